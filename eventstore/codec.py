@@ -1,0 +1,317 @@
+"""Events to lines and back: the only file that knows bytes and JSON.
+
+A line is `{"type":...,"seq":...,"at":...,<optional head>,<own fields>,<by, origin, salt>,"hash":"<64 hex>"}` and LF. Its body
+is what stands before `,"hash":"`. `leaf = SHA-256(0x00 || body)` as in RFC 6962, `hash = SHA-256(0x01 || previous || leaf)`.
+"""
+
+import os
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from math import isfinite
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from eventstore.errors import EventNotEncodable, EventTooLarge
+from eventstore.events import EVENT_TYPES, AnyEvent, Event, UnknownEvent
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""The default limit of one encoded line."""
+MAX_DEPTH = 200
+"""How deep JSON may nest: deeper lines could be unreadable from a deep call stack."""
+HASH_AT = 9 + 64 + 2
+"""Bytes from `,"hash":"` to the closing brace, both included: the body ends this far before the LF."""
+
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+_NO_TEXT = frozenset(
+    ["session.reopened", "conversation.cleared", "conversation.rewound", "data.cleared", "usage.recorded"]
+)
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_raw_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_LINE_END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
+
+
+class Piece(NamedTuple):
+    """An event encoded as far as it can be before its place is known: `head` goes before seq, `tail` behind batch."""
+
+    event_type: str
+    head: bytes
+    optional: bytes
+    tail: bytes
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a log needs of a line without knowing its meaning."""
+
+    type: str
+    seq: int
+    at: str
+    id: str | None = None
+    batch: tuple[int, int] | None = None
+
+
+_head_decoder = msgspec.json.Decoder(Head)
+
+
+# --- time
+
+
+def now() -> str:
+    """Tell the time as records hold it: RFC 3339, UTC, microseconds, `Z`."""
+    return datetime.now(UTC).strftime(_TIME)
+
+
+def to_text(moment: datetime) -> str:
+    """Write a moment as records hold it. A time without a zone is taken as local."""
+    return moment.astimezone(UTC).strftime(_TIME)
+
+
+def to_datetime(text: str) -> datetime:
+    """Read an RFC 3339 time. One without a zone is taken as local. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+# --- encoding
+
+
+class _Salts:
+    """Random bits from a buffer, not one system call each; a forked child draws its own."""
+
+    def __init__(self) -> None:
+        self._drop()
+        os.register_at_fork(after_in_child=self._drop)
+
+    def _drop(self) -> None:
+        self._stock: list[str] = []
+
+    def draw(self) -> str:
+        try:
+            return self._stock.pop()
+        except IndexError:
+            bits = os.urandom(16 * 256)
+            stock = [urlsafe_b64encode(bits[i : i + 16])[:22].decode("ascii") for i in range(0, len(bits), 16)]
+            salt = stock.pop()
+            self._stock = stock
+            return salt
+
+
+_salts = _Salts()
+
+
+def prepare(event: Event, *, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
+    """Encode all of an event but its place in a log.
+
+    `seq`, `at`, `batch`, `v`, `salt` and `hash` of the event are ignored: the log stamps them. Raises EventNotEncodable for a
+    value that JSON cannot hold faithfully (NaN, infinity, lone surrogates, bytes, nesting over 200) and EventTooLarge.
+    """
+    kind = type(event)
+    if EVENT_TYPES.get(event.type) is not kind:
+        raise EventNotEncodable(event.type, "$", "is not a type of the catalogue")
+    own = replace(event, seq=0, at="", occurred_at=None, v=1, id=None, batch=None, by=None, origin=None, salt=None, hash="")
+    _check(own, event.type)
+    try:
+        body = _encode(own)
+        optional = b""
+        if event.occurred_at is not None:
+            optional += b',"occurred_at":' + _encode(_normal_time(event.occurred_at, event.type))
+        if kind.version != 1:
+            optional += b',"v":%d' % kind.version
+        if event.id is not None:
+            optional += b',"id":' + _encode(event.id)
+        tail = b""
+        if event.by:
+            _check_value(event.by, event.type, "$.by", 1)
+            tail += b',"by":' + _encode(event.by)
+        if event.origin is not None:
+            tail += b',"origin":' + _encode(event.origin)
+    except UnicodeEncodeError:
+        raise EventNotEncodable(event.type, "$.id, $.by or $.origin", "holds a lone surrogate") from None
+    if tail or event.type not in _NO_TEXT:
+        tail += b',"salt":"' + _salts.draw().encode("ascii") + b'"'
+    head = b'{"type":"' + event.type.encode("ascii") + b'"'
+    piece = Piece(event.type, head, optional, body[len(head) : -1] + tail)
+    size = len(head) + len(optional) + len(piece.tail) + 200
+    if size > max_bytes:
+        raise EventTooLarge(event.type, size, max_bytes)
+    return piece
+
+
+def _normal_time(text: str, event_type: str) -> str:
+    try:
+        return to_text(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise EventNotEncodable(event_type, "$.occurred_at", "is not an RFC 3339 time") from None
+
+
+def _check(own: Event, event_type: str) -> None:
+    for name in own.__struct_fields__[10:]:
+        value = getattr(own, name)
+        if value is not msgspec.UNSET:
+            _check_value(value, event_type, f"$.{name}", 1)
+
+
+def _check_value(value: object, event_type: str, path: str, depth: int) -> None:
+    """Refuse what msgspec would change or fail on without saying where."""
+    kind = type(value)
+    if kind is str:
+        try:
+            value.encode()  # type: ignore[attr-defined]
+        except UnicodeEncodeError:
+            raise EventNotEncodable(event_type, path, "holds a lone surrogate, which UTF-8 cannot carry") from None
+    elif value is None or kind is bool:
+        return
+    elif kind is int:
+        if not -(2**63) <= value < 2**64:  # type: ignore[operator]
+            raise EventNotEncodable(event_type, path, "is an integer beyond 64 bits")
+    elif kind is float:
+        if not isfinite(value):  # type: ignore[arg-type]
+            raise EventNotEncodable(event_type, path, "is NaN or infinite, which JSON cannot hold")
+    elif depth >= MAX_DEPTH:
+        raise EventNotEncodable(event_type, path[:80], f"nests deeper than {MAX_DEPTH}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise EventNotEncodable(event_type, path, f"has a key of type {type(key).__name__}, not text")
+            _check_value(key, event_type, f"{path}{{key}}", depth)
+            _check_value(item, event_type, f"{path}.{ascii(key)[1:-1]}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_value(item, event_type, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, str | int | float):
+        _check_value(kind.__mro__[-2](value), event_type, path, depth)  # a subclass, such as a str Enum
+    else:
+        raise EventNotEncodable(event_type, path, f"is a {kind.__name__}, which has no JSON")
+
+
+def first_hash(session_id: str) -> bytes:
+    """The chain's digest before any event of the session, 32 bytes."""
+    return sha256(b"eventstore/1\n" + session_id.encode("ascii")).digest()
+
+
+def leaf_hash(body: bytes) -> bytes:
+    """The RFC 6962 leaf hash of a line's body, 32 bytes."""
+    return sha256(b"\x00" + body).digest()
+
+
+def next_hash(previous: bytes, leaf: bytes) -> bytes:
+    """The chain's digest after an event, 32 bytes."""
+    return sha256(b"\x01" + previous + leaf).digest()
+
+
+def seal(piece: Piece, seq: int, at: str, batch: tuple[int, int] | None, previous: bytes) -> tuple[bytes, bytes]:
+    """Give a piece its place. Returns the line with its LF, and the chain's digest after it."""
+    place = b',"seq":%d,"at":"%b"' % (seq, at.encode("ascii"))
+    numbers = b',"batch":[%d,%d]' % batch if batch else b""
+    body = piece.head + place + piece.optional + numbers + piece.tail
+    digest = next_hash(previous, leaf_hash(body))
+    return body + b',"hash":"' + digest.hex().encode("ascii") + b'"}\n', digest
+
+
+# --- decoding
+
+
+def split(line: bytes) -> tuple[bytes, bytes] | None:
+    """Split a line (with or without its LF) into body and digest; None where it does not end as a record does."""
+    end = len(line) - line.endswith(b"\n")
+    found = _LINE_END.fullmatch(line, max(end - HASH_AT, 0), end)
+    return (line[: found.start()], bytes.fromhex(found[1].decode("ascii"))) if found else None
+
+
+def verify(line: bytes, previous: bytes) -> bytes | None:
+    """Return the chain's digest after a line, or None where the line's hash does not fit on `previous`."""
+    parts = split(line)
+    if parts is None:
+        return None
+    digest = next_hash(previous, leaf_hash(parts[0]))
+    return digest if digest == parts[1] else None
+
+
+def head(line: bytes) -> Head | None:
+    """Read a line's place in its log; None where it is not a record."""
+    try:
+        line.decode()
+        return _head_decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError):
+        return None
+
+
+def decode(line: bytes) -> AnyEvent | UnknownEvent:
+    """Decode one verified line. Unknown types and newer schema versions come back as UnknownEvent."""
+    try:
+        event = _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return _decode_slowly(line)
+    return event if event.v == event.version else _decode_slowly(line)
+
+
+def decode_lines(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent]:
+    """Decode a chunk of whole verified lines, in order; one call for the usual chunk of known events."""
+    try:
+        events = _decoder.decode_lines(chunk)
+    except (msgspec.DecodeError, RecursionError):
+        return [decode(line) for line in lines(chunk)]
+    for event in events:
+        if event.v != event.version:
+            return [decode(line) for line in lines(chunk)]
+    return events
+
+
+def lines(chunk: bytes) -> Iterator[bytes]:
+    """Split a chunk of whole lines at LF only, each line without it."""
+    found = chunk.split(b"\n")
+    found.pop()
+    return iter(found)
+
+
+def to_json(event: Event) -> bytes:
+    """Show an event as one JSON object: the line as it is where the event is unknown, else the decoded fields."""
+    return event.raw if isinstance(event, UnknownEvent) else _encode(event)
+
+
+# --- upcasting
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""Old schema versions to the next: `(type, v)` to a pure function on the raw object. Empty: every type is at 1."""
+
+
+def check_upcasters(upcasters: dict[tuple[str, int], Upcaster], types: dict[str, type[Event]]) -> None:
+    """Raise TypeError unless every type can be led from version 1 to its own without a gap."""
+    for tag, kind in types.items():
+        missing = [v for v in range(1, kind.version) if (tag, v) not in upcasters]
+        if missing:
+            raise TypeError(f"{tag} has no upcaster from version {missing[0]}")
+    stray = [f"{tag} {v}" for tag, v in upcasters if tag not in types or v >= types[tag].version]
+    if stray:
+        raise TypeError(f"upcasters that lead nowhere: {', '.join(stray)}")
+
+
+check_upcasters(UPCASTERS, EVENT_TYPES)
+
+
+def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:
+    raw = _raw_decoder.decode(line)
+    tag, v = raw["type"], raw.get("v", 1)
+    kind = EVENT_TYPES.get(tag)
+    if kind is not None and v < kind.version:
+        for step in range(v, kind.version):
+            raw = UPCASTERS[tag, step](raw)
+        raw["v"] = kind.version
+    try:
+        event = msgspec.convert(raw, AnyEvent)
+        if event.v == event.version:
+            return event
+    except msgspec.ValidationError:
+        pass
+    head = _head_decoder.decode(line)
+    return UnknownEvent(
+        known_as=tag, raw=line.rstrip(b"\n"), seq=head.seq, at=head.at, id=head.id, batch=head.batch,
+        occurred_at=raw.get("occurred_at"), v=v, hash=raw["hash"],
+    )

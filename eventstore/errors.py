@@ -1,0 +1,171 @@
+"""Everything that can go wrong, as one tree.
+
+    EventStoreError
+    ├── InvalidSessionId      (ValueError)   a name that no session can have
+    ├── SessionNotFound       (ValueError, LookupError)
+    ├── SessionExists         (ValueError)
+    ├── VersionConflict                      another writer appended first
+    ├── EventRefused          (ValueError)   an event that cannot become a line
+    │   ├── EventNotEncodable                a value JSON cannot hold faithfully
+    │   └── EventTooLarge                    a line over the limit
+    ├── LogDamaged                           bytes in a log that are not what was written
+    ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
+    ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
+    ├── ExportRefused         (ValueError)   a session that has no such export
+    └── InvalidSetting        (ValueError)   a setting with a value it cannot have
+
+Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
+"""
+
+
+class EventStoreError(Exception):
+    """The root: catch it to catch everything this package raises on purpose."""
+
+
+class InvalidSessionId(EventStoreError, ValueError):
+    """The text cannot be a session id. Nothing was read or written."""
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        super().__init__(session_id, reason)
+        self.session_id, self.reason = session_id, reason
+
+    def __str__(self) -> str:
+        shown = self.session_id if len(self.session_id) <= 80 else self.session_id[:77] + "..."
+        return (
+            f"invalid session id {ascii(shown)}: {self.reason}; nothing was done: use 1-128 of "
+            "A-Z a-z 0-9 . _ - with a letter or digit first and no dot last"
+        )
+
+
+class SessionNotFound(EventStoreError, ValueError, LookupError):
+    """No session has this id. Nothing was written."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} not found; nothing was written: create it first, or check the id and the store"
+
+
+class SessionExists(EventStoreError, ValueError):
+    """A session with this id is there already. Nothing was written."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"session {self.session_id!r} already exists; nothing was written: choose another id, or get the session"
+
+
+class VersionConflict(EventStoreError):
+    """Another writer appended first. This call wrote nothing.
+
+    `since` holds the types of the events that came in between, oldest first, at most the last 20 of them.
+    """
+
+    def __init__(self, session_id: str, expected: int, actual: int, since: tuple[str, ...] = ()) -> None:
+        super().__init__(session_id, expected, actual, since)
+        self.session_id, self.expected, self.actual, self.since = session_id, expected, actual, since
+
+    def __str__(self) -> str:
+        between = f" (in between: {', '.join(self.since)})" if self.since else ""
+        return (
+            f"session {self.session_id!r} is at version {self.actual}, not {self.expected}{between}; "
+            "nothing was written: read the new events, then append again"
+        )
+
+
+class EventRefused(EventStoreError, ValueError):
+    """An event cannot become a line of the log. Nothing of its batch was written."""
+
+
+class EventNotEncodable(EventRefused):
+    """A value in the event has no faithful JSON. `path` is where, as in `$.content` or `$.value[2]`."""
+
+    def __init__(self, event_type: str, path: str, reason: str) -> None:
+        super().__init__(event_type, path, reason)
+        self.event_type, self.path, self.reason = event_type, path, reason
+
+    def __str__(self) -> str:
+        return f"{self.event_type} event refused: {self.path} {self.reason}; nothing was written: change that value"
+
+
+class EventTooLarge(EventRefused):
+    """The encoded event is over the limit, both in bytes."""
+
+    def __init__(self, event_type: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(event_type, size_bytes, limit_bytes)
+        self.event_type, self.size_bytes, self.limit_bytes = event_type, size_bytes, limit_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.event_type} event refused: {self.size_bytes} bytes are over the limit of {self.limit_bytes}; "
+            "nothing was written: keep large content in a file and record its path, or raise max_event_bytes"
+        )
+
+
+class LogDamaged(EventStoreError):
+    """The log holds bytes that were not written by an append.
+
+    `line` counts from 1, `offset_bytes` is where that line begins; the `readable` events before it are whole and verified.
+    """
+
+    def __init__(self, session_id: str, file: str, line: int, offset_bytes: int, reason: str) -> None:
+        super().__init__(session_id, file, line, offset_bytes, reason)
+        self.session_id, self.file, self.line = session_id, file, line
+        self.offset_bytes, self.reason = offset_bytes, reason
+        self.readable = line - 1
+
+    def __str__(self) -> str:
+        return (
+            f"log of session {self.session_id!r} is damaged: {self.file} line {self.line}, byte {self.offset_bytes}: "
+            f"{self.reason}; the {self.readable} events before it are whole; nothing was changed: "
+            "keep a copy of the file before anything else"
+        )
+
+
+class NotARegularFile(EventStoreError, OSError):
+    """Where a log should be is a folder, a link, a pipe or a device. It was neither followed nor changed."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(path, kind)
+        self.path, self.kind = path, kind
+
+    def __str__(self) -> str:
+        return f"{self.path} is {self.kind}, not a regular file; it was left alone: move it away, then try again"
+
+
+class ImportRefused(EventStoreError, ValueError):
+    """A foreign file cannot be taken in. `line` counts from 1; 0 means the file as a whole."""
+
+    def __init__(self, path: str, line: int, reason: str) -> None:
+        super().__init__(path, line, reason)
+        self.path, self.line, self.reason = path, line, reason
+
+    def __str__(self) -> str:
+        where = f"{self.path} line {self.line}" if self.line else self.path
+        return f"cannot import {where}: {self.reason}"
+
+
+class ExportRefused(EventStoreError, ValueError):
+    """A session has nothing to give in the format asked for."""
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        super().__init__(session_id, reason)
+        self.session_id, self.reason = session_id, reason
+
+    def __str__(self) -> str:
+        return f"cannot export session {self.session_id!r}: {self.reason}; nothing was written"
+
+
+class InvalidSetting(EventStoreError, ValueError):
+    """A setting holds a value it cannot have. `name` is the environment variable."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(name, value, expected)
+        self.name, self.value, self.expected = name, value, expected
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r} is not {self.expected}: change it in the environment or in .env"

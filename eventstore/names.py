@@ -1,0 +1,68 @@
+"""Names of sessions and of files: which are allowed, how new ones are made, how odd ones become safe file names."""
+
+import re
+import secrets
+from datetime import UTC, datetime
+
+from eventstore.errors import InvalidSessionId
+
+STORE_ID = "_store"
+"""The id of the store's own log. No session can have it: session ids begin with a letter or a digit."""
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
+)
+_UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
+
+
+def check_session_id(session_id: str) -> str:
+    """Return the id if a session may have it.
+
+    Allowed are 1-128 of `A-Z a-z 0-9 . _ -`, a letter or digit first, no dot last, and no device name of Windows
+    (`con`, `nul.txt`, ...), so that the id is a safe folder name everywhere. Raises InvalidSessionId.
+    """
+    if not isinstance(session_id, str):
+        raise InvalidSessionId(repr(session_id), "it is not text")
+    if not _SESSION_ID.fullmatch(session_id):
+        raise InvalidSessionId(session_id, _why_not(session_id))
+    if session_id.endswith("."):
+        raise InvalidSessionId(session_id, "it ends in a dot")
+    if session_id.partition(".")[0].lower() in _DEVICES:
+        raise InvalidSessionId(session_id, "it is a device name on Windows")
+    return session_id
+
+
+def _why_not(session_id: str) -> str:
+    if not session_id:
+        return "it is empty"
+    if len(session_id) > 128:
+        return f"it has {len(session_id)} characters, more than 128"
+    if _SESSION_ID.fullmatch("x" + session_id[1:]):
+        return "it does not begin with a letter or digit"
+    return "it holds a character that is not allowed"
+
+
+def new_session_id(now: datetime | None = None) -> str:
+    """Make up an id such as `session_20261123_051701_<32 hex digits>`: UTC seconds, then 128 random bits."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"session_{moment:%Y%m%d_%H%M%S}_{secrets.token_hex(16)}"
+
+
+def file_name(text: str, limit: int = 200) -> str:
+    """Turn any text into one safe file name by percent-encoding what is odd.
+
+    Letters, digits, `.`, `_` and `-` stay; every other byte of the UTF-8 becomes `%XX`, a leading dot too, so that no name
+    is hidden, `.` or `..`. Names over `limit` characters are cut and end in 32 hex digits of their SHA-256.
+    """
+    if not text:
+        return "%"
+    raw = text.encode("utf-8", "surrogatepass")
+    safe = _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], raw).decode("ascii")
+    if safe.startswith("."):
+        safe = "%2E" + safe[1:]
+    if len(safe) <= limit:
+        return safe
+    from hashlib import sha256
+
+    return f"{safe[: limit - 33]}~{sha256(raw).hexdigest()[:32]}"
