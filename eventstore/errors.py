@@ -7,7 +7,8 @@
     ├── VersionConflict                      another writer appended first
     ├── EventRefused          (ValueError)   an event that cannot become a line
     │   ├── EventNotEncodable                a value JSON cannot hold faithfully
-    │   └── EventTooLarge                    a line over the limit
+    │   ├── EventTooLarge                    a line over the limit
+    │   └── IdReused                         an idempotency key that belongs to another append
     ├── LogDamaged                           bytes in a log that are not what was written
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
@@ -103,6 +104,20 @@ class EventTooLarge(EventRefused):
         return (
             f"{self.event_type} event refused: {self.size_bytes} bytes are over the limit of {self.limit_bytes}; "
             "nothing was written: keep large content in a file and record its path, or raise max_event_bytes"
+        )
+
+
+class IdReused(EventRefused):
+    """A batch mixes idempotency keys that this session has seen with new ones, or keys of different appends."""
+
+    def __init__(self, session_id: str, event_id: str) -> None:
+        super().__init__(session_id, event_id)
+        self.session_id, self.event_id = session_id, event_id
+
+    def __str__(self) -> str:
+        return (
+            f"session {self.session_id!r} has seen id {self.event_id!r} in another append; nothing was written: "
+            "repeat that append unchanged, or choose a new id"
         )
 
 

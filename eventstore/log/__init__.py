@@ -1,1 +1,1 @@
-"""Where lines live: bytes in, bytes out, no knowledge of what sessions mean."""
+"""Where lines live: bytes in, bytes out, no knowledge of what a session means."""

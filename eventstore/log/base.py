@@ -1,0 +1,120 @@
+"""EventLog: what every backend does with the lines of sessions, and what it promises."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from eventstore import codec
+from eventstore.errors import SessionNotFound
+from eventstore.events import AnyEvent, Event, UnknownEvent
+
+
+class Appended(NamedTuple):
+    """Where an append stands: its events have the numbers `first` to `last`, both included.
+
+    `repeated` tells that an append with the same id was recorded before, and that this one wrote nothing.
+    """
+
+    first: int
+    last: int
+    repeated: bool = False
+
+
+class Head(NamedTuple):
+    """The end of a session's log: its version, when it was last written, its chain's hash (hex) and its size."""
+
+    version: int
+    at: str
+    hash: str
+    size_bytes: int
+
+
+class EventLog(ABC):
+    """Append-only logs, one a session.
+
+    Promised by every backend, and tested by `eventstore.testing.EventLogContract`:
+
+    - an append is one batch: all of its events are read, next to each other, or none is;
+    - numbers are dense from 1; `at` never goes back inside a session; the order is that of the appends;
+    - readers see whole committed batches only, and always a prefix of the truth;
+    - an append whose events carry an `id` seen before in that session writes nothing and returns the first result.
+
+    Not promised: any order between the events of two sessions.
+    """
+
+    @abstractmethod
+    def append(
+        self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None
+    ) -> Appended:
+        """Append events as one batch and return their numbers.
+
+        `expected_version` is the version that the caller decided on: None stands for any version of a session that is
+        there, 0 for a session that is not there yet. Envelope fields that the log stamps are ignored.
+
+        Raises InvalidSessionId, EventRefused (nothing of the batch is written), VersionConflict, LogDamaged; SessionNotFound
+        where `expected_version` is None or more than 0 and the session is not there.
+        """
+
+    @abstractmethod
+    def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+        """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of whole verified lines.
+
+        The end is that of the moment of the call. Raises SessionNotFound at the call, LogDamaged where the damage is reached.
+        """
+
+    @abstractmethod
+    def head(self, session_id: str) -> Head:
+        """Tell where a session's log ends. Raises SessionNotFound, LogDamaged."""
+
+    @abstractmethod
+    def ids(self) -> Iterator[str]:
+        """Stream the ids of all sessions, in no particular order, without the store's own log."""
+
+    @abstractmethod
+    def remove(self, session_id: str) -> bool:
+        """Remove a session's log for good; False where there was none."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return when everything appended so far is on stable storage, whatever the durability level."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush and let go of files and locks. Appending again opens them anew; closing twice is fine."""
+
+    def exists(self, session_id: str) -> bool:
+        """Tell whether the session has a log with at least one event."""
+        try:
+            return self.head(session_id).version > 0
+        except SessionNotFound:
+            return False
+
+    def lines(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+        """Stream verified lines, each without its LF. Raises as `chunks` does."""
+        for chunk in self.chunks(session_id, after, upto):
+            yield from codec.lines(chunk)
+
+    def read(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[AnyEvent | UnknownEvent]:
+        """Stream events in order. Raises as `chunks` does."""
+        for chunk in self.chunks(session_id, after, upto):
+            yield from codec.decode_lines(chunk)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def types_of(chunks: Iterable[bytes], most: int = 20) -> tuple[str, ...]:
+    """Name the types of the first `most` events, for a conflict's sentence."""
+    found: list[str] = []
+    for chunk in chunks:
+        for line in codec.lines(chunk):
+            if len(found) == most:
+                return tuple(found)
+            found.append(codec.decode(line).type)
+    return tuple(found)
