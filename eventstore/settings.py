@@ -1,0 +1,135 @@
+"""Settings from the environment and from `.env` in the working folder; the environment wins.
+
+| variable | default | meaning |
+|---|---|---|
+| `SESSION_STORAGE_ENABLED` | true | false keeps sessions in memory only |
+| `SESSION_STORAGE_PATH` | `.sessions` | the sessions folder |
+| `SESSION_STORAGE_BACKEND` | `filesystem` | `filesystem` or `memory` |
+| `SESSION_STORAGE_RETENTION_DAYS` | 30 | age in days at which `cleanup` removes; `SESSION_RETENTION_DAYS` is read too |
+| `SESSION_STORAGE_FSYNC` | `always` | `always`, `everysec` or `no` |
+| `TOOL_HISTORY_ENABLED` | true | false makes no folder for a tool call |
+| `TOOL_HISTORY_PATH` | `.history` | the history folder |
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar, cast, get_args
+
+from dotenv import dotenv_values
+
+from eventstore.errors import InvalidSetting
+
+Backend = Literal["filesystem", "memory"]
+Fsync = Literal["always", "everysec", "no"]
+T = TypeVar("T", bound=str)
+
+_YES = frozenset(["1", "true", "yes", "on"])
+_NO = frozenset(["0", "false", "no", "off"])
+_MAX_DAYS = 365_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the variables say, checked. `retention_days` is in days."""
+
+    storage_enabled: bool = True
+    storage_path: Path = Path(".sessions")
+    backend: Backend = "filesystem"
+    retention_days: int = 30
+    fsync: Fsync = "always"
+    history_enabled: bool = True
+    history_path: Path = Path(".history")
+
+
+def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+    """Read the settings; `environ` stands for the environment, `dotenv` for the file `.env` of the working folder.
+
+    An empty value counts as not given. Raises InvalidSetting naming the variable.
+    """
+    values = _Values({**_dotenv(dotenv or Path(".env")), **(os.environ if environ is None else environ)})
+    return Settings(
+        storage_enabled=values.flag("SESSION_STORAGE_ENABLED", default=True),
+        storage_path=values.path("SESSION_STORAGE_PATH", ".sessions"),
+        backend=values.choice("SESSION_STORAGE_BACKEND", "filesystem", Backend),
+        retention_days=values.days("SESSION_STORAGE_RETENTION_DAYS", "SESSION_RETENTION_DAYS", default=30),
+        fsync=values.choice("SESSION_STORAGE_FSYNC", "always", Fsync),
+        history_enabled=values.flag("TOOL_HISTORY_ENABLED", default=True),
+        history_path=values.path("TOOL_HISTORY_PATH", ".history"),
+    )
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    try:
+        found = dotenv_values(path, interpolate=False)
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(".env", str(path), f"UTF-8 (byte {error.start})") from None
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class _Values:
+    """Named texts, read one kind at a time."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str) -> str:
+        return self._values.get(name, "").strip() or default
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        text = self.text(name, "yes" if default else "no").lower()
+        if text not in _YES | _NO:
+            raise InvalidSetting(name, text, "true or false")
+        return text in _YES
+
+    def path(self, name: str, default: str) -> Path:
+        text = self.text(name, default)
+        if "\0" in text:
+            raise InvalidSetting(name, text, "a path")
+        return Path(text).expanduser()
+
+    def choice(self, name: str, default: str, allowed: object) -> T:
+        text = self.text(name, default).lower()
+        if text not in get_args(allowed):
+            raise InvalidSetting(name, text, f"one of {', '.join(get_args(allowed))}")
+        return cast(T, text)
+
+    def days(self, *names: str, default: int) -> int:
+        name = next((name for name in names if self.text(name, "")), names[0])
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and int(text[:9]) <= _MAX_DAYS and len(text) < 10):
+            raise InvalidSetting(name, text, f"a whole number of days from 0 to {_MAX_DAYS}")
+        return int(text)
+
+
+class EnvironmentManager:
+    """The settings by the names that programs of the original ask for. Each call reads them anew."""
+
+    def get_session_storage_path(self) -> Path:
+        """Return the sessions folder."""
+        return load_settings().storage_path
+
+    def get_session_retention_days(self) -> int:
+        """Return the age in days at which sessions are cleaned up."""
+        return load_settings().retention_days
+
+    def get_session_storage_backend(self) -> str:
+        """Return `filesystem` or `memory`."""
+        return load_settings().backend
+
+    def is_session_storage_enabled(self) -> bool:
+        """Tell whether sessions are kept on disk."""
+        return load_settings().storage_enabled
+
+    def get_tool_history_path(self) -> Path:
+        """Return the history folder."""
+        return load_settings().history_path
+
+    def is_tool_history_enabled(self) -> bool:
+        """Tell whether tool calls get a folder."""
+        return load_settings().history_enabled
+
+
+env_manager = EnvironmentManager()
+"""The one to import, as in `env_manager.get_session_storage_path()`."""

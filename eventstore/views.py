@@ -1,0 +1,274 @@
+"""The seed's files beside a log: projections written out for people and programs that read files.
+
+`metadata.json`, `conversation.jsonl`, `invocations.json`, `data.json` (where there is data) and the links `invocations/<id>`.
+`views.json` tells for which log they stand: its version, size in bytes and hash. Delete any of them: they come back the same.
+"""
+
+import fcntl
+import json
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventstore.log.base import Head
+from projections import session as session_fold
+from projections.models import ConversationMessage, SessionMetadata
+
+STAMP = "views.json"
+METADATA = "metadata.json"
+CONVERSATION = "conversation.jsonl"
+INVOCATIONS = "invocations.json"
+DATA = "data.json"
+LINKS = "invocations"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """For what the views of a session stand: sizes in bytes, `metadata` the SHA-256 of metadata.json."""
+
+    version: int
+    size_bytes: int
+    hash: str
+    messages: int
+    conversation_bytes: int
+    metadata: str
+
+
+class Views:
+    """The views of all sessions below a sessions folder, with links into a history folder."""
+
+    def __init__(self, sessions_dir: Path, history_dir: Path) -> None:
+        self.sessions_dir = Path(os.path.realpath(sessions_dir))
+        self.history_dir = Path(os.path.realpath(history_dir))
+        self._mutex = threading.Lock()
+        self._told = False
+
+    def write(self, session_id: str, state: session_fold.State, head: Head) -> None:
+        """Make the views of a session stand for `state`, which is the fold of its log up to `head`.
+
+        Views that stand for a later version already are left alone. A session folder that is gone stays gone.
+        """
+        with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
+            old = _read_stamp(folder)
+            if old and old.version > head.version:
+                return
+            session = state.to_model(session_id)
+            metadata = _pretty(session.metadata.to_dict())
+            _replace(folder, METADATA, metadata)
+            size = _write_conversation(folder, old, session.conversation, state.rewritten_at)
+            _replace(folder, INVOCATIONS, _pretty(session.invocation_ids))
+            _replace_or_remove(folder, DATA, _pretty(session.data) if session.data else None)
+            self._write_links(folder, session_id, state.links())
+            stamp = Stamp(
+                head.version, head.size_bytes, head.hash, len(session.conversation), size, sha256(metadata).hexdigest()
+            )
+            _replace(folder, STAMP, _pretty(msgspec.to_builtins(stamp)))
+
+    def link(self, session_id: str, link: str, target: str) -> None:
+        """Make one link of a session's tree at once, such as `invocations/inv_1`."""
+        with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
+            links = _open_folder(folder, LINKS)
+            try:
+                self._link(links, session_id, link.partition("/")[2], target)
+            finally:
+                os.close(links)
+
+    def metadata(self, session_id: str) -> SessionMetadata | None:
+        """Read metadata.json if it stands for the log as it is now, else None."""
+        try:
+            with self._folder(session_id) as folder:
+                stamp = _read_stamp(folder)
+                size = os.stat("events.jsonl", dir_fd=folder, follow_symlinks=False).st_size
+                if stamp is None or stamp.size_bytes != size:
+                    return None
+                raw = _read(folder, METADATA)
+                if sha256(raw).hexdigest() != stamp.metadata:
+                    return None
+                return SessionMetadata.from_dict(json.loads(raw))
+        except (OSError, ValueError):
+            return None
+
+    def remove(self, session_id: str) -> None:
+        """Delete every view of a session, so that the next write starts from nothing."""
+        with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
+            for name in (STAMP, METADATA, CONVERSATION, INVOCATIONS, DATA):
+                _replace_or_remove(folder, name, None)
+            links = _open_folder(folder, LINKS)
+            try:
+                for name in os.listdir(links):
+                    _unlink_link(links, name)
+            finally:
+                os.close(links)
+            with suppress(OSError):
+                os.rmdir(LINKS, dir_fd=folder)
+
+    @contextmanager
+    def _folder(self, session_id: str) -> Iterator[int]:
+        root = os.open(self.sessions_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            folder = os.open(session_id, _FOLDER, dir_fd=root)
+        finally:
+            os.close(root)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _locked(self, session_id: str) -> Iterator[int]:
+        """Hold the lock on the session's folder: only one process writes its views at a time."""
+        with self._folder(session_id) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield folder
+
+    def _write_links(self, folder: int, session_id: str, tree: dict[str, str]) -> None:
+        if not tree and not _exists(folder, LINKS):
+            return
+        links = _open_folder(folder, LINKS)
+        try:
+            wanted = {link.partition("/")[2]: target for link, target in tree.items()}
+            for name in os.listdir(links):
+                if name not in wanted:
+                    _unlink_link(links, name)
+            for name, target in wanted.items():
+                self._link(links, session_id, name, target)
+            empty = not os.listdir(links)
+        finally:
+            os.close(links)
+        if empty:
+            os.rmdir(LINKS, dir_fd=folder)
+
+    def _link(self, links: int, session_id: str, name: str, target: str) -> None:
+        text = self._target(session_id, target)
+        if text is None:
+            return
+        try:
+            if os.readlink(name, dir_fd=links) == text:
+                return
+            os.unlink(name, dir_fd=links)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return  # not a link: somebody's own file, left alone
+        try:
+            os.symlink(text, name, dir_fd=links)
+        except FileExistsError:
+            return
+        except (OSError, NotImplementedError) as error:
+            self._tell_once(error)
+
+    def _target(self, session_id: str, target: str) -> str | None:
+        """Make a link's text: relative for what lies in the history folder, None for what would lead out of it."""
+        if os.path.isabs(target):
+            return target
+        inside = os.path.normpath(target)
+        if inside == ".." or inside.startswith("../") or "\0" in inside:
+            return None
+        return os.path.relpath(self.history_dir / inside, self.sessions_dir / session_id / LINKS)
+
+    def _tell_once(self, error: BaseException) -> None:
+        if not self._told:
+            self._told = True
+            warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
+
+
+def _write_conversation(
+    folder: int, old: Stamp | None, messages: list[ConversationMessage], rewritten_at: int
+) -> int:
+    """Append the new messages where the file is the one the stamp speaks of, else write it anew; return its size."""
+    if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
+        new = _conversation_lines(messages[old.messages :])
+        if new:
+            _append(folder, CONVERSATION, new)
+        return old.conversation_bytes + len(new)
+    whole = _conversation_lines(messages)
+    _replace(folder, CONVERSATION, whole)
+    return len(whole)
+
+
+def _conversation_lines(messages: list[ConversationMessage]) -> bytes:
+    return b"".join(
+        json.dumps(message.to_dict(), ensure_ascii=False).encode() + b"\n" for message in messages
+    )
+
+
+def _pretty(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def _read_stamp(folder: int) -> Stamp | None:
+    try:
+        return msgspec.json.decode(_read(folder, STAMP), type=Stamp)
+    except (OSError, msgspec.DecodeError, ValueError):
+        return None
+
+
+def _read(folder: int, name: str) -> bytes:
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(file, "rb") as stream:
+        return stream.read()
+
+
+def _size(folder: int, name: str) -> int:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _append(folder: int, name: str, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "ab") as stream:
+        stream.write(data)
+
+
+def _replace(folder: int, name: str, data: bytes) -> None:
+    """Write a file whole or not at all: under a temporary name, then renamed. Equal bytes are left as they are."""
+    with suppress(OSError):
+        if _size(folder, name) == len(data) and _read(folder, name) == data:
+            return
+    temporary = f".{name}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
+        stream.write(data)
+    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _replace_or_remove(folder: int, name: str, data: bytes | None) -> None:
+    if data is not None:
+        _replace(folder, name, data)
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+
+
+def _open_folder(folder: int, name: str) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=folder)
+    return os.open(name, _FOLDER, dir_fd=folder)
+
+
+def _unlink_link(links: int, name: str) -> None:
+    """Remove a link; what is not a link is somebody's own and stays."""
+    found = os.stat(name, dir_fd=links, follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        os.unlink(name, dir_fd=links)
