@@ -11,7 +11,14 @@ from eventstore import events as e
 from projections import session as session_fold
 from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus
 
-_FIGURES = ("user_id", "total_invocations", "total_duration_ms", "estimated_cost", "token_usage", "custom_metadata")
+_FIGURES = (
+    "user_id",
+    "total_invocations",
+    "total_duration_ms",
+    "estimated_cost",
+    "token_usage",
+    "custom_metadata",
+)
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -41,9 +48,7 @@ def find_changes(stored: Session | None, state: session_fold.State, wanted: Sess
 
 
 def _empty(metadata: SessionMetadata) -> Session:
-    return Session(
-        SessionMetadata(metadata.session_id, created_at=metadata.created_at, updated_at=metadata.created_at)
-    )
+    return Session(SessionMetadata(metadata.session_id, created_at=metadata.created_at, updated_at=metadata.created_at))
 
 
 def _at(event: e.Event, metadata: SessionMetadata) -> e.Event:

@@ -114,7 +114,19 @@ def prepare(event: Event, *, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
     kind = type(event)
     if EVENT_TYPES.get(event.type) is not kind:
         raise EventNotEncodable(event.type, "$", "is not a type of the catalogue")
-    own = replace(event, seq=0, at="", occurred_at=None, v=1, id=None, batch=None, by=None, origin=None, salt=None, hash="")
+    own = replace(
+        event,
+        seq=0,
+        at="",
+        occurred_at=None,
+        v=1,
+        id=None,
+        batch=None,
+        by=None,
+        origin=None,
+        salt=None,
+        hash="",
+    )
     _check(own, event.type)
     try:
         body = _encode(own)
@@ -312,6 +324,13 @@ def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:
         pass
     head = _head_decoder.decode(line)
     return UnknownEvent(
-        known_as=tag, raw=line.rstrip(b"\n"), seq=head.seq, at=head.at, id=head.id, batch=head.batch,
-        occurred_at=raw.get("occurred_at"), v=v, hash=raw["hash"],
+        known_as=tag,
+        raw=line.rstrip(b"\n"),
+        seq=head.seq,
+        at=head.at,
+        id=head.id,
+        batch=head.batch,
+        occurred_at=raw.get("occurred_at"),
+        v=v,
+        hash=raw["hash"],
     )

@@ -10,9 +10,7 @@ STORE_ID = "_store"
 """The id of the store's own log. No session can have it: session ids begin with a letter or a digit."""
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
-)
+_DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 
 

@@ -68,7 +68,12 @@ class Views:
             _replace_or_remove(folder, DATA, _pretty(session.data) if session.data else None)
             self._write_links(folder, session_id, state.links())
             stamp = Stamp(
-                head.version, head.size_bytes, head.hash, len(session.conversation), size, sha256(metadata).hexdigest()
+                head.version,
+                head.size_bytes,
+                head.hash,
+                len(session.conversation),
+                size,
+                sha256(metadata).hexdigest(),
             )
             _replace(folder, STAMP, _pretty(msgspec.to_builtins(stamp)))
 
@@ -180,9 +185,7 @@ class Views:
             warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
 
 
-def _write_conversation(
-    folder: int, old: Stamp | None, messages: list[ConversationMessage], rewritten_at: int
-) -> int:
+def _write_conversation(folder: int, old: Stamp | None, messages: list[ConversationMessage], rewritten_at: int) -> int:
     """Append the new messages where the file is the one the stamp speaks of, else write it anew; return its size."""
     if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
         new = _conversation_lines(messages[old.messages :])
@@ -195,9 +198,7 @@ def _write_conversation(
 
 
 def _conversation_lines(messages: list[ConversationMessage]) -> bytes:
-    return b"".join(
-        json.dumps(message.to_dict(), ensure_ascii=False).encode() + b"\n" for message in messages
-    )
+    return b"".join(json.dumps(message.to_dict(), ensure_ascii=False).encode() + b"\n" for message in messages)
 
 
 def _pretty(value: Any) -> bytes:

@@ -44,9 +44,7 @@ class EventLog(ABC):
     """
 
     @abstractmethod
-    def append(
-        self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None
-    ) -> Appended:
+    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch and return their numbers.
 
         `expected_version` is the version that the caller decided on: None stands for any version of a session that is

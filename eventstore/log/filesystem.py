@@ -1,0 +1,287 @@
+"""Logs in folders: `<root>/<session id>/events.jsonl`, one file a session."""
+
+import os
+import shutil
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from eventstore import codec
+from eventstore.errors import InvalidSessionId, LogDamaged, SessionNotFound, VersionConflict
+from eventstore.events import Event
+from eventstore.log.base import Appended, EventLog, Head, types_of
+from eventstore.log.batch import Batch, find_repeat, prepare, seal
+from eventstore.log.file import LOG, LogFile, read_lines, sync_folder
+from eventstore.log.scan import Scan
+from eventstore.names import STORE_ID, check_session_id
+
+Fsync = Literal["always", "everysec", "no"]
+
+
+class FileSystemEventLog(EventLog):
+    """One folder a session below `root`, which is made when the first session is.
+
+    `fsync` says when an append is on stable storage: `always` (before it returns), `everysec` (within a second) or `no` (when
+    the operating system likes). At most `open_files` descriptors are kept open. Safe for threads, processes and fork.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        fsync: Fsync = "always",
+        max_event_bytes: int = codec.MAX_EVENT_BYTES,
+        open_files: int = 128,
+    ) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.fsync: Fsync = fsync
+        self._max_event_bytes, self._open_files = max_event_bytes, open_files
+        self._forget()
+        _drop_in_child(self)
+
+    def _forget(self) -> None:
+        """Begin with nothing open: at the start, and in a child after fork."""
+        self._files: OrderedDict[str, LogFile] = OrderedDict()
+        self._mutex = threading.Lock()
+        self._flusher: _Flusher | None = None
+
+    # --- appending
+
+    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
+        _check(session_id)
+        batch = prepare(events, self._max_event_bytes)
+        with self._writing(session_id, create=expected_version == 0) as file:
+            result = _append_locked(file, batch, expected_version)
+            file.unlock()
+            if self.fsync == "always":
+                file.sync()
+                if result.first == 1:
+                    sync_folder(file.path.parent)
+            elif self.fsync == "everysec":
+                self._flush_soon()
+            return result
+
+    @contextmanager
+    def _writing(self, session_id: str, *, create: bool) -> Iterator[LogFile]:
+        """Hold the mutex and the lock of a log that is surely the file at its path."""
+        file = self._file(session_id)
+        with file.writing:
+            while True:
+                if file.poison is not None:
+                    raise file.poison
+                file.open_to_write(create=create)
+                file.lock()
+                if file.is_current():
+                    break
+                file.close()
+            try:
+                yield file
+            finally:
+                if file.descriptor >= 0:
+                    file.unlock()
+
+    def _file(self, session_id: str) -> LogFile:
+        """Find or make the file object of a session; let go of the descriptors used longest ago."""
+        with self._mutex:
+            file = self._files.get(session_id)
+            if file is None:
+                file = self._files[session_id] = LogFile(self.root, session_id, self._max_event_bytes)
+            self._files.move_to_end(session_id)
+            if len(self._files) > self._open_files:
+                self._evict()
+            return file
+
+    def _evict(self) -> None:
+        for session_id, file in list(self._files.items())[: -self._open_files]:
+            if file.writing.acquire(blocking=False):
+                try:
+                    if file.poison is None and not file.scanning.locked():
+                        file.sync()
+                        file.close()
+                        del self._files[session_id]
+                finally:
+                    file.writing.release()
+
+    # --- reading: no lock, no change
+
+    def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+        _check(session_id)
+        file = self._file(session_id)
+        with file.open_to_read() as descriptor:
+            scan = file.verify(descriptor)
+            _need_events(scan, file)
+            end, version, damage = scan.here.offset, scan.here.seq, file.damage(scan)
+            kept = os.dup(descriptor)
+        if upto is not None and upto <= version:
+            damage = None
+        return _stream(kept, max(after, 0), upto, end, damage)
+
+    def head(self, session_id: str) -> Head:
+        _check(session_id)
+        file = self._file(session_id)
+        with file.open_to_read() as descriptor:
+            scan = file.verify(descriptor)
+            _need_events(scan, file)
+            damage = file.damage(scan)
+            if damage:
+                raise damage
+            here = scan.here
+        return Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def ids(self) -> Iterator[str]:
+        try:
+            entries = os.scandir(self.root)
+        except FileNotFoundError:
+            return
+        with entries:
+            for entry in entries:
+                if _is_session(entry):
+                    yield entry.name
+
+    # --- ending
+
+    def remove(self, session_id: str) -> bool:
+        _check(session_id)
+        try:
+            with self._writing(session_id, create=False) as file:
+                file.path.unlink()
+                shutil.rmtree(file.path.parent)
+                file.close()
+        except SessionNotFound:
+            return False
+        finally:
+            with self._mutex:
+                self._files.pop(session_id, None)
+        sync_folder(self.root)
+        return True
+
+    def flush(self) -> None:
+        with self._mutex:
+            files = list(self._files.values())
+        for file in files:
+            with file.writing:
+                file.sync()
+
+    def close(self) -> None:
+        if self._flusher is not None:
+            self._flusher.stop()
+            self._flusher = None
+        with self._mutex:
+            files = list(self._files.values())
+            self._files.clear()
+        for file in files:
+            with file.writing:
+                try:
+                    if file.poison is None:
+                        file.sync()
+                finally:
+                    file.close()
+
+    def _flush_soon(self) -> None:
+        with self._mutex:
+            if self._flusher is None:
+                self._flusher = _Flusher(self)
+
+
+def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) -> Appended:
+    scan = file.verify(file.descriptor)
+    if scan.missing_lf:
+        file.finish_last_line()
+        scan = file.verify(file.descriptor)
+    damage = file.damage(scan)
+    if damage:
+        raise damage
+    repeat = _decide(file, scan, batch, expected_version)
+    if repeat:
+        return repeat
+    repairs = () if scan.fault is None else (file.cut_tail(scan),)
+    with file.scanning:
+        here, at, repair_lines = scan.here, max(codec.now(), scan.here.at), []
+        for event in repairs:
+            repair_lines, here = seal(Batch((codec.prepare(event),), ()), here, at)
+        first = here.seq + 1
+        lines, end = seal(batch, here, at)
+        file.write(b"".join((*repair_lines, *lines)), scan.here.offset)
+        scan.here = end
+        for one in batch.ids:
+            scan.ids[one] = (first, end.seq)
+    return Appended(first, end.seq)
+
+
+def _decide(file: LogFile, scan: Scan, batch: Batch, expected_version: int | None) -> Appended | None:
+    """Return the result of an earlier append with the same ids; raise what forbids this one."""
+    repeat = find_repeat(file.session_id, batch, scan.ids)
+    if repeat is not None:
+        return repeat
+    version = scan.here.seq
+    if not version and expected_version != 0:
+        raise SessionNotFound(file.session_id)
+    if expected_version is not None and expected_version != version:
+        between = read_lines(file.descriptor, expected_version, 20, scan.here.offset)
+        raise VersionConflict(file.session_id, expected_version, version, types_of(between))
+    return None
+
+
+def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: LogDamaged | None) -> Iterator[bytes]:
+    """Read on from a descriptor, close it, and raise the damage where it is reached."""
+    with os.fdopen(descriptor, "rb", buffering=0):
+        yield from read_lines(descriptor, after, None if upto is None else max(upto - after, 0), end)
+    if damage is not None:
+        raise damage
+
+
+def _need_events(scan: Scan, file: LogFile) -> None:
+    if scan.here.seq == 0:
+        raise file.damage(scan) or SessionNotFound(file.session_id)
+
+
+def _check(session_id: str) -> None:
+    if session_id != STORE_ID:
+        check_session_id(session_id)
+
+
+def _is_session(entry: os.DirEntry[str]) -> bool:
+    try:
+        check_session_id(entry.name)
+    except InvalidSessionId:
+        return False
+    return entry.is_dir(follow_symlinks=False) and os.path.lexists(os.path.join(entry.path, LOG))
+
+
+def _drop_in_child(log: FileSystemEventLog) -> None:
+    """Let a forked child open everything anew: descriptors and locks of its parent are not its own."""
+    kept = weakref.ref(log)
+
+    def forget() -> None:
+        found = kept()
+        if found is not None:
+            found._forget()
+
+    os.register_at_fork(after_in_child=forget)
+
+
+class _Flusher:
+    """A thread that flushes a log once a second, until it is stopped or the log is gone."""
+
+    def __init__(self, log: FileSystemEventLog) -> None:
+        self._log = weakref.ref(log)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eventstore-flush", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(1.0):
+            log = self._log()
+            if log is None:
+                return
+            with suppress(OSError):  # the file is poisoned: its next append raises
+                log.flush()
+            del log

@@ -1,0 +1,88 @@
+"""Logs in memory: the executable definition of what a log does."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from eventstore import codec
+from eventstore.errors import SessionNotFound, VersionConflict
+from eventstore.events import Event
+from eventstore.log.base import Appended, EventLog, Head, types_of
+from eventstore.log.batch import find_repeat, prepare, seal
+from eventstore.log.scan import Position
+from eventstore.names import STORE_ID, check_session_id
+
+
+@dataclass
+class _Log:
+    here: Position
+    lines: list[bytes] = field(default_factory=list)
+    ids: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class MemoryEventLog(EventLog):
+    """Logs that live as long as the object; one lock, safe for threads."""
+
+    def __init__(self, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
+        self._logs: dict[str, _Log] = {}
+        self._mutex = threading.Lock()
+        self._max_event_bytes = max_event_bytes
+
+    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
+        _check(session_id)
+        batch = prepare(events, self._max_event_bytes)
+        with self._mutex:
+            log = self._logs.get(session_id)
+            if log is None:
+                if expected_version != 0:
+                    raise SessionNotFound(session_id)
+                log = _Log(Position(codec.first_hash(session_id)))
+            repeat = find_repeat(session_id, batch, log.ids)
+            if repeat is not None:
+                return repeat
+            if expected_version is not None and expected_version != log.here.seq:
+                since = types_of(log.lines[expected_version : expected_version + 20])
+                raise VersionConflict(session_id, expected_version, log.here.seq, since)
+            first = log.here.seq + 1
+            lines, log.here = seal(batch, log.here, max(codec.now(), log.here.at))
+            log.lines += lines
+            log.ids.update(dict.fromkeys(batch.ids, (first, log.here.seq)))
+            self._logs[session_id] = log
+            return Appended(first, log.here.seq)
+
+    def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+        with self._mutex:
+            lines = self._find(session_id).lines[max(after, 0) : upto]
+        return (b"".join(lines[start : start + 256]) for start in range(0, len(lines), 256))
+
+    def head(self, session_id: str) -> Head:
+        with self._mutex:
+            here = self._find(session_id).here
+            return Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def ids(self) -> Iterator[str]:
+        with self._mutex:
+            return iter([one for one in self._logs if one != STORE_ID])
+
+    def remove(self, session_id: str) -> bool:
+        _check(session_id)
+        with self._mutex:
+            return self._logs.pop(session_id, None) is not None
+
+    def flush(self) -> None:
+        """Do nothing: there is no stable storage."""
+
+    def close(self) -> None:
+        """Do nothing: the logs stay for as long as the object."""
+
+    def _find(self, session_id: str) -> _Log:
+        _check(session_id)
+        try:
+            return self._logs[session_id]
+        except KeyError:
+            raise SessionNotFound(session_id) from None
+
+
+def _check(session_id: str) -> None:
+    if session_id != STORE_ID:
+        check_session_id(session_id)

@@ -1,0 +1,131 @@
+"""Reading a log's bytes with suspicion: where the committed prefix ends, and whether what follows is torn or damaged."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from eventstore import codec
+
+
+class Fault(NamedTuple):
+    """A line that does not fit: its number from 1, the byte it begins at, why, and whether a crash explains it."""
+
+    line: int
+    offset_bytes: int
+    reason: str
+    torn: bool
+
+
+@dataclass(slots=True)
+class Position:
+    """The end of a committed prefix: `offset` in bytes, the last `seq` and `at`, the chain's `digest`."""
+
+    digest: bytes
+    offset: int = 0
+    seq: int = 0
+    at: str = ""
+
+
+@dataclass(slots=True)
+class Scan:
+    """A verified position in one log, moved forward by feeding it bytes.
+
+    `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
+    came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
+    """
+
+    here: Position
+    max_line_bytes: int = codec.MAX_EVENT_BYTES
+    ids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    fault: Fault | None = None
+    missing_lf: bool = False
+
+    def feed(self, chunks: Iterable[bytes]) -> None:
+        """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
+        self.fault, self.missing_lf = None, False
+        pending: list[codec.Head] = []
+        ahead = Position(self.here.digest, self.here.offset, self.here.seq, self.here.at)
+        rest = b""
+        for chunk in chunks:
+            whole, lf, rest = (rest + chunk).rpartition(b"\n")
+            if lf:
+                for line in whole.split(b"\n"):
+                    self._take(line, ahead, pending)
+            if len(rest) > self.max_line_bytes:
+                self._fail(ahead, f"is longer than {self.max_line_bytes} bytes", torn=True)
+                rest = rest[-codec.HASH_AT :]
+        self._end(rest, ahead, pending)
+
+    def _take(self, line: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+        if self.fault is not None:
+            if codec.split(line) is not None:
+                self.fault = self.fault._replace(torn=False)
+            return
+        head, digest, reason = _judge(line, ahead, pending)
+        if head is None or digest is None:
+            shaped = codec.split(line) is not None
+            self._fail(ahead, reason, torn=not shaped)
+            return
+        _move(ahead, head, digest, len(line) + 1)
+        pending.append(head)
+        if head.batch is None or head.batch[0] + 1 == head.batch[1]:
+            self._commit(ahead, pending)
+
+    def _commit(self, ahead: Position, pending: list[codec.Head]) -> None:
+        first, last = pending[0].seq, pending[-1].seq
+        for head in pending:
+            if head.id is not None:
+                self.ids.setdefault(head.id, (first, last))
+        pending.clear()
+        self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+
+    def _end(self, rest: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+        if self.fault is not None:
+            if rest and codec.split(rest) is not None:
+                self.fault = self.fault._replace(torn=False)
+            return
+        if rest:
+            head, digest, reason = _judge(rest, ahead, pending)
+            ends = head is not None and (head.batch is None or head.batch[0] + 1 == head.batch[1])
+            if digest is not None and ends:
+                self.missing_lf = True
+                return
+            self._fail(ahead, reason or "is the middle of a batch", torn=True)
+        elif pending:
+            self._fail(ahead, "is missing: the last batch is not whole", torn=True)
+
+    def _fail(self, ahead: Position, reason: str, *, torn: bool) -> None:
+        if self.fault is None:
+            self.fault = Fault(ahead.seq + 1, ahead.offset, reason, torn)
+
+
+def _judge(line: bytes, ahead: Position, pending: list[codec.Head]) -> tuple[codec.Head | None, bytes | None, str]:
+    """Say whether a line is the next record: its head and digest, or why not."""
+    parts = codec.split(line)
+    if parts is None:
+        return None, None, "holds NUL bytes" if b"\0" in line else "does not end as a record does"
+    digest = codec.next_hash(ahead.digest, codec.leaf_hash(parts[0]))
+    if digest != parts[1]:
+        return None, None, "has a hash that does not fit: a byte of it, or the line before it, is not what was written"
+    head = codec.head(line)
+    if head is None:
+        return None, None, "is not UTF-8 JSON with type, seq and at"
+    if head.seq != ahead.seq + 1:
+        return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
+    if head.at < ahead.at:
+        return None, None, "was recorded before the line in front of it"
+    if not _continues(head.batch, pending):
+        return None, None, "does not continue its batch"
+    return head, digest, ""
+
+
+def _continues(batch: tuple[int, int] | None, pending: list[codec.Head]) -> bool:
+    if not pending:
+        return batch is None or (batch[0] == 0 and batch[1] > 1)
+    before = pending[-1].batch
+    return batch is not None and before is not None and batch == (before[0] + 1, before[1])
+
+
+def _move(ahead: Position, head: codec.Head, digest: bytes, size: int) -> None:
+    ahead.digest, ahead.seq, ahead.at = digest, head.seq, head.at
+    ahead.offset += size

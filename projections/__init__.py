@@ -1,0 +1,1 @@
+"""Pure folds of events into answers: no clock, no files, no environment."""

@@ -1,0 +1,21 @@
+"""A session's own key-value data."""
+
+from copy import deepcopy
+from typing import Any
+
+from eventstore.events import DataCleared, DataDeleted, DataSet, Event
+from projections.projection import Projection
+
+
+def apply(state: dict[str, Any], event: Event) -> None:
+    """Take one event in. Values are copied, so that no answer shares them with an event."""
+    if isinstance(event, DataSet):
+        state[event.key] = deepcopy(event.value)
+    elif isinstance(event, DataDeleted):
+        state.pop(event.key, None)
+    elif isinstance(event, DataCleared):
+        state.clear()
+
+
+projection: Projection[dict[str, Any]] = Projection(dict, deepcopy, apply)
+"""Values by key."""

@@ -1,0 +1,44 @@
+"""The tool calls of a session, in the order of their first link; what is told later of a call is merged into it."""
+
+from dataclasses import dataclass, replace
+
+from eventstore.events import Event, InvocationLinked, InvocationUnlinked
+from projections.projection import Projection
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One tool call. `time` is when it was first linked, RFC 3339; `duration_ms` in milliseconds."""
+
+    invocation_id: str
+    time: str
+    tool_name: str | None = None
+    invocation_dir: str | None = None
+    duration_ms: float | None = None
+    success: bool | None = None
+    error: str | None = None
+
+
+def merge(known: Invocation | None, event: InvocationLinked) -> Invocation:
+    """Tell what is known of a call after an event: what the event leaves out stays as it was."""
+    call = known or Invocation(event.invocation_id, event.time)
+    told = {
+        "tool_name": event.tool_name,
+        "invocation_dir": event.invocation_dir,
+        "duration_ms": event.duration_ms,
+        "success": event.success,
+        "error": event.error,
+    }
+    return replace(call, **{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
+
+
+def apply(state: dict[str, Invocation], event: Event) -> None:
+    """Take one event in."""
+    if isinstance(event, InvocationLinked):
+        state[event.invocation_id] = merge(state.get(event.invocation_id), event)
+    elif isinstance(event, InvocationUnlinked):
+        state.pop(event.invocation_id, None)
+
+
+projection: Projection[dict[str, Invocation]] = Projection(dict, dict, apply)
+"""Calls by id."""

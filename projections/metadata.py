@@ -1,0 +1,183 @@
+"""What is known of a session besides its contents: status, tags, figures."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from eventstore import codec
+from eventstore import events as e
+from projections import invocations
+from projections.invocations import Invocation
+from projections.models import SessionMetadata, SessionStatus
+from projections.projection import Projection
+
+_SILENT = (e.LogRepaired, e.EventRedacted, e.CheckpointSigned)
+"""Events about the log itself: a session is not updated by them."""
+
+
+@dataclass(slots=True)
+class Use:
+    """The most that was told of one use: tokens by kind, cost."""
+
+    tokens: dict[str, int]
+    cost: float | None
+
+
+@dataclass(slots=True)
+class State:
+    """Figures as they are shown; `calls` and `uses` are what later events of the same id or key are compared with."""
+
+    created_at: str = ""
+    updated_at: str = ""
+    status: str = "active"
+    user_id: str | None = None
+    purpose: str | None = None
+    tags: tuple[str, ...] = ()
+    total_invocations: int = 0
+    total_duration_ms: float = 0.0
+    tools_used: list[str] = field(default_factory=list)
+    estimated_cost: float | None = None
+    token_usage: dict[str, int] | None = None
+    custom_metadata: dict[str, Any] = field(default_factory=dict)
+    calls: dict[str, Invocation] = field(default_factory=dict)
+    uses: dict[str, Use] = field(default_factory=dict)
+
+    def copy(self) -> "State":
+        """Give an independent state; what is frozen is shared."""
+        return replace(
+            self,
+            tools_used=self.tools_used.copy(),
+            token_usage=None if self.token_usage is None else self.token_usage.copy(),
+            custom_metadata=deepcopy(self.custom_metadata),
+            calls=self.calls.copy(),
+            uses=self.uses.copy(),
+        )
+
+    def to_model(self, session_id: str) -> SessionMetadata:
+        """Show the state as callers hold it."""
+        return SessionMetadata(
+            session_id=session_id,
+            created_at=codec.to_datetime(self.created_at or _NEVER),
+            updated_at=codec.to_datetime(self.updated_at or _NEVER),
+            status=SessionStatus(self.status),
+            user_id=self.user_id,
+            purpose=self.purpose,
+            tags=list(self.tags),
+            total_invocations=self.total_invocations,
+            total_duration_ms=self.total_duration_ms,
+            tools_used=self.tools_used.copy(),
+            estimated_cost=self.estimated_cost,
+            token_usage=None if self.token_usage is None else self.token_usage.copy(),
+            custom_metadata=deepcopy(self.custom_metadata),
+        )
+
+
+_NEVER = "1970-01-01T00:00:00+00:00"
+
+
+def apply(state: State, event: e.Event) -> None:
+    """Take one event in."""
+    if not isinstance(event, _SILENT):
+        time = event.time
+        state.updated_at = max(state.updated_at, time)
+        state.created_at = state.created_at or time
+    handler = _HANDLERS.get(type(event))
+    if handler is not None:
+        handler(state, event)
+
+
+def _created(state: State, event: e.SessionCreated) -> None:
+    state.user_id, state.purpose, state.tags = event.user_id, event.purpose, event.tags
+    state.custom_metadata = deepcopy(event.custom_metadata)
+
+
+def _updated(state: State, event: e.SessionUpdated) -> None:
+    if event.purpose is not msgspec.UNSET:
+        state.purpose = event.purpose
+    if event.tags is not msgspec.UNSET:
+        state.tags = event.tags
+    state.custom_metadata.update(deepcopy(event.custom_metadata))
+
+
+def _completed(state: State, event: e.SessionCompleted) -> None:
+    state.status = event.status
+
+
+def _reopened(state: State, event: e.SessionReopened) -> None:
+    state.status = "active"
+
+
+def _adjusted(state: State, event: e.SessionAdjusted) -> None:
+    for name in event.__struct_fields__[10:]:
+        value = getattr(event, name)
+        if value is not msgspec.UNSET:
+            setattr(state, name, list(value) if name == "tools_used" else deepcopy(value))
+
+
+def _linked(state: State, event: e.InvocationLinked) -> None:
+    old = state.calls.get(event.invocation_id)
+    new = invocations.merge(old, event)
+    state.calls[event.invocation_id] = new
+    if old is None:
+        state.total_invocations += 1
+    if event.duration_ms is not None:
+        state.total_duration_ms += event.duration_ms - ((old.duration_ms or 0.0) if old else 0.0)
+    if event.tool_name is not None and (old is None or old.tool_name != event.tool_name):
+        if old is not None:
+            _drop_tool(state, old.tool_name)
+        if event.tool_name not in state.tools_used:
+            state.tools_used.append(event.tool_name)
+
+
+def _unlinked(state: State, event: e.InvocationUnlinked) -> None:
+    old = state.calls.pop(event.invocation_id, None)
+    if old is not None:
+        state.total_invocations -= 1
+        state.total_duration_ms -= old.duration_ms or 0.0
+        _drop_tool(state, old.tool_name)
+
+
+def _drop_tool(state: State, tool_name: str | None) -> None:
+    """Forget a tool that no call uses any more."""
+    if tool_name in state.tools_used and all(call.tool_name != tool_name for call in state.calls.values()):
+        state.tools_used.remove(tool_name)
+
+
+def _used(state: State, event: e.UsageRecorded) -> None:
+    old = state.uses.get(event.key) if event.key is not None else None
+    known = old.tokens if old else {}
+    if event.tokens:
+        totals = state.token_usage = state.token_usage or {}
+        for kind, count in event.tokens.items():
+            totals[kind] = totals.get(kind, 0) + (max(count - known[kind], 0) if kind in known else count)
+    if event.cost is not None:
+        before = old.cost if old else None
+        more_cost = event.cost if before is None else max(event.cost - before, 0.0)
+        state.estimated_cost = (state.estimated_cost or 0.0) + more_cost
+    if event.key is not None:
+        state.uses[event.key] = _most(old, event)
+
+
+def _most(old: Use | None, event: e.UsageRecorded) -> Use:
+    if old is None:
+        return Use(event.tokens, event.cost)
+    tokens = old.tokens | {kind: max(count, old.tokens.get(kind, count)) for kind, count in event.tokens.items()}
+    costs = [cost for cost in (old.cost, event.cost) if cost is not None]
+    return Use(tokens, max(costs, default=None))
+
+
+_HANDLERS: dict[type[e.Event], Any] = {
+    e.SessionCreated: _created,
+    e.SessionUpdated: _updated,
+    e.SessionCompleted: _completed,
+    e.SessionReopened: _reopened,
+    e.SessionAdjusted: _adjusted,
+    e.InvocationLinked: _linked,
+    e.InvocationUnlinked: _unlinked,
+    e.UsageRecorded: _used,
+}
+
+projection: Projection[State] = Projection(State, State.copy, apply)
+"""Metadata and figures."""

@@ -1,0 +1,229 @@
+"""Sessions as Python callers hold them: whole, mutable objects. Nothing here touches a log until it is saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self, cast, get_args
+
+from eventstore.codec import to_datetime
+from eventstore.events import Role
+
+
+class SessionStatus(StrEnum):
+    """Where a session stands."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+@dataclass
+class ConversationMessage:
+    """One message. `role` is user, assistant, tool or system; a `timestamp` without a zone is taken as local."""
+
+    role: str
+    content: str
+    timestamp: datetime
+    tool_name: str | None = None
+    invocation_id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_role(self.role)
+        self.timestamp = _zoned(self.timestamp, "timestamp")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values, the time as ISO text; optional fields only where they are set."""
+        found = {"role": self.role, "content": self.content, "timestamp": _iso(self.timestamp)}
+        optional = {"tool_name": self.tool_name, "invocation_id": self.invocation_id}
+        return found | {name: value for name, value in optional.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave. Raises ValueError naming the field that is missing or wrong."""
+        return cls(
+            role=_need(data, "role"),
+            content=_need(data, "content"),
+            timestamp=_time(data, "timestamp"),
+            tool_name=data.get("tool_name"),
+            invocation_id=data.get("invocation_id"),
+        )
+
+
+@dataclass
+class SessionMetadata:
+    """What is known of a session besides its contents. Durations in milliseconds, tokens by kind."""
+
+    session_id: str
+    created_at: datetime
+    updated_at: datetime
+    status: SessionStatus = SessionStatus.ACTIVE
+    user_id: str | None = None
+    purpose: str | None = None
+    tags: list[str] = field(default_factory=list)
+    total_invocations: int = 0
+    total_duration_ms: float = 0.0
+    tools_used: list[str] = field(default_factory=list)
+    estimated_cost: float | None = None
+    token_usage: dict[str, int] | None = None
+    custom_metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.created_at = _zoned(self.created_at, "created_at")
+        self.updated_at = _zoned(self.updated_at, "updated_at")
+        self.status = SessionStatus(self.status)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values: ISO times, the status as its value."""
+        return {
+            "session_id": self.session_id,
+            "created_at": _iso(self.created_at),
+            "updated_at": _iso(self.updated_at),
+            "status": self.status.value,
+            "user_id": self.user_id,
+            "purpose": self.purpose,
+            "tags": list(self.tags),
+            "total_invocations": self.total_invocations,
+            "total_duration_ms": self.total_duration_ms,
+            "tools_used": list(self.tools_used),
+            "estimated_cost": self.estimated_cost,
+            "token_usage": None if self.token_usage is None else dict(self.token_usage),
+            "custom_metadata": dict(self.custom_metadata),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave; what is optional may be missing. Raises ValueError naming the field."""
+        usage = data.get("token_usage")
+        return cls(
+            session_id=_need(data, "session_id"),
+            created_at=_time(data, "created_at"),
+            updated_at=_time(data, "updated_at"),
+            status=SessionStatus(data.get("status", "active")),
+            user_id=data.get("user_id"),
+            purpose=data.get("purpose"),
+            tags=list(data.get("tags") or ()),
+            total_invocations=data.get("total_invocations") or 0,
+            total_duration_ms=data.get("total_duration_ms") or 0.0,
+            tools_used=list(data.get("tools_used") or ()),
+            estimated_cost=data.get("estimated_cost"),
+            token_usage=None if usage is None else dict(usage),
+            custom_metadata=dict(data.get("custom_metadata") or {}),
+        )
+
+
+@dataclass
+class Session:
+    """A session as a whole. Changing it changes nothing in the store until it is saved."""
+
+    metadata: SessionMetadata
+    invocation_ids: list[str] = field(default_factory=list)
+    conversation: list[ConversationMessage] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    version: int = field(default=0, compare=False, repr=False)
+    _durations: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+
+    def add_invocation(self, invocation_id: str, duration_ms: float | None = None) -> None:
+        """Add a tool call, in milliseconds where its duration is known. The same id again changes nothing."""
+        if invocation_id in self.invocation_ids:
+            return
+        self.invocation_ids.append(invocation_id)
+        self.metadata.total_invocations += 1
+        if duration_ms is not None:
+            self._durations[invocation_id] = duration_ms
+            self.metadata.total_duration_ms += duration_ms
+        self._touch()
+
+    def duration_of(self, invocation_id: str) -> float | None:
+        """Return the duration given to `add_invocation`, in milliseconds, or None."""
+        return self._durations.get(invocation_id)
+
+    def add_message(
+        self, role: str, content: str, tool_name: str | None = None, invocation_id: str | None = None
+    ) -> ConversationMessage:
+        """Add a message, said now. Raises ValueError for an unknown role."""
+        message = ConversationMessage(role, content, self._touch(), tool_name, invocation_id)
+        self.conversation.append(message)
+        return message
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the session's own value of `key`, or `default`."""
+        return self.data.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        """Give a key of the session's own data a value, any JSON."""
+        self.data[key] = value
+        self._touch()
+
+    def delete(self, key: str) -> bool:
+        """Take a key away; False where there was none."""
+        if key not in self.data:
+            return False
+        del self.data[key]
+        self._touch()
+        return True
+
+    def clear_data(self) -> None:
+        """Take all of the session's own data away."""
+        self.data.clear()
+        self._touch()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as JSON values."""
+        return {
+            "metadata": self.metadata.to_dict(),
+            "invocation_ids": list(self.invocation_ids),
+            "conversation": [message.to_dict() for message in self.conversation],
+            "data": dict(self.data),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave. Raises ValueError naming the field that is missing or wrong."""
+        return cls(
+            metadata=SessionMetadata.from_dict(_need(data, "metadata")),
+            invocation_ids=list(data.get("invocation_ids") or ()),
+            conversation=[ConversationMessage.from_dict(one) for one in data.get("conversation") or ()],
+            data=dict(data.get("data") or {}),
+        )
+
+    def _touch(self) -> datetime:
+        """Move `updated_at` to now. The object is its caller's, not a fold: it may look at the clock."""
+        now = datetime.now(UTC)
+        self.metadata.updated_at = max(self.metadata.updated_at, now)
+        return now
+
+
+def check_role(role: str) -> Role:
+    """Return the role if a message may have it. Raises ValueError."""
+    if role not in get_args(Role):
+        raise ValueError(f"role {role!r} is not one of {', '.join(get_args(Role))}; nothing was added")
+    return cast(Role, role)
+
+
+def _zoned(moment: datetime, name: str) -> datetime:
+    if not isinstance(moment, datetime):
+        raise ValueError(f"{name} is a {type(moment).__name__}, not a datetime")
+    return moment.astimezone(UTC)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")
+
+
+def _need(data: Mapping[str, Any], name: str) -> Any:
+    try:
+        return data[name]
+    except KeyError:
+        raise ValueError(f"{name} is missing") from None
+
+
+def _time(data: Mapping[str, Any], name: str) -> datetime:
+    value = _need(data, name)
+    if isinstance(value, datetime):
+        return value
+    try:
+        return to_datetime(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is not an ISO time") from None

@@ -1,0 +1,126 @@
+"""A session's life as rows: when, who, what, with which tool, for how long, for how many tokens."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from eventstore import events as e
+from eventstore.codec import to_datetime
+from projections.projection import Projection
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event. `time` is RFC 3339, `since_start_seconds` counts from the first event, `tokens` are by kind."""
+
+    seq: int
+    time: str
+    since_start_seconds: float
+    who: str
+    what: str
+    text: str = ""
+    tool_name: str | None = None
+    duration_ms: float | None = None
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the row as JSON values, what is empty left out."""
+        shown = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in shown.items() if value not in (None, "", {})}
+
+
+@dataclass(slots=True)
+class State:
+    """Rows so far; `start` is the time of the first event, `tools` the tool of each call by its id."""
+
+    rows: list[Row] = field(default_factory=list)
+    start: str = ""
+    tools: dict[str, str] = field(default_factory=dict)
+
+    def copy(self) -> "State":
+        """Give an independent state; rows are frozen and shared."""
+        return State(self.rows.copy(), self.start, self.tools.copy())
+
+
+def row(state: State, event: e.Event) -> Row:
+    """Tell one event as a row; `state` remembers the start and the tools for the rows that follow."""
+    time = event.time
+    state.start = state.start or time
+    who, what, text = _told(event)
+    actor = (event.by or {}).get("actor")
+    return Row(
+        seq=event.seq,
+        time=time,
+        since_start_seconds=(to_datetime(time) - to_datetime(state.start)).total_seconds(),
+        who=actor if isinstance(actor, str) and not isinstance(event, e.MessageAdded) else who,
+        what=what,
+        text=text,
+        tool_name=_tool(state, event),
+        duration_ms=event.duration_ms if isinstance(event, e.InvocationLinked) else None,
+        tokens=dict(event.tokens) if isinstance(event, e.UsageRecorded) else {},
+    )
+
+
+def rows(events: Iterable[e.Event]) -> Iterator[Row]:
+    """Stream rows, one an event; memory does not grow with what is said."""
+    state = State()
+    return (row(state, event) for event in events)
+
+
+def apply(state: State, event: e.Event) -> None:
+    """Take one event in."""
+    state.rows.append(row(state, event))
+
+
+projection: Projection[State] = Projection(State, State.copy, apply)
+"""All rows."""
+
+
+def _tool(state: State, event: e.Event) -> str | None:
+    if not isinstance(event, e.InvocationLinked | e.MessageAdded):
+        return None
+    if event.invocation_id is not None and event.tool_name is not None:
+        state.tools[event.invocation_id] = event.tool_name
+    return event.tool_name or state.tools.get(event.invocation_id or "")
+
+
+def _told(event: e.Event) -> tuple[str, str, str]:
+    """Tell who did what, and the text of it."""
+    match event:
+        case e.SessionCreated():
+            return "session", "created", event.purpose or ""
+        case e.SessionUpdated():
+            return "session", "updated", _changed(event)
+        case e.SessionCompleted():
+            return "session", event.status, event.reason or ""
+        case e.MessageAdded():
+            called = event.role == "assistant" and event.invocation_id is not None
+            return event.role, "calls" if called else "says", event.content
+        case e.ReasoningRecorded():
+            return "assistant", "thinks", event.content
+        case e.InvocationLinked():
+            return "tool", _outcome(event), event.error or ""
+        case e.UsageRecorded():
+            return "model", "used", event.model or ""
+        case e.DataSet() | e.DataDeleted():
+            return "session", event.type.replace(".", " "), event.key
+        case e.ForeignRecorded():
+            return "import", "kept a line", event.origin.format if event.origin else ""
+        case e.LogRepaired():
+            return "log", "repaired", f"{event.removed_bytes} bytes moved to {event.quarantine}"
+        case _:
+            return "session", event.type.replace(".", " "), ""
+
+
+def _outcome(event: e.InvocationLinked) -> str:
+    if event.success is None:
+        return "linked" if event.duration_ms is None else "ran"
+    return "succeeded" if event.success else "failed"
+
+
+def _changed(event: e.SessionUpdated) -> str:
+    parts = [event.purpose] if isinstance(event.purpose, str) else []
+    if isinstance(event.tags, tuple):
+        parts.append("tags " + ", ".join(event.tags))
+    parts.extend(event.custom_metadata)
+    return "; ".join(parts)
