@@ -1,0 +1,120 @@
+"""The tool side: one folder for each tool call, `YYYY-mm-dd_HH-MM-SS_ffffff_<tool>`, with its `record.jsonl`."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from eventstore.names import file_name
+
+RECORD = "record.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a tool call left behind. `timestamp` is ISO text, `duration_ms` in milliseconds."""
+
+    tool: str
+    arguments: Any
+    result: Any = None
+    timestamp: str = ""
+    duration_ms: float = 0.0
+    success: bool = True
+    error: str | None = None
+    session_id: str | None = None
+    invocation_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields in the order of the file; the last three only where they are known."""
+        names = ("timestamp", "tool", "arguments", "result", "duration_ms", "success")
+        optional = ("error", "session_id", "invocation_id")
+        found = {name: getattr(self, name) for name in names}
+        return found | {name: value for name in optional if (value := getattr(self, name)) is not None}
+
+
+class ToolHistory:
+    """The history folder: every tool call of every session, and of none."""
+
+    def __init__(self, history_dir: Path | str) -> None:
+        self.path = Path(os.path.abspath(history_dir))
+
+    def create(self, tool_name: str, moment: datetime | None = None) -> Path:
+        """Make the folder of one call and return it. Where the name is taken the next free microsecond is used."""
+        self.path.mkdir(0o700, parents=True, exist_ok=True)
+        when = (moment or datetime.now(UTC)).astimezone(UTC)
+        while True:
+            folder = self.path / f"{when:%Y-%m-%d_%H-%M-%S_%f}_{file_name(tool_name)}"
+            try:
+                folder.mkdir(0o700)
+            except FileExistsError:
+                when += timedelta(microseconds=1)
+            else:
+                return folder
+
+    def write(self, folder: Path, record: Record) -> None:
+        """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`."""
+        line = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr).encode("utf-8", "replace")
+        temporary = self._inside(folder) / f".{RECORD}.new"
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(line + b"\n")
+        temporary.replace(folder / RECORD)
+
+    def read(self, folder: Path | str) -> Record:
+        """Read the record of a call, also one printed over many lines.
+
+        Raises FileNotFoundError, and ValueError naming the file where the record cannot be read.
+        """
+        file = self._inside(Path(folder)) / RECORD
+        try:
+            found, _ = json.JSONDecoder().raw_decode(file.read_text("utf-8").lstrip())
+            return Record(**{name: found[name] for name in Record.__dataclass_fields__ if name in found})
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{file} holds no record of a tool call ({error}); it was left alone") from None
+
+    def records(self) -> Iterator[tuple[Path, Record]]:
+        """Stream all calls in the order of their folders' names; folders without a readable record are passed over."""
+        names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
+        for name in names:
+            folder = self.path / name
+            with suppress(OSError, ValueError):
+                yield folder, self.read(folder)
+
+    def session_of(self, folder: Path | str) -> str | None:
+        """Return the id of the session that a call belongs to, or None."""
+        try:
+            return self.read(folder).session_id
+        except (OSError, ValueError):
+            return None
+
+    def relative(self, folder: Path | str) -> str:
+        """Name a folder as events do: relative to the history folder where it lies inside, else absolute."""
+        whole = os.path.abspath(folder)
+        real, root = os.path.realpath(whole), os.path.realpath(self.path)
+        if real != root and os.path.commonpath([real, root]) == root:
+            return os.path.relpath(real, root)
+        return whole
+
+    def _inside(self, folder: Path) -> Path:
+        """Return the folder if it lies in the history folder, whatever links are on the way. Raises ValueError."""
+        folder = folder if folder.is_absolute() else self.path / folder
+        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.path)):
+            raise ValueError(f"{folder} is not inside the history folder {self.path}; it was left alone")
+        return folder
+
+
+def _faithful(value: Any) -> Any:
+    """Write NaN and infinities as text, and odd keys too: JSON has none of them."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _faithful(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_faithful(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return repr(value)
+    return value

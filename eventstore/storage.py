@@ -1,0 +1,353 @@
+"""Sessions on a log: whole objects in, events out, and back; listing, deleting, views."""
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from eventstore.changes import find_changes
+from eventstore.errors import SessionNotFound, VersionConflict
+from eventstore.events import Event, InvocationLinked, StoreSessionCreated, StoreSessionDeleted
+from eventstore.history import ToolHistory
+from eventstore.log.base import Appended, EventLog, Head
+from eventstore.log.filesystem import FileSystemEventLog, Fsync
+from eventstore.log.memory import MemoryEventLog
+from eventstore.names import STORE_ID, file_name
+from eventstore.views import Views
+from projections import session as session_fold
+from projections.models import Session, SessionMetadata, SessionStatus
+
+_CACHED = 256
+_VIEW_DELAY_SECONDS = 0.1
+
+
+class _Fold(NamedTuple):
+    head: Head
+    state: session_fold.State
+
+
+class SessionStorage:
+    """Sessions kept on any EventLog. Safe for threads.
+
+    `history` is the tool side, where there is one.
+    """
+
+    history: ToolHistory | None = None
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+        self._folds: OrderedDict[str, _Fold] = OrderedDict()
+        self._mutex = threading.RLock()
+
+    # --- events
+
+    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
+        """Append events as one batch, as `EventLog.append` does, and see to the views."""
+        result = self.log.append(session_id, events, expected_version=expected_version)
+        if result.first == 1 and not result.repeated:
+            first = next(self.log.read(session_id, 0, 1))
+            self._note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
+        self._changed(session_id, events)
+        return result
+
+    def fold(self, session_id: str) -> session_fold.State:
+        """Fold the whole session. What was folded before is gone on from. Raises SessionNotFound, LogDamaged."""
+        return self._fold(session_id).state
+
+    def _fold(self, session_id: str) -> _Fold:
+        head = self.log.head(session_id)
+        with self._mutex:
+            known = self._folds.get(session_id)
+        if known is not None and known.head == head:
+            return known
+        state = self._go_on(session_id, known, head)
+        found = _Fold(head, state)
+        with self._mutex:
+            self._folds[session_id] = found
+            self._folds.move_to_end(session_id)
+            while len(self._folds) > _CACHED:
+                self._folds.popitem(last=False)
+        return found
+
+    def _go_on(self, session_id: str, known: _Fold | None, head: Head) -> session_fold.State:
+        """Fold what came after a known state, if the log still is the one that state was folded from."""
+        if known is not None and 0 < known.head.version < head.version:
+            events = self.log.read(session_id, known.head.version - 1, head.version)
+            if next(events).hash == known.head.hash:
+                return session_fold.projection.fold(events, known.state)
+        return session_fold.projection.fold(self.log.read(session_id, 0, head.version))
+
+    def _note(self, event: Event) -> None:
+        """Append to the store's own log, making it where it is not there yet."""
+        try:
+            self.log.append(STORE_ID, [event])
+        except SessionNotFound:
+            try:
+                self.log.append(STORE_ID, [event], expected_version=0)
+            except VersionConflict:
+                self.log.append(STORE_ID, [event])
+
+    # --- whole sessions
+
+    def save_session(self, session: Session) -> None:
+        """Append the events that lead from the stored state to this object; nothing where they are equal.
+
+        An object that was loaded is compared with the version it was loaded at, one built by hand with what is stored. Where
+        others appended in between, additions are made on top of theirs and the object then shows both; anything else
+        raises VersionConflict and writes nothing.
+        """
+        session_id = session.metadata.session_id
+        base, state = self._base(session)
+        changes = find_changes(base, state, session)
+        if changes.events:
+            try:
+                result = self.append(session_id, changes.events, expected_version=state.version)
+            except VersionConflict:
+                if base is None or not changes.rebasing:
+                    raise
+                self.append(session_id, changes.events)
+                _show(session, self.fold(session_id).to_model(session_id))
+            else:
+                session.version = result.last
+        self.flush_views(session_id)
+
+    def _base(self, session: Session) -> tuple[Session | None, session_fold.State]:
+        session_id = session.metadata.session_id
+        try:
+            state = self.fold(session_id)
+        except SessionNotFound:
+            return None, session_fold.State()
+        if session.version and session.version < state.version:
+            state = session_fold.projection.fold(self.log.read(session_id, 0, session.version))
+        return state.to_model(session_id), state
+
+    def load_session(self, session_id: str) -> Session | None:
+        """Return the session as a new object, or None. Raises InvalidSessionId, LogDamaged."""
+        try:
+            return self.fold(session_id).to_model(session_id)
+        except SessionNotFound:
+            return None
+
+    def session_exists(self, session_id: str) -> bool:
+        """Tell whether there is such a session."""
+        return self.log.exists(session_id)
+
+    def link_invocation(self, session_id: str, invocation_id: str, invocation_dir: Path | str | None) -> None:
+        """Link a tool call's folder, which may not exist yet, to a session. Raises SessionNotFound."""
+        target = self.relative(invocation_dir)
+        self.append(session_id, [InvocationLinked(invocation_id=invocation_id, invocation_dir=target)])
+
+    def relative(self, invocation_dir: Path | str | None) -> str | None:
+        """Name a tool call's folder as events do: relative to the history folder where it lies inside."""
+        if invocation_dir is None:
+            return None
+        return self.history.relative(invocation_dir) if self.history else str(invocation_dir)
+
+    def delete_session(self, session_id: str, reason: str | None = None) -> bool:
+        """Delete a session for good; False where there was none. The store's own log keeps its size and last hash."""
+        try:
+            head = self.log.head(session_id)
+        except SessionNotFound:
+            return False
+        self._note(
+            StoreSessionDeleted(
+                session_id=session_id,
+                events=head.version,
+                size_bytes=head.size_bytes,
+                head_hash=head.hash,
+                reason=reason,
+            )
+        )
+        with self._mutex:
+            self._folds.pop(session_id, None)
+        return self.log.remove(session_id)
+
+    def cleanup_sessions(self, cutoff_date: datetime) -> int:
+        """Delete the sessions last updated before a moment (without a zone: local); return how many there were."""
+        cutoff = cutoff_date.astimezone()
+        old = [one.session_id for one in self.list_metadata(limit=None) if one.updated_at < cutoff]
+        return sum(self.delete_session(session_id, "retention") for session_id in old)
+
+    # --- lists
+
+    def list_sessions(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        limit: int | None = 100,
+    ) -> list[Session]:
+        """List whole sessions, as `list_metadata` lists what is known of them."""
+        found = self.list_metadata(user_id, status, tags, limit)
+        loaded = (self.load_session(one.session_id) for one in found)
+        return [session for session in loaded if session is not None]
+
+    def list_metadata(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        limit: int | None = 100,
+    ) -> list[SessionMetadata]:
+        """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
+
+        `tags` match any. Raises LogDamaged for a session whose log cannot be read.
+        """
+        wanted = None if status is None else SessionStatus(status)
+        some = None if tags is None else set(tags)
+        found = [
+            one
+            for one in self._all_metadata()
+            if (user_id is None or one.user_id == user_id)
+            and (wanted is None or one.status is wanted)
+            and (not some or some.intersection(one.tags))
+        ]
+        found.sort(key=lambda one: (-one.updated_at.timestamp(), one.session_id))
+        return found if limit is None else found[: max(limit, 0)]
+
+    def _all_metadata(self) -> Iterator[SessionMetadata]:
+        for session_id in self.log.ids():
+            with suppress(SessionNotFound):
+                yield self.metadata(session_id)
+
+    def metadata(self, session_id: str) -> SessionMetadata:
+        """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
+        return self.fold(session_id).metadata.to_model(session_id)
+
+    # --- views and ends
+
+    def _changed(self, session_id: str, events: Sequence[Event]) -> None:
+        """See to what depends on the log, after an append."""
+
+    def flush_views(self, session_id: str | None = None) -> None:
+        """Write the views of one session, or of all that changed, at once. There are none here."""
+
+    def rebuild(self) -> Iterator[str]:
+        """Make all views anew from the logs, and yield each session's id. There are none here."""
+        return iter(())
+
+    def flush(self) -> None:
+        """Return when events are on stable storage and views are written."""
+        self.flush_views()
+        self.log.flush()
+
+    def close(self) -> None:
+        """Flush, and let go of files."""
+        self.flush_views()
+        self.log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class MemorySessionStorage(SessionStorage):
+    """Sessions that live as long as the object."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryEventLog())
+
+
+class FileSystemSessionStorage(SessionStorage):
+    """Sessions in folders below `sessions_dir`, with views for people and links into `history_dir`.
+
+    `fsync` is the durability of an append: `always`, `everysec` or `no`. Views are written at most 100 ms late.
+    """
+
+    history: ToolHistory
+
+    def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
+        super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
+        self.history = ToolHistory(history_dir)
+        self.views = Views(Path(sessions_dir), Path(history_dir))
+        self._begin()
+        _begin_in_child(self)
+
+    def _begin(self) -> None:
+        self._stale: set[str] = set()
+        self._due = threading.Condition()
+        self._writer: threading.Thread | None = None
+        self._mutex = threading.RLock()
+
+    def metadata(self, session_id: str) -> SessionMetadata:
+        """Return what is known of one session: from its view where that stands for the log as it is, else folded."""
+        return self.views.metadata(session_id) or super().metadata(session_id)
+
+    def _changed(self, session_id: str, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, InvocationLinked) and event.invocation_dir:
+                self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
+        with self._due:
+            self._stale.add(session_id)
+            if self._writer is None:
+                self._writer = threading.Thread(target=_write_views, args=(weakref.ref(self),), daemon=True)
+                self._writer.start()
+
+    def flush_views(self, session_id: str | None = None) -> None:
+        """Write the views of one session, or of all that changed, at once."""
+        with self._due:
+            due = set(self._stale) if session_id is None else self._stale & {session_id}
+            self._stale -= due
+        for one in due:
+            with suppress(SessionNotFound):
+                fold = self._fold(one)
+                self.views.write(one, fold.state, fold.head)
+
+    def rebuild(self) -> Iterator[str]:
+        """Delete all views, make them anew from the logs, and yield each session's id when it is done."""
+        for session_id in sorted(self.log.ids()):
+            fold = self._fold(session_id)
+            self.views.remove(session_id)
+            self.views.write(session_id, fold.state, fold.head)
+            yield session_id
+
+    def delete_session(self, session_id: str, reason: str | None = None) -> bool:
+        """Delete a session for good, views and all; False where there was none."""
+        with self._due:
+            self._stale.discard(session_id)
+        return super().delete_session(session_id, reason)
+
+
+def _write_views(storage: "weakref.ref[FileSystemSessionStorage]") -> None:
+    """Write views a moment after the append that made them stale; end when nothing is left to write."""
+    pause = threading.Event()
+    while True:
+        pause.wait(_VIEW_DELAY_SECONDS)
+        kept = storage()
+        if kept is None:
+            return
+        with suppress(Exception):  # a view that cannot be written is seen to be stale and folded instead
+            kept.flush_views()
+        with kept._due:
+            if not kept._stale:
+                kept._writer = None
+                return
+        del kept
+
+
+def _begin_in_child(storage: FileSystemSessionStorage) -> None:
+    kept = weakref.ref(storage)
+
+    def begin() -> None:
+        found = kept()
+        if found is not None:
+            found._begin()
+
+    os.register_at_fork(after_in_child=begin)
+
+
+def _show(session: Session, found: Session) -> None:
+    """Let the caller's object show what is stored."""
+    fields: dict[str, Any] = vars(found)
+    for name, value in fields.items():
+        setattr(session, name, value)
