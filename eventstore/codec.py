@@ -317,7 +317,7 @@ def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:
             raw = UPCASTERS[tag, step](raw)
         raw["v"] = kind.version
     try:
-        event = msgspec.convert(raw, AnyEvent)
+        event: AnyEvent = msgspec.convert(raw, AnyEvent)
         if event.v == event.version:
             return event
     except msgspec.ValidationError:

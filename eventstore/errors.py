@@ -33,7 +33,7 @@ class InvalidSessionId(EventStoreError, ValueError):
     def __str__(self) -> str:
         shown = self.session_id if len(self.session_id) <= 80 else self.session_id[:77] + "..."
         return (
-            f"invalid session id {ascii(shown)}: {self.reason}; nothing was done: use 1-128 of "
+            f"invalid session id {shown!a}: {self.reason}; nothing was done: use 1-128 of "
             "A-Z a-z 0-9 . _ - with a letter or digit first and no dot last"
         )
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 Role: TypeAlias = Literal["user", "assistant", "tool", "system"]
 Status: TypeAlias = Literal["active", "completed", "failed", "abandoned"]
@@ -271,6 +272,17 @@ AnyEvent: TypeAlias = (
     | StoreSessionDeleted
 )
 """Every event that a line of a log can hold, as this release knows them."""
+
+
+def at_time(event: Event, time: str | None) -> Event:
+    """Give an event the time at which it happened, RFC 3339; None leaves it as it is."""
+    return event if time is None else replace(event, occurred_at=time)
+
+
+def with_origin(event: Event, origin: Origin) -> Event:
+    """Give an event the piece of a foreign file that it came from."""
+    return replace(event, origin=origin)
+
 
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
 """Class by tag."""

@@ -200,7 +200,8 @@ def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) ->
         return repeat
     repairs = () if scan.fault is None else (file.cut_tail(scan),)
     with file.scanning:
-        here, at, repair_lines = scan.here, max(codec.now(), scan.here.at), []
+        here, at = scan.here, max(codec.now(), scan.here.at)
+        repair_lines: list[bytes] = []
         for event in repairs:
             repair_lines, here = seal(Batch((codec.prepare(event),), ()), here, at)
         first = here.seq + 1

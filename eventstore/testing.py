@@ -1,0 +1,274 @@
+"""EventLogContract: what every EventLog promises, one test per sentence. Needs pytest.
+
+A backend is done when it passes: subclass in a test module and give it a `log` fixture that yields an empty log.
+
+    class TestMyEventLog(EventLogContract):
+        @pytest.fixture
+        def log(self):
+            with MyEventLog() as log:
+                yield log
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+
+import pytest
+
+from eventstore import codec
+from eventstore.errors import (
+    EventNotEncodable,
+    EventTooLarge,
+    IdReused,
+    InvalidSessionId,
+    SessionNotFound,
+    VersionConflict,
+)
+from eventstore.events import DataSet, Event, MessageAdded, SessionCreated, StoreSessionCreated
+from eventstore.log.base import Appended, EventLog
+from eventstore.names import STORE_ID
+
+
+def said(text: str, key: str | None = None) -> Event:
+    """Make a message of the user."""
+    return MessageAdded(role="user", content=text, id=key)
+
+
+class EventLogContract:
+    """The promises of `EventLog`, for any backend."""
+
+    @pytest.fixture
+    def log(self) -> Iterator[EventLog]:
+        """Yield an empty log; each backend gives its own."""
+        raise NotImplementedError
+
+    # --- appending
+
+    def test_a_session_begins_at_one(self, log: EventLog) -> None:
+        """The first append of a session, at version 0, is given the number 1."""
+        assert log.append("s", [SessionCreated()], expected_version=0) == Appended(1, 1)
+
+    def test_numbers_are_dense(self, log: EventLog) -> None:
+        """Each event's number is one more than that of the event before it."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        assert log.append("s", [said("a"), said("b")]) == Appended(2, 3)
+        assert log.append("s", [said("c")], expected_version=3) == Appended(4, 4)
+        assert [event.seq for event in log.read("s")] == [1, 2, 3, 4]
+
+    def test_what_was_appended_is_read(self, log: EventLog) -> None:
+        """Fields, keys, actors and times of an event come back as they were given."""
+        event = MessageAdded(
+            role="tool", content="é\n\u2028\0", id="k", by={"actor": "a"}, occurred_at="2020-01-02T03:04:05Z"
+        )
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [event])
+        *_, found = log.read("s")
+        assert isinstance(found, MessageAdded)
+        assert (found.role, found.content, found.id, found.by) == ("tool", "é\n\u2028\0", "k", {"actor": "a"})
+        assert found.occurred_at == "2020-01-02T03:04:05.000000Z"
+
+    def test_the_log_stamps_what_is_its_own(self, log: EventLog) -> None:
+        """Number, time, batch, salt and hash that a caller sets are not believed."""
+        log.append("s", [SessionCreated(seq=9, at="1999", batch=(4, 5), salt="x", hash="y")], expected_version=0)
+        (found,) = log.read("s")
+        assert (found.seq, found.batch) == (1, None)
+        assert found.at > "2020"
+        assert len(found.hash) == 64
+
+    def test_an_append_to_nothing_is_an_error(self, log: EventLog) -> None:
+        """A session that is not there is never made by an append that did not expect version 0."""
+        with pytest.raises(SessionNotFound, match="not found"):
+            log.append("s", [said("a")])
+        with pytest.raises(SessionNotFound):
+            log.append("s", [said("a")], expected_version=3)
+        assert not log.exists("s")
+
+    def test_an_empty_append_is_an_error(self, log: EventLog) -> None:
+        """An append of no events is a mistake of the caller."""
+        with pytest.raises(ValueError, match="at least one event"):
+            log.append("s", [], expected_version=0)
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a.", "nul", "COM1.txt", "-a", "x" * 129, "é"])
+    def test_an_invalid_id_is_an_error_everywhere(self, log: EventLog, name: str) -> None:
+        """No method takes a name that no session can have."""
+        with pytest.raises(InvalidSessionId):
+            log.append(name, [SessionCreated()], expected_version=0)
+        with pytest.raises(InvalidSessionId):
+            log.head(name)
+        with pytest.raises(InvalidSessionId):
+            log.chunks(name)
+        with pytest.raises(InvalidSessionId):
+            log.remove(name)
+
+    def test_a_batch_is_refused_as_a_whole(self, log: EventLog) -> None:
+        """One event that cannot become a line keeps its whole batch out."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        with pytest.raises(EventNotEncodable, match=r"\$\.value"):
+            log.append("s", [said("good"), DataSet(key="k", value=float("nan"))])
+        with pytest.raises(EventTooLarge):
+            log.append("s", [said("x" * codec.MAX_EVENT_BYTES)])
+        assert log.head("s").version == 1
+
+    def test_a_batch_says_so(self, log: EventLog) -> None:
+        """Events that were appended together carry their place in the batch; one alone carries none."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a"), said("b")])
+        assert [event.batch for event in log.read("s")] == [None, (0, 2), (1, 2)]
+
+    def test_time_never_goes_back(self, log: EventLog) -> None:
+        """The time of recording never goes back inside a session."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        for text in "abcdefgh":
+            log.append("s", [said(text)])
+        times = [event.at for event in log.read("s")]
+        assert times == sorted(times)
+
+    # --- expected versions and idempotency
+
+    def test_a_stale_append_writes_nothing_and_says_what_came_between(self, log: EventLog) -> None:
+        """An append that expects an older version is refused and leaves the log as it was."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a")])
+        with pytest.raises(VersionConflict) as caught:
+            log.append("s", [said("b")], expected_version=1)
+        assert (caught.value.expected, caught.value.actual, caught.value.since) == (1, 2, ("message.added",))
+        assert log.head("s").version == 2
+
+    def test_a_session_is_created_once(self, log: EventLog) -> None:
+        """An append at version 0 to a session that is there is a conflict."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        with pytest.raises(VersionConflict):
+            log.append("s", [SessionCreated()], expected_version=0)
+
+    def test_a_version_from_the_future_is_a_conflict(self, log: EventLog) -> None:
+        """An append that expects events that are not there is refused."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        with pytest.raises(VersionConflict):
+            log.append("s", [said("a")], expected_version=7)
+
+    def test_the_same_key_again_returns_the_first_result(self, log: EventLog) -> None:
+        """An append with a key seen before writes nothing, whatever version it expects."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        first = log.append("s", [said("a", "k"), said("b")], expected_version=1)
+        log.append("s", [said("c")])
+        again = log.append("s", [said("a", "k"), said("b")], expected_version=1)
+        assert again == Appended(first.first, first.last, repeated=True)
+        assert log.head("s").version == 4
+
+    def test_keys_of_different_appends_do_not_mix(self, log: EventLog) -> None:
+        """A batch with a known key and a new one, or with keys of two appends, is refused."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a", "k1")])
+        log.append("s", [said("b", "k2")])
+        for keys in (("k1", "new"), ("k1", "k2")):
+            with pytest.raises(IdReused):
+                log.append("s", [said("x", key) for key in keys])
+        assert log.head("s").version == 3
+
+    def test_keys_belong_to_their_session(self, log: EventLog) -> None:
+        """The same key in two sessions is two keys."""
+        for name in ("s", "t"):
+            log.append(name, [SessionCreated(id="k")], expected_version=0)
+        assert log.head("t").version == 1
+
+    # --- reading
+
+    def test_a_range_is_read(self, log: EventLog) -> None:
+        """`after` is left out, `upto` is included, and a range beyond the end is empty."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        for text in "abcd":
+            log.append("s", [said(text)])
+        assert [event.seq for event in log.read("s", 1, 3)] == [2, 3]
+        assert [event.seq for event in log.read("s", 3)] == [4, 5]
+        assert [event.seq for event in log.read("s", 0, 1)] == [1]
+        assert list(log.read("s", 5)) == []
+        assert list(log.read("s", 3, 2)) == []
+
+    def test_a_read_ends_where_the_log_ended_when_it_began(self, log: EventLog) -> None:
+        """Events appended while a read is under way are not part of it."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        events = log.read("s")
+        chunks = log.chunks("s")
+        log.append("s", [said("late")])
+        assert [line.count(b"\n") for line in chunks] == [1]
+        assert len(list(events)) in (1, 2)
+
+    def test_a_session_that_is_not_there_is_an_error_at_once(self, log: EventLog) -> None:
+        """Reading, asking for the head and streaming lines name the session that is not there."""
+        for ask in (log.head, log.chunks):
+            with pytest.raises(SessionNotFound, match="'nope' not found"):
+                ask("nope")
+        with pytest.raises(SessionNotFound):
+            list(log.read("nope"))
+
+    def test_a_head_is_that_of_the_last_line(self, log: EventLog) -> None:
+        """The head tells the last event's number, time and hash, and the size of all lines."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a"), said("b")])
+        *_, last = log.read("s")
+        head = log.head("s")
+        assert (head.version, head.at, head.hash) == (3, last.at, last.hash)
+        assert head.size_bytes == sum(map(len, log.chunks("s")))
+
+    def test_every_line_proves_itself_its_place_and_its_session(self, log: EventLog) -> None:
+        """The chain of each session's lines can be computed from their bytes and the session's id."""
+        for name in ("s", "t"):
+            log.append(name, [SessionCreated(purpose="p")], expected_version=0)
+            log.append(name, [said("a"), said("b")])
+            digest = sha256(b"eventstore/1\n" + name.encode()).digest()
+            for line in log.lines(name):
+                body, _, rest = line.rpartition(b',"hash":"')
+                digest = sha256(b"\x01" + digest + sha256(b"\x00" + body).digest()).digest()
+                assert rest == digest.hex().encode() + b'"}'
+
+    # --- sessions
+
+    def test_sessions_are_listed_without_the_store_s_own_log(self, log: EventLog) -> None:
+        """`ids` streams every session once; the store's own log can be read and is not among them."""
+        for name in ("b", "a", "B"):
+            log.append(name, [SessionCreated()], expected_version=0)
+        log.append(STORE_ID, [StoreSessionCreated(session_id="a", first_hash="0" * 64)], expected_version=0)
+        assert sorted(log.ids()) == ["B", "a", "b"]
+        assert log.head(STORE_ID).version == 1
+
+    def test_a_removed_session_is_gone(self, log: EventLog) -> None:
+        """Removing tells whether there was something; the id can be used again and begins at 1."""
+        log.append("s", [SessionCreated(id="k")], expected_version=0)
+        assert log.remove("s")
+        assert not log.remove("s")
+        assert not log.exists("s")
+        assert log.append("s", [SessionCreated(id="k")], expected_version=0) == Appended(1, 1)
+
+    def test_flush_and_close_keep_everything(self, log: EventLog) -> None:
+        """Flushing and closing, also twice, loses nothing; appending again opens the log anew."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.flush()
+        log.close()
+        log.close()
+        assert log.append("s", [said("a")]) == Appended(2, 2)
+
+    # --- many at once
+
+    def test_threads_neither_lose_nor_interleave(self, log: EventLog) -> None:
+        """Batches of many threads stay whole and next to each other."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: log.append("s", [said(f"{n}"), said(f"{n}")]), range(100)))
+        texts = [event.content for event in log.read("s") if isinstance(event, MessageAdded)]
+        assert texts[::2] == texts[1::2]
+        assert sorted(map(int, texts[::2])) == list(range(100))
+
+    def test_one_of_many_that_expect_the_same_version_wins(self, log: EventLog) -> None:
+        """`expected_version` is compare and swap."""
+        log.append("s", [SessionCreated()], expected_version=0)
+
+        def append(n: int) -> bool:
+            try:
+                log.append("s", [said(str(n))], expected_version=1)
+            except VersionConflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(append, range(16))) == 1
+        assert log.head("s").version == 2

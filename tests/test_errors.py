@@ -1,0 +1,43 @@
+"""Errors: one tree, clear sentences, and fields that survive a trip to another process."""
+
+import inspect
+import pickle
+
+import pytest
+
+from eventstore import errors
+
+SAMPLES = [
+    errors.InvalidSessionId("a/b", "it is odd"),
+    errors.SessionNotFound("s"),
+    errors.SessionExists("s"),
+    errors.VersionConflict("s", 1, 2, ("message.added",)),
+    errors.EventNotEncodable("data.set", "$.value", "is NaN"),
+    errors.EventTooLarge("data.set", 10, 5),
+    errors.IdReused("s", "k"),
+    errors.LogDamaged("s", "f", 3, 120, "the line is odd"),
+    errors.NotARegularFile("p", "a folder"),
+    errors.ImportRefused("p", 3, "is odd"),
+    errors.ExportRefused("s", "it is odd"),
+    errors.InvalidSetting("NAME", "x", "a number"),
+]
+
+
+def test_every_error_has_a_sample_and_is_drawn_in_the_tree() -> None:
+    found = {kind for _, kind in inspect.getmembers(errors, inspect.isclass)}
+    abstract = {errors.EventStoreError, errors.EventRefused}
+    assert found == {type(one) for one in SAMPLES} | abstract
+    assert all(kind.__name__ in (errors.__doc__ or "") for kind in found)
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling(error: errors.EventStoreError) -> None:
+    found = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (str(found), vars(found)) == (str(error), vars(error))
+
+
+def test_errors_of_programs_of_the_original_are_value_errors() -> None:
+    assert issubclass(errors.SessionExists, ValueError)
+    assert issubclass(errors.SessionNotFound, ValueError)
+    assert "already exists" in str(errors.SessionExists("s"))
+    assert "not found" in str(errors.SessionNotFound("s"))

@@ -1,0 +1,422 @@
+"""The log on the filesystem: torn tails, damage, faults of the system, other processes, hostile files."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eventstore import FileSystemEventLog, LogDamaged, NotARegularFile, SessionNotFound
+from eventstore import events as e
+from eventstore.testing import said
+
+WHOLE = 4
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "logs"
+
+
+@pytest.fixture
+def log(root: Path) -> Iterator[FileSystemEventLog]:
+    with FileSystemEventLog(root, fsync="no") as log:
+        yield log
+
+
+@pytest.fixture
+def file(log: FileSystemEventLog, root: Path) -> Path:
+    """A log of four events: one alone, a batch of two, one alone."""
+    log.append("s", [e.SessionCreated(purpose="p")], expected_version=0)
+    log.append("s", [said("a"), said("b")])
+    log.append("s", [said("c")])
+    return root / "s" / "events.jsonl"
+
+
+def anew(root: Path) -> FileSystemEventLog:
+    return FileSystemEventLog(root, fsync="no")
+
+
+def committed(data: bytes) -> int:
+    """Count the events of whole batches in the first bytes of the log of `file`."""
+    return {0: 0, 1: 1, 2: 1, 3: 3, 4: 4}[data.count(b"\n")]
+
+
+def test_after_a_crash_at_any_byte_readers_see_the_longest_whole_prefix(root: Path, file: Path) -> None:
+    whole = file.read_bytes()
+    for size in range(1, len(whole)):
+        file.write_bytes(whole[:size])
+        complete = committed(whole[:size])
+        with anew(root) as log:
+            if complete:
+                assert [event.seq for event in log.read("s")] == list(range(1, complete + 1))
+            else:
+                with pytest.raises(SessionNotFound):
+                    log.chunks("s")
+        assert file.read_bytes() == whole[:size], "a reader wrote"
+
+
+def test_after_a_crash_at_any_byte_the_next_writer_keeps_what_it_cuts(root: Path, file: Path) -> None:
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    for size in range(first, len(whole)):
+        file.write_bytes(whole[:size])
+        with anew(root) as log:
+            before = log.head("s")
+            log.append("s", [said("after")])
+            events = list(log.read("s"))
+            finished = whole[size : size + 1] == b"\n" and committed(whole[: size + 1]) > committed(whole[:size])
+        kept = sorted((file.parent / "quarantine").glob("*")) if (file.parent / "quarantine").exists() else []
+        repairs = [event for event in events if isinstance(event, e.LogRepaired)]
+        assert len(repairs) == len(kept) == (0 if finished or whole[:size] == whole[: before.size_bytes] else 1)
+        assert events[before.version - 1].hash == before.hash
+        assert isinstance(events[-1], e.MessageAdded)
+        if kept:
+            assert kept[0].read_bytes() == whole[repairs[0].offset_bytes : size]
+            assert repairs[0].removed_bytes == size - repairs[0].offset_bytes
+            assert repairs[0].quarantine == f"quarantine/{kept[0].name}"
+            kept[0].unlink()
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 4096, b"{", b'{"type":"message.added"', b"garbage\n", b"\0\n", b"\xff\xfe\n"])
+def test_a_torn_tail_of_any_kind_is_cut(root: Path, file: Path, tail: bytes) -> None:
+    with file.open("ab") as stream:
+        stream.write(tail)
+    with anew(root) as log:
+        assert log.head("s").version == WHOLE
+        log.append("s", [said("after")])
+        assert [event.type for event in log.read("s", WHOLE)] == ["log.repaired", "message.added"]
+    (kept,) = (file.parent / "quarantine").iterdir()
+    assert kept.read_bytes() == tail
+
+
+def test_damage_before_the_tail_is_never_cut_and_never_silent(root: Path, file: Path) -> None:
+    whole = file.read_bytes()
+    last = whole[:-1].rindex(b"\n") + 1
+    starts = [0] + [place + 1 for place, byte in enumerate(whole[:last]) if byte == 10]
+    for place in range(last):
+        damaged = whole[:place] + bytes([whole[place] ^ 0x04]) + whole[place + 1 :]
+        file.write_bytes(damaged)
+        with anew(root) as log:
+            with pytest.raises(LogDamaged) as caught:
+                log.append("s", [said("x")])
+            with pytest.raises(LogDamaged):
+                log.head("s")
+            with pytest.raises(LogDamaged):
+                list(log.read("s"))
+        error = caught.value
+        assert error.offset_bytes in starts
+        assert error.offset_bytes <= place
+        assert error.line == damaged[: error.offset_bytes].count(b"\n") + 1
+        assert file.read_bytes() == damaged
+
+
+def test_what_is_before_the_damage_is_read(root: Path, file: Path) -> None:
+    whole = file.read_bytes()
+    place = whole.index(b'"content":"c"')
+    file.write_bytes(whole[:place] + b"X" + whole[place + 1 :] + whole[whole[:-1].rindex(b"\n") + 1 :])
+    with anew(root) as log:
+        found: list[e.Event] = []
+        with pytest.raises(LogDamaged) as caught:
+            found.extend(log.read("s"))
+    assert [event.seq for event in log.read("s", 0, 3)] == [1, 2, 3]
+    assert caught.value.readable == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [*lines[:3], lines[3], lines[3]],
+        lambda lines: [lines[0], lines[2], lines[1], lines[3]],
+        lambda lines: [lines[0], lines[3]],
+        lambda lines: lines[1:],
+    ],
+    ids=["repeated", "swapped", "left out", "first gone"],
+)
+def test_whole_lines_out_of_place_are_damage(
+    root: Path, file: Path, change: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(change(lines)))
+    with anew(root) as log, pytest.raises(LogDamaged):
+        log.append("s", [said("x")])
+
+
+def test_a_log_of_another_session_is_damage(root: Path, file: Path) -> None:
+    (root / "t").mkdir()
+    (root / "t" / "events.jsonl").write_bytes(file.read_bytes())
+    with anew(root) as log, pytest.raises(LogDamaged) as caught:
+        log.append("t", [said("x")])
+    assert (caught.value.session_id, caught.value.line, caught.value.offset_bytes) == ("t", 1, 0)
+    assert "content" not in str(caught.value)
+
+
+def test_a_last_record_that_lacks_only_its_line_feed_is_kept(root: Path, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+    with anew(root) as log:
+        log.append("s", [said("after")])
+        assert [event.type for event in log.read("s", 3)] == ["message.added", "message.added"]
+
+
+# --- faults of the system
+
+
+def test_a_short_write_is_cut_back_and_an_error(
+    log: FileSystemEventLog, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = file.read_bytes()
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) > 20:
+            return write(descriptor, data[:20])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "write", lambda descriptor, data: full(descriptor, bytes(data)) if len(data) > 20 else _no_space()
+        )
+        with pytest.raises(OSError, match="No space"):
+            log.append("s", [said("lost" * 10)])
+    assert file.read_bytes().startswith(whole)
+    log.append("s", [said("kept")])
+    assert [event.type for event in log.read("s")].count("message.added") == 4
+    assert log.head("s").version == 5
+
+
+def _no_space() -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_failed_flush_is_an_error_and_nothing_more_is_believed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with closing(FileSystemEventLog(root, fsync="always")) as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fail)
+            with pytest.raises(OSError, match="flushing failed"):
+                log.append("s", [said("a")])
+        with pytest.raises(OSError, match="opens the store anew"):
+            log.append("s", [said("b")])
+    with FileSystemEventLog(root, fsync="always") as log:
+        log.append("s", [said("c")])
+
+
+def test_every_append_is_flushed_before_it_returns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    fdatasync = os.fdatasync
+
+    def note(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_size)
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    with FileSystemEventLog(root, fsync="always") as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        for text in "abc":
+            log.append("s", [said(text)])
+            assert flushed[-1] == log.head("s").size_bytes
+
+
+def test_everysec_flushes_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    done = threading.Event()
+    fdatasync = os.fdatasync
+
+    def note(descriptor: int) -> None:
+        fdatasync(descriptor)
+        done.set()
+
+    monkeypatch.setattr(os, "fdatasync", note)
+    with FileSystemEventLog(root, fsync="everysec") as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        assert done.wait(20)
+
+
+# --- other processes
+
+
+def append_many(root: Path, name: str, count: int) -> None:
+    with FileSystemEventLog(root, fsync="no") as log:
+        for n in range(count):
+            log.append("s", [said(f"{name} {n}"), said(f"{name} {n}")])
+
+
+def test_processes_neither_lose_nor_interleave(root: Path, log: FileSystemEventLog) -> None:
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=append_many, args=(root, name, 100)) for name in "abcd"]
+    for writer in writers:
+        writer.start()
+    append_many(root, "here", 100)
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    texts = [event.content for event in log.read("s") if isinstance(event, e.MessageAdded)]
+    assert texts[::2] == texts[1::2]
+    for name in ("a", "b", "c", "d", "here"):
+        assert [text for text in texts[::2] if text.startswith(name + " ")] == [f"{name} {n}" for n in range(100)]
+
+
+WRITER = """
+import sys
+from eventstore import FileSystemEventLog
+from eventstore.testing import said
+log = FileSystemEventLog(sys.argv[1], fsync="no")
+while True:
+    print(log.append("s", [said("x" * 3000), said("y")]).last, flush=True)
+"""
+
+
+def test_a_killed_writer_loses_nothing_it_was_told_and_blocks_nobody(root: Path, log: FileSystemEventLog) -> None:
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    for round_ in range(5):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(root)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            accepted = [int(writer.stdout.readline()) for _ in range(20 + round_)]
+            writer.send_signal(signal.SIGKILL)
+            accepted += [int(line) for line in writer.stdout.read().split(b"\n")[:-1]]
+        assert log.head("s").version >= accepted[-1]
+        log.append("s", [said("next")])
+    with anew(root) as fresh:
+        assert [event.seq for event in fresh.read("s")] == list(range(1, log.head("s").version + 1))
+
+
+def test_a_forked_child_and_its_parent_both_append(root: Path, log: FileSystemEventLog) -> None:
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            for n in range(50):
+                log.append("s", [said(f"child {n}")])
+            status = 0
+        finally:
+            os._exit(status)
+    for n in range(50):
+        log.append("s", [said(f"parent {n}")])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    texts = [event.content for event in log.read("s") if isinstance(event, e.MessageAdded)]
+    assert sorted(texts) == sorted([f"{who} {n}" for who in ("child", "parent") for n in range(50)])
+
+
+def test_a_deletion_by_another_process_is_seen(root: Path, log: FileSystemEventLog, file: Path) -> None:
+    with anew(root) as other:
+        assert other.remove("s")
+    with pytest.raises(SessionNotFound):
+        log.append("s", [said("x")])
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    assert log.head("s").version == 1
+
+
+def test_keys_survive_a_restart(root: Path, log: FileSystemEventLog) -> None:
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    first = log.append("s", [said("a", "k")])
+    with anew(root) as fresh:
+        assert fresh.append("s", [said("a", "k")]) == (first.first, first.last, True)
+
+
+# --- hostile files
+
+
+def plant_folder(place: Path, _: Path) -> None:
+    place.mkdir()
+
+
+def plant_pipe(place: Path, _: Path) -> None:
+    os.mkfifo(place)
+
+
+def plant_link(place: Path, outside: Path) -> None:
+    place.symlink_to(outside)
+
+
+def plant_dangling_link(place: Path, outside: Path) -> None:
+    place.symlink_to(outside.with_name("nowhere"))
+
+
+def plant_hard_link(place: Path, outside: Path) -> None:
+    place.hardlink_to(outside)
+
+
+@pytest.mark.parametrize("plant", [plant_folder, plant_pipe, plant_link, plant_dangling_link, plant_hard_link])
+@pytest.mark.parametrize("expected", [None, 0])
+def test_what_is_no_regular_file_is_neither_followed_nor_changed(
+    root: Path, tmp_path: Path, plant: Callable[[Path, Path], None], expected: int | None
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine\n")
+    (root / "s").mkdir(parents=True)
+    plant(root / "s" / "events.jsonl", outside)
+    with anew(root) as log:
+        with pytest.raises(NotARegularFile, match="left alone"):
+            log.append("s", [e.SessionCreated()], expected_version=expected)
+        with pytest.raises(NotARegularFile):
+            log.head("s")
+    assert outside.read_bytes() == b"mine\n"
+    assert not outside.with_name("nowhere").exists()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_session_folder_that_is_a_link_is_not_followed(root: Path, tmp_path: Path, exists: bool) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    if exists:
+        with anew(outside.parent / "other") as other:
+            other.append("s", [e.SessionCreated()], expected_version=0)
+        outside = outside.parent / "other" / "s"
+    root.mkdir()
+    (root / "s").symlink_to(outside)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    with anew(root) as log, pytest.raises((NotARegularFile, SessionNotFound)):
+        log.append("s", [e.SessionCreated()], expected_version=0)
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+    assert list(anew(root).ids()) == []
+
+
+def test_files_and_folders_are_their_owner_s_alone(root: Path, file: Path) -> None:
+    with file.open("ab") as stream:
+        stream.write(b"torn")
+    with anew(root) as log:
+        log.append("s", [said("x")])
+    for path in [root, *root.rglob("*")]:
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_a_line_over_the_limit_is_named_and_takes_no_memory(root: Path, file: Path) -> None:
+    whole = file.read_bytes()
+    with file.open("ab") as stream:
+        stream.write(b'{"type":"message.added","seq":5,"content":"' + b"x" * 40_000_000)
+        stream.write(b'"}\n')
+        stream.write(whole.splitlines(keepends=True)[-1])
+    with anew(root) as log, pytest.raises(LogDamaged, match="longer than") as caught:
+        log.append("s", [said("x")])
+    assert (caught.value.line, caught.value.offset_bytes) == (5, len(whole))
+
+
+def test_files_that_are_no_sessions_are_not_listed(root: Path, file: Path) -> None:
+    (root / "note.txt").write_text("x")
+    (root / "empty").mkdir()
+    (root / ".hidden").mkdir()
+    with anew(root) as log:
+        assert list(log.ids()) == ["s"]
+
+
+def test_a_long_log_is_read_from_its_middle(root: Path, log: FileSystemEventLog) -> None:
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    for start in range(0, 5000, 100):
+        log.append("s", [said(f"{start + n} " + "x" * (n * 7 % 400)) for n in range(100)])
+    for after in (0, 1, 17, 2500, 4711, 4999, 5000):
+        found = [event.seq for event in log.read("s", after, after + 3)]
+        assert found == [seq for seq in (after + 1, after + 2, after + 3) if seq <= 5001]
