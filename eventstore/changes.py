@@ -1,7 +1,7 @@
 """The events that lead from one state of a session to another: how a saved object becomes history."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from eventstore import codec
 from eventstore import events as e
 from projections import session as session_fold
-from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus
+from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus, check_role
 
 _FIGURES = (
     "user_id",
@@ -91,7 +91,7 @@ def _conversation(
 
 def _message(message: ConversationMessage) -> e.Event:
     return e.MessageAdded(
-        role=message.role,
+        role=check_role(message.role),
         content=message.content,
         tool_name=message.tool_name,
         invocation_id=message.invocation_id,
@@ -136,7 +136,9 @@ def _data(old: dict[str, Any], new: dict[str, Any]) -> list[e.Event]:
 def _status(old: SessionStatus, new: SessionStatus) -> list[e.Event]:
     if old is new:
         return []
-    return [e.SessionReopened() if new is SessionStatus.ACTIVE else e.SessionCompleted(status=new.value)]
+    if new is SessionStatus.ACTIVE:
+        return [e.SessionReopened()]
+    return [e.SessionCompleted(status=cast("e.Status", new.value))]
 
 
 def _adjusted(stamped: Sequence[e.Event], state: session_fold.State, wanted: Session) -> list[e.Event]:

@@ -3,33 +3,29 @@
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from eventstore.changes import find_changes
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, StoreSessionCreated, StoreSessionDeleted
+from eventstore.folds import Folds
 from eventstore.history import ToolHistory
-from eventstore.log.base import Appended, EventLog, Head
+from eventstore.log.base import Appended, EventLog
 from eventstore.log.filesystem import FileSystemEventLog, Fsync
 from eventstore.log.memory import MemoryEventLog
-from eventstore.names import STORE_ID, file_name
+from eventstore.names import STORE_ID, check_session_id, file_name
 from eventstore.views import Views
 from projections import session as session_fold
+from projections import summary as summary_fold
 from projections.models import Session, SessionMetadata, SessionStatus
 
-_CACHED = 256
+_WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
 _VIEW_DELAY_SECONDS = 0.1
-
-
-class _Fold(NamedTuple):
-    head: Head
-    state: session_fold.State
 
 
 class SessionStorage:
@@ -42,13 +38,14 @@ class SessionStorage:
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
-        self._folds: OrderedDict[str, _Fold] = OrderedDict()
-        self._mutex = threading.RLock()
+        self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
+        self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
 
     # --- events
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch, as `EventLog.append` does, and see to the views."""
+        check_session_id(session_id)
         result = self.log.append(session_id, events, expected_version=expected_version)
         if result.first == 1 and not result.repeated:
             first = next(self.log.read(session_id, 0, 1))
@@ -57,31 +54,8 @@ class SessionStorage:
         return result
 
     def fold(self, session_id: str) -> session_fold.State:
-        """Fold the whole session. What was folded before is gone on from. Raises SessionNotFound, LogDamaged."""
-        return self._fold(session_id).state
-
-    def _fold(self, session_id: str) -> _Fold:
-        head = self.log.head(session_id)
-        with self._mutex:
-            known = self._folds.get(session_id)
-        if known is not None and known.head == head:
-            return known
-        state = self._go_on(session_id, known, head)
-        found = _Fold(head, state)
-        with self._mutex:
-            self._folds[session_id] = found
-            self._folds.move_to_end(session_id)
-            while len(self._folds) > _CACHED:
-                self._folds.popitem(last=False)
-        return found
-
-    def _go_on(self, session_id: str, known: _Fold | None, head: Head) -> session_fold.State:
-        """Fold what came after a known state, if the log still is the one that state was folded from."""
-        if known is not None and 0 < known.head.version < head.version:
-            events = self.log.read(session_id, known.head.version - 1, head.version)
-            if next(events).hash == known.head.hash:
-                return session_fold.projection.fold(events, known.state)
-        return session_fold.projection.fold(self.log.read(session_id, 0, head.version))
+        """Fold the whole session; the state is shared, nobody changes it. Raises SessionNotFound, LogDamaged."""
+        return self._wholes.get(check_session_id(session_id)).state
 
     def _note(self, event: Event) -> None:
         """Append to the store's own log, making it where it is not there yet."""
@@ -136,7 +110,7 @@ class SessionStorage:
 
     def session_exists(self, session_id: str) -> bool:
         """Tell whether there is such a session."""
-        return self.log.exists(session_id)
+        return self.log.exists(check_session_id(session_id))
 
     def link_invocation(self, session_id: str, invocation_id: str, invocation_dir: Path | str | None) -> None:
         """Link a tool call's folder, which may not exist yet, to a session. Raises SessionNotFound."""
@@ -152,7 +126,7 @@ class SessionStorage:
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:
         """Delete a session for good; False where there was none. The store's own log keeps its size and last hash."""
         try:
-            head = self.log.head(session_id)
+            head = self.log.head(check_session_id(session_id))
         except SessionNotFound:
             return False
         self._note(
@@ -164,8 +138,8 @@ class SessionStorage:
                 reason=reason,
             )
         )
-        with self._mutex:
-            self._folds.pop(session_id, None)
+        self._wholes.forget(session_id)
+        self._summaries.forget(session_id)
         return self.log.remove(session_id)
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
@@ -218,7 +192,7 @@ class SessionStorage:
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
-        return self.fold(session_id).metadata.to_model(session_id)
+        return self._summaries.get(check_session_id(session_id)).state.metadata.to_model(session_id)
 
     # --- views and ends
 
@@ -252,10 +226,11 @@ class SessionStorage:
 
 
 class MemorySessionStorage(SessionStorage):
-    """Sessions that live as long as the object."""
+    """Sessions that live as long as the object; tool calls get folders below `history_dir` where one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, history_dir: Path | str | None = None) -> None:
         super().__init__(MemoryEventLog())
+        self.history = None if history_dir is None else ToolHistory(history_dir)
 
 
 class FileSystemSessionStorage(SessionStorage):
@@ -263,8 +238,6 @@ class FileSystemSessionStorage(SessionStorage):
 
     `fsync` is the durability of an append: `always`, `everysec` or `no`. Views are written at most 100 ms late.
     """
-
-    history: ToolHistory
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
@@ -277,11 +250,11 @@ class FileSystemSessionStorage(SessionStorage):
         self._stale: set[str] = set()
         self._due = threading.Condition()
         self._writer: threading.Thread | None = None
-        self._mutex = threading.RLock()
+        self._flushing = threading.RLock()
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return what is known of one session: from its view where that stands for the log as it is, else folded."""
-        return self.views.metadata(session_id) or super().metadata(session_id)
+        return self.views.metadata(check_session_id(session_id)) or super().metadata(session_id)
 
     def _changed(self, session_id: str, events: Sequence[Event]) -> None:
         for event in events:
@@ -295,20 +268,25 @@ class FileSystemSessionStorage(SessionStorage):
 
     def flush_views(self, session_id: str | None = None) -> None:
         """Write the views of one session, or of all that changed, at once."""
-        with self._due:
-            due = set(self._stale) if session_id is None else self._stale & {session_id}
-            self._stale -= due
-        for one in due:
-            with suppress(SessionNotFound):
-                fold = self._fold(one)
-                self.views.write(one, fold.state, fold.head)
+        with self._flushing:
+            with self._due:
+                due = set(self._stale) if session_id is None else self._stale & {session_id}
+                self._stale -= due
+            for one in due:
+                with suppress(SessionNotFound):
+                    self._write_views(one)
+
+    def _write_views(self, session_id: str) -> None:
+        fold = self._summaries.get(session_id)
+        self.views.write(
+            session_id, fold.state, fold.head, lambda after: self.log.read(session_id, after, fold.head.version)
+        )
 
     def rebuild(self) -> Iterator[str]:
         """Delete all views, make them anew from the logs, and yield each session's id when it is done."""
         for session_id in sorted(self.log.ids()):
-            fold = self._fold(session_id)
             self.views.remove(session_id)
-            self.views.write(session_id, fold.state, fold.head)
+            self._write_views(session_id)
             yield session_id
 
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:

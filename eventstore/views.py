@@ -10,17 +10,22 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
+from eventstore.events import Event, MessageAdded
 from eventstore.log.base import Head
-from projections import session as session_fold
-from projections.models import ConversationMessage, SessionMetadata
+from projections import conversation as conversation_fold
+from projections import summary as summary_fold
+from projections.models import SessionMetadata
+
+Reader = Callable[[int], Iterable[Event]]
 
 STAMP = "views.json"
 METADATA = "metadata.json"
@@ -37,7 +42,6 @@ class Stamp(msgspec.Struct, frozen=True):
     version: int
     size_bytes: int
     hash: str
-    messages: int
     conversation_bytes: int
     metadata: str
 
@@ -51,8 +55,8 @@ class Views:
         self._mutex = threading.Lock()
         self._told = False
 
-    def write(self, session_id: str, state: session_fold.State, head: Head) -> None:
-        """Make the views of a session stand for `state`, which is the fold of its log up to `head`.
+    def write(self, session_id: str, state: summary_fold.State, head: Head, read: Reader) -> None:
+        """Make the views of a session stand for `state`, the fold of its log up to `head`; `read` streams events after a seq.
 
         Views that stand for a later version already are left alone. A session folder that is gone stays gone.
         """
@@ -60,22 +64,14 @@ class Views:
             old = _read_stamp(folder)
             if old and old.version > head.version:
                 return
-            session = state.to_model(session_id)
-            metadata = _pretty(session.metadata.to_dict())
-            _replace(folder, METADATA, metadata)
-            size = _write_conversation(folder, old, session.conversation, state.rewritten_at)
-            _replace(folder, INVOCATIONS, _pretty(session.invocation_ids))
-            _replace_or_remove(folder, DATA, _pretty(session.data) if session.data else None)
+            metadata = _pretty(state.metadata.to_model(session_id).to_dict())
+            _replace(folder, METADATA, [metadata])
+            size = _write_conversation(folder, old, state.rewritten_at, read)
+            _replace(folder, INVOCATIONS, [_pretty(list(state.metadata.calls))])
+            _replace_or_remove(folder, DATA, _pretty(state.data) if state.data else None)
             self._write_links(folder, session_id, state.links())
-            stamp = Stamp(
-                head.version,
-                head.size_bytes,
-                head.hash,
-                len(session.conversation),
-                size,
-                sha256(metadata).hexdigest(),
-            )
-            _replace(folder, STAMP, _pretty(msgspec.to_builtins(stamp)))
+            stamp = Stamp(head.version, head.size_bytes, head.hash, size, sha256(metadata).hexdigest())
+            _replace(folder, STAMP, [_pretty(msgspec.to_builtins(stamp))])
 
     def link(self, session_id: str, link: str, target: str) -> None:
         """Make one link of a session's tree at once, such as `invocations/inv_1`."""
@@ -185,20 +181,24 @@ class Views:
             warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
 
 
-def _write_conversation(folder: int, old: Stamp | None, messages: list[ConversationMessage], rewritten_at: int) -> int:
+def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, read: Reader) -> int:
     """Append the new messages where the file is the one the stamp speaks of, else write it anew; return its size."""
     if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
-        new = _conversation_lines(messages[old.messages :])
-        if new:
-            _append(folder, CONVERSATION, new)
-        return old.conversation_bytes + len(new)
-    whole = _conversation_lines(messages)
-    _replace(folder, CONVERSATION, whole)
-    return len(whole)
+        return old.conversation_bytes + _append(folder, CONVERSATION, _conversation_lines(_messages(read(old.version))))
+    if rewritten_at:
+        messages: Iterable[MessageAdded] = conversation_fold.projection.fold(read(0)).messages
+    else:
+        messages = _messages(read(0))
+    return _replace(folder, CONVERSATION, _conversation_lines(messages))
 
 
-def _conversation_lines(messages: list[ConversationMessage]) -> bytes:
-    return b"".join(json.dumps(message.to_dict(), ensure_ascii=False).encode() + b"\n" for message in messages)
+def _messages(events: Iterable[Event]) -> Iterator[MessageAdded]:
+    return (event for event in events if isinstance(event, MessageAdded))
+
+
+def _conversation_lines(messages: Iterable[MessageAdded]) -> Iterator[bytes]:
+    for message in conversation_fold.to_models(messages):
+        yield json.dumps(message.to_dict(), ensure_ascii=False).encode() + b"\n"
 
 
 def _pretty(value: Any) -> bytes:
@@ -234,29 +234,35 @@ def _exists(folder: int, name: str) -> bool:
     return True
 
 
-def _append(folder: int, name: str, data: bytes) -> None:
+def _append(folder: int, name: str, lines: Iterator[bytes]) -> int:
+    """Append lines to a file, if there are any, and return their size."""
+    first = next(lines, None)
+    if first is None:
+        return 0
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, dir_fd=folder), "ab") as stream:
-        stream.write(data)
+        return _write_all(stream, chain([first], lines))
 
 
-def _replace(folder: int, name: str, data: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name, then renamed. Equal bytes are left as they are."""
-    with suppress(OSError):
-        if _size(folder, name) == len(data) and _read(folder, name) == data:
-            return
+def _replace(folder: int, name: str, parts: Iterable[bytes]) -> int:
+    """Write a file whole or not at all, under a temporary name that is then the file's; return its size."""
     temporary = f".{name}.new"
     with suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
-        stream.write(data)
+        size = _write_all(stream, parts)
     os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    return size
+
+
+def _write_all(stream: BinaryIO, parts: Iterable[bytes]) -> int:
+    return sum(map(stream.write, parts))
 
 
 def _replace_or_remove(folder: int, name: str, data: bytes | None) -> None:
     if data is not None:
-        _replace(folder, name, data)
+        _replace(folder, name, [data])
         return
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)

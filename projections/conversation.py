@@ -11,14 +11,13 @@ from projections.projection import Projection
 
 @dataclass(slots=True)
 class State:
-    """Messages in order, as their events; `rewritten_at` is the seq of the last event that took messages away."""
+    """Messages in order, as their events."""
 
     messages: list[MessageAdded] = field(default_factory=list)
-    rewritten_at: int = 0
 
     def copy(self) -> "State":
         """Give an independent state; the events are frozen and shared."""
-        return State(self.messages.copy(), self.rewritten_at)
+        return State(self.messages.copy())
 
 
 def apply(state: State, event: Event) -> None:
@@ -27,11 +26,9 @@ def apply(state: State, event: Event) -> None:
         state.messages.append(event)
     elif isinstance(event, ConversationCleared):
         state.messages.clear()
-        state.rewritten_at = event.seq
     elif isinstance(event, ConversationRewound):
         while state.messages and state.messages[-1].seq > event.to:
             state.messages.pop()
-        state.rewritten_at = event.seq
 
 
 def to_models(messages: Iterable[MessageAdded]) -> Iterator[ConversationMessage]:

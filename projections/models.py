@@ -199,7 +199,7 @@ def check_role(role: str) -> Role:
     """Return the role if a message may have it. Raises ValueError."""
     if role not in get_args(Role):
         raise ValueError(f"role {role!r} is not one of {', '.join(get_args(Role))}; nothing was added")
-    return cast(Role, role)
+    return cast("Role", role)
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import events as e
-from projections import conversation, data, metadata, tree
+from projections import conversation as conversation_fold
+from projections import metadata as metadata_fold
+from projections import summary as summary_fold
 from projections.invocations import Invocation
 from projections.models import Session
 from projections.projection import Projection
@@ -13,61 +15,58 @@ from projections.projection import Projection
 
 @dataclass(slots=True)
 class State:
-    """The states of the parts, and the `version` they stand for."""
+    """A summary and what was said."""
 
-    version: int = 0
-    metadata: metadata.State = field(default_factory=metadata.State)
-    conversation: conversation.State = field(default_factory=conversation.State)
-    data: dict[str, Any] = field(default_factory=dict)
+    summary: summary_fold.State = field(default_factory=summary_fold.State)
+    conversation: conversation_fold.State = field(default_factory=conversation_fold.State)
+
+    @property
+    def version(self) -> int:
+        """The seq of the last event, or 0."""
+        return self.summary.version
+
+    @property
+    def metadata(self) -> metadata_fold.State:
+        """What is known of the session besides its contents."""
+        return self.summary.metadata
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The session's own data."""
+        return self.summary.data
 
     @property
     def invocations(self) -> dict[str, Invocation]:
         """Tool calls by id, in the order of their first link."""
-        return self.metadata.calls
-
-    @property
-    def rewritten_at(self) -> int:
-        """The seq of the last event that took messages away."""
-        return self.conversation.rewritten_at
+        return self.summary.metadata.calls
 
     def links(self) -> dict[str, str]:
         """Plan the session's tree, as `tree.plan` does."""
-        return tree.plan(self.invocations.values())
+        return self.summary.links()
 
     def copy(self) -> "State":
         """Give an independent state."""
-        return State(self.version, self.metadata.copy(), self.conversation.copy(), deepcopy(self.data))
+        return State(self.summary.copy(), self.conversation.copy())
 
     def to_model(self, session_id: str) -> Session:
         """Show the state as callers hold it."""
         return Session(
             metadata=self.metadata.to_model(session_id),
             invocation_ids=list(self.invocations),
-            conversation=list(conversation.to_models(self.conversation.messages)),
+            conversation=list(conversation_fold.to_models(self.conversation.messages)),
             data=deepcopy(self.data),
             version=self.version,
         )
 
 
-_PARTS = {
-    e.MessageAdded: "conversation",
-    e.ConversationCleared: "conversation",
-    e.ConversationRewound: "conversation",
-    e.DataSet: "data",
-    e.DataDeleted: "data",
-    e.DataCleared: "data",
-}
+_SPOKEN = (e.MessageAdded, e.ConversationCleared, e.ConversationRewound)
 
 
 def apply(state: State, event: e.Event) -> None:
     """Take one event in."""
-    state.version = event.seq
-    metadata.apply(state.metadata, event)
-    part = _PARTS.get(type(event))
-    if part == "conversation":
-        conversation.apply(state.conversation, event)
-    elif part == "data":
-        data.apply(state.data, event)
+    summary_fold.apply(state.summary, event)
+    if isinstance(event, _SPOKEN):
+        conversation_fold.apply(state.conversation, event)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)

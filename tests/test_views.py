@@ -1,0 +1,190 @@
+"""Views: the original's files beside the log, written from it and from nothing else."""
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+from histories import HISTORIES
+from hypothesis import HealthCheck, given, settings
+
+from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore import events as e
+
+
+@pytest.fixture
+def manager(files: FileSystemSessionStorage) -> SessionManager:
+    manager = SessionManager(files)
+    manager.create_session("s", "p", tags=["t"])
+    return manager
+
+
+def snapshot(folder: Path) -> dict[str, bytes | str]:
+    """Read a whole folder: the bytes of files, the targets of links."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
+
+
+def fill(manager: SessionManager) -> None:
+    manager.add_conversation_message("s", "user", "é\u2028")
+    with manager.invocation("s", "grep", {"q": 1}) as call:
+        call.result = 1
+    manager.set_data("s", "k", {"v": None})
+    manager.link_invocation("s", "later", "git", Path(".history") / "not there yet", 3)
+
+
+def test_a_session_has_the_files_of_the_original(manager: SessionManager, tmp_path: Path) -> None:
+    fill(manager)
+    manager.flush()
+    folder = tmp_path / ".sessions" / "s"
+    session = manager.get_session("s")
+    assert session is not None
+    assert json.loads((folder / "metadata.json").read_text()) == session.metadata.to_dict()
+    lines = (folder / "conversation.jsonl").read_bytes().split(b"\n")[:-1]
+    assert [json.loads(line) for line in lines] == [message.to_dict() for message in session.conversation]
+    assert json.loads((folder / "invocations.json").read_text()) == session.invocation_ids
+    assert json.loads((folder / "data.json").read_text()) == {"k": {"v": None}}
+    (first, _) = session.invocation_ids
+    link = folder / "invocations" / first
+    assert str(link.readlink()) == f"../../../.history/{first}"
+    assert (link / "record.jsonl").is_file()
+
+
+def test_a_session_without_data_or_calls_has_no_files_for_them(manager: SessionManager, tmp_path: Path) -> None:
+    manager.set_data("s", "k", 1)
+    manager.flush()
+    manager.clear_data("s")
+    manager.flush()
+    assert sorted(path.name for path in (tmp_path / ".sessions" / "s").iterdir()) == [
+        "conversation.jsonl", "events.jsonl", "invocations.json", "metadata.json", "views.json",
+    ]  # fmt: skip
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+def test_views_deleted_and_rebuilt_are_the_same_to_the_byte(tmp_path: Path, history: list[e.Event]) -> None:
+    shutil.rmtree(tmp_path / "any", ignore_errors=True)
+    with FileSystemSessionStorage(tmp_path / "any" / ".sessions", tmp_path / "any" / ".history", fsync="no") as storage:
+        storage.append("s", [e.SessionCreated()], expected_version=0)
+        for event in history:
+            storage.append("s", [event])
+            storage.flush_views()
+        storage.flush_views()
+        before = snapshot(tmp_path / "any")
+        folder = tmp_path / "any" / ".sessions" / "s"
+        for path in [*folder.glob("*.json"), folder / "conversation.jsonl"]:
+            path.unlink()
+        shutil.rmtree(folder / "invocations", ignore_errors=True)
+        assert list(storage.rebuild()) == ["s"]
+        assert snapshot(tmp_path / "any") == before
+
+
+def test_a_new_program_writes_the_views_that_a_crash_left_behind(manager: SessionManager, tmp_path: Path) -> None:
+    fill(manager)
+    manager.flush()
+    before = snapshot(tmp_path)
+    folder = tmp_path / ".sessions" / "s"
+    (folder / "metadata.json").write_text('{"session_id": "s", "purpose": "a lie"}')
+    (folder / "conversation.jsonl").unlink()
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as other:
+        assert other.metadata("s").purpose == "p"
+        assert [one.purpose for one in other.list_metadata()] == ["p"]
+        list(other.rebuild())
+    assert snapshot(tmp_path) == before
+
+
+def test_views_follow_by_themselves_and_at_once_when_a_session_is_completed(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    manager.complete_session("s", "failed")
+    found = json.loads((tmp_path / ".sessions" / "s" / "metadata.json").read_text())
+    assert found["status"] == "failed"
+
+
+def test_a_link_is_there_when_the_call_is_linked(manager: SessionManager, tmp_path: Path) -> None:
+    manager.link_invocation("s", "a/b", "git", tmp_path / ".history" / "x", 1)
+    link = tmp_path / ".sessions" / "s" / "invocations" / "a%2Fb"
+    assert str(link.readlink()) == "../../../.history/x"
+
+
+def test_a_folder_elsewhere_is_linked_as_its_caller_named_it(manager: SessionManager, tmp_path: Path) -> None:
+    manager.link_invocation("s", "i", "git", tmp_path / "elsewhere", 1)
+    assert str((tmp_path / ".sessions" / "s" / "invocations" / "i").readlink()) == str(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("target", ["..", "../outside", "a/../../outside", "x\0y"])
+def test_no_link_leads_out_of_the_history_by_what_a_log_says(
+    files: FileSystemSessionStorage, manager: SessionManager, tmp_path: Path, target: str
+) -> None:
+    files.append("s", [e.InvocationLinked(invocation_id="i", invocation_dir=target)])
+    files.flush()
+    assert not os.path.lexists(tmp_path / ".sessions" / "s" / "invocations" / "i")
+
+
+def test_a_planted_link_is_not_written_through(manager: SessionManager, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    folder = tmp_path / ".sessions" / "s"
+    manager.flush()
+    for name in ("metadata.json", "conversation.jsonl", "views.json", ".metadata.json.new"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(outside / "mine")
+    (folder / "invocations").symlink_to(outside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            fill(manager)
+        except OSError as error:
+            assert "invocations" in str(error)  # noqa: PT017 - either outcome is right: what counts is outside
+    try:
+        manager.flush()
+    except OSError as error:
+        assert "invocations" in str(error)  # noqa: PT017
+    assert (outside / "mine").read_text() == "mine"
+    assert [path.name for path in outside.iterdir()] == ["mine"]
+
+
+def test_somebody_s_own_file_among_the_links_stays(manager: SessionManager, tmp_path: Path) -> None:
+    fill(manager)
+    manager.flush()
+    own = tmp_path / ".sessions" / "s" / "invocations" / "note.txt"
+    own.write_text("mine")
+    list(manager.storage.rebuild())
+    assert own.read_text() == "mine"
+
+
+def test_a_system_without_links_keeps_working_and_says_so_once(
+    manager: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no links here")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with pytest.warns(UserWarning, match="no symbolic links") as caught:  # noqa: PT031 - once for all of them
+        fill(manager)
+        manager.flush()
+    assert len(caught) == 1
+    assert json.loads((tmp_path / ".sessions" / "s" / "metadata.json").read_text())["total_invocations"] == 2
+
+
+def test_the_conversation_is_appended_to_and_not_rewritten(manager: SessionManager, tmp_path: Path) -> None:
+    path = tmp_path / ".sessions" / "s" / "conversation.jsonl"
+    manager.add_conversation_message("s", "user", "a")
+    manager.flush()
+    before = path.stat().st_ino
+    manager.add_conversation_message("s", "user", "b")
+    manager.flush()
+    assert path.stat().st_ino == before
+    assert path.read_bytes().count(b"\n") == 2
+    manager.clear_conversation("s")
+    manager.flush()
+    assert path.read_bytes() == b""
