@@ -42,8 +42,13 @@ class ToolHistory:
     def __init__(self, history_dir: Path | str) -> None:
         self.path = Path(os.path.abspath(history_dir))
 
-    def create(self, tool_name: str, moment: datetime | None = None) -> Path:
-        """Make the folder of one call and return it. Where the name is taken the next free microsecond is used."""
+    def create(
+        self, tool_name: str, moment: datetime | None = None, *, session_id: str | None = None, invocation_id: str = ""
+    ) -> Path:
+        """Make the folder of one call and return it. Where the name is taken the next free microsecond is used.
+
+        A folder that holds the record of this very call already, told by both ids, is returned as it is.
+        """
         self.path.mkdir(0o700, parents=True, exist_ok=True)
         when = (moment or datetime.now(UTC)).astimezone(UTC)
         while True:
@@ -51,14 +56,24 @@ class ToolHistory:
             try:
                 folder.mkdir(0o700)
             except FileExistsError:
+                if invocation_id and self._holds(folder, session_id, invocation_id):
+                    return folder
                 when += timedelta(microseconds=1)
             else:
                 return folder
 
+    def _holds(self, folder: Path, session_id: str | None, invocation_id: str) -> bool:
+        try:
+            record = self.read(folder)
+        except (OSError, ValueError):
+            return False
+        return (record.session_id, record.invocation_id) == (session_id, invocation_id)
+
     def write(self, folder: Path, record: Record) -> None:
         """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`."""
         line = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr).encode("utf-8", "replace")
-        temporary = self._inside(folder) / f".{RECORD}.new"
+        folder = self._inside(folder)
+        temporary = folder / f".{RECORD}.new"
         with suppress(FileNotFoundError):
             temporary.unlink()
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

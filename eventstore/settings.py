@@ -15,16 +15,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, cast, get_args
 
 from dotenv import dotenv_values
 
 from eventstore.errors import InvalidSetting
+from eventstore.log.filesystem import Fsync
 
 Backend = Literal["filesystem", "memory"]
-Fsync = Literal["always", "everysec", "no"]
-T = TypeVar("T", bound=str)
-
 _YES = frozenset(["1", "true", "yes", "on"])
 _NO = frozenset(["0", "false", "no", "off"])
 _MAX_DAYS = 365_000
@@ -52,9 +50,9 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
     return Settings(
         storage_enabled=values.flag("SESSION_STORAGE_ENABLED", default=True),
         storage_path=values.path("SESSION_STORAGE_PATH", ".sessions"),
-        backend=values.choice("SESSION_STORAGE_BACKEND", "filesystem", Backend),
+        backend=cast("Backend", values.choice("SESSION_STORAGE_BACKEND", "filesystem", get_args(Backend))),
         retention_days=values.days("SESSION_STORAGE_RETENTION_DAYS", "SESSION_RETENTION_DAYS", default=30),
-        fsync=values.choice("SESSION_STORAGE_FSYNC", "always", Fsync),
+        fsync=cast("Fsync", values.choice("SESSION_STORAGE_FSYNC", "always", get_args(Fsync))),
         history_enabled=values.flag("TOOL_HISTORY_ENABLED", default=True),
         history_path=values.path("TOOL_HISTORY_PATH", ".history"),
     )
@@ -89,11 +87,11 @@ class _Values:
             raise InvalidSetting(name, text, "a path")
         return Path(text).expanduser()
 
-    def choice(self, name: str, default: str, allowed: object) -> T:
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         text = self.text(name, default).lower()
-        if text not in get_args(allowed):
-            raise InvalidSetting(name, text, f"one of {', '.join(get_args(allowed))}")
-        return cast(T, text)
+        if text not in allowed:
+            raise InvalidSetting(name, text, f"one of {', '.join(allowed)}")
+        return text
 
     def days(self, *names: str, default: int) -> int:
         name = next((name for name in names if self.text(name, "")), names[0])

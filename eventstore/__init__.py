@@ -1,0 +1,103 @@
+"""Session management for MCP servers and AI agents: every operation is one event in an append-only log.
+
+Errors and events are imported at once; everything that stands on the projections is imported when it is first asked for, so
+that `import eventstore` stays fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from eventstore.errors import (
+    EventNotEncodable,
+    EventRefused,
+    EventStoreError,
+    EventTooLarge,
+    ExportRefused,
+    IdReused,
+    ImportRefused,
+    InvalidSessionId,
+    InvalidSetting,
+    LogDamaged,
+    NotARegularFile,
+    SessionExists,
+    SessionNotFound,
+    VersionConflict,
+)
+
+if TYPE_CHECKING:
+    from eventstore.history import Record, ToolHistory
+    from eventstore.importers.transcript import Imported
+    from eventstore.log.base import Appended, EventLog, Head
+    from eventstore.log.filesystem import FileSystemEventLog
+    from eventstore.log.memory import MemoryEventLog
+    from eventstore.manager import Call, SessionManager
+    from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
+    from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
+    from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Appended",
+    "Call",
+    "ConversationMessage",
+    "EnvironmentManager",
+    "EventLog",
+    "EventNotEncodable",
+    "EventRefused",
+    "EventStoreError",
+    "EventTooLarge",
+    "ExportRefused",
+    "FileSystemEventLog",
+    "FileSystemSessionStorage",
+    "Head",
+    "IdReused",
+    "ImportRefused",
+    "Imported",
+    "InvalidSessionId",
+    "InvalidSetting",
+    "LogDamaged",
+    "MemoryEventLog",
+    "MemorySessionStorage",
+    "NotARegularFile",
+    "Record",
+    "Session",
+    "SessionExists",
+    "SessionManager",
+    "SessionMetadata",
+    "SessionNotFound",
+    "SessionStatus",
+    "SessionStorage",
+    "Settings",
+    "ToolHistory",
+    "VersionConflict",
+    "__version__",
+    "env_manager",
+    "load_settings",
+]
+
+_HOMES = {
+    "eventstore.history": ("Record", "ToolHistory"),
+    "eventstore.importers.transcript": ("Imported",),
+    "eventstore.log.base": ("Appended", "EventLog", "Head"),
+    "eventstore.log.filesystem": ("FileSystemEventLog",),
+    "eventstore.log.memory": ("MemoryEventLog",),
+    "eventstore.manager": ("Call", "SessionManager"),
+    "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
+    "eventstore.storage": ("FileSystemSessionStorage", "MemorySessionStorage", "SessionStorage"),
+    "projections.models": ("ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

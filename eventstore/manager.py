@@ -1,0 +1,402 @@
+"""SessionManager: the one object that users hold."""
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack, cast
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from eventstore import codec
+from eventstore import events as e
+from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
+from eventstore.history import Record, ToolHistory
+from eventstore.log.base import Appended, Head
+from eventstore.names import new_session_id
+from eventstore.settings import Settings, load_settings
+from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
+from projections import conversation, statistics, timeline
+from projections.models import ConversationMessage, Session, SessionStatus, check_role
+
+
+class AppendOptions(TypedDict, total=False):
+    """What every method that appends takes besides, by keyword.
+
+    - `id`: idempotency key: the same call with the same key again writes nothing and returns the first result.
+    - `expected_version`: the version that the caller decided on; VersionConflict where the session has moved on.
+    - `by`: who and from where, laid over what the manager was made with.
+    - `occurred_at`: when it happened, where that is not now; without a zone it is taken as local.
+    """
+
+    id: str
+    expected_version: int
+    by: Mapping[str, Any]
+    occurred_at: datetime | str
+
+
+class SessionManager:
+    """Sessions on a storage: create, add to, ask, list, end. Safe for threads.
+
+    `by` says who acts (actor, tool, trace id); it is written into every event. Methods that append return the numbers of
+    their events. They raise SessionNotFound for an unknown session, EventRefused for what no event can hold, VersionConflict
+    and LogDamaged.
+    """
+
+    def __init__(self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None) -> None:
+        self.storage = storage
+        self.by = dict(by or {})
+        self.history = storage.history
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None) -> Self:
+        """Open the store that the settings name, read from the environment and `.env` where none are given.
+
+        Raises InvalidSetting.
+        """
+        found = settings or load_settings()
+        storage: SessionStorage
+        if found.storage_enabled and found.backend == "filesystem":
+            storage = FileSystemSessionStorage(found.storage_path, found.history_path, fsync=found.fsync)
+        else:
+            storage = MemorySessionStorage(found.history_path)
+        manager = cls(storage)
+        if not found.history_enabled:
+            manager.history = None
+        return manager
+
+    # --- the life of a session
+
+    def create_session(
+        self,
+        session_id: str | None = None,
+        purpose: str | None = None,
+        user_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Session:
+        """Create a session, with an id made up where none is given, and return it.
+
+        Raises InvalidSessionId, and SessionExists where the id is taken.
+        """
+        created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags))
+        name = new_session_id() if session_id is None else session_id
+        try:
+            options["expected_version"] = 0
+            self._append(name, created, **options)
+        except VersionConflict:
+            raise SessionExists(name) from None
+        return self.storage.fold(name).to_model(name)
+
+    def get_session(self, session_id: str) -> Session | None:
+        """Return the session as a new object, or None."""
+        return self.storage.load_session(session_id)
+
+    def update_session_metadata(
+        self,
+        session_id: str,
+        purpose: str | None = None,
+        tags: Sequence[str] | None = None,
+        custom_metadata: Mapping[str, Any] | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Change what is given: `tags` replace the old ones, `custom_metadata` is merged key by key, None changes nothing."""
+        changed = e.SessionUpdated(
+            purpose=UNSET if purpose is None else purpose,
+            tags=UNSET if tags is None else _texts("tags", tags),
+            custom_metadata=dict(custom_metadata or {}),
+        )
+        return self._append(session_id, changed, **options)
+
+    def complete_session(
+        self,
+        session_id: str,
+        status: SessionStatus | str = SessionStatus.COMPLETED,
+        *,
+        reason: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """End a session as completed, failed or abandoned. Views are written before this returns."""
+        ended = SessionStatus(status)
+        if ended is SessionStatus.ACTIVE:
+            raise ValueError("a session cannot be completed as active; nothing was written: use reopen_session")
+        result = self._append(
+            session_id, e.SessionCompleted(status=cast("e.Status", ended.value), reason=reason), **options
+        )
+        self.storage.flush_views(session_id)
+        return result
+
+    def reopen_session(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
+        """Make a session that had ended active again."""
+        return self._append(session_id, e.SessionReopened(), **options)
+
+    def delete_session(self, session_id: str) -> bool:
+        """Delete a session for good, its tool calls' folders not; False where there was none."""
+        return self.storage.delete_session(session_id, "deleted by the caller")
+
+    def cleanup_old_sessions(self, max_age_days: float = 30) -> int:
+        """Delete the sessions last updated more than `max_age_days` ago; return how many there were."""
+        if not isfinite(max_age_days) or max_age_days < 0:
+            raise ValueError(f"max_age_days is {max_age_days}, not a number of days from 0; nothing was deleted")
+        return self.storage.cleanup_sessions(datetime.now(UTC) - timedelta(days=max_age_days))
+
+    # --- what is said
+
+    def add_conversation_message(
+        self,
+        session_id: str,
+        role: str,
+        content: str,
+        tool_name: str | None = None,
+        invocation_id: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Add a message of the user, the assistant, a tool or the system. Raises ValueError for another role."""
+        if not isinstance(content, str):
+            raise ValueError(f"content is a {type(content).__name__}, not text; nothing was added")
+        message = e.MessageAdded(
+            role=check_role(role), content=content, tool_name=tool_name, invocation_id=invocation_id
+        )
+        return self._append(session_id, message, **options)
+
+    def clear_conversation(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
+        """Let the conversation start over; the log keeps what was said."""
+        return self._append(session_id, e.ConversationCleared(), **options)
+
+    def conversation(self, session_id: str) -> list[ConversationMessage]:
+        """Return the conversation as it stands. Raises SessionNotFound."""
+        return list(conversation.to_models(self.storage.fold(session_id).conversation.messages))
+
+    # --- what tools did
+
+    def link_invocation(
+        self,
+        session_id: str,
+        invocation_id: str,
+        tool_name: str | None,
+        invocation_dir: Path | str | None,
+        duration_ms: float | None = None,
+        *,
+        success: bool | None = None,
+        error: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Link a tool call to a session; the same id again adds to what is known of the call and counts once.
+
+        `invocation_dir` may be a path that does not exist yet. `duration_ms` is in milliseconds.
+        """
+        linked = e.InvocationLinked(
+            invocation_id=invocation_id,
+            tool_name=tool_name,
+            invocation_dir=self.storage.relative(invocation_dir),
+            duration_ms=duration_ms,
+            success=success,
+            error=error,
+        )
+        return self._append(session_id, linked, **options)
+
+    def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> "Call":
+        """Wrap the work of a tool: `with manager.invocation(session_id, tool_name, arguments) as call:`.
+
+        The call gets a folder in the history, is timed, recorded with `call.result` or the exception, and linked. Without a
+        session it is recorded all the same. Works inside async code. Raises SessionNotFound on entry.
+        """
+        return Call(self, session_id, tool_name, arguments)
+
+    def record_usage(
+        self,
+        session_id: str,
+        tokens: Mapping[str, int],
+        cost: float | None = None,
+        model: str | None = None,
+        key: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Record tokens by kind and their cost. The same `key` again folds by maximum, never adds. Raises ValueError."""
+        used = e.UsageRecorded(tokens=_counts(tokens), cost=_cost(cost), model=model, key=key)
+        return self._append(session_id, used, **options)
+
+    # --- a session's own data
+
+    def set_data(self, session_id: str, key: str, value: Any, **options: Unpack[AppendOptions]) -> Appended:
+        """Give a key of the session's own data a value, any JSON."""
+        return self._append(session_id, e.DataSet(key=key, value=value), **options)
+
+    def delete_data(self, session_id: str, key: str, **options: Unpack[AppendOptions]) -> Appended:
+        """Take a key of the session's own data away, whether it is there or not."""
+        return self._append(session_id, e.DataDeleted(key=key), **options)
+
+    def clear_data(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
+        """Take all of the session's own data away."""
+        return self._append(session_id, e.DataCleared(), **options)
+
+    # --- questions
+
+    def list_sessions(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        limit: int | None = 100,
+    ) -> list[Session]:
+        """List sessions that fit all filters, the most recently updated first; `tags` match any. None lists them all."""
+        return self.storage.list_sessions(user_id, status, tags, limit)
+
+    def get_session_statistics(self, session_id: str) -> dict[str, Any] | None:
+        """Return a session's figures as JSON values, or None: durations in milliseconds or, where named so, seconds."""
+        try:
+            return statistics.to_dict(self.storage.fold(session_id), session_id)
+        except SessionNotFound:
+            return None
+
+    def events(self, session_id: str, after: int = 0) -> Iterator[e.Event]:
+        """Stream the events numbered from `after` + 1, in order. Raises SessionNotFound, LogDamaged."""
+        return self.storage.log.read(session_id, after)
+
+    def timeline(self, session_id: str) -> Iterator[timeline.Row]:
+        """Stream what happened, one row an event. Raises SessionNotFound, LogDamaged."""
+        return timeline.rows(self.events(session_id))
+
+    def tree(self, session_id: str) -> dict[str, str]:
+        """Return the session's links, `{link: target}`; targets are relative to the history folder, or absolute."""
+        return self.storage.fold(session_id).links()
+
+    def head(self, session_id: str) -> Head:
+        """Tell where the session's log ends: version, time, hash, size. Raises SessionNotFound, LogDamaged."""
+        return self.storage.log.head(session_id)
+
+    # --- ends
+
+    def flush(self) -> None:
+        """Return when events are on stable storage and views are written."""
+        self.storage.flush()
+
+    def close(self) -> None:
+        """Flush, and let go of files."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, session_id: str, event: e.Event, **options: Unpack[AppendOptions]) -> Appended:
+        stamped = replace(
+            event,
+            id=options.get("id"),
+            by={**self.by, **options.get("by", {})} or None,
+            occurred_at=_moment(options.get("occurred_at")),
+        )
+        return self.storage.append(session_id, [stamped], expected_version=options.get("expected_version"))
+
+
+@dataclass
+class Call:
+    """A tool call under way. Set `result` before the block ends; `folder` is its own, for whatever it leaves behind.
+
+    `folder` is None where there is no history folder; `duration_ms` and `success` are known when the block has ended.
+    """
+
+    manager: SessionManager
+    session_id: str | None
+    tool_name: str
+    arguments: Any
+    invocation_id: str = ""
+    folder: Path | None = None
+    result: Any = None
+    duration_ms: float | None = None
+    success: bool | None = None
+    _began: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False)
+    _clock: float = field(default=0.0, repr=False)
+
+    def __enter__(self) -> Self:
+        self._began = datetime.now(UTC)
+        if self.session_id is not None:
+            self.manager.head(self.session_id)
+        history = self.manager.history
+        self.folder = history.create(self.tool_name, self._began) if history else None
+        self.invocation_id = self.folder.name if self.folder else f"inv_{secrets.token_hex(16)}"
+        self._link()
+        self._clock = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.duration_ms = (time.perf_counter() - self._clock) * 1000
+        self.success = error is None
+        told = None if error is None else f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+        try:
+            self._record(self.manager.history, told)
+            self._link(told)
+        except Exception as failed:
+            if error is None:
+                raise
+            error.add_note(f"besides, this tool call could not be recorded: {failed}")
+
+    def _record(self, history: ToolHistory | None, error: str | None) -> None:
+        if history is None or self.folder is None:
+            return
+        record = Record(
+            tool=self.tool_name,
+            arguments=self.arguments,
+            result=self.result,
+            timestamp=self._began.isoformat(timespec="microseconds"),
+            duration_ms=self.duration_ms or 0.0,
+            success=bool(self.success),
+            error=error,
+            session_id=self.session_id,
+            invocation_id=self.invocation_id,
+        )
+        history.write(self.folder, record)
+
+    def _link(self, error: str | None = None) -> None:
+        if self.session_id is not None:
+            self.manager.link_invocation(
+                self.session_id,
+                self.invocation_id,
+                self.tool_name,
+                self.folder,
+                self.duration_ms,
+                success=self.success,
+                error=error,
+            )
+
+
+def _moment(given: datetime | str | None) -> str | None:
+    if given is None:
+        return None
+    moment = given if isinstance(given, datetime) else codec.to_datetime(given)
+    return codec.to_text(moment)
+
+
+def _texts(name: str, given: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(one, str) for one in given or ()):
+        raise ValueError(f"{name} is not a list of texts; nothing was written")
+    return tuple(given or ())
+
+
+def _counts(tokens: Mapping[str, int]) -> dict[str, int]:
+    for kind, count in tokens.items():
+        whole = isinstance(count, int) and not isinstance(count, bool)
+        if not isinstance(kind, str) or not whole or not 0 <= count < 2**63:
+            raise ValueError(f"tokens of kind {kind!r} are not a whole number from 0; nothing was written")
+    return dict(tokens)
+
+
+def _cost(cost: float | None) -> float | None:
+    if cost is None:
+        return None
+    with suppress(TypeError, ValueError):
+        if isfinite(cost) and cost >= 0:
+            return float(cost)
+    raise ValueError("cost is not a number from 0; nothing was written")

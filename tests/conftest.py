@@ -1,0 +1,48 @@
+"""Each test that takes `log`, `storage` or `manager` runs on every backend."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("eventstore.testing")
+
+from eventstore import (  # noqa: E402 - the line above must come before the first import of it
+    EventLog,
+    FileSystemEventLog,
+    FileSystemSessionStorage,
+    MemoryEventLog,
+    MemorySessionStorage,
+    SessionManager,
+    SessionStorage,
+)
+
+BACKENDS = ["memory", "filesystem"]
+
+
+@pytest.fixture(params=BACKENDS)
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    with MemoryEventLog() if request.param == "memory" else FileSystemEventLog(tmp_path / "logs", fsync="no") as log:
+        yield log
+
+
+@pytest.fixture(params=BACKENDS)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionStorage]:
+    made: SessionStorage
+    if request.param == "memory":
+        made = MemorySessionStorage(tmp_path / ".history")
+    else:
+        made = FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")
+    with made:
+        yield made
+
+
+@pytest.fixture
+def manager(storage: SessionStorage) -> SessionManager:
+    return SessionManager(storage)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[FileSystemSessionStorage]:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        yield storage
