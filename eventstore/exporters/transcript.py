@@ -1,0 +1,21 @@
+"""The file that a session was imported from, identical to the byte."""
+
+from collections.abc import Iterator
+
+from eventstore.errors import ExportRefused
+from eventstore.events import SessionCreated
+from eventstore.importers.transcript import pieces
+from eventstore.storage import SessionStorage
+
+
+def export_transcript(storage: SessionStorage, session_id: str, form: str) -> Iterator[bytes]:
+    """Stream the transcript in the format of that name. Raises ExportRefused, SessionNotFound, LogDamaged."""
+    first = next(storage.log.read(session_id, 0, 1))
+    known = first.custom_metadata if isinstance(first, SessionCreated) else {}
+    if "told_in" in known:
+        raise ExportRefused(
+            session_id, f"it is told of inside session {known.get('parent_session')!r}: export that one"
+        )
+    if known.get("source") != form:
+        raise ExportRefused(session_id, f"it was not imported from {form}: export it as events")
+    return pieces(storage.log.read(session_id), form)

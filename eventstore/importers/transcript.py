@@ -1,0 +1,359 @@
+"""Taking a transcript in: what is the same for every format of one JSON object a line.
+
+The file becomes pieces: its lines, each with its LF, a very long one cut into several. Each piece is the origin of one or more
+events, so that the pieces joined are the file, byte for byte. Taking it in again compares the pieces kept with the file
+and goes on behind them.
+"""
+
+import os
+import re
+import stat
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from msgspec.structs import replace
+
+from eventstore import codec
+from eventstore import events as e
+from eventstore.codec import to_datetime
+from eventstore.errors import EventRefused, ImportRefused, InvalidSessionId, SessionNotFound, VersionConflict
+from eventstore.history import Record
+from eventstore.importers.meaning import Child, Meaning, ToolAnswer, ToolCall, Translator, decode, time_of
+from eventstore.names import check_session_id
+from eventstore.storage import SessionStorage
+
+PIECE_BYTES = 2 * 1024 * 1024
+"""Longer lines are kept in pieces of this size, so that each fits into an event however it is escaped."""
+LINE_BYTES = 64 * 1024 * 1024
+"""Longer lines are kept, but not understood: memory does not grow with them."""
+HEAD_BYTES = 1024 * 1024
+"""How far is looked ahead for the id and the first time."""
+
+_BATCH_EVENTS, _BATCH_BYTES, _MOST_ODD = 256, 1024 * 1024, 100
+_TIMESTAMP = re.compile(rb'"timestamp"\s*:\s*"([^"\\]{10,40})"')
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one file: how many `lines` it has, how many `events` were added now, and what was `odd`."""
+
+    path: str
+    session_id: str
+    lines: int
+    events: int
+    odd: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return {**vars(self), "odd": list(self.odd)}
+
+
+@dataclass(frozen=True)
+class Format:
+    """One foreign format: how a file's session is named, and what reads it."""
+
+    name: str
+    home: Path
+    pattern: str
+    session_id_of: Callable[[Path, bytes], str]
+    translator: Callable[[str], Translator]
+
+    def files(self, path: Path) -> list[Path]:
+        """Find the transcripts below a folder, in the order of their paths; a file is itself."""
+        return sorted(path.rglob(self.pattern)) if path.is_dir() else [path]
+
+
+def import_transcript(
+    storage: SessionStorage, form: Format, path: Path, advance: Callable[[int], None] = lambda size_bytes: None
+) -> Imported:
+    """Take one file in, or what is new in it, and tell how it went. `advance` hears of each piece's size in bytes.
+
+    Raises ImportRefused where the file cannot be read, names no session, or is not the file that its session came from;
+    nothing is changed then.
+    """
+    with _open(path) as file:
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        session_id = _name(form, path, head)
+        if not head:
+            return Imported(str(path), session_id, 0, 0, ("is empty: nothing to import",))
+        return _Import(storage, form.translator(session_id), path, session_id, advance, _first_time(head)).run(file)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImportRefused(str(path), 0, f"{error.strerror}; nothing was imported") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ImportRefused(str(path), 0, "it is not a regular file; nothing was imported")
+    return os.fdopen(descriptor, "rb")
+
+
+def _first_time(head: bytes) -> str | None:
+    found = _TIMESTAMP.search(head)
+    return time_of(found[1].decode("utf-8", "replace")) if found else None
+
+
+def _name(form: Format, path: Path, head: bytes) -> str:
+    try:
+        return check_session_id(form.session_id_of(path, head))
+    except InvalidSessionId as error:
+        raise ImportRefused(str(path), 0, f"{error}; rename the file to import it") from None
+
+
+@dataclass
+class _Open:
+    """A tool call without an answer yet: its folder and what its record says so far."""
+
+    folder: str | None
+    record: Record
+
+
+@dataclass
+class _Import:
+    storage: SessionStorage
+    translator: Translator
+    path: Path
+    session_id: str
+    advance: Callable[[int], None]
+    start: str | None
+    version: int = 0
+    lines: int = 0
+    added: int = 0
+    odd: list[str] = field(default_factory=list)
+    pending: bytes = b""
+    batch: list[e.Event] = field(default_factory=list)
+    batch_bytes: int = 0
+    children: list[Child] = field(default_factory=list)
+    begun: set[str] = field(default_factory=set)
+    open: dict[str, _Open] = field(default_factory=dict)
+
+    def run(self, file: BinaryIO) -> Imported:
+        try:
+            self._resume(file)
+        except SessionNotFound:
+            self._begin()
+        self._go_on(file)
+        self._flush()
+        waiting = self.translator.unanswered()
+        if waiting:
+            self._note(0, f"{waiting} tool calls have no answer")
+        return Imported(str(self.path), self.session_id, self.lines, self.added, tuple(self.odd))
+
+    # --- what was taken in before
+
+    def _resume(self, file: BinaryIO) -> None:
+        """Compare the pieces that are kept with the file, and bring the translator to where it stood."""
+        stored = self.storage.log.read(self.session_id)
+        self._check_source(next(stored))
+        self.version, last, calls = 1, 1, {}
+        for event in stored:
+            if event.origin is not None and event.origin.format == self.translator.format:
+                self.translator.placed(last)
+                if not self._same(file, piece_of(event.origin)):
+                    return
+            if isinstance(event, e.InvocationLinked) and event.invocation_dir:
+                calls[event.invocation_id] = event.invocation_dir
+                if event.invocation_id in self.open:
+                    self.open[event.invocation_id].folder = event.invocation_dir
+            self.version = last = event.seq
+        self.translator.placed(last)
+
+    def _check_source(self, first: e.Event) -> None:
+        known = first.custom_metadata if isinstance(first, e.SessionCreated) else {}
+        if known.get("source") != self.translator.format or "told_in" in known:
+            raise ImportRefused(
+                str(self.path),
+                0,
+                f"session {self.session_id!r} is there already and did not come from such a file; nothing was imported: "
+                "delete or rename one of them",
+            )
+
+    def _same(self, file: BinaryIO, kept: bytes) -> bool:
+        """Read the next piece again; False where the file ends before it."""
+        found = file.read(len(kept))
+        if found == kept:
+            self._meant(kept, keep_odd=False)
+            for call in self._last.calls:
+                self.open[call.invocation_id] = _Open(None, self._record(call))
+            for answer in self._last.answers:
+                self.open.pop(answer.invocation_id, None)
+            return True
+        if kept.startswith(found) and not file.read(1):
+            self._note(0, "is shorter than what was imported before; nothing was taken away")
+            return False
+        raise ImportRefused(
+            str(self.path),
+            self.lines + 1,
+            f"differs from what was imported as session {self.session_id!r}; nothing was imported: is it another file?",
+        )
+
+    # --- what is new
+
+    def _begin(self) -> None:
+        created = e.SessionCreated(
+            tags=(self.translator.format,),
+            custom_metadata={"source": self.translator.format},
+            occurred_at=self.start,
+        )
+        self.batch.append(created)
+
+    def _go_on(self, file: BinaryIO) -> None:
+        while piece := file.readline(PIECE_BYTES):
+            meaning = self._meant(piece)
+            events = self._events(piece, meaning)
+            self.batch += events
+            self.batch_bytes += len(piece)
+            self.translator.placed(self.version + len(self.batch))
+            if len(self.batch) >= _BATCH_EVENTS or self.batch_bytes >= _BATCH_BYTES:
+                self._flush()
+            self.advance(len(piece))
+
+    def _events(self, piece: bytes, meaning: Meaning) -> list[e.Event]:
+        """Give the events of a piece, the first with the piece as its origin, with the tool calls' folders made."""
+        origin = origin_of(self.translator.format, piece)
+        time = self.translator.time or self.start
+        events = [e.at_time(event, event.occurred_at or time) for event in meaning.events or [e.ForeignRecorded()]]
+        events[0] = e.with_origin(events[0], origin)
+        if len(piece) > PIECE_BYTES // 4 or len(self.pending) > PIECE_BYTES // 4:
+            try:
+                for event in events:
+                    codec.prepare(event)
+            except EventRefused as error:
+                self._note(self.lines, f"was kept without its meaning: {error}")
+                return [e.ForeignRecorded(origin=origin, occurred_at=time)]
+        self.children += meaning.children
+        folders = {call.invocation_id: self._call(call) for call in meaning.calls}
+        for answer in meaning.answers:
+            self._answer(answer)
+        return [
+            replace(event, invocation_dir=folders[event.invocation_id])
+            if isinstance(event, e.InvocationLinked) and event.invocation_id in folders and event.tool_name
+            else event
+            for event in events
+        ]
+
+    def _meant(self, piece: bytes, *, keep_odd: bool = True) -> Meaning:
+        """Tell what a piece means, together with the unfinished ones in front of it."""
+        text = self.pending + piece
+        if not self.pending:
+            self.lines += 1
+        unfinished = not piece.endswith(b"\n")
+        line = None if unfinished and len(piece) == PIECE_BYTES else decode(text)
+        self.pending = text if unfinished and line is None and len(text) <= LINE_BYTES else b""
+        meaning, odd = self._translated(line) if line is not None else (Meaning(), _oddity(text))
+        if keep_odd and odd and not (unfinished and len(piece) == PIECE_BYTES):
+            self._note(self.lines, odd)
+        self._last = meaning
+        return meaning
+
+    def _translated(self, line: dict[str, Any]) -> tuple[Meaning, str]:
+        try:
+            found = self.translator.read(line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            return Meaning(), f"is not as its type says ({type(error).__name__}): kept without its meaning"
+        return found, found.odd
+
+    def _note(self, line: int, text: str) -> None:
+        if len(self.odd) == _MOST_ODD:
+            self.odd.append("more lines were odd")
+        elif len(self.odd) < _MOST_ODD:
+            self.odd.append(f"line {line} {text}" if line else text)
+
+    # --- tool calls
+
+    def _record(self, call: ToolCall) -> Record:
+        return Record(
+            tool=call.tool_name,
+            arguments=call.arguments,
+            timestamp=call.time or "",
+            session_id=self.session_id,
+            invocation_id=call.invocation_id,
+        )
+
+    def _call(self, call: ToolCall) -> str | None:
+        """Make a call's folder, or find the one that an import cut short has made."""
+        history = self.storage.history
+        record = self._record(call)
+        folder = None
+        if history is not None:
+            moment = to_datetime(call.time) if call.time else None
+            path = history.create(call.tool_name, moment, session_id=self.session_id, invocation_id=call.invocation_id)
+            history.write(path, record)
+            folder = history.relative(path)
+        self.open[call.invocation_id] = _Open(folder, record)
+        return folder
+
+    def _answer(self, answer: ToolAnswer) -> None:
+        call = self.open.pop(answer.invocation_id, None)
+        if call is None or call.folder is None or self.storage.history is None:
+            return
+        known = {name: getattr(call.record, name) for name in Record.__dataclass_fields__}
+        known |= {
+            "result": answer.result,
+            "duration_ms": answer.duration_ms or 0.0,
+            "success": answer.success is not False,
+            "error": answer.error,
+        }
+        self.storage.history.write(Path(call.folder), Record(**known))
+
+    # --- appending
+
+    def _flush(self) -> None:
+        """Append what is gathered: sub-agents first, so that a parent never knows more than they do."""
+        for child in self.children:
+            self._append_child(child)
+        self.children.clear()
+        if not self.batch:
+            return
+        try:
+            result = self.storage.append(self.session_id, self.batch, expected_version=self.version)
+        except VersionConflict:
+            raise ImportRefused(
+                str(self.path),
+                0,
+                f"another program wrote to session {self.session_id!r} meanwhile; what was imported up to then stays: "
+                "import it again",
+            ) from None
+        self.added += len(self.batch)
+        self.version = result.last
+        self.batch, self.batch_bytes = [], 0
+
+    def _append_child(self, child: Child) -> None:
+        if child.session_id not in self.begun:
+            self.begun.add(child.session_id)
+            self.storage.append(child.session_id, [replace(child.created, id="created")], expected_version=0)
+        key = child.key
+        events = [replace(event, id=f"{key}.{index}" if key else None) for index, event in enumerate(child.events)]
+        self.storage.append(child.session_id, events)
+
+
+def origin_of(form: str, piece: bytes) -> e.Origin:
+    """Keep a piece of a file: as text where it is UTF-8."""
+    try:
+        return e.Origin(form, line=piece.decode())
+    except UnicodeDecodeError:
+        return e.Origin(form, line_base64=b64encode(piece).decode("ascii"))
+
+
+def piece_of(origin: e.Origin) -> bytes:
+    """Give a piece back as it was."""
+    return b64decode(origin.line_base64 or "") if origin.line is None else origin.line.encode()
+
+
+def pieces(events: Iterator[e.Event], form: str) -> Iterator[bytes]:
+    """Stream the pieces of the file that events came from, in order."""
+    return (piece_of(event.origin) for event in events if event.origin is not None and event.origin.format == form)
+
+
+def _oddity(text: bytes) -> str:
+    if not text.strip():
+        return ""
+    if b"\0" in text:
+        return "holds NUL bytes: kept without a meaning"
+    return "is not whole" if not text.endswith(b"\n") else "is not a JSON object: kept without a meaning"
