@@ -1,0 +1,52 @@
+"""The store that a command works on, and making its views anew."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+import eventstore
+from eventstore.cli.terminal import progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def store_option(command: F) -> F:
+    """Give a command the option --store; what the command itself is given wins over what stands before it."""
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False),
+        callback=lambda context, parameter, value: value or context.find_root().obj,
+        help="The folder that holds .sessions and .history.",
+    )(command)
+
+
+def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManager":
+    """Open the store in a folder, or the one that the settings name. Raises InvalidSetting."""
+    settings = eventstore.load_settings()
+    if store is None:
+        return eventstore.SessionManager.from_settings(settings)
+    folder = Path(store)
+    folder = folder.parent if folder.name == ".sessions" else folder
+    fsync = changes.get("fsync", settings.fsync)
+    storage = eventstore.FileSystemSessionStorage(folder / ".sessions", folder / ".history", fsync=fsync)
+    return eventstore.SessionManager(storage)
+
+
+@click.command("rebuild", short_help="Make every view anew from the logs.")
+@store_option
+def rebuild_command(store: str | None) -> None:
+    """Delete metadata.json, conversation.jsonl, invocations.json, data.json and the links of every session, and make them anew.
+
+    They come back the same, byte for byte: the log is all that is needed.
+    """
+    with open_manager(store) as manager:
+        total = sum(1 for _ in manager.storage.log.ids())
+        done = 0
+        with progress("rebuilding", total) as bar:
+            for _ in manager.storage.rebuild():
+                done += 1
+                if bar:
+                    bar.advance(bar.task_ids[0])
+    click.echo(f"{done} sessions rebuilt")

@@ -1,0 +1,157 @@
+"""What people see: text made harmless, tables and bars in a terminal, plain columns in a pipe."""
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+_HARMFUL = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+class Column(NamedTuple):
+    """A column of a table: its title, its colour in a terminal, whether it holds numbers."""
+
+    title: str
+    style: str = ""
+    number: bool = False
+
+
+def clean(text: str, *, keep_lf: bool = False) -> str:
+    r"""Show what a terminal could act on as `\\x1b`, `\\u202e`, ...; a line feed stays where asked for."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_clean_one(one, keep_lf) for one in text)
+
+
+def _clean_one(one: str, keep_lf: bool) -> str:
+    if (one == "\n" and keep_lf) or unicodedata.category(one) not in _HARMFUL:
+        return one
+    return "    " if one == "\t" and keep_lf else one.encode("unicode_escape").decode("ascii")
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """Put a text on one harmless line, cut at `limit` characters."""
+    head = text if limit is None else text[: 4 * limit]
+    line = clean(" ".join(head.split()))
+    return line if limit is None or (len(line) <= limit and len(head) == len(text)) else line[: limit - 1] + "…"
+
+
+def is_terminal() -> bool:
+    """Tell whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Make a rich console; rich is loaded here, and only in a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(_encoder.encode(value).decode())
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows: as a table in a terminal, as columns with a tab between them in a pipe. Cells are clean already."""
+    if not is_terminal():
+        click.echo("\t".join(column.title for column in columns))
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        last = place == len(columns) - 1
+        table.add_column(
+            column.title,
+            style=column.style,
+            justify="right" if column.number else "left",
+            no_wrap=True,
+            overflow="ellipsis" if last else "fold",
+            ratio=1 if last else None,
+        )
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, one pair a line; values are clean already."""
+    found = [(name, value) for name, value in pairs if value != ""]
+    width = max((len(name) for name, _ in found), default=0)
+    for name, value in found:
+        click.echo(f"{click.style(name.ljust(width), fg='cyan')}  {value}")
+
+
+def heading(text: str) -> None:
+    """Print a line that begins a part."""
+    click.echo(click.style(text, bold=True))
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator["Progress | None"]:
+    """Show a progress bar on standard error while the block runs; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        bar.add_task(title, total=total)
+        yield bar
+
+
+def duration(milliseconds: float | None) -> str:
+    """Show a duration as people say it: 12 ms, 3.4 s, 2 min 05 s, 1 h 02 min."""
+    if milliseconds is None:
+        return ""
+    seconds = milliseconds / 1000
+    if seconds < 1:
+        return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{milliseconds:.2f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def since_start(seconds: float) -> str:
+    """Show a place on a timeline: +00:01.234, +1:02:03.456."""
+    minutes, rest = divmod(max(seconds, 0.0), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"+{hours}:{minutes:02d}:{rest:06.3f}" if hours else f"+{minutes:02d}:{rest:06.3f}"
+
+
+def moment(when: datetime) -> str:
+    """Show a time in the reader's zone, to the second."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tokens(counts: dict[str, int] | None) -> str:
+    """Show tokens by kind: 1,200 input, 80 output."""
+    return ", ".join(f"{count:,} {clean(kind)}" for kind, count in (counts or {}).items())

@@ -1,0 +1,130 @@
+"""Import and export: foreign transcripts in, and the same bytes out again."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.terminal import clean, print_json, progress
+from eventstore.errors import EventStoreError
+
+if TYPE_CHECKING:
+    from eventstore import Imported, SessionManager
+    from eventstore.importers.transcript import Format
+
+_FORMATS = ("claude-code", "codex")
+
+
+@click.command("import", short_help="Take in transcripts of Claude Code or Codex.")
+@click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a transcript.")
+@store_option
+def import_command(store: str | None, form: str, paths: Sequence[Path], as_json: bool) -> None:
+    """Take in transcripts, each as one session; FORMAT is claude-code or codex, PATH a file or a folder.
+
+    Without a PATH they are taken from where the tool keeps them: ~/.claude/projects or ~/.codex/sessions. Every line is kept byte
+    for byte. Taking a transcript in again adds only what is new in it.
+    """
+    from eventstore.importers.formats import FORMATS
+
+    found = FORMATS[form]
+    files = [file for path in (paths or [found.home.expanduser()]) for file in _files(found, path)]
+    done: list[Imported] = []
+    refused = 0
+    with open_manager(store) as manager, progress("importing", len(files)) as bar:
+        for file in files:
+            try:
+                one = _take_in(manager, found, file)
+            except (EventStoreError, OSError) as error:
+                refused += 1
+                click.echo(f"eventstore: {clean(str(error))}", err=True)
+            else:
+                done.append(one)
+                _tell(one, as_json)
+            if bar:
+                bar.advance(bar.task_ids[0])
+    if not as_json:
+        _summarize(done, refused)
+    if refused or not files:
+        sys.exit(1)
+
+
+def _files(form: "Format", path: Path) -> list[Path]:
+    if not path.exists():
+        raise click.ClickException(f"{path} is not there; nothing was imported")
+    found = form.files(path)
+    if not found:
+        click.echo(f"eventstore: {path} holds no {form.pattern}", err=True)
+    return found
+
+
+def _take_in(manager: "SessionManager", form: "Format", file: Path) -> "Imported":
+    from eventstore.importers.transcript import import_transcript
+
+    return import_transcript(manager.storage, form, file)
+
+
+def _tell(one: "Imported", as_json: bool) -> None:
+    if as_json:
+        print_json(one.to_dict())
+        return
+    added = f"{one.events:,} events" if one.events else "nothing new"
+    click.echo(f"{click.style(one.session_id, bold=True)}  {one.lines:,} lines, {added}")
+    for text in one.odd:
+        click.echo(click.style(f"    {clean(text)}", fg="yellow"))
+
+
+def _summarize(done: "Sequence[Imported]", refused: int) -> None:
+    lines, events, odd = (
+        sum(one.lines for one in done),
+        sum(one.events for one in done),
+        sum(1 for one in done if one.odd),
+    )
+    told = f"{len(done)} transcripts, {lines:,} lines read, {events:,} events added"
+    more = [f"{odd} with something odd" if odd else "", f"{refused} refused" if refused else ""]
+    click.echo(", ".join([told, *(part for part in more if part)]))
+
+
+@click.command("export", short_help="Write a session out, as it came in or as events.")
+@click.argument("form", metavar="FORMAT", type=click.Choice([*_FORMATS, "events"]))
+@click.argument("session_id", metavar="SESSION")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, whole or not at all."
+)
+@store_option
+def export_command(store: str | None, form: str, session_id: str, output: Path | None) -> None:
+    """Write a session to standard output or to a file.
+
+    FORMAT claude-code or codex gives back the transcript that the session was imported from, identical to the byte; events gives
+    the lines of its log as they are.
+    """
+    with open_manager(store) as manager:
+        chunks = _chunks(manager, form, session_id)
+        if output is None:
+            for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        else:
+            _write_whole(output, chunks)
+
+
+def _chunks(manager: "SessionManager", form: str, session_id: str) -> Iterator[bytes]:
+    from eventstore.exporters.transcript import export_transcript
+
+    if form == "events":
+        return manager.storage.log.chunks(session_id)
+    return export_transcript(manager.storage, session_id, form)
+
+
+def _write_whole(output: Path, chunks: Iterator[bytes]) -> None:
+    temporary = output.with_name(f".{output.name}.new")
+    try:
+        with temporary.open("wb") as stream:
+            stream.writelines(chunks)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)

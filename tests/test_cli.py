@@ -1,0 +1,265 @@
+"""The commands, as people and programs run them."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transcripts import claude_session, codex_session, lines
+
+from eventstore import FileSystemSessionStorage, SessionManager
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str | Path, cwd: Path, check: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with a clean environment and expect its exit status."""
+    result = subprocess.run(
+        [sys.executable, "-m", "eventstore", *map(str, arguments)],
+        cwd=cwd,
+        env=clean_environment(cwd) | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == check, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_", "TOOL_HISTORY"))}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "HOME": str(home), "TERM": "xterm-256color"}
+
+
+def in_terminal(arguments: Sequence[str | Path], cwd: Path) -> str:
+    """Run a command on a terminal of 100 columns and return all that it shows."""
+    leader, follower = pty.openpty()
+    os.set_blocking(leader, False)
+    environment = clean_environment(cwd) | {"COLUMNS": "100", "LINES": "40"}
+    command = [sys.executable, "-m", "eventstore", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower) as child:
+        os.close(follower)
+        shown = b""
+        while True:
+            select.select([leader], [], [], 60)
+            try:
+                block = os.read(leader, 65536)
+            except OSError:
+                break
+            if not block:
+                break
+            shown += block
+        child.wait(60)
+    os.close(leader)
+    assert child.returncode == 0, shown
+    return shown.decode()
+
+
+def objects(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A folder with two transcripts imported by the command."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one.jsonl").write_bytes(lines(*claude_session()))
+    run("import", "claude-code", "in", "--store", "store", cwd=tmp_path)
+    return tmp_path
+
+
+def test_the_demo_replays_a_session(tmp_path: Path) -> None:
+    shown = run("demo", cwd=tmp_path).stdout
+    for part in (
+        "git_log",
+        "Figures",
+        "2,140 input",
+        "invocations/",
+        "events verified",
+        "eventstore import claude-code",
+    ):
+        assert part in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_import_tells_one_object_a_transcript(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "one.jsonl").write_bytes(lines(*claude_session()))
+    (tmp_path / "two.jsonl").write_bytes(b"nonsense\n")
+    arguments = ("import", "claude-code", "deep", "two.jsonl", "--json", "--store", "store")
+    first, second = objects(run(*arguments, cwd=tmp_path).stdout)
+    assert list(first) == ["path", "session_id", "lines", "events", "odd"]
+    assert (first["session_id"], first["lines"], first["odd"]) == ("one", 9, [])
+    assert (second["path"], second["lines"], len(second["odd"])) == ("two.jsonl", 1, 1)
+    assert [one["events"] for one in objects(run(*arguments, cwd=tmp_path).stdout)] == [0, 0]
+
+
+def test_import_looks_where_the_tools_keep_theirs(tmp_path: Path) -> None:
+    projects = tmp_path / ".claude" / "projects" / "-made-up"
+    projects.mkdir(parents=True)
+    (projects / "one.jsonl").write_bytes(lines(*claude_session()))
+    rollouts = tmp_path / ".codex" / "sessions" / "2026" / "03" / "02"
+    rollouts.mkdir(parents=True)
+    (rollouts / "rollout-x.jsonl").write_bytes(lines(*codex_session()))
+    assert "1 transcripts, 9 lines read" in run("import", "claude-code", cwd=tmp_path).stdout
+    run("import", "codex", cwd=tmp_path)
+    assert len(list((tmp_path / ".sessions").iterdir())) == 3
+
+
+def test_a_refused_file_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a b.jsonl").write_bytes(b"{}\n")
+    (tmp_path / "in" / "one.jsonl").write_bytes(lines(*claude_session()))
+    result = run("import", "claude-code", "in", cwd=tmp_path, check=1)
+    assert "a b.jsonl" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "1 transcripts" in result.stdout
+    assert "1 refused" in result.stdout
+    assert "not there" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
+
+
+def test_export_gives_back_the_file(store: Path) -> None:
+    wanted = (store / "in" / "one.jsonl").read_bytes()
+    run("export", "claude-code", "one", "-o", "out.jsonl", "--store", "store", cwd=store)
+    assert (store / "out.jsonl").read_bytes() == wanted
+    assert run("export", "claude-code", "one", "--store", "store", cwd=store).stdout.encode() == wanted
+    events = run("export", "events", "one", "--store", "store", cwd=store).stdout
+    assert events.encode() == (store / "store" / ".sessions" / "one" / "events.jsonl").read_bytes()
+    refused = run("export", "codex", "one", "-o", "out.jsonl", "--store", "store", cwd=store, check=1)
+    assert "not imported from codex" in refused.stderr
+    assert (store / "out.jsonl").read_bytes() == wanted
+
+
+def test_list_filters_and_prints_json(store: Path) -> None:
+    with FileSystemSessionStorage(store / "store" / ".sessions", store / "store" / ".history") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("two", "p\x1b[31m", "ann", ["x"])
+        manager.complete_session("two")
+    ask = ("list", "--json", "--store", "store")
+    assert [one["session_id"] for one in objects(run(*ask, cwd=store).stdout)] == ["two", "one"]
+    for filters in (("--user", "ann"), ("--tag", "x"), ("--status", "completed"), ("--limit", "1")):
+        assert [one["session_id"] for one in objects(run(*ask, *filters, cwd=store).stdout)] == ["two"]
+    plain = run("list", "--store", "store", cwd=store).stdout.splitlines()
+    assert plain[0].startswith("SESSION\t")
+    assert plain[1].split("\t")[0] == "two"
+    assert "no sessions" in run("list", "--store", "elsewhere", cwd=store).stderr
+
+
+def test_show_stats_tree_replay(store: Path) -> None:
+    asked = ("one", "--store", "store")
+    assert "It was e41c9d2." in run("show", *asked, cwd=store).stdout
+    (session,) = objects(run("show", *asked, "--json", cwd=store).stdout)
+    assert session["metadata"]["session_id"] == "one"
+    assert len(session["conversation"]) == 6
+    assert "18 input" in run("stats", *asked, cwd=store).stdout
+    (figures,) = objects(run("stats", *asked, "--json", cwd=store).stdout)
+    assert (figures["total_invocations"], figures["message_count"]) == (2, 6)
+    assert "one/invocations/t1\t2026-03-02_09-30-04_000000_Bash" in run("tree", *asked, cwd=store).stdout
+    (links,) = objects(run("tree", *asked, "--json", cwd=store).stdout)
+    assert set(links) == {"invocations/t1", "invocations/t2"}
+    rows = objects(run("replay", *asked, "--json", cwd=store).stdout)
+    assert [row["since_start_seconds"] for row in rows if row["what"] == "failed"] == [6.25]
+    plain = run("replay", *asked, cwd=store).stdout
+    assert re.search(r"\+00:05\.500 tool +succeeded \[Bash, 2\.5 s\]", plain)
+
+
+def test_replay_plays_in_time(store: Path) -> None:
+    rows = run("replay", "one", "--speed", "1000", "--store", "store", cwd=store).stdout.splitlines()
+    assert len(rows) > 10
+    assert "--speed" in run("replay", "one", "--speed", "0", "--store", "store", cwd=store, check=2).stderr
+
+
+def test_rebuild_brings_back_every_view(store: Path) -> None:
+    folder = store / "store" / ".sessions" / "one"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for path in folder.iterdir():
+        if path.is_file() and path.name != "events.jsonl":
+            path.unlink()
+    assert "1 sessions rebuilt" in run("rebuild", "--store", "store", cwd=store).stdout
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_the_store_is_chosen_by_option_or_settings(store: Path) -> None:
+    sessions, history = str(store / "store" / ".sessions"), str(store / "store" / ".history")
+    assert "one" in run("list", cwd=store, SESSION_STORAGE_PATH=sessions, TOOL_HISTORY_PATH=history).stdout
+    assert "one" in run("--store", "store", "list", cwd=store).stdout
+    assert "one" in run("list", "--store", "store/.sessions", cwd=store).stdout
+    (store / ".env").write_text(f"SESSION_STORAGE_PATH={sessions}\nTOOL_HISTORY_PATH={history}\n")
+    assert "one" in run("list", cwd=store).stdout
+
+
+@pytest.mark.parametrize("command", ["show", "stats", "tree", "replay"])
+def test_an_unknown_session_is_one_sentence_and_status_one(store: Path, command: str) -> None:
+    result = run(command, "nope\x1b[31m", "--store", "store", cwd=store, check=1)
+    assert "\x1b" not in result.stderr
+    result = run(command, "nope", "--store", "store", cwd=store, check=1)
+    assert result.stderr.count("\n") == 1
+    assert "'nope' not found" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_bad_setting_names_its_variable(tmp_path: Path) -> None:
+    assert "SESSION_STORAGE_FSYNC" in run("list", cwd=tmp_path, check=1, SESSION_STORAGE_FSYNC="maybe").stderr
+
+
+def test_a_misunderstood_command_is_status_two(tmp_path: Path) -> None:
+    for arguments in (("frobnicate",), ("list", "--limit", "many"), ("show",), ("import", "word-perfect")):
+        run(*arguments, cwd=tmp_path, check=2)
+
+
+@pytest.mark.parametrize("command", ["demo", "export", "import", "list", "rebuild", "replay", "show", "stats", "tree"])
+def test_every_command_has_help_and_is_in_the_readme(tmp_path: Path, command: str) -> None:
+    assert command in run("--help", cwd=tmp_path).stdout
+    assert "--help" in run(command, "--help", cwd=tmp_path).stdout
+    assert f"eventstore {command}" in (ROOT / "README.md").read_text("utf-8")
+
+
+HOSTILE = "a\x1b[31mred\x07\u202egnp.exe\x9b2J\r\x00\u2028\ue000end"
+
+
+def test_control_characters_of_a_log_never_reach_the_terminal(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage, by={"actor": HOSTILE})
+        manager.create_session("s", HOSTILE, HOSTILE, [HOSTILE])
+        manager.add_conversation_message("s", "tool", HOSTILE + "\nsecond line", HOSTILE, HOSTILE)
+        manager.link_invocation("s", HOSTILE, HOSTILE, tmp_path / ".history" / "x\x1b", 1, success=False, error=HOSTILE)
+        manager.record_usage("s", {HOSTILE: 1}, model=HOSTILE)
+        manager.set_data("s", HOSTILE, HOSTILE)
+        manager.update_session_metadata("s", custom_metadata={HOSTILE: HOSTILE})
+    for arguments in (
+        ["list"],
+        ["show", "s"],
+        ["stats", "s"],
+        ["tree", "s"],
+        ["replay", "s"],
+        ["replay", "s", "--full"],
+    ):
+        for shown in (run(*arguments, cwd=tmp_path).stdout, in_terminal(arguments, tmp_path)):
+            ours = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "\n")
+            raw = set(ours) & set("\x1b\x07\u202e\x9b\r\x00\u2028\ue000")
+            assert not raw, (arguments, raw)
+            assert "\x1b[31mred" not in shown
+
+
+def test_a_terminal_sees_tables_and_colours_and_a_pipe_does_not(store: Path) -> None:
+    shown = in_terminal(["list", "--store", "store"], store)
+    assert "\x1b[" in shown
+    assert "SESSION" in shown
+    assert "└" in in_terminal(["tree", "one", "--store", "store"], store)
+    assert "\x1b[" not in run("show", "one", "--store", "store", cwd=store).stdout
+
+
+def test_a_closed_pipe_is_no_error(store: Path) -> None:
+    command = f"{sys.executable} -m eventstore export events one --store store | head -c 10; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=store, env=clean_environment(store), capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "")
