@@ -1,0 +1,134 @@
+"""The house: floors, doors and names."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eventstore
+
+ROOT = Path(eventstore.__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in ("eventstore", "projections")
+    for path in (ROOT / package).rglob("*.py")
+)
+FLOORS = [
+    ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
+    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
+    ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
+    ["eventstore.log.batch", "eventstore.log.file"],
+    ["eventstore.log.memory", "eventstore.log.filesystem", "eventstore.testing"],
+    ["eventstore.settings", "projections.projection", "projections.models"],
+    ["projections.conversation", "projections.data", "projections.invocations", "projections.timeline"],
+    ["projections.metadata", "projections.tree"],
+    ["projections.summary", "eventstore.folds"],
+    ["projections.session", "eventstore.views"],
+    ["projections.statistics", "eventstore.changes"],
+    ["eventstore.storage"],
+    ["eventstore.manager", "eventstore.importers.meaning"],
+    ["eventstore.importers.claude_code", "eventstore.importers.codex", "eventstore.importers.transcript"],
+    ["eventstore.importers.formats", "eventstore.exporters.transcript"],
+    ["eventstore"],
+    ["eventstore.cli.terminal"],
+    ["eventstore.cli.store"],
+    ["eventstore.cli.session", "eventstore.cli.timeline", "eventstore.cli.transcript"],
+    ["eventstore.cli.demo"],
+    ["eventstore.cli"],
+    ["eventstore.__main__"],
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+"""Which floor each module is on: it imports from floors below it, and from nowhere else."""
+
+
+def path_of(module: str) -> Path:
+    path = ROOT / Path(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports_of(module: str) -> set[str]:
+    """List the modules of the house that a module imports, wherever in its text; its door's lazy names included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path_of(module).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            assert node.module is not None
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update((inner & set(MODULES)) or {node.module})
+    return {name for name in found if name.split(".")[0] in ("eventstore", "projections")}
+
+
+def test_every_module_is_on_a_floor() -> None:
+    assert sorted(FLOOR) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    above = {name for name in imports_of(module) if FLOOR[name] >= FLOOR[module]}
+    assert not above, f"{module} imports from its own floor or above: {sorted(above)}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
+def test_each_module_can_be_imported_first(module: str) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", f"import {module}"], check=True, cwd=ROOT)
+
+
+def test_projections_know_no_clock_no_files_and_no_environment() -> None:
+    for path in (ROOT / "projections").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            for name in [*names, module]:
+                assert name.split(".")[0] not in {"os", "time", "pathlib", "random", "secrets", "io", "sys"}, path
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    program = "import sys, eventstore; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    names = set(loaded.stdout.split())
+    assert not names & {"rich", "click", "watchfiles", "dotenv", "asyncio", "eventstore.manager", "projections.session"}
+
+
+def test_public_names_are_sorted_and_all_there() -> None:
+    assert eventstore.__all__ == sorted(eventstore.__all__)
+    for name in eventstore.__all__:
+        assert getattr(eventstore, name) is not None
+    assert set(eventstore.__all__) <= set(dir(eventstore))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        eventstore.nonsense  # noqa: B018
+
+
+def test_all_errors_are_public() -> None:
+    errors = importlib.import_module("eventstore.errors")
+    assert {name for name, _ in inspect.getmembers(errors, inspect.isclass)} <= set(eventstore.__all__)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_documented(module: str) -> None:
+    if module == "eventstore.__main__":
+        return
+    found = importlib.import_module(module)
+    assert found.__doc__
+    for name, thing in vars(found).items():
+        if name.startswith("_") or getattr(thing, "__module__", None) != module:
+            continue
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert inspect.getdoc(thing), f"{module}.{name} has no docstring"
+        if inspect.isclass(thing):
+            for method, inner in vars(thing).items():
+                if not method.startswith("_") and (
+                    inspect.isfunction(inner) or isinstance(inner, property | classmethod)
+                ):
+                    assert inspect.getdoc(getattr(thing, method)), f"{module}.{name}.{method} has no docstring"
+
+
+def test_no_module_has_the_name_of_a_thing_it_exports() -> None:
+    for module in MODULES:
+        if module != "eventstore.__main__":
+            assert module.rpartition(".")[2] not in vars(importlib.import_module(module)).get("__all__", [])
