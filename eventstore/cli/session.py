@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "system": "yellow"}
 _COLUMNS = (
-    Column("SESSION", "bold"),
+    Column("SESSION"),
     Column("STATUS", "cyan"),
     Column("UPDATED"),
     Column("CALLS", number=True),

@@ -1,5 +1,6 @@
 """What people see: text made harmless, tables and bars in a terminal, plain columns in a pipe."""
 
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ class Column(NamedTuple):
     """A column of a table: its title, its colour in a terminal, whether it holds numbers."""
 
     title: str
-    style: str = ""
+    colour: str | None = None
     number: bool = False
 
 
@@ -64,30 +65,39 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows: as a table in a terminal, as columns with a tab between them in a pipe. Cells are clean already."""
+    """Print rows: as columns with a tab between them in a pipe, as a table in a terminal. Cells are clean already.
+
+    The table leaves out columns that are empty, and cuts the last one to what is left of the line; the others are whole.
+    """
     if not is_terminal():
         click.echo("\t".join(column.title for column in columns))
         for row in rows:
             click.echo("\t".join(row))
         return
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    found = list(rows)
+    shown = [place for place in range(len(columns)) if any(row[place] for row in found)]
+    _print_grid([columns[place] for place in shown], [[row[place] for place in shown] for row in found])
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for place, column in enumerate(columns):
-        last = place == len(columns) - 1
-        table.add_column(
-            column.title,
-            style=column.style,
-            justify="right" if column.number else "left",
-            no_wrap=True,
-            overflow="ellipsis" if last else "fold",
-            ratio=1 if last else None,
+
+def _print_grid(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    from rich.cells import cell_len, set_cell_size
+
+    widths = [max(map(cell_len, cells)) for cells in zip([column.title for column in columns], *rows, strict=True)]
+    room = shutil.get_terminal_size((100, 24)).columns - sum(widths[:-1]) - 2 * len(widths[:-1]) - 1
+    widths[-1] = min(widths[-1], max(room, 10))
+    click.echo(
+        "  ".join(
+            click.style(column.title.rjust(width) if column.number else column.title.ljust(width), bold=True)
+            for column, width in zip(columns, widths, strict=True)
         )
+    )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+        cells = []
+        for column, width, text in zip(columns, widths, row, strict=True):
+            pad = " " * (width - cell_len(text))
+            cut = text if cell_len(text) <= width else set_cell_size(text, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
+            cells.append(click.style(pad + cut if column.number else cut + pad, fg=column.colour))
+        click.echo("  ".join(cells).rstrip())
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
