@@ -2,8 +2,9 @@
 
 import os
 import threading
+import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from eventstore.changes import find_changes
-from eventstore.errors import SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, StoreSessionCreated, StoreSessionDeleted
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
-from eventstore.log.base import Appended, EventLog
+from eventstore.log.base import Appended, EventLog, Head
 from eventstore.log.filesystem import FileSystemEventLog, Fsync
 from eventstore.log.memory import MemoryEventLog
 from eventstore.names import STORE_ID, check_session_id, file_name
@@ -26,6 +27,11 @@ from projections.models import Session, SessionMetadata, SessionStatus
 
 _WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
 _VIEW_DELAY_SECONDS = 0.1
+
+
+def tell_damage(damage: LogDamaged) -> None:
+    """Warn of a session that cannot be read and was left out of an answer."""
+    warnings.warn(str(damage), RuntimeWarning, stacklevel=2)
 
 
 class SessionStorage:
@@ -124,11 +130,17 @@ class SessionStorage:
         return self.history.relative(invocation_dir) if self.history else str(invocation_dir)
 
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:
-        """Delete a session for good; False where there was none. The store's own log keeps its size and last hash."""
+        """Delete a session for good, a damaged one too; False where there was none.
+
+        The store's own log keeps its size and last hash, of a damaged one those of what is readable.
+        """
         try:
             head = self.log.head(check_session_id(session_id))
         except SessionNotFound:
             return False
+        except LogDamaged as damage:
+            head = Head(damage.readable, "", "", damage.offset_bytes)
+            reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
         self._note(
             StoreSessionDeleted(
                 session_id=session_id,
@@ -159,8 +171,14 @@ class SessionStorage:
     ) -> list[Session]:
         """List whole sessions, as `list_metadata` lists what is known of them."""
         found = self.list_metadata(user_id, status, tags, limit)
-        loaded = (self.load_session(one.session_id) for one in found)
-        return [session for session in loaded if session is not None]
+        return [session for one in found if (session := self._load_or_tell(one.session_id)) is not None]
+
+    def _load_or_tell(self, session_id: str) -> Session | None:
+        try:
+            return self.load_session(session_id)
+        except LogDamaged as damage:
+            tell_damage(damage)
+            return None
 
     def list_metadata(
         self,
@@ -168,16 +186,17 @@ class SessionStorage:
         status: SessionStatus | str | None = None,
         tags: Sequence[str] | None = None,
         limit: int | None = 100,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[SessionMetadata]:
         """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
 
-        `tags` match any. Raises LogDamaged for a session whose log cannot be read.
+        `tags` match any. A session whose log cannot be read hides no other: `on_damage` hears of it, by default as a warning.
         """
         wanted = None if status is None else SessionStatus(status)
         some = None if tags is None else set(tags)
         found = [
             one
-            for one in self._all_metadata()
+            for one in self._all_metadata(on_damage)
             if (user_id is None or one.user_id == user_id)
             and (wanted is None or one.status is wanted)
             and (not some or some.intersection(one.tags))
@@ -185,10 +204,14 @@ class SessionStorage:
         found.sort(key=lambda one: (-one.updated_at.timestamp(), one.session_id))
         return found if limit is None else found[: max(limit, 0)]
 
-    def _all_metadata(self) -> Iterator[SessionMetadata]:
+    def _all_metadata(self, on_damage: Callable[[LogDamaged], None]) -> Iterator[SessionMetadata]:
         for session_id in self.log.ids():
-            with suppress(SessionNotFound):
+            try:
                 yield self.metadata(session_id)
+            except SessionNotFound:
+                continue  # deleted since it was listed
+            except LogDamaged as damage:
+                on_damage(damage)
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
@@ -202,7 +225,7 @@ class SessionStorage:
     def flush_views(self, session_id: str | None = None) -> None:
         """Write the views of one session, or of all that changed, at once. There are none here."""
 
-    def rebuild(self) -> Iterator[str]:
+    def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
         """Make all views anew from the logs, and yield each session's id. There are none here."""
         return iter(())
 
@@ -282,9 +305,17 @@ class FileSystemSessionStorage(SessionStorage):
             session_id, fold.state, fold.head, lambda after: self.log.read(session_id, after, fold.head.version)
         )
 
-    def rebuild(self) -> Iterator[str]:
-        """Delete all views, make them anew from the logs, and yield each session's id when it is done."""
+    def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
+        """Delete all views, make them anew from the logs, and yield each session's id when it is done.
+
+        The views of a damaged session stay as they are; `on_damage` hears of it.
+        """
         for session_id in sorted(self.log.ids()):
+            try:
+                self._summaries.get(session_id)
+            except LogDamaged as damage:
+                on_damage(damage)
+                continue
             self.views.remove(session_id)
             self._write_views(session_id)
             yield session_id

@@ -187,6 +187,19 @@ def test_rebuild_brings_back_every_view(store: Path) -> None:
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
+def test_a_damaged_session_hides_no_other(store: Path) -> None:
+    with FileSystemSessionStorage(store / "store" / ".sessions", store / "store" / ".history") as storage:
+        SessionManager(storage).create_session("two")
+    path = store / "store" / ".sessions" / "two" / "events.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"session.created", b"session.creatad") + b"\n")
+    listed = run("list", "--store", "store", cwd=store, check=1)
+    assert "one\t" in listed.stdout
+    assert "session 'two' is damaged" in listed.stderr
+    rebuilt = run("rebuild", "--store", "store", cwd=store, check=1)
+    assert "1 sessions rebuilt" in rebuilt.stdout
+    assert "session 'two' is damaged" in rebuilt.stderr
+
+
 def test_the_store_is_chosen_by_option_or_settings(store: Path) -> None:
     sessions, history = str(store / "store" / ".sessions"), str(store / "store" / ".history")
     assert "one" in run("list", cwd=store, SESSION_STORAGE_PATH=sessions, TOOL_HISTORY_PATH=history).stdout

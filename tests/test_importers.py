@@ -309,6 +309,8 @@ def test_a_sub_agent_inside_the_file_is_a_session_of_its_own(storage: SessionSto
     assert child is not None
     assert child.metadata.custom_metadata["parent_session"] == "one"
     assert [one.content for one in child.conversation] == ["Look at the tokens", "{}", "seen"]
+    assert child.metadata.created_at.isoformat() == "2026-03-02T09:30:10+00:00"
+    assert child.metadata.updated_at.isoformat() == "2026-03-02T09:30:12+00:00"
     parent = storage.load_session("one")
     assert parent is not None
     assert parent.conversation[-1].content == "It was e41c9d2."

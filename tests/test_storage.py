@@ -225,6 +225,28 @@ def test_a_list_is_right_after_another_program_wrote(files: FileSystemSessionSto
     assert [one.purpose for one in files.list_metadata()] == ["new"]
 
 
+def damage(folder: Path, name: str) -> None:
+    path = folder / ".sessions" / name / "events.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data[:30] + b"X" + data[31:] + b"\n")
+
+
+def test_a_damaged_session_hides_no_other_and_is_told(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        files.save_session(made(name))
+    damage(tmp_path, "bad")
+    with pytest.warns(RuntimeWarning, match=r"'bad' is damaged.*line 1"):
+        assert [one.session_id for one in files.list_metadata()] == ["good"]
+    with pytest.warns(RuntimeWarning, match="'bad' is damaged"):
+        assert list(files.rebuild()) == ["good"]
+    with pytest.warns(RuntimeWarning, match="'bad' is damaged"):
+        assert files.cleanup_sessions(NOON + timedelta(days=9)) == 1
+    assert files.delete_session("bad") is True
+    *_, last = files.log.read(STORE_ID)
+    assert isinstance(last, e.StoreSessionDeleted)
+    assert "damaged at line 1" in (last.reason or "")
+
+
 def test_a_fold_is_never_that_of_another_log(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     """A session that another program deleted and made anew shows the new one, also where it is longer."""
     files.save_session(made(purpose="first"))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import (
     Column,
     clean,
@@ -19,7 +19,7 @@ from eventstore.cli.terminal import (
     print_table,
     tokens,
 )
-from eventstore.errors import SessionNotFound
+from eventstore.errors import LogDamaged, SessionNotFound
 
 if TYPE_CHECKING:
     from eventstore import ConversationMessage, Session, SessionManager, SessionMetadata
@@ -59,14 +59,16 @@ def list_command(
 ) -> None:
     """List sessions, the most recently updated first. Times are shown in your zone."""
     with open_manager(store) as manager:
-        found = manager.storage.list_metadata(user, status, list(tags) or None, limit)
+        damaged: list[LogDamaged] = []
+        found = manager.storage.list_metadata(user, status, list(tags) or None, limit, damaged.append)
     if as_json:
         for one in found:
             print_json(one.to_dict())
     elif found:
         print_table(_COLUMNS, (_row(one) for one in found))
-    else:
+    elif not damaged:
         click.echo("no sessions", err=True)
+    exit_for(damaged)
 
 
 def _row(one: "SessionMetadata") -> list[str]:

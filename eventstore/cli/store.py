@@ -1,13 +1,15 @@
 """The store that a command works on, and making its views anew."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 import eventstore
-from eventstore.cli.terminal import progress
+from eventstore.cli.terminal import clean, progress
+from eventstore.errors import LogDamaged
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,9 +46,19 @@ def rebuild_command(store: str | None) -> None:
     with open_manager(store) as manager:
         total = sum(1 for _ in manager.storage.log.ids())
         done = 0
+        damaged: list[LogDamaged] = []
         with progress("rebuilding", total) as bar:
-            for _ in manager.storage.rebuild():
+            for _ in manager.storage.rebuild(damaged.append):
                 done += 1
                 if bar:
                     bar.advance(bar.task_ids[0])
     click.echo(f"{done} sessions rebuilt")
+    exit_for(damaged)
+
+
+def exit_for(damaged: Sequence[LogDamaged]) -> None:
+    """Tell of sessions that could not be read, and end with status 1 if there are any."""
+    for damage in damaged:
+        click.echo(f"eventstore: {clean(str(damage))}", err=True)
+    if damaged:
+        sys.exit(1)

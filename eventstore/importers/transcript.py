@@ -227,6 +227,9 @@ class _Import:
             except EventRefused as error:
                 self._note(self.lines, f"was kept without its meaning: {error}")
                 return [e.ForeignRecorded(origin=origin, occurred_at=time)]
+        for child in meaning.children:
+            child.created = e.at_time(child.created, time)
+            child.events = [e.at_time(event, time) for event in child.events]
         self.children += meaning.children
         folders = {call.invocation_id: self._call(call) for call in meaning.calls}
         for answer in meaning.answers:
