@@ -8,37 +8,45 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import (
+    AppendRefused,
     EventNotEncodable,
     EventRefused,
     EventStoreError,
     EventTooLarge,
     ExportRefused,
+    HandlePoisoned,
     IdReused,
     ImportRefused,
     InvalidSessionId,
     InvalidSetting,
     LogDamaged,
     NotARegularFile,
+    OutcomeUnknown,
     SessionExists,
     SessionNotFound,
     VersionConflict,
 )
 
 if TYPE_CHECKING:
+    from eventstore.async_manager import AsyncSessionManager
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
-    from eventstore.log.base import Appended, EventLog, Head
+    from eventstore.log.base import Appended, EventLog, Head, Repair
     from eventstore.log.filesystem import FileSystemEventLog
     from eventstore.log.memory import MemoryEventLog
+    from eventstore.log.salvage import Remnant
     from eventstore.manager import Call, SessionManager
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
+    from eventstore.verification import Finding, Verdict, verify_session, verify_store
     from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AppendRefused",
     "Appended",
+    "AsyncSessionManager",
     "Call",
     "ConversationMessage",
     "EnvironmentManager",
@@ -50,6 +58,8 @@ __all__ = [
     "ExportRefused",
     "FileSystemEventLog",
     "FileSystemSessionStorage",
+    "Finding",
+    "HandlePoisoned",
     "Head",
     "IdReused",
     "ImportRefused",
@@ -60,7 +70,10 @@ __all__ = [
     "MemoryEventLog",
     "MemorySessionStorage",
     "NotARegularFile",
+    "OutcomeUnknown",
     "Record",
+    "Remnant",
+    "Repair",
     "Session",
     "SessionExists",
     "SessionManager",
@@ -70,21 +83,27 @@ __all__ = [
     "SessionStorage",
     "Settings",
     "ToolHistory",
+    "Verdict",
     "VersionConflict",
     "__version__",
     "env_manager",
     "load_settings",
+    "verify_session",
+    "verify_store",
 ]
 
 _HOMES = {
+    "eventstore.async_manager": ("AsyncSessionManager",),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
-    "eventstore.log.base": ("Appended", "EventLog", "Head"),
+    "eventstore.log.base": ("Appended", "EventLog", "Head", "Repair"),
     "eventstore.log.filesystem": ("FileSystemEventLog",),
     "eventstore.log.memory": ("MemoryEventLog",),
+    "eventstore.log.salvage": ("Remnant",),
     "eventstore.manager": ("Call", "SessionManager"),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("FileSystemSessionStorage", "MemorySessionStorage", "SessionStorage"),
+    "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
     "projections.models": ("ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
@@ -127,6 +127,10 @@ def prepare(event: Event, *, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
         salt=None,
         hash="",
     )
+    if not (event.id is None or isinstance(event.id, str)):
+        raise EventNotEncodable(event.type, "$.id", f"is {_shown(event.id)}, not text")
+    if not (event.by is None or isinstance(event.by, dict)):
+        raise EventNotEncodable(event.type, "$.by", f"is {_shown(event.by)}, not an object")
     _check(own, event.type)
     try:
         body = _encode(own)
@@ -163,10 +167,67 @@ def _normal_time(text: str, event_type: str) -> str:
 
 
 def _check(own: Event, event_type: str) -> None:
-    for name in own.__struct_fields__[10:]:
+    for name, wanted in _WANTED[event_type]:
         value = getattr(own, name)
-        if value is not msgspec.UNSET:
+        if value is msgspec.UNSET:
+            continue
+        if not wanted.holds(value):
+            raise EventNotEncodable(event_type, f"$.{name}", f"is {_shown(value)}, not {wanted.what}")
+        if value is not None:
             _check_value(value, event_type, f"$.{name}", 1)
+
+
+def _shown(value: object) -> str:
+    """Name the type of a value that was refused: its content is nobody's business."""
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+class _Wanted(NamedTuple):
+    """What a field may hold, in words and as a test."""
+
+    what: str
+    holds: Callable[[Any], bool]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_SIMPLE: dict[Any, _Wanted] = {
+    str: _Wanted("text", lambda value: isinstance(value, str)),
+    int: _Wanted("a whole number", _is_whole),
+    float: _Wanted("a number", lambda value: isinstance(value, float) or _is_whole(value)),
+    bool: _Wanted("true or false", lambda value: isinstance(value, bool)),
+    type(None): _Wanted("None", lambda value: value is None),
+    dict[str, Any]: _Wanted("an object", lambda value: isinstance(value, dict)),
+    dict[str, int]: _Wanted(
+        "whole numbers by text", lambda value: isinstance(value, dict) and all(map(_is_whole, value.values()))
+    ),
+    tuple[str, ...]: _Wanted(
+        "a tuple of texts", lambda value: isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    ),
+    Any: _Wanted("JSON", lambda value: True),
+}
+
+
+def _wanted(hint: Any) -> _Wanted:
+    """Make the test for the annotation of a field."""
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return _Wanted(f"one of {', '.join(parts)}", lambda value: isinstance(value, str) and value in parts)
+    tests = [_wanted(part) for part in parts if part is not msgspec.UnsetType]
+    holds = tuple(test.holds for test in tests)
+    return _Wanted(" or ".join(test.what for test in tests), lambda value: any(test(value) for test in holds))
+
+
+def _tests_of(kind: type[Event]) -> tuple[tuple[str, _Wanted], ...]:
+    hints = get_type_hints(kind)
+    return tuple((name, _wanted(hints[name])) for name in kind.__struct_fields__[10:])
+
+
+_WANTED = {tag: _tests_of(kind) for tag, kind in EVENT_TYPES.items()}
 
 
 def _check_value(value: object, event_type: str, path: str, depth: int) -> None:

@@ -9,6 +9,9 @@
     │   ├── EventNotEncodable                a value JSON cannot hold faithfully
     │   ├── EventTooLarge                    a line over the limit
     │   └── IdReused                         an idempotency key that belongs to another append
+    ├── AppendRefused                        the system would not let an append happen
+    ├── OutcomeUnknown                       an append that may or may not be stored
+    ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── LogDamaged                           bytes in a log that are not what was written
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
@@ -17,6 +20,8 @@
 
 Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
 """
+
+import os
 
 
 class EventStoreError(Exception):
@@ -121,35 +126,81 @@ class IdReused(EventRefused):
         )
 
 
+class AppendRefused(EventStoreError):
+    """The system refused a step of an append: disk full, no permission, no descriptor, ... Nothing of it was kept."""
+
+    def __init__(self, session_id: str, file: str, errno: int) -> None:
+        super().__init__(session_id, file, errno)
+        self.session_id, self.file, self.errno = session_id, file, errno
+
+    def __str__(self) -> str:
+        return (
+            f"append to session {self.session_id!r} refused: {os.strerror(self.errno)} ({self.file}); nothing was written: "
+            "append again when that is mended"
+        )
+
+
+class OutcomeUnknown(EventStoreError):
+    """An append was written, and flushing it failed: it may or may not survive. Appending again with the same `id` is safe."""
+
+    def __init__(self, session_id: str, file: str, errno: int) -> None:
+        super().__init__(session_id, file, errno)
+        self.session_id, self.file, self.errno = session_id, file, errno
+
+    def __str__(self) -> str:
+        return (
+            f"append to session {self.session_id!r} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
+            "open the store anew, and append again with the same id"
+        )
+
+
+class HandlePoisoned(EventStoreError):
+    """Flushing this log failed before; no later success would mean anything. Nothing was written."""
+
+    def __init__(self, session_id: str, file: str, errno: int) -> None:
+        super().__init__(session_id, file, errno)
+        self.session_id, self.file, self.errno = session_id, file, errno
+
+    def __str__(self) -> str:
+        return (
+            f"append to session {self.session_id!r} refused: flushing failed before ({os.strerror(self.errno)}, {self.file}); "
+            "nothing was written: open the store anew"
+        )
+
+
 class LogDamaged(EventStoreError):
     """The log holds bytes that were not written by an append.
 
-    `line` counts from 1, `offset_bytes` is where that line begins; the `readable` events before it are whole and verified.
+    `line` counts from 1, `offset_bytes` is where that line begins; the first `readable` events are whole, verified and committed.
     """
 
-    def __init__(self, session_id: str, file: str, line: int, offset_bytes: int, reason: str) -> None:
-        super().__init__(session_id, file, line, offset_bytes, reason)
+    def __init__(self, session_id: str, file: str, line: int, offset_bytes: int, reason: str, readable: int) -> None:
+        super().__init__(session_id, file, line, offset_bytes, reason, readable)
         self.session_id, self.file, self.line = session_id, file, line
-        self.offset_bytes, self.reason = offset_bytes, reason
-        self.readable = line - 1
+        self.offset_bytes, self.reason, self.readable = offset_bytes, reason, readable
+
+    @property
+    def seq(self) -> int:
+        """The number that the event in that line should have: a log has one event a line."""
+        return self.line
 
     def __str__(self) -> str:
         return (
             f"log of session {self.session_id!r} is damaged: {self.file} line {self.line}, byte {self.offset_bytes}: "
-            f"{self.reason}; the {self.readable} events before it are whole; nothing was changed: "
-            "keep a copy of the file before anything else"
+            f"{self.reason}; the first {self.readable} events are whole; nothing was changed: "
+            "look at it with verify, set it right with repair"
         )
 
 
 class NotARegularFile(EventStoreError, OSError):
-    """Where a log should be is a folder, a link, a pipe or a device. It was neither followed nor changed."""
+    """Where a log or its folder should be is something else: a link, a pipe, a device. It was neither followed nor changed."""
 
-    def __init__(self, path: str, kind: str) -> None:
-        super().__init__(path, kind)
-        self.path, self.kind = path, kind
+    def __init__(self, path: str, kind: str, wanted: str = "a regular file") -> None:
+        super().__init__(path, kind, wanted)
+        self.path, self.kind, self.wanted = path, kind, wanted
 
     def __str__(self) -> str:
-        return f"{self.path} is {self.kind}, not a regular file; it was left alone: move it away, then try again"
+        return f"{self.path} is {self.kind}, not {self.wanted}; it was left alone: move it away, then try again"
 
 
 class ImportRefused(EventStoreError, ValueError):

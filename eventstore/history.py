@@ -1,9 +1,10 @@
 """The tool side: one folder for each tool call, `YYYY-mm-dd_HH-MM-SS_ffffff_<tool>`, with its `record.jsonl`."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from eventstore.names import file_name
 
 RECORD = "record.jsonl"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True)
@@ -69,28 +71,34 @@ class ToolHistory:
             return False
         return (record.session_id, record.invocation_id) == (session_id, invocation_id)
 
-    def write(self, folder: Path, record: Record) -> None:
-        """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`."""
+    def write(self, folder: Path | str, record: Record) -> None:
+        """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`.
+
+        Raises ValueError where the folder is not inside the history folder, whatever links are on the way, and OSError.
+        """
         line = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr).encode("utf-8", "replace")
-        folder = self._inside(folder)
-        temporary = folder / f".{RECORD}.new"
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(line + b"\n")
-        temporary.replace(folder / RECORD)
+        temporary = f".{RECORD}.new"
+        with self._inside(folder) as inside:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=inside)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=inside), "wb") as stream:
+                stream.write(line + b"\n")
+            os.replace(temporary, RECORD, src_dir_fd=inside, dst_dir_fd=inside)
 
     def read(self, folder: Path | str) -> Record:
         """Read the record of a call, also one printed over many lines.
 
         Raises FileNotFoundError, and ValueError naming the file where the record cannot be read.
         """
-        file = self._inside(Path(folder)) / RECORD
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self._inside(folder) as inside, os.fdopen(os.open(RECORD, flags, dir_fd=inside), "rb") as stream:
+            text = stream.read()
         try:
-            found, _ = json.JSONDecoder().raw_decode(file.read_text("utf-8").lstrip())
+            found, _ = json.JSONDecoder().raw_decode(text.decode("utf-8").lstrip())
             return Record(**{name: found[name] for name in Record.__dataclass_fields__ if name in found})
         except (ValueError, TypeError, RecursionError) as error:
+            file = os.path.join(folder, RECORD)
             raise ValueError(f"{file} holds no record of a tool call ({error}); it was left alone") from None
 
     def records(self) -> Iterator[tuple[Path, Record]]:
@@ -116,12 +124,37 @@ class ToolHistory:
             return os.path.relpath(real, root)
         return whole
 
-    def _inside(self, folder: Path) -> Path:
-        """Return the folder if it lies in the history folder, whatever links are on the way. Raises ValueError."""
-        folder = folder if folder.is_absolute() else self.path / folder
-        if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.path)):
-            raise ValueError(f"{folder} is not inside the history folder {self.path}; it was left alone")
-        return folder
+    @contextmanager
+    def _inside(self, folder: Path | str) -> Iterator[int]:
+        """Lend a descriptor of a folder, walked to from the history folder without following any link. Raises ValueError."""
+        whole = os.path.join(self.path, folder)
+        relative = os.path.relpath(os.path.normpath(whole), self.path)
+        if relative.startswith(".."):
+            relative = os.path.relpath(os.path.realpath(whole), os.path.realpath(self.path))
+        parts = Path(relative).parts
+        inside = os.open(self.path, _FOLDER & ~os.O_NOFOLLOW)
+        try:
+            for part in parts:
+                if part == "..":
+                    raise ValueError(f"{whole} is not inside the history folder {self.path}; it was left alone")
+                inside = _step(inside, part, whole)
+            yield inside
+        finally:
+            os.close(inside)
+
+
+def _step(inside: int, part: str, whole: str) -> int:
+    """Open a folder in a folder, and let go of the latter."""
+    try:
+        found = os.open(part, _FOLDER, dir_fd=inside)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise ValueError(
+                f"{whole} is not inside the history folder: {part} is a link or a file; it was left alone"
+            ) from None
+        raise
+    os.close(inside)
+    return found
 
 
 def _faithful(value: Any) -> Any:

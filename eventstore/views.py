@@ -73,6 +73,38 @@ class Views:
             stamp = Stamp(head.version, head.size_bytes, head.hash, size, sha256(metadata).hexdigest())
             _replace(folder, STAMP, [_pretty(msgspec.to_builtins(stamp))])
 
+    def check(self, session_id: str, state: summary_fold.State, head: Head, read: Reader) -> Iterator[str]:
+        """Compare what is there with what `write` would make; yield what differs. Views that are behind are no fault."""
+        with self._folder(session_id) as folder:
+            stamp = _read_stamp(folder)
+            if stamp is not None and stamp.version > head.version:
+                yield f"{STAMP} stands for event {stamp.version}, and the log ends at {head.version}: an older log was put back"
+            if stamp is None or stamp.version != head.version:
+                return
+            if stamp.hash != head.hash:
+                yield f"{STAMP} stands for another log"
+            wanted = {
+                METADATA: _pretty(state.metadata.to_model(session_id).to_dict()),
+                INVOCATIONS: _pretty(list(state.metadata.calls)),
+                DATA: _pretty(state.data) if state.data else None,
+            }
+            for name, data in wanted.items():
+                if _read_if_there(folder, name) != data:
+                    yield f"{name} is not what the log gives"
+            if not _is_conversation(folder, _all_lines(state.rewritten_at, read)):
+                yield f"{CONVERSATION} is not what the log gives"
+            yield from self._check_links(folder, session_id, state.links())
+
+    def _check_links(self, folder: int, session_id: str, tree: dict[str, str]) -> Iterator[str]:
+        for link, target in tree.items():
+            text = self._target(session_id, target)
+            try:
+                found = os.readlink(link, dir_fd=folder)
+            except OSError:
+                found = None
+            if text is not None and found != text:
+                yield f"{link} does not lead where the log says"
+
     def link(self, session_id: str, link: str, target: str) -> None:
         """Make one link of a session's tree at once, such as `invocations/inv_1`."""
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
@@ -184,12 +216,35 @@ class Views:
 def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, read: Reader) -> int:
     """Append the new messages where the file is the one the stamp speaks of, else write it anew; return its size."""
     if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
-        return old.conversation_bytes + _append(folder, CONVERSATION, _conversation_lines(_messages(read(old.version))))
+        events = iter(read(old.version - 1))
+        if (
+            getattr(next(events, None), "hash", None) == old.hash
+        ):  # else the log is another than the one it was written from
+            return old.conversation_bytes + _append(folder, CONVERSATION, _conversation_lines(_messages(events)))
+    return _replace(folder, CONVERSATION, _all_lines(rewritten_at, read))
+
+
+def _all_lines(rewritten_at: int, read: Reader) -> Iterator[bytes]:
+    """Stream the whole conversation; only one that lost messages has to be folded."""
     if rewritten_at:
-        messages: Iterable[MessageAdded] = conversation_fold.projection.fold(read(0)).messages
-    else:
-        messages = _messages(read(0))
-    return _replace(folder, CONVERSATION, _conversation_lines(messages))
+        return _conversation_lines(conversation_fold.projection.fold(read(0)).messages)
+    return _conversation_lines(_messages(read(0)))
+
+
+def _is_conversation(folder: int, lines: Iterator[bytes]) -> bool:
+    try:
+        file = os.open(CONVERSATION, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    with os.fdopen(file, "rb") as stream:
+        return all(stream.read(len(line)) == line for line in lines) and not stream.read(1)
+
+
+def _read_if_there(folder: int, name: str) -> bytes | None:
+    try:
+        return _read(folder, name)
+    except FileNotFoundError:
+        return None
 
 
 def _messages(events: Iterable[Event]) -> Iterator[MessageAdded]:

@@ -81,6 +81,31 @@ def test_a_value_that_json_cannot_hold_is_refused_with_its_place(value: object, 
     assert "nothing was written" in str(caught.value)
 
 
+WRONG: list[e.Event] = [
+    e.SessionCreated(purpose=5),  # type: ignore[arg-type]
+    e.SessionCreated(tags=["a"]),  # type: ignore[arg-type]
+    e.SessionCreated(tags=(1,)),  # type: ignore[arg-type]
+    e.SessionCreated(custom_metadata=[]),  # type: ignore[arg-type]
+    e.SessionUpdated(tags=None),  # type: ignore[arg-type]
+    e.SessionCompleted(status="finished"),  # type: ignore[arg-type]
+    e.MessageAdded(role="robot", content="x"),  # type: ignore[arg-type]
+    e.MessageAdded(role="user", content=None),  # type: ignore[arg-type]
+    e.InvocationLinked(invocation_id="i", duration_ms=True),
+    e.InvocationLinked(invocation_id="i", success=1),  # type: ignore[arg-type]
+    e.UsageRecorded(tokens={"input": 1.5}),  # type: ignore[dict-item]
+    e.ConversationRewound(to="1"),  # type: ignore[arg-type]
+    e.DataCleared(id=5),  # type: ignore[arg-type]
+    e.DataCleared(by=["me"]),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("event", WRONG)
+def test_a_field_of_the_wrong_type_is_refused_before_it_becomes_a_line(event: e.Event) -> None:
+    """A log that holds what its reader cannot decode is lost: nothing like that gets in."""
+    with pytest.raises(EventNotEncodable, match=r"refused: \$\.\w+ is "):
+        codec.prepare(event)
+
+
 def test_deep_nesting_is_refused_and_not_a_crash() -> None:
     value: list[object] = []
     for _ in range(100_000):

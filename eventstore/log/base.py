@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from eventstore import codec
 from eventstore.errors import SessionNotFound
 from eventstore.events import AnyEvent, Event, UnknownEvent
+from eventstore.log.salvage import Remnant, salvage
 
 
 class Appended(NamedTuple):
@@ -28,6 +30,22 @@ class Head(NamedTuple):
     at: str
     hash: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What it takes, or took, to set a log right: from `line` at `offset_bytes` on, `removed_bytes` go to quarantine.
+
+    `restored` of the records behind the damage are appended anew, with the times they had; `aside` stay in quarantine only.
+    """
+
+    session_id: str
+    line: int
+    offset_bytes: int
+    reason: str
+    removed_bytes: int
+    restored: int
+    aside: int
 
 
 class EventLog(ABC):
@@ -80,6 +98,27 @@ class EventLog(ABC):
     @abstractmethod
     def close(self) -> None:
         """Flush and let go of files and locks. Appending again opens them anew; closing twice is fine."""
+
+    def is_being_written(self, session_id: str) -> bool:
+        """Tell whether a program that is alive has the session open for writing, as far as the backend can tell."""
+        return False
+
+    def tail(self, session_id: str) -> str | None:
+        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
+        return None
+
+    def quarantine(self, session_id: str) -> list[str]:
+        """Name what repairs have kept, as `log.repaired` names it."""
+        return []
+
+    def salvage(self, session_id: str) -> Iterator[Remnant]:
+        """Stream all that is left of a session, around any damage. Raises SessionNotFound."""
+        lines = ((0, line) for line in self.lines(session_id))
+        return salvage(session_id, lines)
+
+    def repair(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
+        """Plan how to set a log right, or do it; None where nothing is wrong. Every byte that goes is kept in quarantine."""
+        return None
 
     def exists(self, session_id: str) -> bool:
         """Tell whether the session has a log with at least one event."""

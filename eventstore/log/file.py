@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import stat
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eventstore import codec
-from eventstore.errors import LogDamaged, NotARegularFile, SessionNotFound
+from eventstore.errors import HandlePoisoned, LogDamaged, NotARegularFile, OutcomeUnknown, SessionNotFound
 from eventstore.events import LogRepaired
 from eventstore.log.scan import Position, Scan
 
@@ -20,24 +21,26 @@ LOG = "events.jsonl"
 QUARANTINE = "quarantine"
 CHUNK = 256 * 1024
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+)')
 
 
 class LogFile:
     """The log of one session below a root folder.
 
-    `writing` is held through an append, `scan` may be moved by readers too, under `scanning`.
+    `writing` is held through an append, `scanning` whenever `scan` is moved, by readers too, `flushing` through a flush.
     """
 
-    def __init__(self, root: Path, session_id: str, max_event_bytes: int) -> None:
+    def __init__(self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool) -> None:
         self.session_id, self.path = session_id, root / session_id / LOG
-        self.writing, self.scanning = threading.Lock(), threading.Lock()
+        self.writing, self.scanning, self.flushing = threading.Lock(), threading.Lock(), threading.Lock()
         self.descriptor = -1
-        self.dirty = False
-        self.poison: OSError | None = None
-        self._root, self._max_event_bytes = root, max_event_bytes
+        self.poison: int | None = None
+        self.written = self._flushed = 0
+        self.changed_at = 0
+        self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
         self._identity = (0, 0)
-        self._text = str(self.path)
+        self.text = str(self.path)
         self.scan = self._fresh()
 
     def _fresh(self) -> Scan:
@@ -46,19 +49,23 @@ class LogFile:
     # --- opening
 
     def open_to_write(self, *, create: bool) -> None:
-        """Have a descriptor for appending that is the file at the path. Raises SessionNotFound, NotARegularFile."""
-        if self.descriptor >= 0 and self._is_at_path():
+        """Have a descriptor for appending that is the file at the path. Raises SessionNotFound, NotARegularFile, OSError."""
+        if self.descriptor >= 0 and self.is_current():
             return
         self.close()
-        if create:
-            _make_folder(self._root, self.session_id)
-        flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0)
-        self.descriptor = self._open(flags)
+        with self.open_folder(create=create) as folder:
+            self.descriptor = self._open(folder, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
+            size = os.fstat(self.descriptor).st_size
+            if create and self._durable and not size:
+                os.fsync(folder)
+        self.written, self._flushed = size, 0
+        mark_as_written(self.descriptor)
         self._identify(self.descriptor)
 
-    def _is_at_path(self) -> bool:
+    def is_current(self) -> bool:
+        """Tell whether the descriptor still is the one file at the path."""
         try:
-            found = os.stat(self._text, follow_symlinks=False)
+            found = os.stat(self.text, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False
         return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1
@@ -66,7 +73,8 @@ class LogFile:
     @contextmanager
     def open_to_read(self) -> Iterator[int]:
         """Lend a descriptor for reading, with `scan` standing for the file behind it."""
-        descriptor = self._open(os.O_RDONLY)
+        with self.open_folder(create=False) as folder:
+            descriptor = self._open(folder, os.O_RDONLY)
         try:
             with self.scanning:
                 self._identify(descriptor)
@@ -74,23 +82,64 @@ class LogFile:
         finally:
             os.close(descriptor)
 
-    def _open(self, flags: int) -> int:
+    @contextmanager
+    def open_folder(self, *, create: bool) -> Iterator[int]:
+        """Lend a descriptor of the session's folder, walked to from the root without following any link."""
+        root = self._open_root(create=create)
         try:
-            descriptor = os.open(self._text, flags | _SAFE, 0o600, dir_fd=None)
-        except (FileNotFoundError, NotADirectoryError):
+            folder = self._open_below(root, create=create)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                where = str(self.path.parent)
+                raise NotARegularFile(where, _kind(where), "a folder") from None
+            raise
+        finally:
+            os.close(root)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _open_root(self, *, create: bool) -> int:
+        try:
+            return os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if not create:
+                raise SessionNotFound(self.session_id) from None
+        missing = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
+        self._root.mkdir(0o700, parents=True, exist_ok=True)
+        if self._durable:
+            sync_folders(*(folder.parent for folder in missing))
+        return os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
+
+    def _open_below(self, root: int, *, create: bool) -> int:
+        try:
+            return os.open(self.session_id, _FOLDER, dir_fd=root)
+        except FileNotFoundError:
+            if not create:
+                raise SessionNotFound(self.session_id) from None
+        with suppress(FileExistsError):
+            os.mkdir(self.session_id, 0o700, dir_fd=root)
+        if self._durable:
+            os.fsync(root)
+        return os.open(self.session_id, _FOLDER, dir_fd=root)
+
+    def _open(self, folder: int, flags: int) -> int:
+        try:
+            descriptor = os.open(LOG, flags | _SAFE, 0o600, dir_fd=folder)
+        except FileNotFoundError:
             raise SessionNotFound(self.session_id) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                raise NotARegularFile(self._text, _kind(self._text)) from None
+                raise NotARegularFile(self.text, _kind(self.text)) from None
             raise
         found = os.fstat(descriptor)
-        folder = os.stat(self.path.parent, follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and stat.S_ISDIR(folder.st_mode):
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
             return descriptor
         os.close(descriptor)
         if not found.st_nlink:
             raise SessionNotFound(self.session_id)
-        raise NotARegularFile(self._text, _kind(self._text))
+        raise NotARegularFile(self.text, _kind(self.text))
 
     def _identify(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
@@ -98,31 +147,38 @@ class LogFile:
             self._identity, self.scan = (found.st_dev, found.st_ino), self._fresh()
 
     def close(self) -> None:
-        """Let go of the descriptor."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        """Let go of the descriptor, once nobody flushes it."""
+        with self.flushing:
+            if self.descriptor >= 0:
+                os.close(self.descriptor)
+                self.descriptor = -1
 
     # --- verifying
 
     def verify(self, descriptor: int) -> Scan:
         """Move the scan to the end of the file, reading only what is new, and return it.
 
+        A file of the same size that somebody else changed is read again as a whole.
+
         A fault is believed only after the whole file was read again: an append that failed and was cut back may have been
         seen before it went away.
         """
         with self.scanning:
-            size = os.fstat(descriptor).st_size
+            found = os.fstat(descriptor)
+            size, changed = found.st_size, found.st_mtime_ns != self.changed_at
+            self.changed_at = found.st_mtime_ns
             scan = self.scan
+            if size == scan.here.offset and changed and size:
+                scan = self.scan = self._fresh()
             if size == scan.here.offset:
                 scan.fault, scan.missing_lf = None, False
                 return scan
             began = scan.here.offset
             if size > began:
-                scan.feed(_blocks(descriptor, began, size))
+                scan.feed(blocks(descriptor, began, size))
             if began and (size < began or scan.fault):
                 scan = self.scan = self._fresh()
-                scan.feed(_blocks(descriptor, 0, size))
+                scan.feed(blocks(descriptor, 0, size))
             return scan
 
     def damage(self, scan: Scan) -> LogDamaged | None:
@@ -130,7 +186,8 @@ class LogFile:
         fault = scan.fault
         if fault is None or fault.torn:
             return None
-        return LogDamaged(self.session_id, self._text, fault.line, fault.offset_bytes, f"the line {fault.reason}")
+        reason = f"the line {fault.reason}"
+        return LogDamaged(self.session_id, self.text, fault.line, fault.offset_bytes, reason, scan.here.seq)
 
     # --- writing, with the lock held
 
@@ -139,77 +196,154 @@ class LogFile:
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
 
     def unlock(self) -> None:
-        """Let the next writer in."""
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-
-    def is_current(self) -> bool:
-        """Tell whether the locked descriptor is still the file at the path."""
-        return self._is_at_path()
+        """Let the next writer in: what was written is written, whether the lock goes or has to be closed away."""
+        if self.descriptor >= 0:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            except OSError:
+                self.close()
 
     def finish_last_line(self) -> None:
         """Give a whole last record the LF that a crash took."""
         self.write(b"\n", os.fstat(self.descriptor).st_size)
 
-    def cut_tail(self, scan: Scan) -> LogRepaired:
-        """Copy the torn tail to quarantine, cut it, and return the event that records it."""
-        assert scan.fault is not None  # noqa: S101 - callers cut only where there is a fault
+    def cut(self, scan: Scan, reason: str) -> LogRepaired:
+        """Copy all that is behind the scan to quarantine, cut it, and return the event that records it."""
         start, size = scan.here.offset, os.fstat(self.descriptor).st_size
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{start}.bin"
-        folder = self.path.parent / QUARANTINE
-        folder.mkdir(0o700, exist_ok=True)
-        copy = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
-        try:
-            for block in _blocks(self.descriptor, start, size):
-                _write_all(copy, block)
-            os.fsync(copy)
-        finally:
-            os.close(copy)
-        _sync_folders(folder, self.path.parent)
+        with self.open_folder(create=False) as folder:
+            self._keep(folder, name, start, size)
         os.ftruncate(self.descriptor, start)
         os.fsync(self.descriptor)
         scan.fault = None
         return LogRepaired(
-            offset_bytes=start,
-            removed_bytes=size - start,
-            quarantine=f"{QUARANTINE}/{name}",
-            reason="torn tail",
+            offset_bytes=start, removed_bytes=size - start, quarantine=f"{QUARANTINE}/{name}", reason=reason
         )
 
+    def _keep(self, folder: int, name: str, start: int, size: int) -> None:
+        """Copy bytes of the log to a new file in quarantine, on stable storage."""
+        with suppress(FileExistsError):
+            os.mkdir(QUARANTINE, 0o700, dir_fd=folder)
+        quarantine = os.open(QUARANTINE, _FOLDER, dir_fd=folder)
+        try:
+            copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=quarantine)
+            try:
+                for block in blocks(self.descriptor, start, size):
+                    _write_all(copy, block)
+                os.fsync(copy)
+            finally:
+                os.close(copy)
+            os.fsync(quarantine)
+        finally:
+            os.close(quarantine)
+        os.fsync(folder)
+
     def write(self, data: bytes, start: int) -> None:
-        """Append all bytes at `start`, the end of the file, or cut back and raise the OSError."""
+        """Append all bytes at `start`, the end of the file, or cut back and raise the OSError.
+
+        Raises OutcomeUnknown where all was written and neither that nor cutting back could be made sure.
+        """
+        wrote = False
         try:
             _write_all(self.descriptor, data)
-            if os.fstat(self.descriptor).st_size != start + len(data):
-                raise OSError(errno.EIO, "the file did not grow by what was written", self._text)
-        except BaseException:
-            os.ftruncate(self.descriptor, start)
+            wrote = True
+            found = os.fstat(self.descriptor)
+            if found.st_size != start + len(data):
+                raise OSError(errno.EIO, "the file did not grow by what was written", self.text)
+        except BaseException as failed:
+            try:
+                os.ftruncate(self.descriptor, start)
+            except OSError as error:
+                if wrote:
+                    raise OutcomeUnknown(self.session_id, self.text, error.errno or errno.EIO) from failed
             raise
-        self.dirty = True
+        self.written, self.changed_at = start + len(data), found.st_mtime_ns
 
-    def sync(self) -> None:
-        """Force what was written to stable storage. After a failure nothing more is believed: the file is poisoned."""
-        if self.poison is not None:
-            raise self.poison
-        if not self.dirty or self.descriptor < 0:
+    # --- flushing, without the lock
+
+    def flush(self, upto: int) -> None:
+        """Return when the first `upto` bytes are on stable storage. Of many callers one flushes for all.
+
+        Raises OutcomeUnknown where that fails. Nothing more is believed then: everyone after gets HandlePoisoned.
+        """
+        if self._flushed >= upto:
             return
-        self.dirty = False
-        try:
-            os.fdatasync(self.descriptor)
-        except OSError as error:
-            self.poison = OSError(
-                error.errno,
-                f"{os.strerror(error.errno or 0)}: flushing failed, so what was appended last may be lost; "
-                "appends are refused until the program opens the store anew",
-                self._text,
-            )
-            raise self.poison from None
+        with self.flushing:
+            if self._flushed >= upto or self.descriptor < 0:
+                return
+            self.raise_if_poisoned()
+            reached = self.written
+            try:
+                os.fdatasync(self.descriptor)
+            except OSError as error:
+                self.poison = error.errno or errno.EIO
+                raise OutcomeUnknown(self.session_id, self.text, self.poison) from error
+            self._flushed = reached
+
+    def raise_if_poisoned(self) -> None:
+        """Raise HandlePoisoned after a flush that failed."""
+        if self.poison is not None:
+            raise HandlePoisoned(self.session_id, self.text, self.poison)
+
+
+def numbered_lines(descriptor: int, end: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Stream lines without their LF and the byte each begins at; one over the limit comes in pieces that are no records."""
+    rest, start = b"", 0
+    for block in blocks(descriptor, 0, end):
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            yield start, line
+            start += len(line) + 1
+        if len(rest) > max_line_bytes:
+            yield start, rest
+            start, rest = start + len(rest), b""
+    if rest:
+        yield start, rest
+
+
+def list_quarantine(folder: int) -> list[str]:
+    """Name the files in a session folder's quarantine, as `log.repaired` names them."""
+    try:
+        quarantine = os.open(QUARANTINE, _FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        return []
+    try:
+        return sorted(f"{QUARANTINE}/{name}" for name in os.listdir(quarantine))
+    finally:
+        os.close(quarantine)
+
+
+def mark_as_written(descriptor: int) -> None:
+    """Show others that somebody has the log open for writing, for as long as the descriptor is open.
+
+    A shared lock of the open file description, which `kill -9` takes away too; where the system has none nobody is shown.
+    """
+    if _OFD_SETLK is not None:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, _OFD_SETLK, _lock(fcntl.F_RDLCK))
+
+
+def is_being_written(descriptor: int) -> bool:
+    """Tell whether somebody, this process too, has the log of a descriptor open for writing."""
+    if _OFD_GETLK is None:
+        return False
+    found = fcntl.fcntl(descriptor, _OFD_GETLK, _lock(fcntl.F_WRLCK))
+    return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
+
+
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
+_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
+
+
+def _lock(kind: int) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
 
 
 def read_lines(descriptor: int, after: int, count: int | None, end: int) -> Iterator[bytes]:
     """Stream chunks of whole lines up to the byte `end`: those behind line `after`, at most `count` of them."""
     start = _find_line(descriptor, after + 1, end) if after > 0 else 0
     rest = b""
-    for block in _blocks(descriptor, start, end):
+    for block in blocks(descriptor, start, end):
         whole, lf, rest = (rest + block).rpartition(b"\n")
         chunk = whole + lf
         if count is not None:
@@ -261,7 +395,8 @@ def _next_start(descriptor: int, offset: int, end: int) -> int:
     return end
 
 
-def _blocks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+def blocks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """Stream the bytes of a file from `start` to `end`, without moving its position."""
     while start < end:
         block = os.pread(descriptor, min(CHUNK, end - start), start)
         if not block:
@@ -276,34 +411,15 @@ def _write_all(descriptor: int, data: bytes) -> None:
         written += os.write(descriptor, data[written:])
 
 
-def _make_folder(root: Path, session_id: str) -> None:
-    """Make the session's folder, and the root where it is missing, on stable storage."""
-    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
-    root.mkdir(0o700, parents=True, exist_ok=True)
-    folder = root / session_id
-    try:
-        folder.mkdir(0o700)
-    except FileExistsError:
-        found = os.stat(folder, follow_symlinks=False)
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotARegularFile(str(folder), _kind(str(folder))) from None
-        return
-    _sync_folders(root, *(one.parent for one in missing))
-
-
-def _sync_folders(*folders: Path) -> None:
+def sync_folders(*folders: Path) -> None:
+    """Force the entries of folders to stable storage; one that is gone needs none."""
     for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to stable storage."""
-    with suppress(FileNotFoundError):
-        _sync_folders(folder)
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 _KINDS = (
@@ -311,7 +427,7 @@ _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISREG, "a file with more than one name, or below a link,"),
+    (stat.S_ISREG, "a file with more than one name"),
 )
 
 

@@ -1,5 +1,6 @@
 """Logs in folders: `<root>/<session id>/events.jsonl`, one file a session."""
 
+import errno
 import os
 import shutil
 import threading
@@ -10,14 +11,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from msgspec.structs import replace
+
 from eventstore import codec
-from eventstore.errors import InvalidSessionId, LogDamaged, SessionNotFound, VersionConflict
-from eventstore.events import Event
-from eventstore.log.base import Appended, EventLog, Head, types_of
+from eventstore.errors import (
+    AppendRefused,
+    EventStoreError,
+    InvalidSessionId,
+    LogDamaged,
+    SessionNotFound,
+    VersionConflict,
+)
+from eventstore.events import Event, UnknownEvent
+from eventstore.log.base import Appended, EventLog, Head, Repair, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, seal
-from eventstore.log.file import LOG, LogFile, read_lines, sync_folder
+from eventstore.log.file import (
+    LOG,
+    LogFile,
+    is_being_written,
+    list_quarantine,
+    numbered_lines,
+    read_lines,
+    sync_folders,
+)
+from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Scan
 from eventstore.names import STORE_ID, check_session_id
+
+_REPAIR_BATCH = 200
 
 Fsync = Literal["always", "everysec", "no"]
 
@@ -44,52 +65,63 @@ class FileSystemEventLog(EventLog):
         _drop_in_child(self)
 
     def _forget(self) -> None:
-        """Begin with nothing open: at the start, and in a child after fork."""
+        """Begin with nothing open."""
         self._files: OrderedDict[str, LogFile] = OrderedDict()
         self._mutex = threading.Lock()
         self._flusher: _Flusher | None = None
+
+    def _begin_in_child(self) -> None:
+        """Let go of all that a parent had open at a fork: its descriptors hold its locks."""
+        for file in self._files.values():
+            if file.descriptor >= 0:
+                with suppress(OSError):
+                    os.close(file.descriptor)
+        self._forget()
 
     # --- appending
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         _check(session_id)
         batch = prepare(events, self._max_event_bytes)
-        with self._writing(session_id, create=expected_version == 0) as file:
-            result = _append_locked(file, batch, expected_version)
-            file.unlock()
-            if self.fsync == "always":
-                file.sync()
-                if result.first == 1:
-                    sync_folder(file.path.parent)
-            elif self.fsync == "everysec":
-                self._flush_soon()
-            return result
+        file = self._file(session_id)
+        try:
+            with self._writing(file, create=expected_version == 0):
+                result = _append_locked(file, batch, expected_version)
+                end = file.scan.here.offset
+        except OSError as error:
+            if isinstance(error, EventStoreError):
+                raise
+            raise AppendRefused(session_id, file.text, error.errno or errno.EIO) from error
+        if self.fsync == "always":
+            file.flush(end)
+        elif self.fsync == "everysec":
+            self._flush_soon()
+        return result
 
     @contextmanager
-    def _writing(self, session_id: str, *, create: bool) -> Iterator[LogFile]:
+    def _writing(self, file: LogFile, *, create: bool) -> Iterator[None]:
         """Hold the mutex and the lock of a log that is surely the file at its path."""
-        file = self._file(session_id)
         with file.writing:
             while True:
-                if file.poison is not None:
-                    raise file.poison
+                file.raise_if_poisoned()
                 file.open_to_write(create=create)
                 file.lock()
                 if file.is_current():
                     break
                 file.close()
             try:
-                yield file
+                yield
             finally:
-                if file.descriptor >= 0:
-                    file.unlock()
+                file.unlock()
 
     def _file(self, session_id: str) -> LogFile:
         """Find or make the file object of a session; let go of the descriptors used longest ago."""
         with self._mutex:
             file = self._files.get(session_id)
             if file is None:
-                file = self._files[session_id] = LogFile(self.root, session_id, self._max_event_bytes)
+                file = self._files[session_id] = LogFile(
+                    self.root, session_id, self._max_event_bytes, durable=self.fsync != "no"
+                )
             self._files.move_to_end(session_id)
             if len(self._files) > self._open_files:
                 self._evict()
@@ -100,11 +132,16 @@ class FileSystemEventLog(EventLog):
             if file.writing.acquire(blocking=False):
                 try:
                     if file.poison is None and not file.scanning.locked():
-                        file.sync()
+                        self._settle(file)
                         file.close()
                         del self._files[session_id]
                 finally:
                     file.writing.release()
+
+    def _settle(self, file: LogFile) -> None:
+        """Flush a file that is about to be closed, where its durability asks for it."""
+        if self.fsync != "no":
+            file.flush(file.written)
 
     # --- reading: no lock, no change
 
@@ -146,25 +183,91 @@ class FileSystemEventLog(EventLog):
 
     def remove(self, session_id: str) -> bool:
         _check(session_id)
+        file = self._file(session_id)
         try:
-            with self._writing(session_id, create=False) as file:
-                file.path.unlink()
-                shutil.rmtree(file.path.parent)
+            with self._writing(file, create=False):
+                with file.open_folder(create=False) as folder:
+                    os.unlink(LOG, dir_fd=folder)
+                _remove_folder(file.path.parent)
                 file.close()
         except SessionNotFound:
             return False
         finally:
             with self._mutex:
                 self._files.pop(session_id, None)
-        sync_folder(self.root)
+        sync_folders(self.root)
         return True
+
+    # --- after damage
+
+    def tail(self, session_id: str) -> str | None:
+        _check(session_id)
+        file = self._file(session_id)
+        with file.open_to_read() as descriptor:
+            scan = file.verify(descriptor)
+            left = os.fstat(descriptor).st_size - scan.here.offset
+            if scan.missing_lf:
+                return (
+                    f"line {scan.here.seq + 1}, byte {scan.here.offset}: a whole record that lacks only its line feed"
+                )
+            if scan.fault is None or not scan.fault.torn:
+                return None
+            return f"line {scan.fault.line}, byte {scan.here.offset}: a torn tail of {left} bytes"
+
+    def quarantine(self, session_id: str) -> list[str]:
+        _check(session_id)
+        with self._file(session_id).open_folder(create=False) as folder:
+            return list_quarantine(folder)
+
+    def salvage(self, session_id: str) -> Iterator[Remnant]:
+        _check(session_id)
+        with self._file(session_id).open_to_read() as descriptor:
+            kept = os.dup(descriptor)
+        return self._salvage(session_id, kept)
+
+    def _salvage(self, session_id: str, descriptor: int) -> Iterator[Remnant]:
+        with os.fdopen(descriptor, "rb", buffering=0):
+            end = os.fstat(descriptor).st_size
+            yield from salvage(session_id, numbered_lines(descriptor, end, self._max_event_bytes))
+
+    def repair(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
+        _check(session_id)
+        file = self._file(session_id)
+        with self._writing(file, create=False):
+            scan = file.verify(file.descriptor)
+            if scan.fault is None:
+                return None
+            found = list(self._behind(session_id, file, scan)) if not scan.fault.torn else []
+            restored = restorable(found)
+            plan = Repair(
+                session_id,
+                scan.fault.line,
+                scan.here.offset,
+                scan.fault.reason,
+                os.fstat(file.descriptor).st_size - scan.here.offset,
+                len(restored),
+                len(found) - len(restored),
+            )
+            if not dry_run:
+                _append_repair(file, scan, restored)
+        if not dry_run:
+            file.flush(file.written)
+        return plan
+
+    def _behind(self, session_id: str, file: LogFile, scan: Scan) -> Iterator[Remnant]:
+        found = self._salvage(session_id, os.dup(file.descriptor))
+        return (remnant for remnant in found if remnant.offset_bytes >= scan.here.offset)
+
+    def is_being_written(self, session_id: str) -> bool:
+        _check(session_id)
+        with self._file(session_id).open_to_read() as descriptor:
+            return is_being_written(descriptor)
 
     def flush(self) -> None:
         with self._mutex:
             files = list(self._files.values())
         for file in files:
-            with file.writing:
-                file.sync()
+            file.flush(file.written)
 
     def close(self) -> None:
         if self._flusher is not None:
@@ -177,7 +280,7 @@ class FileSystemEventLog(EventLog):
             with file.writing:
                 try:
                     if file.poison is None:
-                        file.sync()
+                        file.flush(file.written)
                 finally:
                     file.close()
 
@@ -198,19 +301,40 @@ def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) ->
     repeat = _decide(file, scan, batch, expected_version)
     if repeat:
         return repeat
-    repairs = () if scan.fault is None else (file.cut_tail(scan),)
+    repairs = [] if scan.fault is None else [file.cut(scan, "torn tail")]
+    if repairs:
+        _seal_and_write(file, scan, prepare(repairs, codec.MAX_EVENT_BYTES))
+    first = scan.here.seq + 1
+    _seal_and_write(file, scan, batch)
+    return Appended(first, scan.here.seq)
+
+
+def restorable(remnants: Sequence[Remnant]) -> list[Event]:
+    """Pick the records behind damage that can be appended anew: those that are proven or linked and that this release knows."""
+    found = (remnant.event() for remnant in remnants if remnant.standing in ("linked", "proven"))
+    return [
+        replace(event, occurred_at=event.time)
+        for event in found
+        if event is not None and not isinstance(event, UnknownEvent)
+    ]
+
+
+def _append_repair(file: LogFile, scan: Scan, restored: Sequence[Event]) -> None:
+    """Cut what is behind the scan, record it, and append the restored events in batches."""
+    assert scan.fault is not None  # noqa: S101 - callers repair only where there is a fault
+    reason = "torn tail" if scan.fault.torn else f"damage: line {scan.fault.line} {scan.fault.reason}"
+    events: list[Event] = [file.cut(scan, reason), *restored]
+    for start in range(0, len(events), _REPAIR_BATCH):
+        _seal_and_write(file, scan, prepare(events[start : start + _REPAIR_BATCH], codec.MAX_EVENT_BYTES * 2))
+
+
+def _seal_and_write(file: LogFile, scan: Scan, batch: Batch) -> None:
     with file.scanning:
-        here, at = scan.here, max(codec.now(), scan.here.at)
-        repair_lines: list[bytes] = []
-        for event in repairs:
-            repair_lines, here = seal(Batch((codec.prepare(event),), ()), here, at)
-        first = here.seq + 1
-        lines, end = seal(batch, here, at)
-        file.write(b"".join((*repair_lines, *lines)), scan.here.offset)
-        scan.here = end
+        lines, end = seal(batch, scan.here, max(codec.now(), scan.here.at))
+        file.write(b"".join(lines), scan.here.offset)
+        first, scan.here = scan.here.seq + 1, end
         for one in batch.ids:
             scan.ids[one] = (first, end.seq)
-    return Appended(first, end.seq)
 
 
 def _decide(file: LogFile, scan: Scan, batch: Batch, expected_version: int | None) -> Appended | None:
@@ -240,6 +364,18 @@ def _need_events(scan: Scan, file: LogFile) -> None:
         raise file.damage(scan) or SessionNotFound(file.session_id)
 
 
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder and all in it; a view written meanwhile is removed too."""
+    for last in (False, False, True):
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if last or error.errno != errno.ENOTEMPTY:
+                raise
+        else:
+            return
+
+
 def _check(session_id: str) -> None:
     if session_id != STORE_ID:
         check_session_id(session_id)
@@ -260,7 +396,7 @@ def _drop_in_child(log: FileSystemEventLog) -> None:
     def forget() -> None:
         found = kept()
         if found is not None:
-            found._forget()
+            found._begin_in_child()
 
     os.register_at_fork(after_in_child=forget)
 
@@ -283,6 +419,6 @@ class _Flusher:
             log = self._log()
             if log is None:
                 return
-            with suppress(OSError):  # the file is poisoned: its next append raises
+            with suppress(EventStoreError):  # the file is poisoned: its next append raises
                 log.flush()
             del log

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from eventstore import codec
 
+_HOLE = b"\0" * 512
+
 
 class Fault(NamedTuple):
     """A line that does not fit: its number from 1, the byte it begins at, why, and whether a crash explains it."""
@@ -32,6 +34,7 @@ class Scan:
 
     `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
     came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
+    `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0.
     """
 
     here: Position
@@ -39,6 +42,7 @@ class Scan:
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     fault: Fault | None = None
     missing_lf: bool = False
+    holed_batch: int = 0
 
     def feed(self, chunks: Iterable[bytes]) -> None:
         """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
@@ -58,13 +62,13 @@ class Scan:
 
     def _take(self, line: bytes, ahead: Position, pending: list[codec.Head]) -> None:
         if self.fault is not None:
-            if codec.split(line) is not None:
-                self.fault = self.fault._replace(torn=False)
+            self._look_behind(line)
             return
         head, digest, reason = _judge(line, ahead, pending)
         if head is None or digest is None:
-            shaped = codec.split(line) is not None
-            self._fail(ahead, reason, torn=not shaped)
+            first = pending[0].seq if pending else ahead.seq + 1
+            self.holed_batch = first if _HOLE in line else 0
+            self._fail(ahead, reason, torn=not _has_shape(line))
             return
         _move(ahead, head, digest, len(line) + 1)
         pending.append(head)
@@ -81,8 +85,8 @@ class Scan:
 
     def _end(self, rest: bytes, ahead: Position, pending: list[codec.Head]) -> None:
         if self.fault is not None:
-            if rest and codec.split(rest) is not None:
-                self.fault = self.fault._replace(torn=False)
+            if rest:
+                self._look_behind(rest)
             return
         if rest:
             head, digest, reason = _judge(rest, ahead, pending)
@@ -94,9 +98,24 @@ class Scan:
         elif pending:
             self._fail(ahead, "is missing: the last batch is not whole", torn=True)
 
+    def _look_behind(self, line: bytes) -> None:
+        """A record behind a fault makes it damage, unless a power cut explains both: one batch, written at once, with a hole."""
+        if self.fault is None or not _has_shape(line):
+            return
+        head = codec.head(line)
+        batch = None if head is None else head.batch
+        missing = self.fault.line  # the number of the event that is not there
+        if head is None or batch is None or head.seq - batch[0] != self.holed_batch or head.seq <= missing:
+            self.fault = self.fault._replace(torn=False)
+
     def _fail(self, ahead: Position, reason: str, *, torn: bool) -> None:
         if self.fault is None:
             self.fault = Fault(ahead.seq + 1, ahead.offset, reason, torn)
+
+
+def _has_shape(line: bytes) -> bool:
+    """Tell whether a line ends as a record does, without a hole of a sector in it, which only a disk that lost a write makes."""
+    return codec.split(line) is not None and _HOLE not in line
 
 
 def _judge(line: bytes, ahead: Position, pending: list[codec.Head]) -> tuple[codec.Head | None, bytes | None, str]:
