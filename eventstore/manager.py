@@ -19,6 +19,7 @@ from eventstore import events as e
 from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
 from eventstore.history import Record, ToolHistory
 from eventstore.log.base import Appended, Head
+from eventstore.log.salvage import Remnant
 from eventstore.names import new_session_id
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
@@ -146,6 +147,12 @@ class SessionManager:
             raise ValueError(f"max_age_days is {max_age_days}, not a number of days from 0; nothing was deleted")
         return self.storage.cleanup_sessions(datetime.now(UTC) - timedelta(days=max_age_days))
 
+    def recover_sessions(self, silent_hours: float = 24) -> list[str]:
+        """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids."""
+        if not isfinite(silent_hours) or silent_hours < 0:
+            raise ValueError(f"silent_hours is {silent_hours}, not a number from 0; nothing was written")
+        return self.storage.recover(timedelta(hours=silent_hours))
+
     # --- what is said
 
     def add_conversation_message(
@@ -195,7 +202,7 @@ class SessionManager:
             invocation_id=invocation_id,
             tool_name=tool_name,
             invocation_dir=self.storage.relative(invocation_dir),
-            duration_ms=duration_ms,
+            duration_ms=_at_least_nothing("duration_ms", duration_ms),
             success=success,
             error=error,
         )
@@ -219,7 +226,7 @@ class SessionManager:
         **options: Unpack[AppendOptions],
     ) -> Appended:
         """Record tokens by kind and their cost. The same `key` again folds by maximum, never adds. Raises ValueError."""
-        used = e.UsageRecorded(tokens=_counts(tokens), cost=_cost(cost), model=model, key=key)
+        used = e.UsageRecorded(tokens=_counts(tokens), cost=_at_least_nothing("cost", cost), model=model, key=key)
         return self._append(session_id, used, **options)
 
     # --- a session's own data
@@ -259,6 +266,10 @@ class SessionManager:
         """Stream the events numbered from `after` + 1, in order. Raises SessionNotFound, LogDamaged."""
         return self.storage.log.read(session_id, after)
 
+    def salvage(self, session_id: str) -> Iterator[Remnant]:
+        """Stream all that is left of a damaged session, each piece with how much of it is proven. Raises SessionNotFound."""
+        return self.storage.log.salvage(session_id)
+
     def timeline(self, session_id: str) -> Iterator[timeline.Row]:
         """Stream what happened, one row an event. Raises SessionNotFound, LogDamaged."""
         return timeline.rows(self.events(session_id))
@@ -289,14 +300,18 @@ class SessionManager:
     ) -> None:
         self.close()
 
-    def _append(self, session_id: str, event: e.Event, **options: Unpack[AppendOptions]) -> Appended:
-        stamped = replace(
-            event,
-            id=options.get("id"),
-            by={**self.by, **options.get("by", {})} or None,
-            occurred_at=_moment(options.get("occurred_at")),
-        )
-        return self.storage.append(session_id, [stamped], expected_version=options.get("expected_version"))
+    def _append(
+        self,
+        session_id: str,
+        event: e.Event,
+        *,
+        id: str | None = None,  # noqa: A002 - the record's own name
+        expected_version: int | None = None,
+        by: Mapping[str, Any] | None = None,
+        occurred_at: datetime | str | None = None,
+    ) -> Appended:
+        stamped = replace(event, id=id, by={**self.by, **(by or {})} or None, occurred_at=_moment(occurred_at))
+        return self.storage.append(session_id, [stamped], expected_version=expected_version)
 
 
 @dataclass
@@ -386,6 +401,8 @@ def _texts(name: str, given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _counts(tokens: Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(tokens, Mapping):
+        raise ValueError("tokens are not numbers by kind; nothing was written")
     for kind, count in tokens.items():
         whole = isinstance(count, int) and not isinstance(count, bool)
         if not isinstance(kind, str) or not whole or not 0 <= count < 2**63:
@@ -393,10 +410,10 @@ def _counts(tokens: Mapping[str, int]) -> dict[str, int]:
     return dict(tokens)
 
 
-def _cost(cost: float | None) -> float | None:
-    if cost is None:
+def _at_least_nothing(name: str, number: float | None) -> float | None:
+    if number is None:
         return None
     with suppress(TypeError, ValueError):
-        if isfinite(cost) and cost >= 0:
-            return float(cost)
-    raise ValueError("cost is not a number from 0; nothing was written")
+        if isfinite(number) and number >= 0:
+            return float(number)
+    raise ValueError(f"{name} is not a number from 0; nothing was written")

@@ -6,17 +6,18 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from eventstore import codec
 from eventstore.changes import find_changes
 from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
-from eventstore.events import Event, InvocationLinked, StoreSessionCreated, StoreSessionDeleted
+from eventstore.events import Event, InvocationLinked, SessionCompleted, StoreSessionCreated, StoreSessionDeleted
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
-from eventstore.log.base import Appended, EventLog, Head
+from eventstore.log.base import Appended, EventLog, Head, Repair
 from eventstore.log.filesystem import FileSystemEventLog, Fsync
 from eventstore.log.memory import MemoryEventLog
 from eventstore.names import STORE_ID, check_session_id, file_name
@@ -192,6 +193,8 @@ class SessionStorage:
 
         `tags` match any. A session whose log cannot be read hides no other: `on_damage` hears of it, by default as a warning.
         """
+        if isinstance(tags, str):
+            raise ValueError("tags is not a list of texts")
         wanted = None if status is None else SessionStatus(status)
         some = None if tags is None else set(tags)
         found = [
@@ -217,7 +220,41 @@ class SessionStorage:
         """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
         return self._summaries.get(check_session_id(session_id)).state.metadata.to_model(session_id)
 
+    def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
+        """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
+        plan = self.log.repair(check_session_id(session_id), dry_run=dry_run)
+        if plan is not None and not dry_run:
+            self._wholes.forget(session_id)
+            self._summaries.forget(session_id)
+        return plan
+
+    def recover(self, silent_for: timedelta) -> list[str]:
+        """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids."""
+        before = codec.to_text(datetime.now(UTC) - silent_for)
+        found = [one.session_id for one in self.list_metadata(status=SessionStatus.ACTIVE, limit=None)]
+        return [session_id for session_id in found if self._abandon(session_id, before)]
+
+    def _abandon(self, session_id: str, before: str) -> bool:
+        try:
+            head = self.log.head(session_id)
+            if head.at >= before or self.log.is_being_written(session_id):
+                return False
+            reason = f"nothing was recorded since {head.at} and no program has it open"
+            ended = SessionCompleted(status="abandoned", reason=reason)
+            self.append(session_id, [ended], expected_version=head.version)
+        except (SessionNotFound, VersionConflict, LogDamaged):
+            return False  # deleted, gone on with, or damaged meanwhile
+        return True
+
     # --- views and ends
+
+    def redo_views(self) -> int:
+        """Write the views that do not stand for their logs as they are, say after a crash; return how many sessions had such."""
+        return 0
+
+    def check_views(self, session_id: str) -> Iterator[str]:
+        """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
+        return iter(())
 
     def _changed(self, session_id: str, events: Sequence[Event]) -> None:
         """See to what depends on the log, after an append."""
@@ -282,12 +319,34 @@ class FileSystemSessionStorage(SessionStorage):
     def _changed(self, session_id: str, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, InvocationLinked) and event.invocation_dir:
-                self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
+                with suppress(OSError):  # the views are told of as soon as they are written, and the event is safe
+                    self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
         with self._due:
             self._stale.add(session_id)
             if self._writer is None:
                 self._writer = threading.Thread(target=_write_views, args=(weakref.ref(self),), daemon=True)
                 self._writer.start()
+
+    def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
+        """Plan how to set a damaged log right, or do it, views too; None where nothing is wrong. Raises SessionNotFound."""
+        plan = super().repair_session(session_id, dry_run=dry_run)
+        if plan is not None and not dry_run:
+            self.views.remove(session_id)
+            self._write_views(session_id)
+        return plan
+
+    def redo_views(self) -> int:
+        """Write the views that do not stand for their logs as they are, say after a crash; return how many sessions had such."""
+        stale = [session_id for session_id in self.log.ids() if self.views.metadata(session_id) is None]
+        with self._due:
+            self._stale.update(stale)
+        self.flush_views()
+        return len(stale)
+
+    def check_views(self, session_id: str) -> Iterator[str]:
+        """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
+        fold = self._summaries.get(check_session_id(session_id))
+        return self.views.check(session_id, fold.state, fold.head, lambda after: self.log.read(session_id, after))
 
     def flush_views(self, session_id: str | None = None) -> None:
         """Write the views of one session, or of all that changed, at once."""
@@ -296,8 +355,20 @@ class FileSystemSessionStorage(SessionStorage):
                 due = set(self._stale) if session_id is None else self._stale & {session_id}
                 self._stale -= due
             for one in due:
-                with suppress(SessionNotFound):
-                    self._write_views(one)
+                self._write_or_tell(one)
+
+    def _write_or_tell(self, session_id: str) -> None:
+        """Write views; where that fails the log is whole all the same, and the views are known to be stale."""
+        try:
+            self._write_views(session_id)
+        except (SessionNotFound, LogDamaged):
+            return
+        except OSError as error:
+            warnings.warn(
+                f"views of session {session_id!r} could not be written ({error}); its log is whole: rebuild them later",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _write_views(self, session_id: str) -> None:
         fold = self._summaries.get(session_id)

@@ -200,6 +200,42 @@ def test_a_damaged_session_hides_no_other(store: Path) -> None:
     assert "session 'two' is damaged" in rebuilt.stderr
 
 
+def test_verify_repair_verify(store: Path) -> None:
+    asked = ("--store", "store")
+    assert "one: whole to event" in run("verify", "--all", *asked, cwd=store).stdout
+    run("verify", *asked, cwd=store, check=2)
+    path = store / "store" / ".sessions" / "one" / "events.jsonl"
+    damaged = path.read_bytes().replace(b"e41c9d2", b"e41c9d3", 1)
+    path.write_bytes(damaged)
+    broken = run("verify", "one", *asked, cwd=store, check=1)
+    assert "one: log: log of session 'one' is damaged" in broken.stdout
+    (verdict,) = objects(run("verify", "one", "--json", *asked, cwd=store, check=1).stdout)
+    assert (verdict["whole"], verdict["findings"][0]["part"]) == (False, "log")
+    assert "nothing was changed" in run("repair", "--all", *asked, cwd=store).stdout
+    assert path.read_bytes() == damaged
+    assert "appended anew" in run("repair", "one", "--yes", *asked, cwd=store).stdout
+    assert "whole to event" in run("verify", "--all", *asked, cwd=store).stdout
+    assert "nothing is wrong" in run("repair", "--all", *asked, cwd=store).stdout
+
+
+def test_verify_and_repair_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(lines(*claude_session()) + b'{"type":"us')
+    found = run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path, check=1)
+    assert "line 10, byte" in found.stdout
+    assert "say --yes" in run("repair", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
+    assert "t.jsonl.damaged-1" in run("repair", "--format", "claude-code", "t.jsonl", "--yes", cwd=tmp_path).stdout
+    assert path.read_bytes() == lines(*claude_session())
+    assert "nothing is wrong" in run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
+
+
+def test_recover_marks_sessions_whose_program_is_gone(store: Path) -> None:
+    asked = ("recover", "--store", "store")
+    assert "0 sessions marked" in run(*asked, cwd=store).stdout
+    assert "one: abandoned" in run(*asked, "--silent-hours", "0", cwd=store).stdout
+    assert "one\tabandoned" in run("list", "--store", "store", cwd=store).stdout
+
+
 def test_the_store_is_chosen_by_option_or_settings(store: Path) -> None:
     sessions, history = str(store / "store" / ".sessions"), str(store / "store" / ".history")
     assert "one" in run("list", cwd=store, SESSION_STORAGE_PATH=sessions, TOOL_HISTORY_PATH=history).stdout
@@ -228,7 +264,10 @@ def test_a_misunderstood_command_is_status_two(tmp_path: Path) -> None:
         run(*arguments, cwd=tmp_path, check=2)
 
 
-@pytest.mark.parametrize("command", ["demo", "export", "import", "list", "rebuild", "replay", "show", "stats", "tree"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "export", "import", "list", "rebuild", "recover", "repair", "replay", "show", "stats", "tree", "verify"],
+)
 def test_every_command_has_help_and_is_in_the_readme(tmp_path: Path, command: str) -> None:
     assert command in run("--help", cwd=tmp_path).stdout
     assert "--help" in run(command, "--help", cwd=tmp_path).stdout

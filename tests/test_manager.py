@@ -159,6 +159,15 @@ def test_data_and_conversation_can_be_cleared(manager: SessionManager) -> None:
         lambda manager: manager.update_session_metadata("s", tags="abc"),
         lambda manager: manager.update_session_metadata("s", custom_metadata={"x": object()}),
         lambda manager: manager.link_invocation("s", "i", "t", None, float("nan")),
+        lambda manager: manager.link_invocation("s", "i", "t", None, -1),
+        lambda manager: manager.link_invocation("s", "i", "t", None, "fast"),
+        lambda manager: manager.link_invocation("s", 5, "t", None),
+        lambda manager: manager.link_invocation("s", "i", 5, None),
+        lambda manager: manager.record_usage("s", None),
+        lambda manager: manager.set_data("s", 5, 1),
+        lambda manager: manager.update_session_metadata("s", purpose=5),
+        lambda manager: manager.add_conversation_message("s", "user", "x", tool_name=5),
+        lambda manager: manager.add_conversation_message("s", "user", "x", id=5),
         lambda manager: manager.add_conversation_message("s", "user", "x", occurred_at="soon"),
     ],
 )
@@ -170,6 +179,15 @@ def test_bad_input_is_an_error_and_writes_nothing(
     with pytest.raises(ValueError):  # noqa: PT011 - each has its own sentence
         call(manager)
     assert manager.head("s") == before
+
+
+def test_an_option_that_is_not_there_is_an_error(manager: SessionManager) -> None:
+    manager.create_session("s")
+    with pytest.raises(TypeError, match="nonsense"):
+        manager.set_data("s", "k", 1, nonsense=1)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="tags"):
+        manager.list_sessions(tags="abc")
+    assert manager.head("s").version == 1
 
 
 def test_options_are_written_with_the_event(storage: Any) -> None:

@@ -14,10 +14,13 @@ _COMMANDS = {
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
     "list": ("session", "List sessions, the most recently updated first."),
     "rebuild": ("store", "Make every view anew from the logs."),
+    "recover": ("health", "Mark sessions abandoned whose program is gone."),
+    "repair": ("health", "Set damaged logs right, after showing how."),
     "replay": ("timeline", "Show a session's timeline as it happened."),
     "show": ("session", "Show a session: what is known of it, and the conversation."),
     "stats": ("session", "Show a session's figures."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),
+    "verify": ("health", "Check that sessions are whole."),
 }
 
 
