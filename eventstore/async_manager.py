@@ -1,0 +1,106 @@
+"""AsyncSessionManager: the manager's methods, awaited. The work happens in threads: the event loop never waits for a disk."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from eventstore.manager import Call, SessionManager
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_THREADS = 32
+_CHUNK = 256
+
+
+def _awaited(
+    method: Callable[Concatenate[SessionManager, P], R],
+) -> Callable[Concatenate["AsyncSessionManager", P], Awaitable[R]]:
+    """Make the awaited twin of a method."""
+
+    async def twin(self: "AsyncSessionManager", /, *arguments: P.args, **options: P.kwargs) -> R:
+        return await self.run(lambda: method(self.manager, *arguments, **options))
+
+    twin.__name__, twin.__doc__ = method.__name__, method.__doc__
+    return twin
+
+
+def _streamed(
+    method: Callable[Concatenate[SessionManager, P], Iterator[R]],
+) -> Callable[Concatenate["AsyncSessionManager", P], AsyncIterator[R]]:
+    """Make the twin of a method that streams."""
+
+    async def twin(self: "AsyncSessionManager", /, *arguments: P.args, **options: P.kwargs) -> AsyncIterator[R]:
+        found = await self.run(lambda: method(self.manager, *arguments, **options))
+        while chunk := await self.run(lambda: [one for one, _ in zip(found, range(_CHUNK), strict=False)]):
+            for one in chunk:
+                yield one
+
+    twin.__name__, twin.__doc__ = method.__name__, method.__doc__
+    return twin
+
+
+class AsyncSessionManager:
+    """A SessionManager for asyncio: the same methods with the same arguments, results and errors, awaited.
+
+    A call that is cancelled may still happen: append again with the same `id`. Appends of many tasks share their flushes.
+    `manager` is the manager underneath; both may be used at once.
+    """
+
+    def __init__(self, manager: SessionManager, *, threads: int = _THREADS) -> None:
+        self.manager = manager
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="eventstore")
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """Do any work in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    create_session = _awaited(SessionManager.create_session)
+    get_session = _awaited(SessionManager.get_session)
+    update_session_metadata = _awaited(SessionManager.update_session_metadata)
+    complete_session = _awaited(SessionManager.complete_session)
+    reopen_session = _awaited(SessionManager.reopen_session)
+    delete_session = _awaited(SessionManager.delete_session)
+    cleanup_old_sessions = _awaited(SessionManager.cleanup_old_sessions)
+    recover_sessions = _awaited(SessionManager.recover_sessions)
+    add_conversation_message = _awaited(SessionManager.add_conversation_message)
+    clear_conversation = _awaited(SessionManager.clear_conversation)
+    conversation = _awaited(SessionManager.conversation)
+    link_invocation = _awaited(SessionManager.link_invocation)
+    record_usage = _awaited(SessionManager.record_usage)
+    set_data = _awaited(SessionManager.set_data)
+    delete_data = _awaited(SessionManager.delete_data)
+    clear_data = _awaited(SessionManager.clear_data)
+    list_sessions = _awaited(SessionManager.list_sessions)
+    get_session_statistics = _awaited(SessionManager.get_session_statistics)
+    tree = _awaited(SessionManager.tree)
+    head = _awaited(SessionManager.head)
+    flush = _awaited(SessionManager.flush)
+    events = _streamed(SessionManager.events)
+    timeline = _streamed(SessionManager.timeline)
+    salvage = _streamed(SessionManager.salvage)
+
+    @asynccontextmanager
+    async def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> AsyncIterator[Call]:
+        """Wrap the work of a tool, as `SessionManager.invocation` does, with `async with`."""
+        call = self.manager.invocation(session_id, tool_name, arguments)
+        await self.run(call.__enter__)
+        try:
+            yield call
+        except BaseException as error:
+            failed = error
+            await asyncio.shield(self.run(lambda: call.__exit__(type(failed), failed, failed.__traceback__)))
+            raise
+        await self.run(lambda: call.__exit__(None, None, None))
+
+    async def close(self) -> None:
+        """Flush, let go of files, and end the threads."""
+        await self.run(self.manager.close)
+        self._pool.shutdown(wait=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
