@@ -1,0 +1,86 @@
+"""Mutants: the package with one safety rule taken out; some program must notice each."""
+
+# ruff: noqa: E501 - a mutant is one row
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from breaking.case import Counts
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mutant(NamedTuple):
+    """A rule, the text that keeps it, what stands there instead, and the program that should notice."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    program: str
+
+
+_FILE, _LOG = "eventstore/log/file.py", "eventstore/log/filesystem.py"
+_SCAN, _BATCH = "eventstore/log/scan.py", "eventstore/log/batch.py"
+MUTANTS = [
+    Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX)", "pass", "writers"),
+    Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1", "return True", "replaced"),
+    Mutant("check the chain", _SCAN, "if digest != parts[1]:", "if False:", "flip"),
+    Mutant("cut a torn tail", _LOG, 'repairs = [] if scan.fault is None else [file.cut(scan, "torn tail")]', "repairs = []", "cut"),
+    Mutant("copy before the cut", _FILE, "self._keep(folder, name, start, size)", "pass", "cut"),
+    Mutant("sync the copy", _FILE, "                os.fsync(copy)\n", "", "simulate"),
+    Mutant("sync the copy's folder", _FILE, "            os.fsync(quarantine)\n", "", "simulate"),
+    Mutant("flush", _FILE, "os.fdatasync(self.descriptor)", "pass", "simulate"),
+    Mutant("sync the folder of a new file", _FILE, "                os.fsync(folder)\n", "                pass\n", "simulate"),
+    Mutant("sync the root of a new folder", _FILE, "            os.fsync(root)\n", "            pass\n", "simulate"),
+    Mutant("surface a failed flush", _FILE, "raise OutcomeUnknown(self.session_id, self.text, self.poison) from error", "return", "errnos"),
+    Mutant("poison after a failed flush", _FILE, "        if self.poison is not None:\n            raise HandlePoisoned", "        if False:\n            raise HandlePoisoned", "errnos"),
+    Mutant("cut back on error", _FILE, "                os.ftruncate(self.descriptor, start)\n            except", "                pass\n            except", "errnos"),
+    Mutant("finish short writes", _FILE, "    while written < len(data):", "    while False:", "errnos"),
+    Mutant("check the size after a write", _FILE, "if found.st_size != start + len(data):", "if False:", "errnos"),
+    Mutant("whole batches only", _SCAN, "if head.batch is None or head.batch[0] + 1 == head.batch[1]:\n            self._commit", "if True:\n            self._commit", "cut"),
+    Mutant("time never goes back", _LOG, "max(codec.now(), scan.here.at)", "codec.now()", "clock"),
+    Mutant("expected version", _LOG, "if expected_version is not None and expected_version != version:", "if False:", "machine"),
+    Mutant("keys survive a restart", _SCAN, "self.ids.setdefault(head.id, (first, last))", "pass", "machine"),
+    Mutant("follow no link", _FILE, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
+]  # fmt: skip
+
+
+def mutants(_: bool) -> Counts:
+    """Run each mutant under the program that should notice it; all must be noticed."""
+    counts = {"mutants": 0, "noticed": 0, "passed_unchanged": 0}
+    missed: list[str] = []
+    for program in sorted({mutant.program for mutant in MUTANTS}):
+        unchanged = Mutant("none", _FILE, "", "", program)
+        assert not _is_noticed(unchanged), f"{program} fails without any change"
+        counts["passed_unchanged"] += 1
+    for mutant in MUTANTS:
+        counts["mutants"] += 1
+        if _is_noticed(mutant):
+            counts["noticed"] += 1
+        else:
+            missed.append(mutant.rule)
+    assert not missed, f"not noticed: {missed}"
+    return counts
+
+
+def _is_noticed(mutant: Mutant) -> bool:
+    with tempfile.TemporaryDirectory(prefix="eventstore-mutant-") as place:
+        for name in ("eventstore", "projections", "tools", "tests"):
+            shutil.copytree(ROOT / name, Path(place, name), ignore=shutil.ignore_patterns("__pycache__"))
+        path = Path(place, mutant.file)
+        text = path.read_text("utf-8")
+        assert mutant.old in text, f"the text of the rule {mutant.rule!r} is gone from {mutant.file}"
+        path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+        command = [sys.executable, str(Path(place, "tools", "faults.py")), mutant.program]
+        environment = {**os.environ, "PYTHONPATH": place}
+        try:
+            result = subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            return True
+        return result.returncode == 1

@@ -1,0 +1,95 @@
+"""Programs that try to break the promises: `python tools/faults.py fast`, `full`, or one by its name, with `--full`.
+
+Each ends in one line of JSON: what was tried, counted. One that tried nothing, or that accepted nothing, has failed.
+`python tools/faults.py table < LINES` makes the README's table of the lines of a run.
+"""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from breaking import bytes as bytes_  # noqa: E402 - run as a file, from anywhere
+from breaking import hostile, machine, mutants, processes, simulation, system  # noqa: E402
+from breaking.case import Counts  # noqa: E402
+
+PROGRAMS: dict[str, Callable[[bool], Counts]] = {
+    "kill": processes.kill,
+    "simulate": simulation.simulate,
+    "views": simulation.views,
+    "cut": bytes_.cut,
+    "flip": bytes_.flip,
+    "classes": bytes_.classes,
+    "errnos": system.errnos,
+    "resources": system.resources,
+    "writers": processes.writers,
+    "replaced": processes.replaced,
+    "clock": bytes_.clock,
+    "swap": bytes_.swap,
+    "ids": hostile.ids,
+    "links": hostile.links,
+    "malformed": hostile.malformed,
+    "machine": machine.machine,
+    "terminal": hostile.terminal,
+    "mutants": mutants.mutants,
+}
+SLOW = ("mutants",)
+"""Not in the fast set: they run others."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is asked for; return the exit status."""
+    asked = [one for one in arguments if not one.startswith("-")]
+    full = "--full" in arguments or asked == ["full"]
+    if asked == ["fast"]:
+        names = [name for name in PROGRAMS if name not in SLOW]
+    elif asked == ["full"]:
+        names = list(PROGRAMS)
+    else:
+        names = asked
+    if asked == ["table"]:
+        print(table(sys.stdin.read()))
+        return 0
+    if not names or any(name not in PROGRAMS for name in names):
+        print(__doc__, "programs:", ", ".join(PROGRAMS), file=sys.stderr)
+        return 2
+    return max([run(name, full) for name in names])
+
+
+def run(name: str, full: bool) -> int:
+    """Run one program and print its line."""
+    began = time.monotonic()
+    try:
+        counts = PROGRAMS[name](full)
+    except Exception:
+        traceback.print_exc()
+        print(json.dumps({"fault": name, "ok": False, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+        return 1
+    idle = [what for what, count in counts.items() if not count and what not in ("skipped", *OPTIONAL.get(name, ()))]
+    ok = not idle and not (full and counts.get("skipped"))
+    line = {"fault": name, "ok": ok, **counts, "seconds": round(time.monotonic() - began, 1)}
+    print(json.dumps(line if ok else {**line, "nothing of": idle}), flush=True)
+    return 0 if ok else 1
+
+
+def table(lines: str) -> str:
+    """Make a table of the lines of a run."""
+    rows = ["| program | what it does | counted |", "|---|---|---|"]
+    for line in map(json.loads, filter(lambda line: line.startswith("{"), lines.splitlines())):
+        name = line.pop("fault")
+        what = (PROGRAMS[name].__doc__ or "").strip().splitlines()[0].rstrip(".")
+        counts = {key: value for key, value in line.items() if key not in ("ok", "seconds") and value}
+        told = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in counts.items())
+        rows.append(f"| `{name}` | {what} | {told if line['ok'] else 'FAILED'} |")
+    return "\n".join(rows)
+
+
+OPTIONAL = {"kill": ("torn_tails", "unacknowledged"), "writers": ("conflicts",), "errnos": ("shim_fired",)}
+"""Counts that a short run may leave at nothing."""
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
