@@ -52,13 +52,21 @@ class SessionStorage:
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch, as `EventLog.append` does, and see to the views."""
-        check_session_id(session_id)
-        result = self.log.append(session_id, events, expected_version=expected_version)
+        result = self.log.append(check_session_id(session_id), events, expected_version=expected_version)
+        self._appended(session_id, events, result)
+        return result
+
+    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
+        """Append several batches, as `EventLog.extend` does, and see to the views."""
+        result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
+        self._appended(session_id, [event for events in batches for event in events], result)
+        return result
+
+    def _appended(self, session_id: str, events: Sequence[Event], result: Appended) -> None:
         if result.first == 1 and not result.repeated:
             first = next(self.log.read(session_id, 0, 1))
             self._note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
         self._changed(session_id, events)
-        return result
 
     def fold(self, session_id: str) -> session_fold.State:
         """Fold the whole session; the state is shared, nobody changes it. Raises SessionNotFound, LogDamaged."""

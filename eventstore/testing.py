@@ -171,6 +171,33 @@ class EventLogContract:
             log.append(name, [SessionCreated(id="k")], expected_version=0)
         assert log.head("t").version == 1
 
+    # --- several batches at once
+
+    def test_several_batches_are_each_their_own(self, log: EventLog) -> None:
+        """`extend` numbers and marks its batches as one append each would."""
+        batches: list[list[Event]] = [[SessionCreated()], [said("a"), said("b")], [said("c", "k")]]
+        assert log.extend("s", batches, expected_version=0) == Appended(1, 4)
+        assert [event.batch for event in log.read("s")] == [None, (0, 2), (1, 2), None]
+        assert log.append("s", [said("c", "k")]) == Appended(4, 4, repeated=True)
+        assert log.extend("s", [[said("d")]], expected_version=4) == Appended(5, 5)
+
+    def test_several_batches_are_refused_as_a_whole(self, log: EventLog) -> None:
+        """A bad event, a stale version, a key that is known or comes twice: nothing of any batch is written."""
+        log.append("s", [SessionCreated(), said("a", "k")], expected_version=0)
+        with pytest.raises(EventNotEncodable):
+            log.extend("s", [[said("b")], [DataSet(key="k", value=float("nan"))]], expected_version=2)
+        with pytest.raises(VersionConflict):
+            log.extend("s", [[said("b")]], expected_version=1)
+        with pytest.raises(IdReused):
+            log.extend("s", [[said("b")], [said("a", "k")]], expected_version=2)
+        with pytest.raises(IdReused):
+            log.extend("s", [[said("b", "new")], [said("c", "new")]], expected_version=2)
+        with pytest.raises(SessionNotFound):
+            log.extend("t", [[said("b")]], expected_version=1)
+        with pytest.raises(ValueError, match="at least one"):
+            log.extend("s", [], expected_version=2)
+        assert log.head("s").version == 2
+
     # --- reading
 
     def test_a_range_is_read(self, log: EventLog) -> None:

@@ -198,6 +198,19 @@ def meaning(event: e.Event) -> tuple[Any, ...]:
     return (event.type, event.occurred_at, *(getattr(event, name, None) for name in names))
 
 
+def test_each_line_is_a_batch_of_its_own(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    """What is torn off the end of an imported log takes no more with it than the lines it was in."""
+    take_in(files, tmp_path / "one.jsonl", lines(*claude_session()))
+    batches = [event.batch for event in files.log.read("one")]
+    assert max(batch[1] for batch in batches if batch) <= 4
+    path = tmp_path / ".sessions" / "one" / "events.jsonl"
+    path.write_bytes(path.read_bytes()[:-10])
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as fresh:
+        found = fresh.load_session("one")
+    assert found is not None
+    assert found.conversation[-1].content == "no such file"
+
+
 def test_a_transcript_that_grew_gets_its_new_lines_and_nothing_else_changes(tmp_path: Path) -> None:
     storage = MemorySessionStorage(tmp_path / ".history")
     session = claude_session()
@@ -345,19 +358,23 @@ def test_an_import_cut_short_anywhere_goes_on_where_it_was(tmp_path: Path, stop:
         pass
 
     storage = MemorySessionStorage(tmp_path / ".history")
-    append, count = storage.log.append, 0
+    count = 0
 
-    def kill(*arguments: Any, **options: Any) -> Any:
-        nonlocal count
-        count += 1
-        if count == stop:
-            raise Killed
-        return append(*arguments, **options)
+    def killing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def kill(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == stop:
+                raise Killed
+            return call(*arguments, **options)
 
-    storage.log.append = kill  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        take_in(storage, tmp_path / "one.jsonl")
-    storage.log.append = append  # type: ignore[method-assign]
+        return kill
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("append", "extend"):
+            patch.setattr(storage.log, name, killing(getattr(storage.log, name)))
+        with pytest.raises(Killed):
+            take_in(storage, tmp_path / "one.jsonl")
     take_in(storage, tmp_path / "one.jsonl")
     for name in ("one", "one.agent-5ide0001"):
         assert [meaning(event) for event in storage.log.read(name)] == [

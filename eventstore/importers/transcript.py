@@ -32,7 +32,7 @@ LINE_BYTES = 64 * 1024 * 1024
 HEAD_BYTES = 1024 * 1024
 """How far is looked ahead for the id and the first time."""
 
-_BATCH_EVENTS, _BATCH_BYTES, _MOST_ODD = 256, 1024 * 1024, 100
+_MOST_EVENTS, _MOST_BYTES, _MOST_ODD = 256, 1024 * 1024, 100
 _TIMESTAMP = re.compile(rb'"timestamp"\s*:\s*"([^"\\]{10,40})"')
 
 
@@ -127,8 +127,9 @@ class _Import:
     added: int = 0
     odd: list[str] = field(default_factory=list)
     pending: bytes = b""
-    batch: list[e.Event] = field(default_factory=list)
-    batch_bytes: int = 0
+    batches: list[list[e.Event]] = field(default_factory=list)
+    waiting_events: int = 0
+    waiting_bytes: int = 0
     children: list[Child] = field(default_factory=list)
     begun: set[str] = field(default_factory=set)
     open: dict[str, _Open] = field(default_factory=dict)
@@ -201,18 +202,23 @@ class _Import:
             custom_metadata={"source": self.translator.format},
             occurred_at=self.start,
         )
-        self.batch.append(created)
+        self._wait([created], 0)
 
     def _go_on(self, file: BinaryIO) -> None:
         while piece := file.readline(PIECE_BYTES):
             meaning = self._meant(piece)
             events = self._events(piece, meaning)
-            self.batch += events
-            self.batch_bytes += len(piece)
-            self.translator.placed(self.version + len(self.batch))
-            if len(self.batch) >= _BATCH_EVENTS or self.batch_bytes >= _BATCH_BYTES:
+            self._wait(events, len(piece))
+            self.translator.placed(self.version + self.waiting_events)
+            if self.waiting_events >= _MOST_EVENTS or self.waiting_bytes >= _MOST_BYTES:
                 self._flush()
             self.advance(len(piece))
+
+    def _wait(self, events: list[e.Event], size_bytes: int) -> None:
+        """Keep the events of a piece, one batch, for the next flush."""
+        self.batches.append(events)
+        self.waiting_events += len(events)
+        self.waiting_bytes += size_bytes
 
     def _events(self, piece: bytes, meaning: Meaning) -> list[e.Event]:
         """Give the events of a piece, the first with the piece as its origin, with the tool calls' folders made."""
@@ -312,10 +318,10 @@ class _Import:
         for child in self.children:
             self._append_child(child)
         self.children.clear()
-        if not self.batch:
+        if not self.batches:
             return
         try:
-            result = self.storage.append(self.session_id, self.batch, expected_version=self.version)
+            result = self.storage.extend(self.session_id, self.batches, expected_version=self.version)
         except VersionConflict:
             raise ImportRefused(
                 str(self.path),
@@ -323,9 +329,9 @@ class _Import:
                 f"another program wrote to session {self.session_id!r} meanwhile; what was imported up to then stays: "
                 "import it again",
             ) from None
-        self.added += len(self.batch)
+        self.added += self.waiting_events
         self.version = result.last
-        self.batch, self.batch_bytes = [], 0
+        self.batches, self.waiting_events, self.waiting_bytes = [], 0, 0
 
     def _append_child(self, child: Child) -> None:
         if child.session_id not in self.begun:

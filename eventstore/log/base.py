@@ -73,6 +73,14 @@ class EventLog(ABC):
         """
 
     @abstractmethod
+    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
+        """Append several batches in order, at the price of one append; return the first and the last number.
+
+        A crash may leave any whole number of them. Raises as `append` does, IdReused also where a key is known already; then
+        none of them is written.
+        """
+
+    @abstractmethod
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of whole verified lines.
 

@@ -26,6 +26,23 @@ def prepare(events: Sequence[Event], max_event_bytes: int) -> Batch:
     return Batch(pieces, tuple(event.id for event in events if event.id is not None))
 
 
+def prepare_many(batches: Sequence[Sequence[Event]], max_event_bytes: int) -> list[Batch]:
+    """Encode and check several batches. Raises as `prepare` does."""
+    if not batches:
+        raise ValueError("an append needs at least one event; nothing was written")
+    return [prepare(events, max_event_bytes) for events in batches]
+
+
+def refuse_known(session_id: str, batches: Sequence[Batch], ids: dict[str, tuple[int, int]]) -> None:
+    """Raise IdReused where one of several batches carries a key that is known, or that another carries too."""
+    seen = set(ids)
+    for batch in batches:
+        for one in batch.ids:
+            if one in seen:
+                raise IdReused(session_id, one)
+        seen.update(batch.ids)
+
+
 def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) -> Appended | None:
     """Return the first result of a batch that was appended before, or None for a new one. Raises IdReused for a mix."""
     if not batch.ids:

@@ -6,7 +6,7 @@ import shutil
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from eventstore.errors import (
 )
 from eventstore.events import Event, UnknownEvent
 from eventstore.log.base import Appended, EventLog, Head, Repair, types_of
-from eventstore.log.batch import Batch, find_repeat, prepare, seal
+from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.file import (
     LOG,
     LogFile,
@@ -83,10 +83,23 @@ class FileSystemEventLog(EventLog):
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         _check(session_id)
         batch = prepare(events, self._max_event_bytes)
+        return self._append(
+            session_id, lambda file: _append_locked(file, batch, expected_version), expected_version == 0
+        )
+
+    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
+        _check(session_id)
+        prepared = prepare_many(batches, self._max_event_bytes)
+        return self._append(
+            session_id, lambda file: _extend_locked(file, prepared, expected_version), expected_version == 0
+        )
+
+    def _append(self, session_id: str, write: Callable[[LogFile], Appended], create: bool) -> Appended:
+        """Write with the lock held, and flush without it."""
         file = self._file(session_id)
         try:
-            with self._writing(file, create=expected_version == 0):
-                result = _append_locked(file, batch, expected_version)
+            with self._writing(file, create=create):
+                result = write(file)
                 end = file.scan.here.offset
         except OSError as error:
             if isinstance(error, EventStoreError):
@@ -291,6 +304,27 @@ class FileSystemEventLog(EventLog):
 
 
 def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) -> Appended:
+    scan = _ready(file)
+    repeat = find_repeat(file.session_id, batch, scan.ids)
+    if repeat is not None:
+        return repeat
+    _check_version(file, scan, expected_version)
+    first = _cut_tail(file, scan)
+    _seal_and_write(file, scan, [batch])
+    return Appended(first, scan.here.seq)
+
+
+def _extend_locked(file: LogFile, batches: Sequence[Batch], expected_version: int) -> Appended:
+    scan = _ready(file)
+    refuse_known(file.session_id, batches, scan.ids)
+    _check_version(file, scan, expected_version)
+    first = _cut_tail(file, scan)
+    _seal_and_write(file, scan, batches)
+    return Appended(first, scan.here.seq)
+
+
+def _ready(file: LogFile) -> Scan:
+    """Verify what others wrote, and raise what is damaged."""
     scan = file.verify(file.descriptor)
     if scan.missing_lf:
         file.finish_last_line()
@@ -298,15 +332,23 @@ def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) ->
     damage = file.damage(scan)
     if damage:
         raise damage
-    repeat = _decide(file, scan, batch, expected_version)
-    if repeat:
-        return repeat
-    repairs = [] if scan.fault is None else [file.cut(scan, "torn tail")]
-    if repairs:
-        _seal_and_write(file, scan, prepare(repairs, codec.MAX_EVENT_BYTES))
-    first = scan.here.seq + 1
-    _seal_and_write(file, scan, batch)
-    return Appended(first, scan.here.seq)
+    return scan
+
+
+def _check_version(file: LogFile, scan: Scan, expected_version: int | None) -> None:
+    version = scan.here.seq
+    if not version and expected_version != 0:
+        raise SessionNotFound(file.session_id)
+    if expected_version is not None and expected_version != version:
+        between = read_lines(file.descriptor, expected_version, 20, scan.here.offset)
+        raise VersionConflict(file.session_id, expected_version, version, types_of(between))
+
+
+def _cut_tail(file: LogFile, scan: Scan) -> int:
+    """Cut a torn tail, record that, and return the number that comes next."""
+    if scan.fault is not None:
+        _seal_and_write(file, scan, [prepare([file.cut(scan, "torn tail")], codec.MAX_EVENT_BYTES)])
+    return scan.here.seq + 1
 
 
 def restorable(remnants: Sequence[Remnant]) -> list[Event]:
@@ -325,30 +367,23 @@ def _append_repair(file: LogFile, scan: Scan, restored: Sequence[Event]) -> None
     reason = "torn tail" if scan.fault.torn else f"damage: line {scan.fault.line} {scan.fault.reason}"
     events: list[Event] = [file.cut(scan, reason), *restored]
     for start in range(0, len(events), _REPAIR_BATCH):
-        _seal_and_write(file, scan, prepare(events[start : start + _REPAIR_BATCH], codec.MAX_EVENT_BYTES * 2))
+        _seal_and_write(file, scan, [prepare(events[start : start + _REPAIR_BATCH], codec.MAX_EVENT_BYTES * 2)])
 
 
-def _seal_and_write(file: LogFile, scan: Scan, batch: Batch) -> None:
+def _seal_and_write(file: LogFile, scan: Scan, batches: Sequence[Batch]) -> None:
+    """Give batches their places, write them at once, and move the scan behind them."""
     with file.scanning:
-        lines, end = seal(batch, scan.here, max(codec.now(), scan.here.at))
+        here, at = scan.here, max(codec.now(), scan.here.at)
+        lines: list[bytes] = []
+        ids: dict[str, tuple[int, int]] = {}
+        for batch in batches:
+            first = here.seq + 1
+            sealed, here = seal(batch, here, at)
+            lines += sealed
+            ids.update(dict.fromkeys(batch.ids, (first, here.seq)))
         file.write(b"".join(lines), scan.here.offset)
-        first, scan.here = scan.here.seq + 1, end
-        for one in batch.ids:
-            scan.ids[one] = (first, end.seq)
-
-
-def _decide(file: LogFile, scan: Scan, batch: Batch, expected_version: int | None) -> Appended | None:
-    """Return the result of an earlier append with the same ids; raise what forbids this one."""
-    repeat = find_repeat(file.session_id, batch, scan.ids)
-    if repeat is not None:
-        return repeat
-    version = scan.here.seq
-    if not version and expected_version != 0:
-        raise SessionNotFound(file.session_id)
-    if expected_version is not None and expected_version != version:
-        between = read_lines(file.descriptor, expected_version, 20, scan.here.offset)
-        raise VersionConflict(file.session_id, expected_version, version, types_of(between))
-    return None
+        scan.here = here
+        scan.ids.update(ids)
 
 
 def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: LogDamaged | None) -> Iterator[bytes]:

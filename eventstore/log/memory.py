@@ -8,7 +8,7 @@ from eventstore import codec
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event
 from eventstore.log.base import Appended, EventLog, Head, types_of
-from eventstore.log.batch import find_repeat, prepare, seal
+from eventstore.log.batch import find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.scan import Position
 from eventstore.names import STORE_ID, check_session_id
 
@@ -49,6 +49,27 @@ class MemoryEventLog(EventLog):
             log.ids.update(dict.fromkeys(batch.ids, (first, log.here.seq)))
             self._logs[session_id] = log
             return Appended(first, log.here.seq)
+
+    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
+        _check(session_id)
+        prepared = prepare_many(batches, self._max_event_bytes)
+        with self._mutex:
+            log = self._logs.get(session_id)
+            if log is None:
+                if expected_version != 0:
+                    raise SessionNotFound(session_id)
+                log = _Log(Position(codec.first_hash(session_id)))
+            refuse_known(session_id, prepared, log.ids)
+            if expected_version != log.here.seq:
+                since = types_of(log.lines[expected_version : expected_version + 20])
+                raise VersionConflict(session_id, expected_version, log.here.seq, since)
+            for batch in prepared:
+                first = log.here.seq + 1
+                lines, log.here = seal(batch, log.here, max(codec.now(), log.here.at))
+                log.lines += lines
+                log.ids.update(dict.fromkeys(batch.ids, (first, log.here.seq)))
+            self._logs[session_id] = log
+            return Appended(expected_version + 1, log.here.seq)
 
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         with self._mutex:

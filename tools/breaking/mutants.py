@@ -31,7 +31,7 @@ MUTANTS = [
     Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX)", "pass", "writers"),
     Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1", "return True", "replaced"),
     Mutant("check the chain", _SCAN, "if digest != parts[1]:", "if False:", "flip"),
-    Mutant("cut a torn tail", _LOG, 'repairs = [] if scan.fault is None else [file.cut(scan, "torn tail")]', "repairs = []", "cut"),
+    Mutant("cut a torn tail", _LOG, "    if scan.fault is not None:\n        _seal_and_write", "    if False:\n        _seal_and_write", "cut"),
     Mutant("copy before the cut", _FILE, "self._keep(folder, name, start, size)", "pass", "cut"),
     Mutant("sync the copy", _FILE, "                os.fsync(copy)\n", "", "simulate"),
     Mutant("sync the copy's folder", _FILE, "            os.fsync(quarantine)\n", "", "simulate"),
@@ -80,7 +80,7 @@ def _is_noticed(mutant: Mutant) -> bool:
         command = [sys.executable, str(Path(place, "tools", "faults.py")), mutant.program]
         environment = {**os.environ, "PYTHONPATH": place}
         try:
-            result = subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=120)
+            result = subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=60)
         except subprocess.TimeoutExpired:
             return True
         return result.returncode == 1
