@@ -109,7 +109,7 @@ def test_import_looks_where_the_tools_keep_theirs(tmp_path: Path) -> None:
     rollouts = tmp_path / ".codex" / "sessions" / "2026" / "03" / "02"
     rollouts.mkdir(parents=True)
     (rollouts / "rollout-x.jsonl").write_bytes(lines(*codex_session()))
-    assert "1 transcripts, 9 lines read" in run("import", "claude-code", cwd=tmp_path).stdout
+    assert "1 transcript, 9 lines read" in run("import", "claude-code", cwd=tmp_path).stdout
     run("import", "codex", cwd=tmp_path)
     assert len(list((tmp_path / ".sessions").iterdir())) == 3
 
@@ -121,7 +121,7 @@ def test_a_refused_file_does_not_stop_the_others(tmp_path: Path) -> None:
     result = run("import", "claude-code", "in", cwd=tmp_path, check=1)
     assert "a b.jsonl" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert "1 transcripts" in result.stdout
+    assert "1 transcript," in result.stdout
     assert "1 refused" in result.stdout
     assert "not there" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
 

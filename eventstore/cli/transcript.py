@@ -84,7 +84,8 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
         sum(one.events for one in done),
         sum(1 for one in done if one.odd),
     )
-    told = f"{len(done)} transcripts, {lines:,} lines read, {events:,} events added"
+    files = "1 transcript" if len(done) == 1 else f"{len(done):,} transcripts"
+    told = f"{files}, {lines:,} lines read, {events:,} events added"
     more = [f"{odd} with something odd" if odd else "", f"{refused} refused" if refused else ""]
     click.echo(", ".join([told, *(part for part in more if part)]))
 

@@ -62,6 +62,11 @@ class Twins(RuleBasedStateMachine):
         """Append a batch."""
         self.same(lambda log: log.append(name, [said("x", key) for key in keys], expected_version=version))
 
+    @rule(name=NAMES, keys=st.lists(KEYS, min_size=1, max_size=3), version=st.integers(0, 9))
+    def extend(self, name: str, keys: list[str | None], version: int) -> None:
+        """Append several batches."""
+        self.same(lambda log: log.extend(name, [[said("x", key), said("y")] for key in keys], expected_version=version))
+
     @rule(name=NAMES, after=st.integers(0, 9), upto=st.none() | st.integers(0, 9))
     def read(self, name: str, after: int, upto: int | None) -> None:
         """Read a range."""
