@@ -15,10 +15,11 @@ from eventstore import events as e
 from eventstore.errors import EventNotEncodable, EventTooLarge
 
 AT = "2026-01-02T03:04:05.000006Z"
+STAMP = AT.encode()
 
 
 def line_of(event: e.Event, seq: int = 1, batch: tuple[int, int] | None = None) -> bytes:
-    return codec.seal(codec.prepare(event), seq, AT, batch, codec.first_hash("s"))[0]
+    return codec.seal(codec.prepare(event), seq, STAMP, batch, codec.first_hash("s"))[0]
 
 
 def bare(event: e.Event) -> e.Event:

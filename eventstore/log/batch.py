@@ -1,7 +1,8 @@
 """Deciding one append and sealing its lines: the part that is the same for every backend."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from eventstore import codec
 from eventstore.codec import Piece
@@ -11,7 +12,7 @@ from eventstore.log.base import Appended
 from eventstore.log.scan import Position
 
 
-class Batch(NamedTuple):
+class Batch(msgspec.Struct, frozen=True):
     """Events encoded as far as they can be before the lock is held, and their idempotency keys."""
 
     pieces: tuple[Piece, ...]
@@ -20,6 +21,10 @@ class Batch(NamedTuple):
 
 def prepare(events: Sequence[Event], max_event_bytes: int) -> Batch:
     """Encode and check a batch. Raises EventRefused for its first bad event, and ValueError where it is empty."""
+    if len(events) == 1:
+        event = events[0]
+        piece = codec.prepare(event, max_bytes=max_event_bytes)
+        return Batch((piece,), () if event.id is None else (event.id,))
     if not events:
         raise ValueError("an append needs at least one event; nothing was written")
     pieces = tuple(codec.prepare(event, max_bytes=max_event_bytes) for event in events)
@@ -56,12 +61,15 @@ def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) 
     return Appended(*place, repeated=True)
 
 
-def seal(batch: Batch, here: Position, at: str) -> tuple[list[bytes], Position]:
-    """Give a batch its place behind `here`: its lines with their LFs, and the position after it."""
-    count = len(batch.pieces)
-    digest, lines = here.digest, []
+def seal(batch: Batch, here: Position, at: str) -> tuple[bytes, Position]:
+    """Give a batch its place behind `here`: its lines, and the position after it."""
+    stamp, seq, digest, count = at.encode("ascii"), here.seq, here.digest, len(batch.pieces)
+    if count == 1:
+        line, digest = codec.seal(batch.pieces[0], seq + 1, stamp, None, digest)
+        return line, Position(digest, here.offset + len(line), seq + 1, at)
+    lines = []
     for index, piece in enumerate(batch.pieces):
-        place = (index, count) if count > 1 else None
-        line, digest = codec.seal(piece, here.seq + 1 + index, at, place, digest)
+        line, digest = codec.seal(piece, seq + 1 + index, stamp, (index, count), digest)
         lines.append(line)
-    return lines, Position(digest, here.offset + sum(map(len, lines)), here.seq + count, at)
+    data = b"".join(lines)
+    return data, Position(digest, here.offset + len(data), seq + count, at)

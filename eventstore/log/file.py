@@ -7,6 +7,7 @@ import re
 import stat
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from eventstore.log.scan import Position, Scan
 LOG = "events.jsonl"
 QUARANTINE = "quarantine"
 CHUNK = 256 * 1024
+IDENTITY_NS = 20_000
+"""For how long a file at its path is trusted to be there still: looking costs a third of an append."""
+_TICK_NS, _SLACK_NS = 20_000_000, 50_000_000  # how far behind the clock, and ahead, the time of our own write can lie
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+)')
@@ -28,16 +32,19 @@ _SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+)')
 class LogFile:
     """The log of one session below a root folder.
 
-    `writing` is held through an append, `scanning` whenever `scan` is moved, by readers too, `flushing` through a flush.
+    `writing` is held through an append, `scanning` whenever `scan` is moved by what is read, `flushing` through a flush.
     """
 
     def __init__(self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool) -> None:
         self.session_id, self.path = session_id, root / session_id / LOG
         self.writing, self.scanning, self.flushing = threading.Lock(), threading.Lock(), threading.Lock()
+        self._mutex = threading.Lock()
         self.descriptor = -1
         self.poison: int | None = None
         self.written = self._flushed = 0
-        self.changed_at = 0
+        self._led, self._waiters = False, list[_Waiter]()
+        self._seen_at = 0
+        self._changed, self.is_touched = (0, 0), True
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
         self._identity = (0, 0)
         self.text = str(self.path)
@@ -50,9 +57,6 @@ class LogFile:
 
     def open_to_write(self, *, create: bool) -> None:
         """Have a descriptor for appending that is the file at the path. Raises SessionNotFound, NotARegularFile, OSError."""
-        if self.descriptor >= 0 and self.is_current():
-            return
-        self.close()
         with self.open_folder(create=create) as folder:
             self.descriptor = self._open(folder, os.O_RDWR | os.O_APPEND | (os.O_CREAT if create else 0))
             size = os.fstat(self.descriptor).st_size
@@ -62,12 +66,14 @@ class LogFile:
         mark_as_written(self.descriptor)
         self._identify(self.descriptor)
 
-    def is_current(self) -> bool:
+    def _is_current(self) -> bool:
         """Tell whether the descriptor still is the one file at the path."""
         try:
             found = os.stat(self.text, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        self._seen_at = time.time_ns()
+        self.is_touched = not self._changed[0] <= found.st_mtime_ns <= self._changed[1]
         return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1
 
     @contextmanager
@@ -165,8 +171,9 @@ class LogFile:
         """
         with self.scanning:
             found = os.fstat(descriptor)
-            size, changed = found.st_size, found.st_mtime_ns != self.changed_at
-            self.changed_at = found.st_mtime_ns
+            size, (earliest, latest) = found.st_size, self._changed
+            changed = not earliest <= found.st_mtime_ns <= latest
+            self._changed, self.is_touched = (found.st_mtime_ns, found.st_mtime_ns), False
             scan = self.scan
             if size == scan.here.offset and changed and size:
                 scan = self.scan = self._fresh()
@@ -191,9 +198,34 @@ class LogFile:
 
     # --- writing, with the lock held
 
-    def lock(self) -> None:
-        """Wait for the lock that keeps other writers out."""
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+    def lock(self, *, create: bool, wait: bool = True) -> None:
+        """Take the lock that keeps other writers out, of the file that surely is the one at the path.
+
+        Raises what `open_to_write` raises, HandlePoisoned, and BlockingIOError where it must not wait and would have to.
+        """
+        while True:
+            self.raise_if_poisoned()
+            if self.descriptor < 0:
+                if not wait:
+                    raise BlockingIOError(errno.EAGAIN, "the log has to be opened", self.text)
+                self.open_to_write(create=create)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                if 0 <= time.time_ns() - self._seen_at < IDENTITY_NS or self._is_current():
+                    return
+            except BaseException:
+                self.unlock()
+                raise
+            self.close()
+
+    def is_verified(self) -> bool:
+        """Tell whether all in the file is verified: nobody else wrote, as far as its size and a recent look tell."""
+        scan = self.scan
+        return (
+            not self.is_touched
+            and scan.fault is None
+            and os.lseek(self.descriptor, 0, os.SEEK_END) == scan.here.offset > 0
+        )
 
     def unlock(self) -> None:
         """Let the next writer in: what was written is written, whether the lock goes or has to be closed away."""
@@ -244,11 +276,11 @@ class LogFile:
         Raises OutcomeUnknown where all was written and neither that nor cutting back could be made sure.
         """
         wrote = False
+        now = time.time_ns()
         try:
             _write_all(self.descriptor, data)
             wrote = True
-            found = os.fstat(self.descriptor)
-            if found.st_size != start + len(data):
+            if os.lseek(self.descriptor, 0, os.SEEK_END) != start + len(data):
                 raise OSError(errno.EIO, "the file did not grow by what was written", self.text)
         except BaseException as failed:
             try:
@@ -257,17 +289,41 @@ class LogFile:
                 if wrote:
                     raise OutcomeUnknown(self.session_id, self.text, error.errno or errno.EIO) from failed
             raise
-        self.written, self.changed_at = start + len(data), found.st_mtime_ns
+        self.written = start + len(data)
+        self._changed = (now - _TICK_NS, now + _SLACK_NS)
+
+    def disown(self) -> None:
+        """Let the file, whose name is gone, grow: whoever has it open sees that it is not what it was, and looks for its name."""
+        os.write(self.descriptor, b"\0")
 
     # --- flushing, without the lock
 
     def flush(self, upto: int) -> None:
         """Return when the first `upto` bytes are on stable storage. Of many callers one flushes for all.
 
-        Raises OutcomeUnknown where that fails. Nothing more is believed then: everyone after gets HandlePoisoned.
+        Whoever comes while somebody flushes waits on a lock of its own, and the first of those flushes next: it is woken before
+        the others, so that the disk is busy again while they wake. Raises OutcomeUnknown where that fails. Nothing more is
+        believed then: everyone after gets HandlePoisoned.
         """
         if self._flushed >= upto:
             return
+        with self._mutex:
+            waiter = _Waiter(upto) if self._led else None
+            if waiter is not None:
+                self._waiters.append(waiter)
+            self._led = True
+        if waiter is not None:
+            waiter.lock.acquire()
+            if waiter.flushed:
+                return
+            if not waiter.leads:
+                raise OutcomeUnknown(self.session_id, self.text, self.poison or errno.EIO)
+        try:
+            self._flush(upto)
+        finally:
+            self._hand_on()
+
+    def _flush(self, upto: int) -> None:
         with self.flushing:
             if self._flushed >= upto or self.descriptor < 0:
                 return
@@ -280,10 +336,32 @@ class LogFile:
                 raise OutcomeUnknown(self.session_id, self.text, self.poison) from error
             self._flushed = reached
 
+    def _hand_on(self) -> None:
+        """Wake who waited: first the one that flushes next, then those whose bytes are flushed, or never will be."""
+        with self._mutex:
+            done = [one for one in self._waiters if self.poison is not None or one.upto <= self._flushed]
+            left = [one for one in self._waiters if one not in done]
+            self._waiters, self._led = left[1:], bool(left)
+        for one in left[:1]:
+            one.leads = True
+            one.lock.release()
+        for one in done:
+            one.flushed = one.upto <= self._flushed
+            one.lock.release()
+
     def raise_if_poisoned(self) -> None:
         """Raise HandlePoisoned after a flush that failed."""
         if self.poison is not None:
             raise HandlePoisoned(self.session_id, self.text, self.poison)
+
+
+class _Waiter:
+    """Somebody who waits for a flush of `upto` bytes: `lock` is released then, where it failed, and to lead the next one."""
+
+    def __init__(self, upto: int) -> None:
+        self.upto, self.flushed, self.leads = upto, False, False
+        self.lock = threading.Lock()
+        self.lock.acquire()
 
 
 def numbered_lines(descriptor: int, end: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -6,7 +6,7 @@ import shutil
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -17,13 +17,14 @@ from eventstore import codec
 from eventstore.errors import (
     AppendRefused,
     EventStoreError,
+    IdReused,
     InvalidSessionId,
     LogDamaged,
     SessionNotFound,
     VersionConflict,
 )
 from eventstore.events import Event, UnknownEvent
-from eventstore.log.base import Appended, EventLog, Head, Repair, types_of
+from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.file import (
     LOG,
@@ -81,67 +82,120 @@ class FileSystemEventLog(EventLog):
     # --- appending
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
-        _check(session_id)
         batch = prepare(events, self._max_event_bytes)
-        return self._append(
-            session_id, lambda file: _append_locked(file, batch, expected_version), expected_version == 0
-        )
-
-    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        _check(session_id)
-        prepared = prepare_many(batches, self._max_event_bytes)
-        return self._append(
-            session_id, lambda file: _extend_locked(file, prepared, expected_version), expected_version == 0
-        )
-
-    def _append(self, session_id: str, write: Callable[[LogFile], Appended], create: bool) -> Appended:
-        """Write with the lock held, and flush without it."""
         file = self._file(session_id)
         try:
-            with self._writing(file, create=create):
-                result = write(file)
+            with file.writing:
+                file.lock(create=expected_version == 0)
+                try:
+                    result = _append_locked(file, batch, expected_version)
+                    end = file.scan.here.offset
+                finally:
+                    file.unlock()
+        except OSError as error:
+            raise _refused(file, error) from error
+        if self.fsync != "no":
+            self._flush_by_level(file, end)
+        return result
+
+    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
+        prepared = prepare_many(batches, self._max_event_bytes)
+        file = self._file(session_id)
+        try:
+            with self._writing(file, create=expected_version == 0):
+                result = _extend_locked(file, prepared, expected_version)
                 end = file.scan.here.offset
         except OSError as error:
-            if isinstance(error, EventStoreError):
-                raise
-            raise AppendRefused(session_id, file.text, error.errno or errno.EIO) from error
+            raise _refused(file, error) from error
+        self._flush_by_level(file, end)
+        return result
+
+    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
+        by_session: dict[str, list[int]] = {}
+        for place, one in enumerate(appends):
+            by_session.setdefault(one.session_id, []).append(place)
+        written = Written([None] * len(appends))
+        for session_id, places in by_session.items():
+            self._append_group(session_id, [(place, appends[place]) for place in places], written, wait)
+        return written
+
+    def _append_group(self, session_id: str, group: list[tuple[int, Append]], written: Written, wait: bool) -> None:
+        """Append what several callers want of one session, with its lock taken once."""
+        prepared: list[tuple[int, Batch, int | None]] = []
+        for place, one in group:
+            try:
+                prepared.append((place, prepare(one.events, self._max_event_bytes), one.expected_version))
+            except (EventStoreError, ValueError) as error:
+                written.outcomes[place] = error
+        if not prepared:
+            return
+        try:
+            file = self._file(session_id)
+            with self._writing(file, create=any(one[2] == 0 for one in prepared), wait=wait):
+                _append_group_locked(file, prepared, written)
+                end = file.scan.here.offset
+        except BlockingIOError:
+            return
+        except OSError as error:
+            refused = _refused(file, error)
+            for place, _, _ in prepared:
+                written.outcomes[place] = written.outcomes[place] or refused
+            return
+        except EventStoreError as error:
+            for place, _, _ in prepared:
+                written.outcomes[place] = written.outcomes[place] or error
+            return
+        if self.fsync == "always":
+            written.unflushed.append(([one[0] for one in prepared], lambda: file.flush(end)))
+        elif self.fsync == "everysec":
+            self._flush_soon()
+
+    def _flush_by_level(self, file: LogFile, end: int) -> None:
         if self.fsync == "always":
             file.flush(end)
         elif self.fsync == "everysec":
             self._flush_soon()
-        return result
 
     @contextmanager
-    def _writing(self, file: LogFile, *, create: bool) -> Iterator[None]:
-        """Hold the mutex and the lock of a log that is surely the file at its path."""
-        with file.writing:
-            while True:
-                file.raise_if_poisoned()
-                file.open_to_write(create=create)
-                file.lock()
-                if file.is_current():
-                    break
-                file.close()
+    def _writing(self, file: LogFile, *, create: bool, wait: bool = True) -> Iterator[None]:
+        """Hold the mutex and the lock of a log that is surely the file at its path.
+
+        Raises BlockingIOError where it must not wait and would have to.
+        """
+        if not file.writing.acquire(blocking=wait):
+            raise BlockingIOError(errno.EAGAIN, "somebody is appending", file.text)
+        try:
+            file.lock(create=create, wait=wait)
             try:
                 yield
             finally:
                 file.unlock()
+        finally:
+            file.writing.release()
 
     def _file(self, session_id: str) -> LogFile:
-        """Find or make the file object of a session; let go of the descriptors used longest ago."""
-        with self._mutex:
-            file = self._files.get(session_id)
-            if file is None:
-                file = self._files[session_id] = LogFile(
-                    self.root, session_id, self._max_event_bytes, durable=self.fsync != "no"
-                )
+        """Find or make the file object of a session. Raises InvalidSessionId."""
+        try:
+            file = self._files[session_id]
             self._files.move_to_end(session_id)
+        except KeyError:
+            pass
+        else:
+            return file
+        _check(session_id)
+        with self._mutex:
+            known = self._files.get(session_id)
+            if known is not None:
+                return known
+            durable = self.fsync != "no"
+            file = self._files[session_id] = LogFile(self.root, session_id, self._max_event_bytes, durable=durable)
             if len(self._files) > self._open_files:
                 self._evict()
             return file
 
     def _evict(self) -> None:
-        for session_id, file in list(self._files.items())[: -self._open_files]:
+        """Let go of the files used longest ago, an eighth of them at a time."""
+        for session_id, file in list(self._files.items())[: self._open_files // 8 + 1]:
             if file.writing.acquire(blocking=False):
                 try:
                     if file.poison is None and not file.scanning.locked():
@@ -164,11 +218,11 @@ class FileSystemEventLog(EventLog):
         with file.open_to_read() as descriptor:
             scan = file.verify(descriptor)
             _need_events(scan, file)
-            end, version, damage = scan.here.offset, scan.here.seq, file.damage(scan)
+            here, damage = scan.here, file.damage(scan)
             kept = os.dup(descriptor)
-        if upto is not None and upto <= version:
+        if upto is not None and upto <= here.seq:
             damage = None
-        return _stream(kept, max(after, 0), upto, end, damage)
+        return _stream(kept, max(after, 0), upto, here.offset, damage)
 
     def head(self, session_id: str) -> Head:
         _check(session_id)
@@ -201,6 +255,7 @@ class FileSystemEventLog(EventLog):
             with self._writing(file, create=False):
                 with file.open_folder(create=False) as folder:
                     os.unlink(LOG, dir_fd=folder)
+                file.disown()
                 _remove_folder(file.path.parent)
                 file.close()
         except SessionNotFound:
@@ -310,8 +365,42 @@ def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) ->
         return repeat
     _check_version(file, scan, expected_version)
     first = _cut_tail(file, scan)
-    _seal_and_write(file, scan, [batch])
-    return Appended(first, scan.here.seq)
+    here = scan.here
+    data, after = seal(batch, here, max(codec.now(), here.at))
+    file.write(data, here.offset)
+    scan.here = after
+    if batch.ids:
+        scan.ids.update(dict.fromkeys(batch.ids, (first, after.seq)))
+    return Appended(first, after.seq)
+
+
+def _append_group_locked(file: LogFile, prepared: Sequence[tuple[int, Batch, int | None]], written: Written) -> None:
+    """Append batches in order, those that ask for nothing with one write."""
+    plain: list[tuple[int, Batch]] = []
+    for place, batch, expected_version in prepared:
+        if expected_version is None and not batch.ids:
+            plain.append((place, batch))
+            continue
+        _append_plain_locked(file, plain, written)
+        plain = []
+        try:
+            written.outcomes[place] = _append_locked(file, batch, expected_version)
+        except (IdReused, VersionConflict, SessionNotFound) as error:
+            written.outcomes[place] = error
+    _append_plain_locked(file, plain, written)
+
+
+def _append_plain_locked(file: LogFile, plain: Sequence[tuple[int, Batch]], written: Written) -> None:
+    if not plain:
+        return
+    scan = _ready(file)
+    _check_version(file, scan, None)
+    seq = _cut_tail(file, scan)
+    _seal_and_write(file, scan, [batch for _, batch in plain])
+    for place, batch in plain:
+        last = seq + len(batch.pieces) - 1
+        written.outcomes[place] = Appended(seq, last)
+        seq = last + 1
 
 
 def _extend_locked(file: LogFile, batches: Sequence[Batch], expected_version: int) -> Appended:
@@ -325,6 +414,8 @@ def _extend_locked(file: LogFile, batches: Sequence[Batch], expected_version: in
 
 def _ready(file: LogFile) -> Scan:
     """Verify what others wrote, and raise what is damaged."""
+    if file.is_verified():
+        return file.scan
     scan = file.verify(file.descriptor)
     if scan.missing_lf:
         file.finish_last_line()
@@ -372,18 +463,17 @@ def _append_repair(file: LogFile, scan: Scan, restored: Sequence[Event]) -> None
 
 def _seal_and_write(file: LogFile, scan: Scan, batches: Sequence[Batch]) -> None:
     """Give batches their places, write them at once, and move the scan behind them."""
-    with file.scanning:
-        here, at = scan.here, max(codec.now(), scan.here.at)
-        lines: list[bytes] = []
-        ids: dict[str, tuple[int, int]] = {}
-        for batch in batches:
-            first = here.seq + 1
-            sealed, here = seal(batch, here, at)
-            lines += sealed
-            ids.update(dict.fromkeys(batch.ids, (first, here.seq)))
-        file.write(b"".join(lines), scan.here.offset)
-        scan.here = here
-        scan.ids.update(ids)
+    here, at = scan.here, max(codec.now(), scan.here.at)
+    parts: list[bytes] = []
+    ids: dict[str, tuple[int, int]] = {}
+    for batch in batches:
+        first = here.seq + 1
+        data, here = seal(batch, here, at)
+        parts.append(data)
+        ids.update(dict.fromkeys(batch.ids, (first, here.seq)))
+    file.write(b"".join(parts), scan.here.offset)
+    scan.here = here
+    scan.ids.update(ids)
 
 
 def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: LogDamaged | None) -> Iterator[bytes]:
@@ -409,6 +499,13 @@ def _remove_folder(folder: Path) -> None:
                 raise
         else:
             return
+
+
+def _refused(file: LogFile, error: OSError) -> EventStoreError:
+    """Say what an error of the system means for an append."""
+    if isinstance(error, EventStoreError):
+        return error
+    return AppendRefused(file.session_id, file.text, error.errno or errno.EIO)
 
 
 def _check(session_id: str) -> None:

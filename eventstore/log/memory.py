@@ -8,7 +8,7 @@ from eventstore import codec
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event
 from eventstore.log.base import Appended, EventLog, Head, types_of
-from eventstore.log.batch import find_repeat, prepare, prepare_many, refuse_known, seal
+from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.scan import Position
 from eventstore.names import STORE_ID, check_session_id
 
@@ -18,6 +18,12 @@ class _Log:
     here: Position
     lines: list[bytes] = field(default_factory=list)
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def take(self, batch: Batch) -> None:
+        first = self.here.seq + 1
+        data, self.here = seal(batch, self.here, max(codec.now(), self.here.at))
+        self.lines += [line + b"\n" for line in codec.lines(data)]
+        self.ids.update(dict.fromkeys(batch.ids, (first, self.here.seq)))
 
 
 class MemoryEventLog(EventLog):
@@ -44,9 +50,7 @@ class MemoryEventLog(EventLog):
                 since = types_of(log.lines[expected_version : expected_version + 20])
                 raise VersionConflict(session_id, expected_version, log.here.seq, since)
             first = log.here.seq + 1
-            lines, log.here = seal(batch, log.here, max(codec.now(), log.here.at))
-            log.lines += lines
-            log.ids.update(dict.fromkeys(batch.ids, (first, log.here.seq)))
+            log.take(batch)
             self._logs[session_id] = log
             return Appended(first, log.here.seq)
 
@@ -64,10 +68,7 @@ class MemoryEventLog(EventLog):
                 since = types_of(log.lines[expected_version : expected_version + 20])
                 raise VersionConflict(session_id, expected_version, log.here.seq, since)
             for batch in prepared:
-                first = log.here.seq + 1
-                lines, log.here = seal(batch, log.here, max(codec.now(), log.here.at))
-                log.lines += lines
-                log.ids.update(dict.fromkeys(batch.ids, (first, log.here.seq)))
+                log.take(batch)
             self._logs[session_id] = log
             return Appended(expected_version + 1, log.here.seq)
 

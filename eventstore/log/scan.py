@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from eventstore import codec
 
 _HOLE = b"\0" * 512
@@ -18,8 +20,7 @@ class Fault(NamedTuple):
     torn: bool
 
 
-@dataclass(slots=True)
-class Position:
+class Position(msgspec.Struct, gc=False):
     """The end of a committed prefix: `offset` in bytes, the last `seq` and `at`, the chain's `digest`."""
 
     digest: bytes
