@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from eventstore import codec
 from eventstore import events as e
 from projections import session as session_fold
-from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus, check_role
+from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus, check_role
 
 _FIGURES = (
     "user_id",
@@ -84,7 +84,7 @@ def _updated(old: SessionMetadata, new: SessionMetadata) -> list[e.Event]:
 def _conversation(
     old: Sequence[ConversationMessage], new: Sequence[ConversationMessage], metadata: SessionMetadata
 ) -> list[e.Event]:
-    kept = list(new[: len(old)]) == list(old)
+    kept = Conversation(new).begins_with(old)
     added: list[e.Event] = [_message(message) for message in (new[len(old) :] if kept else new)]
     return added if kept else [_at(e.ConversationCleared(), metadata), *added]
 

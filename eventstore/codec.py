@@ -10,6 +10,7 @@ import time
 from base64 import urlsafe_b64encode
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import product
@@ -20,7 +21,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from eventstore.errors import EventNotEncodable, EventTooLarge
-from eventstore.events import EVENT_TYPES, AnyEvent, Event, UnknownEvent
+from eventstore.events import EVENT_TYPES, AnyEvent, Event, Role, UnknownEvent
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default limit of one encoded line."""
@@ -48,7 +49,7 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
     tail: bytes
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What a log needs of a line without knowing its meaning."""
 
     type: str
@@ -59,6 +60,49 @@ class Head(msgspec.Struct, frozen=True):
 
 
 _head_decoder = msgspec.json.Decoder(Head)
+_LINE_START = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),"at":"([^"]*)"')
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What a conversation holds of one message: the fields of `message.added` that say when, who and what."""
+
+    seq: int
+    at: str
+    role: Role
+    content: str
+    occurred_at: str | None = None
+    tool_name: str | None = None
+    invocation_id: str | None = None
+
+    @property
+    def time(self) -> str:
+        """When it was said, RFC 3339."""
+        return self.occurred_at or self.at
+
+
+class Messages(msgspec.Struct, frozen=True, gc=False):
+    """Messages in a row, numbered `first` to `last`, recorded from `since` to `until` and said when they were recorded.
+
+    `lines` are theirs, to be read by those who want to know what was said.
+    """
+
+    first: int
+    last: int
+    since: str
+    until: str
+    lines: bytes
+
+    def read(self) -> list[Message]:
+        """Decode the messages."""
+        return _message_decoder.decode_lines(self.lines)
+
+
+_message_decoder = msgspec.json.Decoder(Message)
+_PLAIN_MESSAGE = (
+    rb'\{"type":"message\.added","seq":[0-9]+,"at":".{27}","[br]'  # next is `batch`, or `role`: no other head
+)
+_MESSAGE, _NO_MESSAGE = re.compile(_PLAIN_MESSAGE), re.compile(rb"\n(?!%b)" % _PLAIN_MESSAGE)
+_WORTH_SKIMMING = 4096  # bytes of messages in a row: fewer are decoded faster than told apart
 
 
 # --- time
@@ -84,6 +128,13 @@ def now() -> str:
 def to_text(moment: datetime) -> str:
     """Write a moment as records hold it. A time without a zone is taken as local."""
     return moment.astimezone(UTC).strftime(_TIME)
+
+
+def to_iso(text: str) -> str:
+    """Write a time of a record as Python's `isoformat` does, in UTC with microseconds. Raises ValueError."""
+    if len(text) == 27 and text[26] == "Z":
+        return text[:26] + "+00:00"
+    return to_datetime(text).isoformat(timespec="microseconds")
 
 
 def to_datetime(text: str) -> datetime:
@@ -353,12 +404,9 @@ def split(line: bytes) -> tuple[bytes, bytes] | None:
 
 
 def verify(line: bytes, previous: bytes) -> bytes | None:
-    """Return the chain's digest after a line, or None where the line's hash does not fit on `previous`."""
-    parts = split(line)
-    if parts is None:
-        return None
-    digest = next_hash(previous, leaf_hash(parts[0]))
-    return digest if digest == parts[1] else None
+    """Return the chain's digest after a line without its LF, or None where the line's hash does not fit on `previous`."""
+    digest = sha256(b"\x01" + previous + sha256(b"\x00" + line[:-HASH_AT]).digest()).digest()
+    return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None
 
 
 def head(line: bytes) -> Head | None:
@@ -366,6 +414,15 @@ def head(line: bytes) -> Head | None:
     try:
         line.decode()
         return _head_decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError):
+        return None
+
+
+def heads(whole: bytes) -> list[Head] | None:
+    """Read the places of several lines at once, the last of them without its LF; None where one of them is not a record."""
+    try:
+        whole.decode()
+        return _head_decoder.decode_lines(whole)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MemoryError):
         return None
 
@@ -385,10 +442,30 @@ def decode_lines(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent]:
         events = _decoder.decode_lines(chunk)
     except (msgspec.DecodeError, RecursionError):
         return [decode(line) for line in lines(chunk)]
-    for event in events:
-        if event.v != event.version:
-            return [decode(line) for line in lines(chunk)]
+    if UPCASTERS:
+        return [decode(line) for line in lines(chunk)]
     return events
+
+
+def skim(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent | Messages]:
+    """Decode a chunk of whole verified lines, in order, but leave long rows of messages undecoded."""
+    end = len(chunk)
+    found: list[AnyEvent | UnknownEvent | Messages] = []
+    done, row = 0, 0 if _MESSAGE.match(chunk) else chunk.find(b"\n") + 1
+    for other in (*(line.start() + 1 for line in _NO_MESSAGE.finditer(chunk, 0, end - 1)), end):
+        if other - row >= _WORTH_SKIMMING:
+            found += decode_lines(chunk[done:row])
+            found.append(_in_a_row(chunk[row:other]))
+            done = other
+        row = chunk.find(b"\n", other) + 1
+    found += decode_lines(chunk[done:])
+    return found
+
+
+def _in_a_row(chunk: bytes) -> Messages:
+    began, ended = _LINE_START.match(chunk), _LINE_START.match(chunk, chunk.rfind(b"\n", 0, -1) + 1)
+    assert began is not None and ended is not None  # noqa: S101, PT018 - both were matched as messages before
+    return Messages(int(began[1]), int(ended[1]), began[2].decode("ascii"), ended[2].decode("ascii"), chunk)
 
 
 def lines(chunk: bytes) -> Iterator[bytes]:
@@ -426,18 +503,14 @@ check_upcasters(UPCASTERS, EVENT_TYPES)
 
 def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:
     raw = _raw_decoder.decode(line)
-    tag, v = raw["type"], raw.get("v", 1)
+    tag, v = raw["type"], raw.pop("v", 1)
     kind = EVENT_TYPES.get(tag)
-    if kind is not None and v < kind.version:
+    if kind is not None and v <= kind.version:
         for step in range(v, kind.version):
             raw = UPCASTERS[tag, step](raw)
-        raw["v"] = kind.version
-    try:
-        event: AnyEvent = msgspec.convert(raw, AnyEvent)
-        if event.v == event.version:
-            return event
-    except msgspec.ValidationError:
-        pass
+        with suppress(msgspec.ValidationError):
+            event: AnyEvent = msgspec.convert(raw, AnyEvent)
+            return replace(event, v=kind.version)
     head = _head_decoder.decode(line)
     return UnknownEvent(
         known_as=tag,

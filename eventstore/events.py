@@ -4,7 +4,7 @@ What is promised for ever is an event's tag and its fields; class names and this
 default. The envelope (`seq`, `at`, ...) is stamped by the log when the event is appended and is left empty before.
 """
 
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
     seq: int = 0
     at: str = ""
     occurred_at: str | None = None
-    v: int = 1
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     id: str | None = None
     batch: tuple[int, int] | None = None
     by: dict[str, Any] | None = None

@@ -50,10 +50,10 @@ class Folds(Generic[S]):
     def _go_on(self, session_id: str, known: Fold[S] | None, head: Head) -> S:
         """Fold what came after a known state, if the log still is the one that state was folded from."""
         if known is not None and known.head.version < head.version:
-            events = self._log.read(session_id, known.head.version - 1, head.version)
-            if next(events).hash == known.head.hash:
-                return self._projection.fold(events, known.state)
-        return self._projection.fold(self._log.read(session_id, 0, head.version))
+            last = next(self._log.read(session_id, known.head.version - 1, known.head.version))
+            if last.hash == known.head.hash:
+                return self._projection.fold(self._log.skim(session_id, known.head.version, head.version), known.state)
+        return self._projection.fold(self._log.skim(session_id, 0, head.version))
 
     def _keep(self, session_id: str, found: Fold[S]) -> None:
         with self._mutex:

@@ -23,8 +23,8 @@ from eventstore.log.salvage import Remnant
 from eventstore.names import new_session_id
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
-from projections import conversation, statistics, timeline
-from projections.models import ConversationMessage, Session, SessionStatus, check_role
+from projections import statistics, timeline
+from projections.models import Conversation, ConversationMessage, Session, SessionStatus, check_role
 
 
 class AppendOptions(TypedDict, total=False):
@@ -178,7 +178,7 @@ class SessionManager:
 
     def conversation(self, session_id: str) -> list[ConversationMessage]:
         """Return the conversation as it stands. Raises SessionNotFound."""
-        return list(conversation.to_models(self.storage.fold(session_id).conversation.messages))
+        return list(Conversation(self.storage.fold(session_id).conversation.messages))
 
     # --- what tools did
 
@@ -258,7 +258,7 @@ class SessionManager:
     def get_session_statistics(self, session_id: str) -> dict[str, Any] | None:
         """Return a session's figures as JSON values, or None: durations in milliseconds or, where named so, seconds."""
         try:
-            return statistics.to_dict(self.storage.fold(session_id), session_id)
+            return statistics.to_dict(self.storage.summary(session_id), session_id)
         except SessionNotFound:
             return None
 

@@ -211,6 +211,20 @@ class EventLogContract:
         assert list(log.read("s", 5)) == []
         assert list(log.read("s", 3, 2)) == []
 
+    def test_skimming_tells_what_reading_tells(self, log: EventLog) -> None:
+        """Messages in a row stand for the events between their numbers; all others are told one by one."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        for count in (1, 40, 1, 60):
+            log.append("s", [said("x" * 100) for _ in range(count)])
+            log.append("s", [DataSet(key="k", value=count)])
+        told: list[Event | codec.Message] = []
+        for one in log.skim("s", 1):
+            told += one.read() if isinstance(one, codec.Messages) else [one]
+        read = list(log.read("s", 1))
+        assert [(one.seq, one.at) for one in told] == [(event.seq, event.at) for event in read]
+        assert any(isinstance(one, codec.Messages) for one in log.skim("s"))
+        assert [event for event in told if isinstance(event, DataSet)] == [e for e in read if isinstance(e, DataSet)]
+
     def test_a_read_ends_where_the_log_ended_when_it_began(self, log: EventLog) -> None:
         """Events appended while a read is under way are not part of it."""
         log.append("s", [SessionCreated()], expected_version=0)

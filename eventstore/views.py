@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import chain
@@ -19,13 +19,16 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from eventstore.events import Event, MessageAdded
-from eventstore.log.base import Head
+from eventstore import codec
+from eventstore.codec import Message, Messages
+from eventstore.events import MessageAdded
+from eventstore.log.base import EventLog, Head
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata
+from projections.projection import Told
 
-Reader = Callable[[int], Iterable[Event]]
+Reader = Callable[[int], Iterator[Told]]
 
 STAMP = "views.json"
 METADATA = "metadata.json"
@@ -49,14 +52,15 @@ class Stamp(msgspec.Struct, frozen=True):
 class Views:
     """The views of all sessions below a sessions folder, with links into a history folder."""
 
-    def __init__(self, sessions_dir: Path, history_dir: Path) -> None:
+    def __init__(self, log: EventLog, sessions_dir: Path, history_dir: Path) -> None:
+        self._log = log
         self.sessions_dir = Path(os.path.realpath(sessions_dir))
         self.history_dir = Path(os.path.realpath(history_dir))
         self._mutex = threading.Lock()
         self._told = False
 
-    def write(self, session_id: str, state: summary_fold.State, head: Head, read: Reader) -> None:
-        """Make the views of a session stand for `state`, the fold of its log up to `head`; `read` streams events after a seq.
+    def write(self, session_id: str, state: summary_fold.State, head: Head) -> None:
+        """Make the views of a session stand for `state`, the fold of its log up to `head`.
 
         Views that stand for a later version already are left alone. A session folder that is gone stays gone.
         """
@@ -64,16 +68,21 @@ class Views:
             old = _read_stamp(folder)
             if old and old.version > head.version:
                 return
+            if old and self._hash_at(session_id, old.version) != old.hash:
+                old = None  # it stands for another log
             metadata = _pretty(state.metadata.to_model(session_id).to_dict())
             _replace(folder, METADATA, [metadata])
-            size = _write_conversation(folder, old, state.rewritten_at, read)
-            _replace(folder, INVOCATIONS, [_pretty(list(state.metadata.calls))])
-            _replace_or_remove(folder, DATA, _pretty(state.data) if state.data else None)
-            self._write_links(folder, session_id, state.links())
+            size = _write_conversation(folder, old, state.rewritten_at, self._events(session_id, head))
+            known = old.version if old else -1
+            if known < state.linked_at or not _exists(folder, INVOCATIONS):
+                _replace(folder, INVOCATIONS, [_pretty(list(state.metadata.calls))])
+                self._write_links(folder, session_id, state.links())
+            if known < state.kept_at or bool(state.data) != _exists(folder, DATA):
+                _replace_or_remove(folder, DATA, _pretty(state.data) if state.data else None)
             stamp = Stamp(head.version, head.size_bytes, head.hash, size, sha256(metadata).hexdigest())
             _replace(folder, STAMP, [_pretty(msgspec.to_builtins(stamp))])
 
-    def check(self, session_id: str, state: summary_fold.State, head: Head, read: Reader) -> Iterator[str]:
+    def check(self, session_id: str, state: summary_fold.State, head: Head) -> Iterator[str]:
         """Compare what is there with what `write` would make; yield what differs. Views that are behind are no fault."""
         with self._folder(session_id) as folder:
             stamp = _read_stamp(folder)
@@ -91,9 +100,15 @@ class Views:
             for name, data in wanted.items():
                 if _read_if_there(folder, name) != data:
                     yield f"{name} is not what the log gives"
-            if not _is_conversation(folder, _all_lines(state.rewritten_at, read)):
+            if not _is_conversation(folder, _all_lines(state.rewritten_at, self._events(session_id, head))):
                 yield f"{CONVERSATION} is not what the log gives"
             yield from self._check_links(folder, session_id, state.links())
+
+    def _hash_at(self, session_id: str, version: int) -> str:
+        return next((event.hash for event in self._log.read(session_id, version - 1, version)), "")
+
+    def _events(self, session_id: str, head: Head) -> Reader:
+        return lambda after: self._log.skim(session_id, after, head.version)
 
     def _check_links(self, folder: int, session_id: str, tree: dict[str, str]) -> Iterator[str]:
         for link, target in tree.items():
@@ -213,22 +228,47 @@ class Views:
             warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
 
 
-def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, read: Reader) -> int:
+def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, events: Reader) -> int:
     """Append the new messages where the file is the one the stamp speaks of, else write it anew; return its size."""
     if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
-        events = iter(read(old.version - 1))
-        if (
-            getattr(next(events, None), "hash", None) == old.hash
-        ):  # else the log is another than the one it was written from
-            return old.conversation_bytes + _append(folder, CONVERSATION, _conversation_lines(_messages(events)))
-    return _replace(folder, CONVERSATION, _all_lines(rewritten_at, read))
+        return old.conversation_bytes + _append(folder, CONVERSATION, _lines_of(events(old.version)))
+    return _replace(folder, CONVERSATION, _all_lines(rewritten_at, events))
 
 
-def _all_lines(rewritten_at: int, read: Reader) -> Iterator[bytes]:
+def _all_lines(rewritten_at: int, events: Reader) -> Iterator[bytes]:
     """Stream the whole conversation; only one that lost messages has to be folded."""
     if rewritten_at:
-        return _conversation_lines(conversation_fold.projection.fold(read(0)).messages)
-    return _conversation_lines(_messages(read(0)))
+        kept = conversation_fold.projection.fold(events(0)).messages
+        return (_encode_lines(kept[start : start + 200]) for start in range(0, len(kept), 200))
+    return _lines_of(events(0))
+
+
+def _lines_of(events: Iterable[Told]) -> Iterator[bytes]:
+    """Stream the lines of messages, as they come."""
+    for event in events:
+        if isinstance(event, Messages):
+            yield _encode_lines(event.read())
+        elif isinstance(event, MessageAdded):
+            yield _encode_lines([event])
+
+
+class _Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """One line of conversation.jsonl."""
+
+    role: str
+    content: str
+    timestamp: str
+    tool_name: str | None = None
+    invocation_id: str | None = None
+
+
+_encode_all = msgspec.json.Encoder().encode_lines
+
+
+def _encode_lines(messages: Sequence[Message | MessageAdded]) -> bytes:
+    return _encode_all(
+        [_Line(one.role, one.content, codec.to_iso(one.time), one.tool_name, one.invocation_id) for one in messages]
+    )
 
 
 def _is_conversation(folder: int, lines: Iterator[bytes]) -> bool:
@@ -245,15 +285,6 @@ def _read_if_there(folder: int, name: str) -> bytes | None:
         return _read(folder, name)
     except FileNotFoundError:
         return None
-
-
-def _messages(events: Iterable[Event]) -> Iterator[MessageAdded]:
-    return (event for event in events if isinstance(event, MessageAdded))
-
-
-def _conversation_lines(messages: Iterable[MessageAdded]) -> Iterator[bytes]:
-    for message in conversation_fold.to_models(messages):
-        yield json.dumps(message.to_dict(), ensure_ascii=False).encode() + b"\n"
 
 
 def _pretty(value: Any) -> bytes:

@@ -1,42 +1,57 @@
 """The conversation as it stands: what was said and neither cleared nor rewound."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from eventstore.codec import to_datetime
-from eventstore.events import ConversationCleared, ConversationRewound, Event, MessageAdded
-from projections.models import ConversationMessage
-from projections.projection import Projection
+from eventstore.codec import Message, Messages
+from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
+from projections.projection import Projection, Told
 
 
 @dataclass(slots=True)
 class State:
-    """Messages in order, as their events."""
+    """Messages in order."""
 
-    messages: list[MessageAdded] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
 
     def copy(self) -> "State":
-        """Give an independent state; the events are frozen and shared."""
+        """Give an independent state; messages are frozen and shared."""
         return State(self.messages.copy())
 
 
-def apply(state: State, event: Event) -> None:
+def _said(state: State, event: MessageAdded) -> None:
+    state.messages.append(
+        Message(event.seq, event.at, event.role, event.content, event.occurred_at, event.tool_name, event.invocation_id)
+    )
+
+
+def _said_in_a_row(state: State, events: Messages) -> None:
+    state.messages += events.read()
+
+
+def _cleared(state: State, event: ConversationCleared) -> None:
+    state.messages.clear()
+
+
+def _rewound(state: State, event: ConversationRewound) -> None:
+    while state.messages and state.messages[-1].seq > event.to:
+        state.messages.pop()
+
+
+HANDLERS: dict[type[Told], Callable[[State, Any], None]] = {
+    MessageAdded: _said,
+    Messages: _said_in_a_row,
+    ConversationCleared: _cleared,
+    ConversationRewound: _rewound,
+}
+
+
+def apply(state: State, event: Told) -> None:
     """Take one event in."""
-    if isinstance(event, MessageAdded):
-        state.messages.append(event)
-    elif isinstance(event, ConversationCleared):
-        state.messages.clear()
-    elif isinstance(event, ConversationRewound):
-        while state.messages and state.messages[-1].seq > event.to:
-            state.messages.pop()
-
-
-def to_models(messages: Iterable[MessageAdded]) -> Iterator[ConversationMessage]:
-    """Show messages as callers hold them, said when they were said."""
-    for message in messages:
-        yield ConversationMessage(
-            message.role, message.content, to_datetime(message.time), message.tool_name, message.invocation_id
-        )
+    handler = HANDLERS.get(type(event))
+    if handler is not None:
+        handler(state, event)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)

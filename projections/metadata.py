@@ -8,12 +8,13 @@ import msgspec
 
 from eventstore import codec
 from eventstore import events as e
+from eventstore.codec import Messages
 from projections import invocations
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
-from projections.projection import Projection
+from projections.projection import Projection, Told
 
-_SILENT = (e.LogRepaired, e.EventRedacted, e.CheckpointSigned)
+_SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned])
 """Events about the log itself: a session is not updated by them."""
 
 
@@ -77,13 +78,20 @@ class State:
 _NEVER = "1970-01-01T00:00:00+00:00"
 
 
-def apply(state: State, event: e.Event) -> None:
+def apply(state: State, event: Told) -> None:
     """Take one event in."""
-    if not isinstance(event, _SILENT):
-        time = event.time
-        state.updated_at = max(state.updated_at, time)
-        state.created_at = state.created_at or time
-    handler = _HANDLERS.get(type(event))
+    if isinstance(event, Messages):
+        state.created_at = state.created_at or event.since
+        state.updated_at = max(state.updated_at, event.until)
+        return
+    kind = type(event)
+    if kind not in _SILENT:
+        time = event.occurred_at or event.at
+        if time > state.updated_at:
+            state.updated_at = time
+        if not state.created_at:
+            state.created_at = time
+    handler = _HANDLERS.get(kind)
     if handler is not None:
         handler(state, event)
 

@@ -1,12 +1,12 @@
 """Sessions as Python callers hold them: whole, mutable objects. Nothing here touches a log until it is saved."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self, cast, get_args
+from typing import Any, Self, cast, get_args, overload
 
-from eventstore.codec import to_datetime
+from eventstore.codec import Message, to_datetime
 from eventstore.events import Role
 
 
@@ -49,6 +49,69 @@ class ConversationMessage:
             tool_name=data.get("tool_name"),
             invocation_id=data.get("invocation_id"),
         )
+
+
+class Conversation(MutableSequence[ConversationMessage]):
+    """The messages of a session, as a list of them; each is made when it is first looked at, so that long sessions open fast."""
+
+    __slots__ = ("_items",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, messages: Iterable[ConversationMessage | Message] = ()) -> None:
+        self._items: list[ConversationMessage | Message] = list(messages)
+
+    @overload
+    def __getitem__(self, index: int) -> ConversationMessage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ConversationMessage]: ...
+    def __getitem__(self, index: int | slice) -> ConversationMessage | list[ConversationMessage]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self._items)))]
+        item = self._items[index]
+        if isinstance(item, Message):
+            item = self._items[index] = ConversationMessage(
+                item.role, item.content, to_datetime(item.time), item.tool_name, item.invocation_id
+            )
+        return item
+
+    @overload
+    def __setitem__(self, index: int, value: ConversationMessage) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[ConversationMessage]) -> None: ...
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._items[index] = value
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def insert(self, index: int, value: ConversationMessage) -> None:
+        """Put a message in front of another."""
+        self._items.insert(index, value)
+
+    def begins_with(self, other: Sequence[ConversationMessage]) -> bool:
+        """Tell whether the first messages are those of another conversation."""
+        if len(other) > len(self._items):
+            return False
+        if not isinstance(other, Conversation):
+            return all(self[place] == one for place, one in enumerate(other))
+        return all(
+            mine is theirs or self[place] == other[place]
+            for place, (mine, theirs) in enumerate(zip(self._items, other._items, strict=False))
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Conversation | list):
+            return NotImplemented
+        return len(self) == len(other) and self.begins_with(other)
+
+    def __add__(self, other: Iterable[ConversationMessage]) -> list[ConversationMessage]:
+        return [*self, *other]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 @dataclass
@@ -119,7 +182,7 @@ class Session:
 
     metadata: SessionMetadata
     invocation_ids: list[str] = field(default_factory=list)
-    conversation: list[ConversationMessage] = field(default_factory=list)
+    conversation: MutableSequence[ConversationMessage] = field(default_factory=Conversation)
     data: dict[str, Any] = field(default_factory=dict)
     version: int = field(default=0, compare=False, repr=False)
     _durations: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
@@ -184,7 +247,7 @@ class Session:
         return cls(
             metadata=SessionMetadata.from_dict(_need(data, "metadata")),
             invocation_ids=list(data.get("invocation_ids") or ()),
-            conversation=[ConversationMessage.from_dict(one) for one in data.get("conversation") or ()],
+            conversation=Conversation(ConversationMessage.from_dict(one) for one in data.get("conversation") or ()),
             data=dict(data.get("data") or {}),
         )
 
@@ -195,10 +258,13 @@ class Session:
         return now
 
 
+_ROLES = get_args(Role)
+
+
 def check_role(role: str) -> Role:
     """Return the role if a message may have it. Raises ValueError."""
-    if role not in get_args(Role):
-        raise ValueError(f"role {role!r} is not one of {', '.join(get_args(Role))}; nothing was added")
+    if role not in _ROLES:
+        raise ValueError(f"role {role!r} is not one of {', '.join(_ROLES)}; nothing was added")
     return cast("Role", role)
 
 

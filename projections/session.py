@@ -4,13 +4,12 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventstore import events as e
 from projections import conversation as conversation_fold
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
 from projections.invocations import Invocation
-from projections.models import Session
-from projections.projection import Projection
+from projections.models import Conversation, Session
+from projections.projection import Projection, Told
 
 
 @dataclass(slots=True)
@@ -53,20 +52,16 @@ class State:
         return Session(
             metadata=self.metadata.to_model(session_id),
             invocation_ids=list(self.invocations),
-            conversation=list(conversation_fold.to_models(self.conversation.messages)),
+            conversation=Conversation(self.conversation.messages),
             data=deepcopy(self.data),
             version=self.version,
         )
 
 
-_SPOKEN = (e.MessageAdded, e.ConversationCleared, e.ConversationRewound)
-
-
-def apply(state: State, event: e.Event) -> None:
+def apply(state: State, event: Told) -> None:
     """Take one event in."""
     summary_fold.apply(state.summary, event)
-    if isinstance(event, _SPOKEN):
-        conversation_fold.apply(state.conversation, event)
+    conversation_fold.apply(state.conversation, event)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)

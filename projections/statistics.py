@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from projections import session
+from projections import summary
 from projections.projection import Projection
-from projections.session import State
+from projections.summary import State
 
-projection: Projection[State] = session.projection
-"""Figures come from the whole: the count of messages is that of the conversation as it stands."""
+projection: Projection[State] = summary.projection
+"""Figures come from the summary: the count of messages is that of the conversation as it stands."""
 
 
 def to_dict(state: State, session_id: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def to_dict(state: State, session_id: str) -> dict[str, Any]:
         "total_invocations": known.total_invocations,
         "total_duration_ms": known.total_duration_ms,
         "tools_used": shown["tools_used"],
-        "message_count": len(state.conversation.messages),
+        "message_count": len(state.spoken),
         "estimated_cost": known.estimated_cost,
         "token_usage": shown["token_usage"],
     }

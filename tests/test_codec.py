@@ -157,11 +157,11 @@ def test_a_chunk_is_decoded_as_its_lines_are() -> None:
 
 def test_a_line_whose_hash_does_not_fit_is_no_record() -> None:
     line = line_of(e.DataDeleted(key="k"))
-    assert codec.verify(line, codec.first_hash("s")) is not None
-    assert codec.verify(line, codec.first_hash("t")) is None
+    assert codec.verify(line[:-1], codec.first_hash("s")) is not None
+    assert codec.verify(line[:-1], codec.first_hash("t")) is None
     for place in range(len(line) - 1):
         damaged = line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]
-        assert codec.verify(damaged, codec.first_hash("s")) is None
+        assert codec.verify(damaged[:-1], codec.first_hash("s")) is None
 
 
 def test_times_are_utc_with_microseconds() -> None:

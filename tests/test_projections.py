@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from eventstore import MemoryEventLog
 from eventstore import events as e
 from projections import conversation, data, invocations, metadata, session, statistics, summary, timeline, tree
 from projections.projection import Projection
@@ -44,6 +45,20 @@ def test_a_state_handed_in_is_never_changed(projection: Projection[Any], history
     projection.fold(history[cut:], state)
     assert state == before
     assert history == events
+
+
+@given(history=HISTORIES, runs=st.lists(st.integers(1, 60), max_size=4))
+def test_a_fold_that_skims_gives_what_one_of_every_event_gives(history: list[e.Event], runs: list[int]) -> None:
+    """Rows of messages are long enough to be skimmed, in batches and alone, between whatever else happened."""
+    with MemoryEventLog() as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        for place, count in enumerate(runs):
+            row = [e.MessageAdded(role="user", content="x" * 200, tool_name="t") for _ in range(count)]
+            log.append("s", row) if place % 2 else [log.append("s", [one]) for one in row]
+            log.append("s", history[place * 4 : place * 4 + 4] or [e.ReasoningRecorded(content="-")])
+        for name in ("conversation", "data", "invocations", "metadata", "session", "statistics", "summary"):
+            projection = PROJECTIONS[f"projections.{name}"]
+            assert projection.fold(log.skim("s")) == projection.fold(log.read("s")), name
 
 
 @given(HISTORIES)
@@ -100,7 +115,7 @@ def test_a_session_s_times_are_those_of_what_happened() -> None:
     known = state.metadata.to_model("s")
     assert known.created_at == datetime(2020, 1, 1, tzinfo=UTC)
     assert known.updated_at == datetime(2020, 1, 3, tzinfo=UTC)
-    assert statistics.to_dict(state, "s")["duration_seconds"] == 2 * 86400
+    assert statistics.to_dict(state.summary, "s")["duration_seconds"] == 2 * 86400
 
 
 def test_a_rewind_takes_away_what_was_said_after_it() -> None:

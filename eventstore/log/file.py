@@ -20,13 +20,15 @@ from eventstore.log.scan import Position, Scan
 
 LOG = "events.jsonl"
 QUARANTINE = "quarantine"
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
 IDENTITY_NS = 20_000
 """For how long a file at its path is trusted to be there still: looking costs a third of an append."""
 _TICK_NS, _SLACK_NS = 20_000_000, 50_000_000  # how far behind the clock, and ahead, the time of our own write can lie
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-_SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+)')
+_SMALL = 4 * 1024
+_SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
+_LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
 
 class LogFile:
@@ -421,7 +423,7 @@ def read_lines(descriptor: int, after: int, count: int | None, end: int) -> Iter
     """Stream chunks of whole lines up to the byte `end`: those behind line `after`, at most `count` of them."""
     start = _find_line(descriptor, after + 1, end) if after > 0 else 0
     rest = b""
-    for block in blocks(descriptor, start, end):
+    for block in blocks(descriptor, start, end, _SMALL if count == 1 else CHUNK):
         whole, lf, rest = (rest + block).rpartition(b"\n")
         chunk = whole + lf
         if count is not None:
@@ -443,40 +445,46 @@ def _first_lines(chunk: bytes, count: int) -> tuple[bytes, int]:
 def _find_line(descriptor: int, seq: int, end: int) -> int:
     """Find the byte that line `seq` begins at, or `end`: bisect on the numbers that lines carry, then walk."""
     low, high = 0, end
-    while high - low > CHUNK:
-        middle = _next_start(descriptor, (low + high) // 2, high)
-        found = _SEQ.match(os.pread(descriptor, 256, middle)) if middle < high else None
-        if found is None or int(found[1]) > seq:
-            high = (low + high) // 2
+    while high - low > _SMALL:
+        middle = (low + high) // 2
+        found = _first_line(descriptor, middle, high)
+        if found is None or found[1] > seq:
+            high = middle
         else:
-            low = middle
+            low = found[0]
     return _walk(descriptor, low, seq, end)
 
 
 def _walk(descriptor: int, start: int, seq: int, end: int) -> int:
-    while start < end:
-        found = _SEQ.match(os.pread(descriptor, 256, start))
-        if found is not None and int(found[1]) >= seq:
-            return start
-        start = _next_start(descriptor, start, end)
+    """Find the byte that line `seq` begins at, or `end`, from the start of an earlier line on."""
+    rest = b""
+    for block in blocks(descriptor, start, end, _SMALL):
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            found = _SEQ.match(line)
+            if found is not None and int(found[1]) >= seq:
+                return start
+            start += len(line) + 1
     return end
 
 
-def _next_start(descriptor: int, offset: int, end: int) -> int:
-    """Return where the first line begins that starts behind `offset`."""
-    while offset < end:
-        block = os.pread(descriptor, min(4096, end - offset), offset)
-        found = block.find(b"\n")
-        if found >= 0:
-            return offset + found + 1
-        offset += len(block)
-    return end
+def _first_line(descriptor: int, offset: int, end: int) -> tuple[int, int] | None:
+    """Return where the first line begins that starts behind `offset`, and its number; None where none does before `end`."""
+    start, rest = offset, b""
+    for block in blocks(descriptor, offset, end, _SMALL):
+        rest += block
+        found = _LINE_START.search(rest)
+        if found is not None:
+            return start + found.start() + 1, int(found[1])
+        cut = max(len(rest) - 256, 0)
+        start, rest = start + cut, rest[cut:]
+    return None
 
 
-def blocks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+def blocks(descriptor: int, start: int, end: int, size: int = CHUNK) -> Iterator[bytes]:
     """Stream the bytes of a file from `start` to `end`, without moving its position."""
     while start < end:
-        block = os.pread(descriptor, min(CHUNK, end - start), start)
+        block = os.pread(descriptor, min(size, end - start), start)
         if not block:
             return
         start += len(block)

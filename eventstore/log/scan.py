@@ -1,6 +1,6 @@
 """Reading a log's bytes with suspicion: where the committed prefix ends, and whether what follows is torn or damaged."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -54,12 +54,38 @@ class Scan:
         for chunk in chunks:
             whole, lf, rest = (rest + chunk).rpartition(b"\n")
             if lf:
-                for line in whole.split(b"\n"):
+                lines = whole.split(b"\n")
+                for line in lines[self._take_records(whole, lines, ahead, pending) :]:
                     self._take(line, ahead, pending)
             if len(rest) > self.max_line_bytes:
                 self._fail(ahead, f"is longer than {self.max_line_bytes} bytes", torn=True)
                 rest = rest[-codec.HASH_AT :]
         self._end(rest, ahead, pending)
+
+    def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Position, pending: list[codec.Head]) -> int:
+        """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
+        heads = codec.heads(whole) if self.fault is None else None
+        if heads is None or len(heads) != len(lines):
+            return 0
+        here, digest, seq, at, offset = None, ahead.digest, ahead.seq, ahead.at, ahead.offset
+        taken = 0
+        for line, head in zip(lines, heads, strict=True):
+            batch, after = head.batch, codec.verify(line, digest)
+            if after is None or head.seq != seq + 1 or head.at < at or not _continues(batch, pending):
+                break
+            digest, seq, at = after, head.seq, head.at
+            offset += len(line) + 1
+            taken += 1
+            if batch is not None or head.id is not None:
+                pending.append(head)
+            if batch is None or batch[0] + 1 == batch[1]:
+                here = digest, offset, seq, at
+                if pending:
+                    self._know(pending)
+        ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
+        if here is not None:
+            self.here = Position(*here)
+        return taken
 
     def _take(self, line: bytes, ahead: Position, pending: list[codec.Head]) -> None:
         if self.fault is not None:
@@ -77,12 +103,16 @@ class Scan:
             self._commit(ahead, pending)
 
     def _commit(self, ahead: Position, pending: list[codec.Head]) -> None:
+        self._know(pending)
+        self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+
+    def _know(self, pending: list[codec.Head]) -> None:
+        """Remember the idempotency keys of a batch that is whole."""
         first, last = pending[0].seq, pending[-1].seq
         for head in pending:
             if head.id is not None:
                 self.ids.setdefault(head.id, (first, last))
         pending.clear()
-        self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
 
     def _end(self, rest: bytes, ahead: Position, pending: list[codec.Head]) -> None:
         if self.fault is not None:
