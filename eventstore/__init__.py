@@ -29,9 +29,10 @@ from eventstore.errors import (
 
 if TYPE_CHECKING:
     from eventstore.async_manager import AsyncSessionManager
+    from eventstore.codec import Message, Messages
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
-    from eventstore.log.base import Appended, EventLog, Head, Repair
+    from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
     from eventstore.log.filesystem import FileSystemEventLog
     from eventstore.log.memory import MemoryEventLog
     from eventstore.log.salvage import Remnant
@@ -39,15 +40,17 @@ if TYPE_CHECKING:
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
     from eventstore.verification import Finding, Verdict, verify_session, verify_store
-    from projections.models import ConversationMessage, Session, SessionMetadata, SessionStatus
+    from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Append",
     "AppendRefused",
     "Appended",
     "AsyncSessionManager",
     "Call",
+    "Conversation",
     "ConversationMessage",
     "EnvironmentManager",
     "EventLog",
@@ -69,6 +72,8 @@ __all__ = [
     "LogDamaged",
     "MemoryEventLog",
     "MemorySessionStorage",
+    "Message",
+    "Messages",
     "NotARegularFile",
     "OutcomeUnknown",
     "Record",
@@ -85,6 +90,7 @@ __all__ = [
     "ToolHistory",
     "Verdict",
     "VersionConflict",
+    "Written",
     "__version__",
     "env_manager",
     "load_settings",
@@ -96,7 +102,8 @@ _HOMES = {
     "eventstore.async_manager": ("AsyncSessionManager",),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
-    "eventstore.log.base": ("Appended", "EventLog", "Head", "Repair"),
+    "eventstore.codec": ("Message", "Messages"),
+    "eventstore.log.base": ("Append", "Appended", "EventLog", "Head", "Repair", "Written"),
     "eventstore.log.filesystem": ("FileSystemEventLog",),
     "eventstore.log.memory": ("MemoryEventLog",),
     "eventstore.log.salvage": ("Remnant",),
@@ -104,7 +111,7 @@ _HOMES = {
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("FileSystemSessionStorage", "MemorySessionStorage", "SessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
-    "projections.models": ("ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),
+    "projections.models": ("Conversation", "ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
+from eventstore.commits import Commits
+from eventstore.events import Event
+from eventstore.log.base import Appended
 from eventstore.manager import Call, SessionManager
 
 P = ParamSpec("P")
@@ -24,6 +27,29 @@ def _awaited(
 
     twin.__name__, twin.__doc__ = method.__name__, method.__doc__
     return twin
+
+
+def _committed(
+    method: Callable[Concatenate[SessionManager, P], Appended],
+) -> Callable[Concatenate["AsyncSessionManager", P], Awaitable[Appended]]:
+    """Make the awaited twin of a method that appends one event: appends of one turn of the loop are committed together."""
+
+    async def twin(self: "AsyncSessionManager", /, *arguments: P.args, **options: P.kwargs) -> Appended:
+        return await cast("asyncio.Future[Appended]", method(self._planner, *arguments, **options))
+
+    twin.__name__, twin.__doc__ = method.__name__, method.__doc__
+    return twin
+
+
+class _Planner(SessionManager):
+    """Makes events as its manager does, and leaves them to commits: what its methods return is still to come."""
+
+    def __init__(self, manager: SessionManager, commits: Commits) -> None:
+        super().__init__(manager.storage)
+        self.by, self._commits = manager.by, commits
+
+    def _append_event(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
+        return cast("Appended", self._commits.append(session_id, [event], expected_version=expected_version))
 
 
 def _streamed(
@@ -51,6 +77,7 @@ class AsyncSessionManager:
     def __init__(self, manager: SessionManager, *, threads: int = _THREADS) -> None:
         self.manager = manager
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="eventstore")
+        self._planner = _Planner(manager, Commits(manager.storage, self._pool))
 
     async def run(self, work: Callable[[], R]) -> R:
         """Do any work in one of the threads."""
@@ -58,20 +85,20 @@ class AsyncSessionManager:
 
     create_session = _awaited(SessionManager.create_session)
     get_session = _awaited(SessionManager.get_session)
-    update_session_metadata = _awaited(SessionManager.update_session_metadata)
+    update_session_metadata = _committed(SessionManager.update_session_metadata)
     complete_session = _awaited(SessionManager.complete_session)
-    reopen_session = _awaited(SessionManager.reopen_session)
+    reopen_session = _committed(SessionManager.reopen_session)
     delete_session = _awaited(SessionManager.delete_session)
     cleanup_old_sessions = _awaited(SessionManager.cleanup_old_sessions)
     recover_sessions = _awaited(SessionManager.recover_sessions)
-    add_conversation_message = _awaited(SessionManager.add_conversation_message)
-    clear_conversation = _awaited(SessionManager.clear_conversation)
+    add_conversation_message = _committed(SessionManager.add_conversation_message)
+    clear_conversation = _committed(SessionManager.clear_conversation)
     conversation = _awaited(SessionManager.conversation)
     link_invocation = _awaited(SessionManager.link_invocation)
-    record_usage = _awaited(SessionManager.record_usage)
-    set_data = _awaited(SessionManager.set_data)
-    delete_data = _awaited(SessionManager.delete_data)
-    clear_data = _awaited(SessionManager.clear_data)
+    record_usage = _committed(SessionManager.record_usage)
+    set_data = _committed(SessionManager.set_data)
+    delete_data = _committed(SessionManager.delete_data)
+    clear_data = _committed(SessionManager.clear_data)
     list_sessions = _awaited(SessionManager.list_sessions)
     get_session_statistics = _awaited(SessionManager.get_session_statistics)
     tree = _awaited(SessionManager.tree)

@@ -27,6 +27,8 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default limit of one encoded line."""
 MAX_DEPTH = 200
 """How deep JSON may nest: deeper lines could be unreadable from a deep call stack."""
+_ROOM = 256
+"""Bytes of a line besides what is prepared before its place is known, at most."""
 HASH_AT = 9 + 64 + 2
 """Bytes from `,"hash":"` to the closing brace, both included: the body ends this far before the LF."""
 
@@ -185,7 +187,7 @@ class _Kind(NamedTuple):
     choices: frozenset[Any]
 
 
-def prepare(event: Event, *, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
+def prepare(event: Event, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
     """Encode all of an event but its place in a log.
 
     `seq`, `at`, `batch`, `v`, `salt` and `hash` of the event are ignored: the log stamps them. Raises EventNotEncodable for a
@@ -207,7 +209,9 @@ def prepare(event: Event, *, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
         raise
     if kind.salted:
         tail += _salts.draw()
-    return _fitting(Piece(kind.head, b"", tail), kind.tag, max_bytes)
+    if len(tail) > max_bytes - _ROOM:
+        raise EventTooLarge(kind.tag, len(tail) + _ROOM, max_bytes)
+    return Piece(kind.head, b"", tail)
 
 
 def _prepare_headed(event: Event, kind: _Kind, max_bytes: int) -> Piece:
@@ -235,14 +239,9 @@ def _prepare_headed(event: Event, kind: _Kind, max_bytes: int) -> Piece:
         raise EventNotEncodable(kind.tag, "$.id, $.by or $.origin", "holds a lone surrogate") from None
     if kind.salted or event.by or event.origin is not None:
         tail += _salts.draw()
-    return _fitting(Piece(kind.head, optional, tail), kind.tag, max_bytes)
-
-
-def _fitting(piece: Piece, tag: str, max_bytes: int) -> Piece:
-    size = len(piece.head) + len(piece.optional) + len(piece.tail) + 200
-    if size > max_bytes:
-        raise EventTooLarge(tag, size, max_bytes)
-    return piece
+    if len(optional) + len(tail) > max_bytes - _ROOM:
+        raise EventTooLarge(kind.tag, len(optional) + len(tail) + _ROOM, max_bytes)
+    return Piece(kind.head, optional, tail)
 
 
 def _normal_time(text: str, event_type: str) -> str:

@@ -300,18 +300,24 @@ class SessionManager:
     ) -> None:
         self.close()
 
-    def _append(
+    def _append(self, session_id: str, event: e.Event, **options: Unpack[AppendOptions]) -> Appended:
+        if options or self.by:
+            event = self._stamped(event, **options)
+        return self._append_event(session_id, event, options.get("expected_version"))
+
+    def _append_event(self, session_id: str, event: e.Event, expected_version: int | None) -> Appended:
+        return self.storage.append(session_id, [event], expected_version=expected_version)
+
+    def _stamped(
         self,
-        session_id: str,
         event: e.Event,
         *,
         id: str | None = None,  # noqa: A002 - the record's own name
         expected_version: int | None = None,
         by: Mapping[str, Any] | None = None,
         occurred_at: datetime | str | None = None,
-    ) -> Appended:
-        stamped = replace(event, id=id, by={**self.by, **(by or {})} or None, occurred_at=_moment(occurred_at))
-        return self.storage.append(session_id, [stamped], expected_version=expected_version)
+    ) -> e.Event:
+        return replace(event, id=id, by={**self.by, **(by or {})} or None, occurred_at=_moment(occurred_at))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, SessionCompleted, StoreSessionCreated, StoreSessionDeleted
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
-from eventstore.log.base import Appended, EventLog, Head, Repair
+from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.log.filesystem import FileSystemEventLog, Fsync
 from eventstore.log.memory import MemoryEventLog
 from eventstore.names import STORE_ID, check_session_id, file_name
@@ -52,21 +52,39 @@ class SessionStorage:
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch, as `EventLog.append` does, and see to the views."""
-        result = self.log.append(check_session_id(session_id), events, expected_version=expected_version)
-        self._appended(session_id, events, result)
+        if session_id == STORE_ID:
+            check_session_id(session_id)
+        result = self.log.append(session_id, events, expected_version=expected_version)
+        if result.first == 1 and not result.repeated:
+            self._began(session_id)
+        self._changed(session_id, events)
         return result
+
+    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
+        """Append for several callers, as `EventLog.append_many` does, and see to the views."""
+        for append in appends:
+            if append.session_id == STORE_ID:
+                check_session_id(append.session_id)
+        written = self.log.append_many(appends, wait=wait)
+        for append, outcome in zip(appends, written.outcomes, strict=True):
+            if isinstance(outcome, Appended):
+                if outcome.first == 1 and not outcome.repeated:
+                    self._began(append.session_id)
+                self._changed(append.session_id, append.events)
+        return written
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
         """Append several batches, as `EventLog.extend` does, and see to the views."""
         result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
-        self._appended(session_id, [event for events in batches for event in events], result)
+        if result.first == 1:
+            self._began(session_id)
+        self._changed(session_id, [event for events in batches for event in events])
         return result
 
-    def _appended(self, session_id: str, events: Sequence[Event], result: Appended) -> None:
-        if result.first == 1 and not result.repeated:
-            first = next(self.log.read(session_id, 0, 1))
-            self._note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
-        self._changed(session_id, events)
+    def _began(self, session_id: str) -> None:
+        """Note in the store's own log that a session came into being."""
+        first = next(self.log.read(session_id, 0, 1))
+        self._note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
 
     def fold(self, session_id: str) -> session_fold.State:
         """Fold the whole session; the state is shared, nobody changes it. Raises SessionNotFound, LogDamaged."""
@@ -333,6 +351,8 @@ class FileSystemSessionStorage(SessionStorage):
             if isinstance(event, InvocationLinked) and event.invocation_dir:
                 with suppress(OSError):  # the views are told of as soon as they are written, and the event is safe
                     self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
+        if session_id in self._stale:
+            return  # whoever takes it out reads the log after that
         with self._due:
             self._stale.add(session_id)
             if self._writer is None:

@@ -25,7 +25,7 @@ from eventstore.errors import (
     VersionConflict,
 )
 from eventstore.events import DataSet, Event, MessageAdded, SessionCreated, StoreSessionCreated
-from eventstore.log.base import Appended, EventLog
+from eventstore.log.base import Append, Appended, EventLog
 from eventstore.names import STORE_ID
 
 
@@ -196,6 +196,53 @@ class EventLogContract:
             log.extend("t", [[said("b")]], expected_version=1)
         with pytest.raises(ValueError, match="at least one"):
             log.extend("s", [], expected_version=2)
+        assert log.head("s").version == 2
+
+    def test_several_callers_are_served_together_and_each_for_itself(self, log: EventLog) -> None:
+        """Of many appends each has its own outcome, in the order given, and the error of one is no other's."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        written = log.append_many(
+            [
+                Append("s", [said("a")]),
+                Append("nope", [said("b")]),
+                Append("s", [said("c", "k"), said("d")]),
+                Append("s", [said("late")], expected_version=1),
+                Append("s", []),
+                Append("s", [DataSet(key="k", value=float("nan"))]),
+                Append("t", [SessionCreated()], expected_version=0),
+                Append("s", [said("again", "k")]),
+                Append("s", [said("e")], expected_version=4),
+            ]
+        )
+        written.flush()
+        kinds = [
+            outcome if isinstance(outcome, Appended | None) else type(outcome).__name__ for outcome in written.outcomes
+        ]
+        assert kinds == [
+            Appended(2, 2),
+            "SessionNotFound",
+            Appended(3, 4),
+            "VersionConflict",
+            "ValueError",
+            "EventNotEncodable",
+            Appended(1, 1),
+            Appended(3, 4, repeated=True),
+            Appended(5, 5),
+        ]
+        assert [event.content for event in log.read("s") if isinstance(event, MessageAdded)] == ["a", "c", "d", "e"]
+        assert len(list(log.read("t"))) == 1
+
+    def test_who_must_not_wait_is_served_or_told(self, log: EventLog) -> None:
+        """Without waiting every append has an outcome, or None and nothing written: then it can be tried again."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        appends = [Append("s", [said("a")]), Append("nope", [said("b")])]
+        first = log.append_many(appends, wait=False)
+        first.flush()
+        left = [append for append, outcome in zip(appends, first.outcomes, strict=True) if outcome is None]
+        again = log.append_many(left)
+        again.flush()
+        outcomes = [outcome for outcome in (*first.outcomes, *again.outcomes) if outcome is not None]
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Appended", "SessionNotFound"]
         assert log.head("s").version == 2
 
     # --- reading

@@ -7,11 +7,14 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from eventstore import (
     AppendRefused,
@@ -353,7 +356,7 @@ def test_keys_survive_a_restart(root: Path, log: FileSystemEventLog) -> None:
     log.append("s", [e.SessionCreated()], expected_version=0)
     first = log.append("s", [said("a", "k")])
     with anew(root) as fresh:
-        assert fresh.append("s", [said("a", "k")]) == (first.first, first.last, True)
+        assert fresh.append("s", [said("a", "k")]) == replace(first, repeated=True)
 
 
 # --- hostile files
@@ -450,3 +453,64 @@ def test_a_long_log_is_read_from_its_middle(root: Path, log: FileSystemEventLog)
     for after in (0, 1, 17, 2500, 4711, 4999, 5000):
         found = [event.seq for event in log.read("s", after, after + 3)]
         assert found == [seq for seq in (after + 1, after + 2, after + 3) if seq <= 5001]
+
+
+def test_whoever_reads_while_others_append_disturbs_nobody(root: Path) -> None:
+    """A reader verifies what is new: where an append stands is still the append's own to say."""
+    stop = threading.Event()
+    with FileSystemEventLog(root, fsync="no") as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+
+        def read() -> None:
+            while not stop.is_set():
+                log.head("s")
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        try:
+            for seq in range(2, 3000):
+                assert log.append("s", [said("x")]).last == seq
+        finally:
+            stop.set()
+            for reader in readers:
+                reader.join()
+    assert [event.seq for event in anew(root).read("s")] == list(range(1, 3000))
+
+
+def test_threads_that_wait_for_one_disk_share_its_flushes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes, slow, fdatasync = 0, threading.Event(), os.fdatasync
+
+    def count(descriptor: int) -> None:
+        nonlocal flushes
+        flushes += 1
+        slow.wait(0.002)  # a disk as slow as disks are
+        fdatasync(descriptor)
+
+    with FileSystemEventLog(root) as log, ThreadPoolExecutor(16) as pool:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        monkeypatch.setattr(os, "fdatasync", count)
+        found = sorted(pool.map(lambda n: log.append("s", [said(str(n))]).first, range(320)))
+    assert found == list(range(2, 322))
+    assert flushes < 160
+
+
+def test_a_flush_that_fails_is_the_error_of_all_who_waited_for_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def fail(descriptor: int) -> None:
+        held.set()
+        assert go_on.wait(30)
+        raise OSError(errno.EIO, "no disk")
+
+    log = FileSystemEventLog(root)
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(log.append, "s", [said("a")])
+        assert held.wait(30)
+        others = [pool.submit(log.append, "s", [said("b")]) for _ in range(3)]
+        go_on.set()
+        assert isinstance(first.exception(), OutcomeUnknown)
+        assert {type(other.exception()) for other in others} <= {OutcomeUnknown, HandlePoisoned}
+        assert None not in [other.exception() for other in others]

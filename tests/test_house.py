@@ -20,9 +20,10 @@ MODULES = sorted(
 FLOORS = [
     ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
     ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
-    ["eventstore.log.salvage"],
+    ["eventstore.log.salvage", "eventstore.log.group"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
-    ["eventstore.log.batch", "eventstore.log.file"],
+    ["eventstore.log.batch"],
+    ["eventstore.log.file"],
     ["eventstore.log.memory", "eventstore.log.filesystem", "eventstore.testing"],
     ["eventstore.settings", "projections.projection", "projections.models"],
     ["projections.conversation", "projections.data", "projections.invocations", "projections.timeline"],
@@ -31,7 +32,7 @@ FLOORS = [
     ["projections.session", "eventstore.views"],
     ["projections.statistics", "eventstore.changes"],
     ["eventstore.storage"],
-    ["eventstore.manager", "eventstore.verification", "eventstore.importers.meaning"],
+    ["eventstore.manager", "eventstore.commits", "eventstore.verification", "eventstore.importers.meaning"],
     [
         "eventstore.async_manager",
         "eventstore.importers.inspection",

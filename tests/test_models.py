@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventstore import ConversationMessage, Session, SessionMetadata, SessionStatus
+from eventstore import Conversation, ConversationMessage, Message, Session, SessionMetadata, SessionStatus
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -101,3 +101,29 @@ def test_a_time_without_a_zone_is_local() -> None:
 def test_a_status_is_given_by_its_value_too() -> None:
     assert SessionMetadata("s", NOON, NOON, status="failed").status is SessionStatus.FAILED  # type: ignore[arg-type]
     assert [status.value for status in SessionStatus] == ["active", "completed", "failed", "abandoned"]
+
+
+def test_a_conversation_is_a_list_of_messages() -> None:
+    """It was read as one thing and is shown as another, which nobody need notice."""
+    read = [Message(seq, f"2026-01-01T00:00:0{seq}.000000Z", "user", f"m{seq}") for seq in range(1, 5)]
+    plain = [ConversationMessage("user", f"m{seq}", datetime(2026, 1, 1, 0, 0, seq, tzinfo=UTC)) for seq in range(1, 5)]
+    kept = Conversation(read)
+    assert kept == plain
+    assert plain == kept
+    assert kept == Conversation(read)
+    assert kept != plain[:3]
+    assert kept != "abcd"
+    assert (kept[0], kept[-1], kept[1:3], len(kept)) == (plain[0], plain[3], plain[1:3], 4)
+    assert kept + plain[:1] == [*plain, plain[0]]
+    assert repr(kept) == repr(plain)
+    kept[0].content = "changed"
+    assert kept[0].content == "changed"
+    assert Conversation(read)[0].content == "m1"
+    kept[0] = plain[3]
+    kept.insert(1, plain[2])
+    del kept[-1]
+    kept.append(plain[0])
+    assert list(kept) == [plain[3], plain[2], plain[1], plain[2], plain[0]]
+    assert Conversation(read).begins_with(plain[:2])
+    assert not Conversation(read[:1]).begins_with(plain)
+    assert not Conversation(read).begins_with(Conversation(read[1:]))

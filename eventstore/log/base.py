@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import msgspec
+
 from eventstore import codec
 from eventstore.errors import EventStoreError, SessionNotFound
 from eventstore.events import AnyEvent, Event, UnknownEvent
 from eventstore.log.salvage import Remnant, salvage
 
 
-class Appended(NamedTuple):
+class Appended(msgspec.Struct, frozen=True, gc=False):
     """Where an append stands: its events have the numbers `first` to `last`, both included.
 
     `repeated` tells that an append with the same id was recorded before, and that this one wrote nothing.
@@ -43,6 +45,10 @@ class Written:
 
     outcomes: list[Outcome | None]
     unflushed: list[tuple[list[int], Callable[[], None]]] = field(default_factory=list)
+
+    def is_done(self) -> bool:
+        """Tell whether every append has its outcome, and no flush is left to do."""
+        return not self.unflushed and None not in self.outcomes
 
     def flush(self) -> None:
         """Bring what was written to stable storage, as the durability level asks; where that fails the outcome is the error."""

@@ -23,11 +23,11 @@ def prepare(events: Sequence[Event], max_event_bytes: int) -> Batch:
     """Encode and check a batch. Raises EventRefused for its first bad event, and ValueError where it is empty."""
     if len(events) == 1:
         event = events[0]
-        piece = codec.prepare(event, max_bytes=max_event_bytes)
+        piece = codec.prepare(event, max_event_bytes)
         return Batch((piece,), () if event.id is None else (event.id,))
     if not events:
         raise ValueError("an append needs at least one event; nothing was written")
-    pieces = tuple(codec.prepare(event, max_bytes=max_event_bytes) for event in events)
+    pieces = tuple(codec.prepare(event, max_event_bytes) for event in events)
     return Batch(pieces, tuple(event.id for event in events if event.id is not None))
 
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from eventstore import codec
 from eventstore.errors import HandlePoisoned, LogDamaged, NotARegularFile, OutcomeUnknown, SessionNotFound
 from eventstore.events import LogRepaired
+from eventstore.log.base import Appended
+from eventstore.log.batch import Batch
+from eventstore.log.group import Group
 from eventstore.log.scan import Position, Scan
 
 LOG = "events.jsonl"
@@ -34,17 +37,17 @@ _LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 class LogFile:
     """The log of one session below a root folder.
 
-    `writing` is held through an append, `scanning` whenever `scan` is moved by what is read, `flushing` through a flush.
+    `writing` is held through an append, and longer where another process holds the file's lock; `scanning` whenever `scan` is
+    looked at and moved, by an append or by what is read; `flushing` through a flush. They are taken in that order.
     """
 
     def __init__(self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool) -> None:
         self.session_id, self.path = session_id, root / session_id / LOG
         self.writing, self.scanning, self.flushing = threading.Lock(), threading.Lock(), threading.Lock()
-        self._mutex = threading.Lock()
+        self.group: Group[tuple[Batch, int | None], Appended] = Group(self._interrupted)
         self.descriptor = -1
         self.poison: int | None = None
         self.written = self._flushed = 0
-        self._led, self._waiters = False, list[_Waiter]()
         self._seen_at = 0
         self._changed, self.is_touched = (0, 0), True
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
@@ -66,7 +69,8 @@ class LogFile:
                 os.fsync(folder)
         self.written, self._flushed = size, 0
         mark_as_written(self.descriptor)
-        self._identify(self.descriptor)
+        with self.scanning:
+            self._identify(self.descriptor)
 
     def _is_current(self) -> bool:
         """Tell whether the descriptor still is the one file at the path."""
@@ -80,13 +84,13 @@ class LogFile:
 
     @contextmanager
     def open_to_read(self) -> Iterator[int]:
-        """Lend a descriptor for reading, with `scan` standing for the file behind it."""
+        """Lend a descriptor for reading, with `scan` standing for the file behind it, and `scanning` held."""
         with self.open_folder(create=False) as folder:
             descriptor = self._open(folder, os.O_RDONLY)
         try:
             with self.scanning:
                 self._identify(descriptor)
-            yield descriptor
+                yield descriptor
         finally:
             os.close(descriptor)
 
@@ -164,31 +168,30 @@ class LogFile:
     # --- verifying
 
     def verify(self, descriptor: int) -> Scan:
-        """Move the scan to the end of the file, reading only what is new, and return it.
+        """Move the scan to the end of the file, reading only what is new, and return it. `scanning` is held.
 
         A file of the same size that somebody else changed is read again as a whole.
 
         A fault is believed only after the whole file was read again: an append that failed and was cut back may have been
         seen before it went away.
         """
-        with self.scanning:
-            found = os.fstat(descriptor)
-            size, (earliest, latest) = found.st_size, self._changed
-            changed = not earliest <= found.st_mtime_ns <= latest
-            self._changed, self.is_touched = (found.st_mtime_ns, found.st_mtime_ns), False
-            scan = self.scan
-            if size == scan.here.offset and changed and size:
-                scan = self.scan = self._fresh()
-            if size == scan.here.offset:
-                scan.fault, scan.missing_lf = None, False
-                return scan
-            began = scan.here.offset
-            if size > began:
-                scan.feed(blocks(descriptor, began, size))
-            if began and (size < began or scan.fault):
-                scan = self.scan = self._fresh()
-                scan.feed(blocks(descriptor, 0, size))
+        found = os.fstat(descriptor)
+        size, (earliest, latest) = found.st_size, self._changed
+        changed = not earliest <= found.st_mtime_ns <= latest
+        self._changed, self.is_touched = (found.st_mtime_ns, found.st_mtime_ns), False
+        scan = self.scan
+        if size == scan.here.offset and changed and size:
+            scan = self.scan = self._fresh()
+        if size == scan.here.offset:
+            scan.fault, scan.missing_lf = None, False
             return scan
+        began = scan.here.offset
+        if size > began:
+            scan.feed(blocks(descriptor, began, size))
+        if began and (size < began or scan.fault):
+            scan = self.scan = self._fresh()
+            scan.feed(blocks(descriptor, 0, size))
+        return scan
 
     def damage(self, scan: Scan) -> LogDamaged | None:
         """Return the error for a fault that no crash explains."""
@@ -206,7 +209,8 @@ class LogFile:
         Raises what `open_to_write` raises, HandlePoisoned, and BlockingIOError where it must not wait and would have to.
         """
         while True:
-            self.raise_if_poisoned()
+            if self.poison is not None:
+                self.raise_if_poisoned()
             if self.descriptor < 0:
                 if not wait:
                     raise BlockingIOError(errno.EAGAIN, "the log has to be opened", self.text)
@@ -280,7 +284,9 @@ class LogFile:
         wrote = False
         now = time.time_ns()
         try:
-            _write_all(self.descriptor, data)
+            written = os.write(self.descriptor, data)
+            while written < len(data):
+                written += os.write(self.descriptor, data[written:])
             wrote = True
             if os.lseek(self.descriptor, 0, os.SEEK_END) != start + len(data):
                 raise OSError(errno.EIO, "the file did not grow by what was written", self.text)
@@ -301,31 +307,12 @@ class LogFile:
     # --- flushing, without the lock
 
     def flush(self, upto: int) -> None:
-        """Return when the first `upto` bytes are on stable storage. Of many callers one flushes for all.
+        """Return when the first `upto` bytes are on stable storage.
 
-        Whoever comes while somebody flushes waits on a lock of its own, and the first of those flushes next: it is woken before
-        the others, so that the disk is busy again while they wake. Raises OutcomeUnknown where that fails. Nothing more is
-        believed then: everyone after gets HandlePoisoned.
+        Raises OutcomeUnknown where that fails. Nothing more is believed then: everyone after gets HandlePoisoned.
         """
         if self._flushed >= upto:
             return
-        with self._mutex:
-            waiter = _Waiter(upto) if self._led else None
-            if waiter is not None:
-                self._waiters.append(waiter)
-            self._led = True
-        if waiter is not None:
-            waiter.lock.acquire()
-            if waiter.flushed:
-                return
-            if not waiter.leads:
-                raise OutcomeUnknown(self.session_id, self.text, self.poison or errno.EIO)
-        try:
-            self._flush(upto)
-        finally:
-            self._hand_on()
-
-    def _flush(self, upto: int) -> None:
         with self.flushing:
             if self._flushed >= upto or self.descriptor < 0:
                 return
@@ -338,32 +325,13 @@ class LogFile:
                 raise OutcomeUnknown(self.session_id, self.text, self.poison) from error
             self._flushed = reached
 
-    def _hand_on(self) -> None:
-        """Wake who waited: first the one that flushes next, then those whose bytes are flushed, or never will be."""
-        with self._mutex:
-            done = [one for one in self._waiters if self.poison is not None or one.upto <= self._flushed]
-            left = [one for one in self._waiters if one not in done]
-            self._waiters, self._led = left[1:], bool(left)
-        for one in left[:1]:
-            one.leads = True
-            one.lock.release()
-        for one in done:
-            one.flushed = one.upto <= self._flushed
-            one.lock.release()
+    def _interrupted(self) -> OutcomeUnknown:
+        return OutcomeUnknown(self.session_id, self.text, errno.EINTR)
 
     def raise_if_poisoned(self) -> None:
         """Raise HandlePoisoned after a flush that failed."""
         if self.poison is not None:
             raise HandlePoisoned(self.session_id, self.text, self.poison)
-
-
-class _Waiter:
-    """Somebody who waits for a flush of `upto` bytes: `lock` is released then, where it failed, and to lead the next one."""
-
-    def __init__(self, upto: int) -> None:
-        self.upto, self.flushed, self.leads = upto, False, False
-        self.lock = threading.Lock()
-        self.lock.acquire()
 
 
 def numbered_lines(descriptor: int, end: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -8,6 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -84,19 +85,23 @@ class FileSystemEventLog(EventLog):
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         batch = prepare(events, self._max_event_bytes)
         file = self._file(session_id)
-        try:
-            with file.writing:
-                file.lock(create=expected_version == 0)
-                try:
-                    result = _append_locked(file, batch, expected_version)
-                    end = file.scan.here.offset
-                finally:
-                    file.unlock()
-        except OSError as error:
-            raise _refused(file, error) from error
-        if self.fsync != "no":
-            self._flush_by_level(file, end)
+        if self.fsync == "always":
+            return file.group.do((batch, expected_version), partial(self._commit, file))
+        result = _append(file, batch, expected_version)
+        if self.fsync == "everysec":
+            self._flush_soon()
         return result
+
+    def _commit(self, file: LogFile, pieces: Sequence[tuple[Batch, int | None]]) -> list[Appended | BaseException]:
+        """Append what several callers want of one session, and flush once."""
+        if len(pieces) == 1:
+            result = _append(file, *pieces[0])
+            file.flush(file.written)
+            return [result]
+        written = Written([None] * len(pieces))
+        self._write_group(file, [(place, *piece) for place, piece in enumerate(pieces)], written, wait=True)
+        written.flush()
+        return [outcome for outcome in written.outcomes if outcome is not None]
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
         prepared = prepare_many(batches, self._max_event_bytes)
@@ -127,23 +132,29 @@ class FileSystemEventLog(EventLog):
                 prepared.append((place, prepare(one.events, self._max_event_bytes), one.expected_version))
             except (EventStoreError, ValueError) as error:
                 written.outcomes[place] = error
-        if not prepared:
-            return
+        if prepared:
+            try:
+                file = self._file(session_id)
+            except InvalidSessionId as error:
+                _give(written, prepared, error)
+            else:
+                self._write_group(file, prepared, written, wait=wait)
+
+    def _write_group(
+        self, file: LogFile, prepared: Sequence[tuple[int, Batch, int | None]], written: Written, *, wait: bool
+    ) -> None:
+        """Append batches of several callers, each at its place in `written`, with the lock taken once."""
         try:
-            file = self._file(session_id)
             with self._writing(file, create=any(one[2] == 0 for one in prepared), wait=wait):
                 _append_group_locked(file, prepared, written)
                 end = file.scan.here.offset
         except BlockingIOError:
             return
         except OSError as error:
-            refused = _refused(file, error)
-            for place, _, _ in prepared:
-                written.outcomes[place] = written.outcomes[place] or refused
+            _give(written, prepared, _refused(file, error))
             return
         except EventStoreError as error:
-            for place, _, _ in prepared:
-                written.outcomes[place] = written.outcomes[place] or error
+            _give(written, prepared, error)
             return
         if self.fsync == "always":
             written.unflushed.append(([one[0] for one in prepared], lambda: file.flush(end)))
@@ -167,7 +178,8 @@ class FileSystemEventLog(EventLog):
         try:
             file.lock(create=create, wait=wait)
             try:
-                yield
+                with file.scanning:
+                    yield
             finally:
                 file.unlock()
         finally:
@@ -358,15 +370,39 @@ class FileSystemEventLog(EventLog):
                 self._flusher = _Flusher(self)
 
 
+def _give(written: Written, prepared: Sequence[tuple[int, Batch, int | None]], error: EventStoreError) -> None:
+    """Let an error be the outcome of all that have none yet."""
+    for place, _, _ in prepared:
+        written.outcomes[place] = written.outcomes[place] or error
+
+
+def _append(file: LogFile, batch: Batch, expected_version: int | None) -> Appended:
+    """Append one batch, for one caller."""
+    try:
+        with file.writing:
+            file.lock(create=expected_version == 0)
+            try:
+                with file.scanning:
+                    return _append_locked(file, batch, expected_version)
+            finally:
+                file.unlock()
+    except OSError as error:
+        raise _refused(file, error) from error
+
+
 def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) -> Appended:
-    scan = _ready(file)
-    repeat = find_repeat(file.session_id, batch, scan.ids)
-    if repeat is not None:
-        return repeat
-    _check_version(file, scan, expected_version)
-    first = _cut_tail(file, scan)
+    scan = file.scan if file.is_verified() else _ready(file)
+    if batch.ids:
+        repeat = find_repeat(file.session_id, batch, scan.ids)
+        if repeat is not None:
+            return repeat
+    if expected_version is not None or not scan.here.seq:
+        _check_version(file, scan, expected_version)
+    if scan.fault is not None:
+        _cut_tail(file, scan)
     here = scan.here
-    data, after = seal(batch, here, max(codec.now(), here.at))
+    first, now = here.seq + 1, codec.now()
+    data, after = seal(batch, here, now if now > here.at else here.at)
     file.write(data, here.offset)
     scan.here = after
     if batch.ids:
@@ -393,7 +429,7 @@ def _append_group_locked(file: LogFile, prepared: Sequence[tuple[int, Batch, int
 def _append_plain_locked(file: LogFile, plain: Sequence[tuple[int, Batch]], written: Written) -> None:
     if not plain:
         return
-    scan = _ready(file)
+    scan = file.scan if file.is_verified() else _ready(file)
     _check_version(file, scan, None)
     seq = _cut_tail(file, scan)
     _seal_and_write(file, scan, [batch for _, batch in plain])
@@ -414,8 +450,6 @@ def _extend_locked(file: LogFile, batches: Sequence[Batch], expected_version: in
 
 def _ready(file: LogFile) -> Scan:
     """Verify what others wrote, and raise what is damaged."""
-    if file.is_verified():
-        return file.scan
     scan = file.verify(file.descriptor)
     if scan.missing_lf:
         file.finish_last_line()
