@@ -12,6 +12,7 @@ from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from itertools import product
 from math import isfinite
@@ -193,7 +194,7 @@ def prepare(event: Event, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
     `seq`, `at`, `batch`, `v`, `salt` and `hash` of the event are ignored: the log stamps them. Raises EventNotEncodable for a
     value that JSON cannot hold faithfully (NaN, infinity, lone surrogates, bytes, nesting over 200) and EventTooLarge.
     """
-    kind = _KINDS.get(type(event))
+    kind = _KINDS[type(event)]
     if kind is None:
         raise EventNotEncodable(event.type, "$", "is not a type of the catalogue")
     values = astuple(event)
@@ -252,7 +253,7 @@ def _normal_time(text: str, event_type: str) -> str:
 
 
 def _check(own: Event, event_type: str) -> None:
-    for name, wanted in _WANTED[event_type]:
+    for name, wanted in _tests_of(type(own)):
         value = getattr(own, name)
         if value is msgspec.UNSET:
             continue
@@ -307,12 +308,10 @@ def _wanted(hint: Any) -> _Wanted:
     return _Wanted(" or ".join(test.what for test in tests), lambda value: any(test(value) for test in holds))
 
 
+@cache
 def _tests_of(kind: type[Event]) -> tuple[tuple[str, _Wanted], ...]:
     hints = get_type_hints(kind)
     return tuple((name, _wanted(hints[name])) for name in kind.__struct_fields__[10:])
-
-
-_WANTED = {tag: _tests_of(kind) for tag, kind in EVENT_TYPES.items()}
 
 
 def _check_value(value: object, event_type: str, path: str, depth: int) -> None:
@@ -366,7 +365,16 @@ def _kind_of(tag: str, kind: type[Event]) -> _Kind:
     return _Kind(tag, start + b',"seq":', len(start), tag not in _NO_TEXT, plain, choices)
 
 
-_KINDS = {kind: _kind_of(tag, kind) for tag, kind in EVENT_TYPES.items()}
+class _Kinds(dict[type[Event], _Kind | None]):
+    """What is known of each type, found out when it is first written: programs that only read never ask."""
+
+    def __missing__(self, kind: type[Event]) -> _Kind | None:
+        tag = str(kind.__struct_config__.tag)
+        found = self[kind] = _kind_of(tag, kind) if EVENT_TYPES.get(tag) is kind else None
+        return found
+
+
+_KINDS = _Kinds()
 
 
 def first_hash(session_id: str) -> bytes:

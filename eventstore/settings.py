@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from dotenv import dotenv_values
-
 from eventstore.errors import InvalidSetting
 from eventstore.log.filesystem import Fsync
 
@@ -59,6 +57,10 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
 
 
 def _dotenv(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    from dotenv import dotenv_values  # costs as much as starting Python does, and most folders have no such file
+
     try:
         found = dotenv_values(path, interpolate=False)
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-import shutil
+import resource
 import threading
 import weakref
 from collections import OrderedDict
@@ -41,6 +41,7 @@ from eventstore.log.scan import Scan
 from eventstore.names import STORE_ID, check_session_id
 
 _REPAIR_BATCH = 200
+_CLOSED_PER_OPEN = 16
 
 Fsync = Literal["always", "everysec", "no"]
 
@@ -49,7 +50,8 @@ class FileSystemEventLog(EventLog):
     """One folder a session below `root`, which is made when the first session is.
 
     `fsync` says when an append is on stable storage: `always` (before it returns), `everysec` (within a second) or `no` (when
-    the operating system likes). At most `open_files` descriptors are kept open. Safe for threads, processes and fork.
+    the operating system likes). At most `open_files` descriptors are kept open, by default a quarter of what the process may
+    have and no more than 4096. Safe for threads, processes and fork.
     """
 
     def __init__(
@@ -58,17 +60,18 @@ class FileSystemEventLog(EventLog):
         *,
         fsync: Fsync = "always",
         max_event_bytes: int = codec.MAX_EVENT_BYTES,
-        open_files: int = 128,
+        open_files: int | None = None,
     ) -> None:
         self.root = Path(os.path.abspath(root))
         self.fsync: Fsync = fsync
-        self._max_event_bytes, self._open_files = max_event_bytes, open_files
+        self._max_event_bytes, self._open_files = max_event_bytes, open_files or _usual_open_files()
         self._forget()
         _drop_in_child(self)
 
     def _forget(self) -> None:
         """Begin with nothing open."""
         self._files: OrderedDict[str, LogFile] = OrderedDict()
+        self._closed: OrderedDict[str, LogFile] = OrderedDict()
         self._mutex = threading.Lock()
         self._flusher: _Flusher | None = None
 
@@ -199,23 +202,30 @@ class FileSystemEventLog(EventLog):
             known = self._files.get(session_id)
             if known is not None:
                 return known
-            durable = self.fsync != "no"
-            file = self._files[session_id] = LogFile(self.root, session_id, self._max_event_bytes, durable=durable)
+            file = self._files[session_id] = self._reopened(session_id)
             if len(self._files) > self._open_files:
                 self._evict()
             return file
 
+    def _reopened(self, session_id: str) -> LogFile:
+        """Take up a file that was closed, with what was known of it, or begin anew."""
+        if session_id in self._closed:
+            return self._closed.pop(session_id)
+        return LogFile(self.root, session_id, self._max_event_bytes, durable=self.fsync != "no")
+
     def _evict(self) -> None:
-        """Let go of the files used longest ago, an eighth of them at a time."""
+        """Close the files used longest ago, an eighth of them at a time; where their logs were verified to stays known."""
         for session_id, file in list(self._files.items())[: self._open_files // 8 + 1]:
             if file.writing.acquire(blocking=False):
                 try:
                     if file.poison is None and not file.scanning.locked():
                         self._settle(file)
                         file.close()
-                        del self._files[session_id]
+                        self._closed[session_id] = self._files.pop(session_id)
                 finally:
                     file.writing.release()
+        while len(self._closed) > _CLOSED_PER_OPEN * self._open_files:
+            self._closed.popitem(last=False)
 
     def _settle(self, file: LogFile) -> None:
         """Flush a file that is about to be closed, where its durability asks for it."""
@@ -275,6 +285,7 @@ class FileSystemEventLog(EventLog):
         finally:
             with self._mutex:
                 self._files.pop(session_id, None)
+                self._closed.pop(session_id, None)
         sync_folders(self.root)
         return True
 
@@ -525,6 +536,8 @@ def _need_events(scan: Scan, file: LogFile) -> None:
 
 def _remove_folder(folder: Path) -> None:
     """Remove a folder and all in it; a view written meanwhile is removed too."""
+    import shutil  # brings five compressors along
+
     for last in (False, False, True):
         try:
             shutil.rmtree(folder)
@@ -540,6 +553,11 @@ def _refused(file: LogFile, error: OSError) -> EventStoreError:
     if isinstance(error, EventStoreError):
         return error
     return AppendRefused(file.session_id, file.text, error.errno or errno.EIO)
+
+
+def _usual_open_files() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(min(soft // 4, 4096), 16)
 
 
 def _check(session_id: str) -> None:
