@@ -1,11 +1,10 @@
-"""The command line: one file per noun, each loaded when one of its commands is asked for."""
+"""The command line: the first word names a command, and only the file that has it is loaded."""
 
 import os
 import sys
-from importlib import import_module
+from collections.abc import Sequence
 
-import click
-
+from eventstore import __version__
 from eventstore.errors import EventStoreError
 
 _COMMANDS = {
@@ -24,56 +23,44 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
-    """A group that knows its commands' names and help without loading them."""
+_HELP = """Usage: eventstore [OPTIONS] COMMAND [ARGS]...
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+  Sessions of MCP servers and AI agents: every operation is one event in an append-only log.
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        module = import_module(f"eventstore.cli.{_COMMANDS[name][0]}")
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
+  The store is found by --store, else by SESSION_STORAGE_PATH and TOOL_HISTORY_PATH in the
+  environment or in .env, else it is .sessions and .history in this folder. Data goes to standard
+  output; problems to standard error, with exit status 1, or 2 where the command was not
+  understood.
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in sorted(_COMMANDS.items())])
+  eventstore import claude-code        take in all your Claude Code sessions
+  eventstore list --limit 5            see the latest
+  eventstore replay SESSION            watch one happen again
+
+Options:
+  --store DIRECTORY  The folder that holds .sessions and .history. Without it the settings say
+                     where they are.
+  --version          Show the version and exit.
+  -h, --help         Show this message and exit.
+
+Commands:
+"""
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--store",
-    type=click.Path(file_okay=False),
-    help="The folder that holds .sessions and .history. Without it the settings say where they are.",
-)
-@click.version_option(package_name="eventstore", message="%(prog)s %(version)s")
-@click.pass_context
-def group(context: click.Context, store: str | None) -> None:
-    """Sessions of MCP servers and AI agents: every operation is one event in an append-only log.
-
-    The store is found by --store, else by SESSION_STORAGE_PATH and TOOL_HISTORY_PATH in the environment or in .env, else it is
-    .sessions and .history in this folder. Data goes to standard output; problems to standard error, with exit status 1, or 2
-    where the command was not understood.
-
-    \b
-    eventstore import claude-code        take in all your Claude Code sessions
-    eventstore list --limit 5            see the latest
-    eventstore replay SESSION            watch one happen again
-    """
-    context.obj = store
+class _Misunderstood(Exception):
+    """What stands in front of the command, or the command, is nothing we know."""
 
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
     try:
-        status = group.main(standalone_mode=False)
+        status = _run(sys.argv[1:])
         sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except _Misunderstood as error:
+        sys.stderr.write(
+            f"Usage: eventstore [OPTIONS] COMMAND [ARGS]...\nTry 'eventstore --help' for help.\n\nError: {error}\n"
+        )
+        status = 2
+    except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
@@ -81,6 +68,62 @@ def main() -> None:
     except (EventStoreError, OSError) as error:
         from eventstore.cli.terminal import clean
 
-        click.echo(f"eventstore: {clean(str(error))}", err=True)
+        sys.stderr.write(f"eventstore: {clean(str(error))}\n")
         status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Read what stands in front of the command, and run it. Help is shown without the parser that commands have."""
+    left, store = list(arguments), None
+    while left and left[0].startswith("-"):
+        option, equals, value = left.pop(0).partition("=")
+        if option in ("-h", "--help"):
+            return _show_help()
+        if option == "--version":
+            print(f"eventstore {__version__}")  # noqa: T201
+            return 0
+        if option != "--store":
+            raise _Misunderstood(f"No such option {option!r}.")
+        store = value if equals else left.pop(0) if left else ""
+        if not store:
+            raise _Misunderstood("Option '--store' requires an argument.")
+    if not left:
+        return _show_help()
+    name, *rest = left
+    if name not in _COMMANDS:
+        from difflib import get_close_matches
+
+        meant = get_close_matches(name, _COMMANDS, 1)
+        hint = f" Did you mean {meant[0]!r}?" if meant else ""
+        raise _Misunderstood(f"No such command {name!r}.{hint}")
+    return _run_command(name, rest, store)
+
+
+def _show_help() -> int:
+    width = max(map(len, _COMMANDS))
+    sys.stdout.write(_HELP + "".join(f"  {name:{width}}  {text}\n" for name, (_, text) in sorted(_COMMANDS.items())))
+    return 0
+
+
+def _run_command(name: str, arguments: Sequence[str], store: str | None) -> int:
+    from importlib import import_module
+
+    import click
+
+    command: click.Command = getattr(import_module(f"eventstore.cli.{_COMMANDS[name][0]}"), f"{name}_command")
+    try:
+        status = command.main(
+            list(arguments),
+            prog_name=f"eventstore {name}",
+            standalone_mode=False,
+            obj=store,
+            help_option_names=["-h", "--help"],
+            max_content_width=100,
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return status if isinstance(status, int) else 0
