@@ -23,7 +23,7 @@ from eventstore.log.scan import Position, Scan
 
 LOG = "events.jsonl"
 QUARANTINE = "quarantine"
-CHUNK = 64 * 1024
+CHUNK = 128 * 1024
 IDENTITY_NS = 20_000
 """For how long a file at its path is trusted to be there still: looking costs a third of an append."""
 _TICK_NS, _SLACK_NS = 20_000_000, 50_000_000  # how far behind the clock, and ahead, the time of our own write can lie
@@ -390,16 +390,19 @@ def _lock(kind: int) -> bytes:
 def read_lines(descriptor: int, after: int, count: int | None, end: int) -> Iterator[bytes]:
     """Stream chunks of whole lines up to the byte `end`: those behind line `after`, at most `count` of them."""
     start = _find_line(descriptor, after + 1, end) if after > 0 else 0
-    rest = b""
-    for block in blocks(descriptor, start, end, _SMALL if count == 1 else CHUNK):
-        whole, lf, rest = (rest + block).rpartition(b"\n")
-        chunk = whole + lf
+    size = _SMALL if count == 1 else CHUNK
+    while start < end and count != 0:
+        block = os.pread(descriptor, min(size, end - start), start)
+        chunk = block[: block.rfind(b"\n") + 1]
+        if not chunk:
+            if len(block) < min(size, end - start):
+                return
+            size *= 2  # a line longer than a block
+            continue
+        start += len(chunk)
         if count is not None:
             chunk, count = _first_lines(chunk, count)
-        if chunk:
-            yield chunk
-        if count == 0:
-            return
+        yield chunk
 
 
 def _first_lines(chunk: bytes, count: int) -> tuple[bytes, int]:
