@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from breaking.case import Counts, contents, folder, opened, said, sample
@@ -107,10 +108,23 @@ def _found(whole: bytes, changed: bytes, place: int, last: int, counts: Counts) 
     counts["found"] += 1
     end = _next(whole, place)
     assert scan.here.offset <= start or changed[start:end] == whole[start:end], f"byte {place}"
+    assert scan.here.offset in _batch_ends(whole), f"byte {place}: a part of a batch was taken for the whole"
     assert scan.fault.offset_bytes in (start, _next(whole, place)), f"byte {place}: named {scan.fault.offset_bytes}"
     if scan.fault.torn:
         counts["torn_tails"] += 1
         assert place >= last - 1, f"byte {place}: damage in the middle passed for a torn tail"
+
+
+@cache
+def _batch_ends(whole: bytes) -> frozenset[int]:
+    ends, offset = {0}, 0
+    for line in whole.splitlines(keepends=True):
+        offset += len(line)
+        head = codec.head(line)
+        assert head is not None
+        if head.batch is None or head.batch[0] + 1 == head.batch[1]:
+            ends.add(offset)
+    return frozenset(ends)
 
 
 def _next(whole: bytes, place: int) -> int:

@@ -26,11 +26,13 @@ class Mutant(NamedTuple):
 
 
 _FILE, _LOG = "eventstore/log/file.py", "eventstore/log/filesystem.py"
-_SCAN, _BATCH = "eventstore/log/scan.py", "eventstore/log/batch.py"
+_SCAN, _CODEC = "eventstore/log/scan.py", "eventstore/codec.py"
 MUTANTS = [
-    Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX)", "pass", "writers"),
+    Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "writers"),
     Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1", "return True", "replaced"),
     Mutant("check the chain", _SCAN, "if digest != parts[1]:", "if False:", "flip"),
+    Mutant("check the chain by the chunk", _CODEC, """return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None""", "return digest", "flip"),
+    Mutant("whole batches only, by the chunk", _SCAN, "if batch is None or batch[0] + 1 == batch[1]:", "if True:", "cut"),
     Mutant("cut a torn tail", _LOG, "    if scan.fault is not None:\n        _seal_and_write", "    if False:\n        _seal_and_write", "cut"),
     Mutant("copy before the cut", _FILE, "self._keep(folder, name, start, size)", "pass", "cut"),
     Mutant("sync the copy", _FILE, "                os.fsync(copy)\n", "", "simulate"),
@@ -42,9 +44,9 @@ MUTANTS = [
     Mutant("poison after a failed flush", _FILE, "        if self.poison is not None:\n            raise HandlePoisoned", "        if False:\n            raise HandlePoisoned", "errnos"),
     Mutant("cut back on error", _FILE, "                os.ftruncate(self.descriptor, start)\n            except", "                pass\n            except", "errnos"),
     Mutant("finish short writes", _FILE, "    while written < len(data):", "    while False:", "errnos"),
-    Mutant("check the size after a write", _FILE, "if found.st_size != start + len(data):", "if False:", "errnos"),
-    Mutant("whole batches only", _SCAN, "if head.batch is None or head.batch[0] + 1 == head.batch[1]:\n            self._commit", "if True:\n            self._commit", "cut"),
-    Mutant("time never goes back", _LOG, "max(codec.now(), scan.here.at)", "codec.now()", "clock"),
+    Mutant("check the size after a write", _FILE, "if os.lseek(self.descriptor, 0, os.SEEK_END) != start + len(data):", "if False:", "errnos"),
+    Mutant("whole batches only", _SCAN, "if head.batch is None or head.batch[0] + 1 == head.batch[1]:\n            self._commit", "if True:\n            self._commit", "flip"),
+    Mutant("time never goes back", _LOG, "now if now > here.at else here.at", "now", "clock"),
     Mutant("expected version", _LOG, "if expected_version is not None and expected_version != version:", "if False:", "machine"),
     Mutant("keys survive a restart", _SCAN, "self.ids.setdefault(head.id, (first, last))", "pass", "machine"),
     Mutant("follow no link", _FILE, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),

@@ -22,7 +22,7 @@ ERRNOS = [
     errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE,
     errno.ENOMEM, errno.EBADF, errno.EINVAL, errno.EFBIG, errno.ENOLCK, errno.ESTALE, errno.ENODEV,
 ]  # fmt: skip
-CALLS = ("open", "write", "ftruncate", "fsync", "fdatasync", "fstat", "stat", "mkdir", "flock")
+CALLS = ("open", "write", "ftruncate", "fsync", "fdatasync", "fstat", "stat", "lseek", "mkdir", "flock")
 Arm = Callable[[str, int, int, bool], None]
 
 
