@@ -80,7 +80,7 @@ def flip(full: bool) -> Counts:
     rng = random.Random(7)
     for n in range(16 if full else 1):
         with folder() as root:
-            whole = sample(root, 6, batch=1 + n % 4, size=20 + n).read_bytes()
+            whole = sample(root, 6, batch=2 + n % 4, size=20 + n).read_bytes()
         last = whole[:-1].rindex(b"\n") + 1
         for place in range(len(whole)):
             for changed in _changes(whole, place, rng):
