@@ -20,6 +20,7 @@ from eventstore.errors import (
     InvalidSessionId,
     InvalidSetting,
     LogDamaged,
+    NoSuchMoment,
     NotARegularFile,
     OutcomeUnknown,
     SessionExists,
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     from eventstore.log.memory import MemoryEventLog
     from eventstore.log.salvage import Remnant
     from eventstore.manager import Call, SessionManager
+    from eventstore.moments import At
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
     from eventstore.verification import Finding, Verdict, verify_session, verify_store
+    from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
 __version__ = "0.1.0"
@@ -49,7 +52,9 @@ __all__ = [
     "AppendRefused",
     "Appended",
     "AsyncSessionManager",
+    "At",
     "Call",
+    "Change",
     "Conversation",
     "ConversationMessage",
     "EnvironmentManager",
@@ -74,6 +79,7 @@ __all__ = [
     "MemorySessionStorage",
     "Message",
     "Messages",
+    "NoSuchMoment",
     "NotARegularFile",
     "OutcomeUnknown",
     "Record",
@@ -108,9 +114,11 @@ _HOMES = {
     "eventstore.log.memory": ("MemoryEventLog",),
     "eventstore.log.salvage": ("Remnant",),
     "eventstore.manager": ("Call", "SessionManager"),
+    "eventstore.moments": ("At",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("FileSystemSessionStorage", "MemorySessionStorage", "SessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
+    "projections.difference": ("Change",),
     "projections.models": ("Conversation", "ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -102,9 +102,12 @@ class AsyncSessionManager:
     list_sessions = _awaited(SessionManager.list_sessions)
     get_session_statistics = _awaited(SessionManager.get_session_statistics)
     tree = _awaited(SessionManager.tree)
+    data = _awaited(SessionManager.data)
+    diff = _awaited(SessionManager.diff)
     head = _awaited(SessionManager.head)
     flush = _awaited(SessionManager.flush)
     events = _streamed(SessionManager.events)
+    history = _streamed(SessionManager.history)
     timeline = _streamed(SessionManager.timeline)
     salvage = _streamed(SessionManager.salvage)
 

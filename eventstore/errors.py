@@ -4,6 +4,7 @@
     ├── InvalidSessionId      (ValueError)   a name that no session can have
     ├── SessionNotFound       (ValueError, LookupError)
     ├── SessionExists         (ValueError)
+    ├── NoSuchMoment          (ValueError)   a version that was not reached, or what is no time
     ├── VersionConflict                      another writer appended first
     ├── EventRefused          (ValueError)   an event that cannot become a line
     │   ├── EventNotEncodable                a value JSON cannot hold faithfully
@@ -52,6 +53,17 @@ class SessionNotFound(EventStoreError, ValueError, LookupError):
 
     def __str__(self) -> str:
         return f"session {self.session_id!r} not found; nothing was written: create it first, or check the id and the store"
+
+
+class NoSuchMoment(EventStoreError, ValueError):
+    """A question asked as of a version that the session has not reached, or of what is no moment. Nothing was answered."""
+
+    def __init__(self, at: object, reason: str) -> None:
+        super().__init__(at, reason)
+        self.at, self.reason = at, reason
+
+    def __str__(self) -> str:
+        return f"no such moment: {str(self.at)[:80]!a}: {self.reason}; ask as of a version or a time that was"
 
 
 class SessionExists(EventStoreError, ValueError):

@@ -42,6 +42,11 @@ class Folds(Generic[S]):
         self._keep(session_id, found)
         return found
 
+    def get_at(self, session_id: str, version: int) -> S:
+        """Fold a session up to a version. Raises SessionNotFound, LogDamaged."""
+        found = self.get(session_id) if self._log.head(session_id).version == version else None
+        return self._fold(session_id, version) if found is None or found.head.version != version else found.state
+
     def forget(self, session_id: str) -> None:
         """Drop what is kept of a session."""
         with self._mutex:
@@ -53,7 +58,10 @@ class Folds(Generic[S]):
             last = next(self._log.read(session_id, known.head.version - 1, known.head.version))
             if last.hash == known.head.hash:
                 return self._projection.fold(self._log.skim(session_id, known.head.version, head.version), known.state)
-        return self._projection.fold(self._log.skim(session_id, 0, head.version))
+        return self._fold(session_id, head.version)
+
+    def _fold(self, session_id: str, version: int) -> S:
+        return self._projection.fold(self._log.skim(session_id, 0, version))
 
     def _keep(self, session_id: str, found: Fold[S]) -> None:
         with self._mutex:

@@ -4,12 +4,13 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, cast
+from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -20,10 +21,13 @@ from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
 from eventstore.history import Record, ToolHistory
 from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
+from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
-from projections import statistics, timeline
+from projections import difference, statistics, timeline, turns
+from projections import session as session_fold
+from projections.difference import Change
 from projections.models import Conversation, ConversationMessage, Session, SessionStatus, check_role
 
 
@@ -53,7 +57,7 @@ class SessionManager:
     def __init__(self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None) -> None:
         self.storage = storage
         self.by = dict(by or {})
-        self.history = storage.history
+        self.tool_history = storage.history
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
@@ -69,7 +73,7 @@ class SessionManager:
             storage = MemorySessionStorage(found.history_path)
         manager = cls(storage)
         if not found.history_enabled:
-            manager.history = None
+            manager.tool_history = None
         return manager
 
     # --- the life of a session
@@ -95,9 +99,13 @@ class SessionManager:
             raise SessionExists(name) from None
         return self.storage.fold(name).to_model(name)
 
-    def get_session(self, session_id: str) -> Session | None:
-        """Return the session as a new object, or None."""
-        return self.storage.load_session(session_id)
+    def get_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
+        """Return the session as a new object, or None: as it is, or as it was at a version or a time.
+
+        A time in a question means the greatest time of the events so far, so that every answer is a prefix of the log;
+        `recorded` asks when events were written down instead of when they happened. Raises NoSuchMoment.
+        """
+        return self.storage.load_session(session_id, at, recorded=recorded)
 
     def update_session_metadata(
         self,
@@ -176,9 +184,68 @@ class SessionManager:
         """Let the conversation start over; the log keeps what was said."""
         return self._append(session_id, e.ConversationCleared(), **options)
 
-    def conversation(self, session_id: str) -> list[ConversationMessage]:
-        """Return the conversation as it stands. Raises SessionNotFound."""
-        return list(Conversation(self.storage.fold(session_id).conversation.messages))
+    @overload
+    def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: Literal["plain"] = "plain",
+    ) -> list[ConversationMessage]: ...
+    @overload
+    def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: Literal["openai"],
+    ) -> list[dict[str, Any]]: ...
+    @overload
+    def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: Literal["anthropic"],
+    ) -> dict[str, Any]: ...
+    def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: turns.Format = "plain",  # noqa: A002 - what it is
+    ) -> Any:
+        """Return the conversation as a model can be given it: whole turns, the latest that fit, and no half of a tool call.
+
+        At most `limit` messages and about `tokens` tokens (four bytes each); messages of the system that open the conversation
+        stay. A call without a result, say because the program died, and a result without a call are left out: `get_session`
+        has them all. `plain` gives ConversationMessage, `openai` the messages of chat completions, `anthropic` an object of
+        `system` and `messages`. Raises SessionNotFound, ValueError.
+        """
+        for name, given in (("limit", limit), ("tokens", tokens)):
+            if given is not None and given < 0:
+                raise ValueError(f"{name} is {given}, not a number from 0")
+        said = self.storage.fold(session_id, at, recorded=recorded).conversation.messages
+        chosen = turns.latest(said, limit, tokens)
+        if format == "openai":
+            return turns.to_openai(chosen)
+        if format == "anthropic":
+            return turns.to_anthropic(chosen)
+        if format != "plain":
+            raise ValueError(f"format {format!r} is not one of plain, openai, anthropic")
+        return list(Conversation(chosen))
 
     # --- what tools did
 
@@ -239,6 +306,10 @@ class SessionManager:
         """Take a key of the session's own data away, whether it is there or not."""
         return self._append(session_id, e.DataDeleted(key=key), **options)
 
+    def data(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
+        """Return the session's own data, as it is or was. Raises SessionNotFound."""
+        return deepcopy(self.storage.summary(session_id, at, recorded=recorded).data)
+
     def clear_data(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
         """Take all of the session's own data away."""
         return self._append(session_id, e.DataCleared(), **options)
@@ -251,32 +322,65 @@ class SessionManager:
         status: SessionStatus | str | None = None,
         tags: Sequence[str] | None = None,
         limit: int | None = 100,
+        at: At | None = None,
     ) -> list[Session]:
-        """List sessions that fit all filters, the most recently updated first; `tags` match any. None lists them all."""
-        return self.storage.list_sessions(user_id, status, tags, limit)
+        """List sessions that fit all filters, the most recently updated first; `tags` match any. None lists them all.
 
-    def get_session_statistics(self, session_id: str) -> dict[str, Any] | None:
+        `at`, a time, lists the sessions there were then, as they were.
+        """
+        return self.storage.list_sessions(user_id, status, tags, limit, at)
+
+    def get_session_statistics(
+        self, session_id: str, at: At | None = None, *, recorded: bool = False
+    ) -> dict[str, Any] | None:
         """Return a session's figures as JSON values, or None: durations in milliseconds or, where named so, seconds."""
         try:
-            return statistics.to_dict(self.storage.summary(session_id), session_id)
+            return statistics.to_dict(self.storage.summary(session_id, at, recorded=recorded), session_id)
         except SessionNotFound:
             return None
 
-    def events(self, session_id: str, after: int = 0) -> Iterator[e.Event]:
-        """Stream the events numbered from `after` + 1, in order. Raises SessionNotFound, LogDamaged."""
-        return self.storage.log.read(session_id, after)
+    def events(
+        self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
+    ) -> Iterator[e.Event]:
+        """Stream the events numbered from `after` + 1, in order, to the end or a moment. Raises SessionNotFound, LogDamaged."""
+        upto = None if at is None else self.storage.version_at(session_id, at, recorded=recorded)
+        return self.storage.log.read(session_id, after, upto)
+
+    def history(self, session_id: str, after: int = 0) -> Iterator[tuple[e.Event, Session]]:
+        """Stream the events numbered from `after` + 1, each with the session as it was after it.
+
+        Raises SessionNotFound, LogDamaged.
+        """
+        events = self.storage.log.read(session_id, after)
+        state = self.storage.fold(session_id, after).copy() if after else session_fold.projection.initial()
+        return _with_states(session_id, events, state)
+
+    def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> list[Change]:
+        """Tell what changed in a session between two moments; None means now, 0 before it began.
+
+        Raises SessionNotFound, LogDamaged, NoSuchMoment.
+        """
+        before, after = (self._state_at(session_id, at, recorded=recorded) for at in (a, b))
+        return list(difference.compare(session_id, before, after))
+
+    def _state_at(self, session_id: str, at: At | None, *, recorded: bool) -> session_fold.State:
+        try:
+            return self.storage.fold(session_id, at, recorded=recorded)
+        except SessionNotFound:
+            self.head(session_id)
+            return session_fold.projection.initial()
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         """Stream all that is left of a damaged session, each piece with how much of it is proven. Raises SessionNotFound."""
         return self.storage.log.salvage(session_id)
 
-    def timeline(self, session_id: str) -> Iterator[timeline.Row]:
-        """Stream what happened, one row an event. Raises SessionNotFound, LogDamaged."""
-        return timeline.rows(self.events(session_id))
+    def timeline(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Iterator[timeline.Row]:
+        """Stream what happened, to the end or a moment, one row an event. Raises SessionNotFound, LogDamaged."""
+        return timeline.rows(self.events(session_id, at=at, recorded=recorded))
 
-    def tree(self, session_id: str) -> dict[str, str]:
+    def tree(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, str]:
         """Return the session's links, `{link: target}`; targets are relative to the history folder, or absolute."""
-        return self.storage.fold(session_id).links()
+        return self.storage.summary(session_id, at, recorded=recorded).links()
 
     def head(self, session_id: str) -> Head:
         """Tell where the session's log ends: version, time, hash, size. Raises SessionNotFound, LogDamaged."""
@@ -343,7 +447,7 @@ class Call:
         self._began = datetime.now(UTC)
         if self.session_id is not None:
             self.manager.head(self.session_id)
-        history = self.manager.history
+        history = self.manager.tool_history
         self.folder = history.create(self.tool_name, self._began) if history else None
         self.invocation_id = self.folder.name if self.folder else f"inv_{secrets.token_hex(16)}"
         self._link()
@@ -357,7 +461,7 @@ class Call:
         self.success = error is None
         told = None if error is None else f"{type(error).__name__}: {error}".encode(errors="replace").decode()
         try:
-            self._record(self.manager.history, told)
+            self._record(self.manager.tool_history, told)
             self._link(told)
         except Exception as failed:
             if error is None:
@@ -391,6 +495,14 @@ class Call:
                 success=self.success,
                 error=error,
             )
+
+
+def _with_states(
+    session_id: str, events: Iterator[e.Event], state: session_fold.State
+) -> Iterator[tuple[e.Event, Session]]:
+    for event in events:
+        session_fold.projection.apply(state, event)
+        yield event, state.to_model(session_id)
 
 
 def _moment(given: datetime | str | None) -> str | None:

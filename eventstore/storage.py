@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from eventstore import codec
 from eventstore.changes import find_changes
-from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, SessionCompleted, StoreSessionCreated, StoreSessionDeleted
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.log.filesystem import FileSystemEventLog, Fsync
 from eventstore.log.memory import MemoryEventLog
+from eventstore.moments import At, as_text, version_at
 from eventstore.names import STORE_ID, check_session_id, file_name
 from eventstore.views import Views
 from projections import session as session_fold
@@ -86,13 +87,36 @@ class SessionStorage:
         first = next(self.log.read(session_id, 0, 1))
         self._note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
 
-    def fold(self, session_id: str) -> session_fold.State:
-        """Fold the whole session; the state is shared, nobody changes it. Raises SessionNotFound, LogDamaged."""
-        return self._wholes.get(check_session_id(session_id)).state
+    def fold(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> session_fold.State:
+        """Fold the whole session, as it is or was; the state is shared, nobody changes it.
 
-    def summary(self, session_id: str) -> summary_fold.State:
-        """Fold all but what was said, as `fold` does, at a fraction of its price. Raises SessionNotFound, LogDamaged."""
-        return self._summaries.get(check_session_id(session_id)).state
+        `at` and `recorded` are those of `version_at`. Raises SessionNotFound, also where the session had not begun, LogDamaged
+        and NoSuchMoment.
+        """
+        if at is None:
+            return self._wholes.get(check_session_id(session_id)).state
+        return self._wholes.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
+
+    def summary(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> summary_fold.State:
+        """Fold all but what was said, as `fold` does, at a fraction of its price. Raises as `fold` does."""
+        if at is None:
+            return self._summaries.get(check_session_id(session_id)).state
+        return self._summaries.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
+
+    def version_at(self, session_id: str, at: At | None, *, recorded: bool = False) -> int:
+        """Return how many of a session's events had happened at a version or time; None means now.
+
+        A time means the greatest time of the events so far, so that the answer is always a prefix of the log; `recorded` asks
+        when events were written down instead. Raises SessionNotFound, also where the session had not begun, LogDamaged,
+        NoSuchMoment.
+        """
+        check_session_id(session_id)
+        if at is None:
+            return self.log.head(session_id).version
+        version = version_at(self.log, session_id, at, recorded=recorded)
+        if not version:
+            raise SessionNotFound(session_id)
+        return version
 
     def _note(self, event: Event) -> None:
         """Append to the store's own log, making it where it is not there yet."""
@@ -138,10 +162,10 @@ class SessionStorage:
             state = session_fold.projection.fold(self.log.skim(session_id, 0, session.version))
         return state.to_model(session_id), state
 
-    def load_session(self, session_id: str) -> Session | None:
-        """Return the session as a new object, or None. Raises InvalidSessionId, LogDamaged."""
+    def load_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
+        """Return the session as a new object, as it is or was, or None. Raises InvalidSessionId, LogDamaged, NoSuchMoment."""
         try:
-            return self.fold(session_id).to_model(session_id)
+            return self.fold(session_id, at, recorded=recorded).to_model(session_id)
         except SessionNotFound:
             return None
 
@@ -199,14 +223,15 @@ class SessionStorage:
         status: SessionStatus | str | None = None,
         tags: Sequence[str] | None = None,
         limit: int | None = 100,
+        at: At | None = None,
     ) -> list[Session]:
         """List whole sessions, as `list_metadata` lists what is known of them."""
-        found = self.list_metadata(user_id, status, tags, limit)
-        return [session for one in found if (session := self._load_or_tell(one.session_id)) is not None]
+        found = self.list_metadata(user_id, status, tags, limit, at=at)
+        return [session for one in found if (session := self._load_or_tell(one.session_id, at)) is not None]
 
-    def _load_or_tell(self, session_id: str) -> Session | None:
+    def _load_or_tell(self, session_id: str, at: At | None) -> Session | None:
         try:
-            return self.load_session(session_id)
+            return self.load_session(session_id, at)
         except LogDamaged as damage:
             tell_damage(damage)
             return None
@@ -218,10 +243,12 @@ class SessionStorage:
         tags: Sequence[str] | None = None,
         limit: int | None = 100,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
+        at: At | None = None,
     ) -> list[SessionMetadata]:
         """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
 
-        `tags` match any. A session whose log cannot be read hides no other: `on_damage` hears of it, by default as a warning.
+        `at`, a time, lists the sessions there were then, as they were. `tags` match any. A session whose log cannot be read
+        hides no other: `on_damage` hears of it, by default as a warning.
         """
         if isinstance(tags, str):
             raise ValueError("tags is not a list of texts")
@@ -229,7 +256,7 @@ class SessionStorage:
         some = None if tags is None else set(tags)
         found = [
             one
-            for one in self._all_metadata(on_damage)
+            for one in self._all_metadata(on_damage, None if at is None else _time(at))
             if (user_id is None or one.user_id == user_id)
             and (wanted is None or one.status is wanted)
             and (not some or some.intersection(one.tags))
@@ -237,10 +264,14 @@ class SessionStorage:
         found.sort(key=lambda one: (-one.updated_at.timestamp(), one.session_id))
         return found if limit is None else found[: max(limit, 0)]
 
-    def _all_metadata(self, on_damage: Callable[[LogDamaged], None]) -> Iterator[SessionMetadata]:
+    def _all_metadata(self, on_damage: Callable[[LogDamaged], None], at: str | None) -> Iterator[SessionMetadata]:
         for session_id in self.log.ids():
             try:
-                yield self.metadata(session_id)
+                yield (
+                    self.metadata(session_id)
+                    if at is None
+                    else self.summary(session_id, at).metadata.to_model(session_id)
+                )
             except SessionNotFound:
                 continue  # deleted since it was listed
             except LogDamaged as damage:
@@ -426,6 +457,13 @@ class FileSystemSessionStorage(SessionStorage):
         with self._due:
             self._stale.discard(session_id)
         return super().delete_session(session_id, reason)
+
+
+def _time(at: At) -> str:
+    """Check that a moment is a time: a version is one session's. Raises NoSuchMoment."""
+    if isinstance(at, int):
+        raise NoSuchMoment(at, "sessions are listed as of a time; a version is one session's")
+    return as_text(at)
 
 
 def _write_views(storage: "weakref.ref[FileSystemSessionStorage]") -> None:

@@ -177,6 +177,30 @@ def test_replay_plays_in_time(store: Path) -> None:
     assert "--speed" in run("replay", "one", "--speed", "0", "--store", "store", cwd=store, check=2).stderr
 
 
+def test_every_answer_can_be_had_as_of_a_moment(store: Path) -> None:
+    asked = ("--store", "store")
+    (then,) = objects(run("stats", "one", "--at", "2", "--json", *asked, cwd=store).stdout)
+    (now,) = objects(run("stats", "one", "--json", *asked, cwd=store).stdout)
+    assert then["message_count"] < now["message_count"]
+    assert len(run("replay", "one", "--at", "3", *asked, cwd=store).stdout.splitlines()) == 3
+    (early,) = objects(run("show", "one", "--at", "1", "--json", *asked, cwd=store).stdout)
+    assert early["conversation"] == []
+    assert run("tree", "one", "--at", "1", *asked, cwd=store).stdout == ""
+    assert run("list", "--at", "1999-01-01", *asked, cwd=store).stdout == ""
+    assert "one" in run("list", "--at", "2999-01-01T00:00:00Z", *asked, cwd=store).stdout
+    assert "no such moment" in run("show", "one", "--at", "yesterday", *asked, cwd=store, check=1).stderr
+    assert "no such moment" in run("show", "one", "--at", "9999", *asked, cwd=store, check=1).stderr
+
+
+def test_diff_tells_what_changed(store: Path) -> None:
+    asked = ("--store", "store")
+    found = objects(run("diff", "one", "1", "--json", *asked, cwd=store).stdout)
+    assert any(change["kind"] == "message" and change["before"] is None for change in found)
+    assert "+ message" in run("diff", "one", "1", *asked, cwd=store).stdout
+    assert "- message" in run("diff", "one", "9", "1", *asked, cwd=store).stdout
+    assert run("diff", "one", "3", "3", *asked, cwd=store).stdout == ""
+
+
 def test_rebuild_brings_back_every_view(store: Path) -> None:
     folder = store / "store" / ".sessions" / "one"
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
@@ -266,7 +290,21 @@ def test_a_misunderstood_command_is_status_two(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "export", "import", "list", "rebuild", "recover", "repair", "replay", "show", "stats", "tree", "verify"],
+    [
+        "demo",
+        "diff",
+        "export",
+        "import",
+        "list",
+        "rebuild",
+        "recover",
+        "repair",
+        "replay",
+        "show",
+        "stats",
+        "tree",
+        "verify",
+    ],
 )
 def test_every_command_has_help_and_is_in_the_readme(tmp_path: Path, command: str) -> None:
     assert command in run("--help", cwd=tmp_path).stdout

@@ -11,6 +11,7 @@ SAMPLES = [
     errors.InvalidSessionId("a/b", "it is odd"),
     errors.SessionNotFound("s"),
     errors.SessionExists("s"),
+    errors.NoSuchMoment(7, "it is late"),
     errors.VersionConflict("s", 1, 2, ("message.added",)),
     errors.EventNotEncodable("data.set", "$.value", "is NaN"),
     errors.EventTooLarge("data.set", 10, 5),

@@ -29,8 +29,8 @@ FLOORS = [
     ["projections.conversation", "projections.data", "projections.invocations", "projections.timeline"],
     ["projections.metadata", "projections.tree"],
     ["projections.summary", "eventstore.folds"],
-    ["projections.session", "eventstore.views"],
-    ["projections.statistics", "eventstore.changes"],
+    ["projections.session", "eventstore.views", "projections.turns", "eventstore.moments"],
+    ["projections.statistics", "projections.difference", "eventstore.changes"],
     ["eventstore.storage"],
     ["eventstore.manager", "eventstore.commits", "eventstore.verification", "eventstore.importers.meaning"],
     [

@@ -235,15 +235,15 @@ def test_a_call_is_timed_recorded_and_linked(manager: SessionManager) -> None:
     manager.create_session("s")
     with manager.invocation("s", "grep", {"q": 1}) as call:
         call.result = ["hit"]
-    assert manager.history is not None
+    assert manager.tool_history is not None
     assert call.folder is not None
-    record = manager.history.read(call.folder)
+    record = manager.tool_history.read(call.folder)
     assert (record.tool, record.arguments, record.result, record.success) == ("grep", {"q": 1}, ["hit"], True)
     assert (record.session_id, record.invocation_id) == ("s", call.invocation_id)
     linked = manager.storage.fold("s").invocations[call.invocation_id]
     assert (linked.tool_name, linked.success, linked.duration_ms) == ("grep", True, record.duration_ms)
     assert manager.tree("s") == {f"invocations/{call.invocation_id}": call.folder.name}
-    assert manager.history.session_of(call.folder) == "s"
+    assert manager.tool_history.session_of(call.folder) == "s"
 
 
 def test_an_exception_is_recorded_and_goes_on(manager: SessionManager) -> None:
@@ -257,9 +257,9 @@ def test_an_exception_is_recorded_and_goes_on(manager: SessionManager) -> None:
 def test_a_call_without_a_session_is_recorded(manager: SessionManager) -> None:
     with manager.invocation(None, "grep", {}) as call:
         call.result = 1
-    assert manager.history is not None
+    assert manager.tool_history is not None
     assert call.folder is not None
-    assert manager.history.read(call.folder).session_id is None
+    assert manager.tool_history.read(call.folder).session_id is None
 
 
 def test_a_call_to_an_unknown_session_does_no_work_and_leaves_no_folder(
@@ -313,9 +313,9 @@ def test_a_result_that_no_json_can_hold_is_kept_as_text(manager: SessionManager)
     manager.create_session("s")
     with manager.invocation("s", "grep", {"x": object}) as call:
         call.result = {1}
-    assert manager.history is not None
+    assert manager.tool_history is not None
     assert call.folder is not None
-    assert manager.history.read(call.folder).result == "{1}"
+    assert manager.tool_history.read(call.folder).result == "{1}"
 
 
 def test_a_memory_store_without_a_history_makes_no_folders() -> None:

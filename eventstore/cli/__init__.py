@@ -9,6 +9,7 @@ from eventstore.errors import EventStoreError
 
 _COMMANDS = {
     "demo": ("demo", "Replay a made-up session in a temporary store."),
+    "diff": ("session", "Show what changed in a session between two moments."),
     "export": ("transcript", "Write a session out, as it came in or as events."),
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
     "list": ("session", "List sessions, the most recently updated first."),

@@ -114,7 +114,7 @@ def _show(manager: "SessionManager") -> None:
     heading("\nFigures")
     print_pairs(_figures(manager.get_session_statistics(SESSION) or {}))
     heading("\nTree")
-    print_tree(SESSION, manager.tree(SESSION), str(manager.history.path) if manager.history else "")
+    print_tree(SESSION, manager.tree(SESSION), str(manager.tool_history.path) if manager.tool_history else "")
 
 
 def _check(sessions: Path) -> None:

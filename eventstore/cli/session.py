@@ -1,11 +1,11 @@
-"""Commands on sessions: list, show, stats, tree."""
+"""Commands on sessions: list, show, stats, diff, tree."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstore.cli.store import exit_for, open_manager, store_option
+from eventstore.cli.store import as_moment, at_option, exit_for, open_manager, store_option
 from eventstore.cli.terminal import (
     Column,
     clean,
@@ -22,7 +22,7 @@ from eventstore.cli.terminal import (
 from eventstore.errors import LogDamaged, SessionNotFound
 
 if TYPE_CHECKING:
-    from eventstore import ConversationMessage, Session, SessionManager, SessionMetadata
+    from eventstore import At, Change, ConversationMessage, Session, SessionManager, SessionMetadata
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "system": "yellow"}
@@ -37,9 +37,9 @@ _COLUMNS = (
 )
 
 
-def load(manager: "SessionManager", session_id: str) -> "Session":
-    """Load a session that must be there. Raises SessionNotFound."""
-    session = manager.get_session(session_id)
+def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> "Session":
+    """Load a session that must be there, as it is or was. Raises SessionNotFound."""
+    session = manager.get_session(session_id, at)
     if session is None:
         raise SessionNotFound(session_id)
     return session
@@ -52,15 +52,22 @@ def load(manager: "SessionManager", session_id: str) -> "Session":
 )
 @click.option("--tag", "tags", multiple=True, help="Only with this tag; given again, with any of them.")
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many.")
+@at_option
 @_json
 @store_option
 def list_command(
-    store: str | None, user: str | None, status: str | None, tags: Sequence[str], limit: int, as_json: bool
+    store: str | None,
+    user: str | None,
+    status: str | None,
+    tags: Sequence[str],
+    limit: int,
+    at: str | int | None,
+    as_json: bool,
 ) -> None:
     """List sessions, the most recently updated first. Times are shown in your zone."""
     with open_manager(store) as manager:
         damaged: list[LogDamaged] = []
-        found = manager.storage.list_metadata(user, status, list(tags) or None, limit, damaged.append)
+        found = manager.storage.list_metadata(user, status, list(tags) or None, limit, damaged.append, at)
     if as_json:
         for one in found:
             print_json(one.to_dict())
@@ -85,12 +92,13 @@ def _row(one: "SessionMetadata") -> list[str]:
 
 @click.command("show", short_help="Show a session: what is known of it, and the conversation.")
 @click.argument("session_id", metavar="SESSION")
+@at_option
 @_json
 @store_option
-def show_command(store: str | None, session_id: str, as_json: bool) -> None:
+def show_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
     """Show what is known of a session, and its conversation."""
     with open_manager(store) as manager:
-        session = load(manager, session_id)
+        session = load(manager, session_id, at)
     if as_json:
         print_json(session.to_dict())
         return
@@ -128,12 +136,13 @@ def _print_message(message: "ConversationMessage") -> None:
 
 @click.command("stats", short_help="Show a session's figures.")
 @click.argument("session_id", metavar="SESSION")
+@at_option
 @_json
 @store_option
-def stats_command(store: str | None, session_id: str, as_json: bool) -> None:
+def stats_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
     """Show a session's figures: times, tool calls, messages, tokens, cost."""
     with open_manager(store) as manager:
-        found = manager.get_session_statistics(session_id)
+        found = manager.get_session_statistics(session_id, at)
     if found is None:
         raise SessionNotFound(session_id)
     if as_json:
@@ -159,15 +168,40 @@ def _figures(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-@click.command("tree", short_help="Show a session's tool calls and where their folders are.")
+@click.command("diff", short_help="Show what changed in a session between two moments.")
 @click.argument("session_id", metavar="SESSION")
+@click.argument("a", metavar="FROM")
+@click.argument("b", metavar="[TO]", required=False)
 @_json
 @store_option
-def tree_command(store: str | None, session_id: str, as_json: bool) -> None:
+def diff_command(store: str | None, session_id: str, a: str, b: str | None, as_json: bool) -> None:
+    """Show what changed in a session between two moments: numbers of events, or times. Without TO: until now."""
+    with open_manager(store) as manager:
+        changes = manager.diff(session_id, as_moment(a), None if b is None else as_moment(b))
+    for change in changes:
+        if as_json:
+            print_json({"kind": change.kind, "key": change.key, "before": change.before, "after": change.after})
+        else:
+            _print_change(change)
+
+
+def _print_change(change: "Change") -> None:
+    name = f"{change.kind} {one_line(str(change.key), 60)}"
+    for sign, colour, value in (("-", "red", change.before), ("+", "green", change.after)):
+        if value is not None:
+            click.echo(click.style(f"{sign} {name}: {one_line(str(value), 200)}", fg=colour))
+
+
+@click.command("tree", short_help="Show a session's tool calls and where their folders are.")
+@click.argument("session_id", metavar="SESSION")
+@at_option
+@_json
+@store_option
+def tree_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
     """Show the links of a session's tree; targets are relative to the history folder, or absolute."""
     with open_manager(store) as manager:
-        links = manager.tree(session_id)
-        history = manager.history
+        links = manager.tree(session_id, at)
+        history = manager.tool_history
     if as_json:
         print_json(links)
         return

@@ -24,6 +24,21 @@ def store_option(command: F) -> F:
     )(command)
 
 
+def as_moment(text: str) -> str | int:
+    """Read a moment: a whole number is a version, anything else a time."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 18 else text
+
+
+def at_option(command: F) -> F:
+    """Give a command the option --at: a version (a whole number), or a time."""
+    return click.option(
+        "--at",
+        metavar="MOMENT",
+        callback=lambda context, parameter, value: None if value is None else as_moment(value),
+        help="As it was then: after so many events, or at a time such as 2026-01-31T12:00.",
+    )(command)
+
+
 def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManager":
     """Open the store in a folder, or the one that the settings name. Raises InvalidSetting."""
     settings = eventstore.load_settings()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import at_option, open_manager, store_option
 from eventstore.cli.terminal import clean, duration, is_terminal, one_line, print_json, since_start, tokens
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "model": "c
 )
 @click.option("--full", is_flag=True, help="Print whole texts, not their beginnings.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one row a line.")
+@at_option
 @store_option
-def replay_command(store: str | None, session_id: str, speed: float | None, full: bool, as_json: bool) -> None:
+def replay_command(
+    store: str | None, session_id: str, speed: float | None, full: bool, at: str | int | None, as_json: bool
+) -> None:
     """Show a session's timeline, one row an event: time since the start, who, what, tool, duration, tokens."""
     with open_manager(store) as manager:
-        for row in _in_time(manager.timeline(session_id), speed):
+        for row in _in_time(manager.timeline(session_id, at), speed):
             if as_json:
                 print_json(row.to_dict())
             else:

@@ -9,6 +9,7 @@ from typing import Any
 
 ROUNDS = 7
 SLICE_SECONDS = 0.15
+TAIL_SECONDS = 1.0
 
 
 @dataclass
@@ -97,13 +98,13 @@ def _calibrate(task: Task) -> int:
 
 def _tail(task: Task, count: int) -> float | None:
     """Time calls one by one for their 99th percentile; None where there are too few to have one."""
-    count = min(count, 3000)
-    if count < 100:
-        return None
-    found = []
-    for _ in range(count):
+    found: list[int] = []
+    until = time.perf_counter() + TAIL_SECONDS
+    while len(found) < min(count, 3000) and time.perf_counter() < until:
         began = time.perf_counter_ns()
         task.work(1)
         found.append(time.perf_counter_ns() - began)
+    if len(found) < 100:
+        return None
     found.sort()
     return found[int(len(found) * 0.99)] / 1000 / task.per_call

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Coroutine
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ class EventSourcing(Store):
         self._application.close()
 
 
+@cache
 def _chat(domain: Any) -> Any:
     """Make the aggregate class, once the library is there."""
 

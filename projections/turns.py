@@ -1,0 +1,186 @@
+"""Conversations as a model is given them: whole turns, no half of a tool call, no more than fits."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from eventstore.codec import Message
+from projections.models import ConversationMessage
+
+Format: TypeAlias = Literal["plain", "openai", "anthropic"]
+M = TypeVar("M", Message, ConversationMessage)
+
+BYTES_PER_TOKEN = 4
+"""How many bytes of UTF-8 are taken for a token where the caller does not count: too few rather than too many for English."""
+
+
+def estimate(message: Message | ConversationMessage) -> int:
+    """Estimate the tokens of a message: its bytes by four, and four for what surrounds it."""
+    return len(message.content.encode("utf-8", "replace")) // BYTES_PER_TOKEN + 4
+
+
+def whole(messages: Sequence[M]) -> list[M]:
+    """Leave out every tool call that has no result, and every result that has no call before it.
+
+    A call is a message of the assistant with an `invocation_id`, its result the next message of the tool with the same id. A
+    message of the tool without an id is nobody's result and stays.
+    """
+    halves: set[int] = set()
+    open_calls: dict[str, int] = {}
+    for place, message in enumerate(messages):
+        called = message.invocation_id
+        if called is None:
+            continue
+        if message.role == "assistant":
+            if called in open_calls:
+                halves.add(open_calls[called])
+            open_calls[called] = place
+        elif message.role == "tool" and open_calls.pop(called, None) is None:
+            halves.add(place)
+    halves.update(open_calls.values())
+    return [message for place, message in enumerate(messages) if place not in halves]
+
+
+def latest(
+    messages: Sequence[M],
+    limit: int | None = None,
+    tokens: int | None = None,
+    count: Callable[[M], int] = estimate,
+) -> list[M]:
+    """Choose the latest whole turns of at most `limit` messages and `tokens` tokens, in order; half tool calls are left out.
+
+    A turn begins with a message of the user and ends before the next one; where a tool's result comes in a later turn than its
+    call, those turns are one. Messages of the system that open the conversation are no turn: they stand in front whatever is
+    cut, and count. `count` tells the tokens of a message.
+    """
+    kept = whole(messages)
+    opening = next((place for place, message in enumerate(kept) if message.role != "system"), len(kept))
+    room = len(kept) if limit is None else limit - opening
+    budget = None if tokens is None else tokens - sum(map(count, kept[:opening]))
+    start = len(kept)
+    for first, last in reversed(_turns(kept, opening)):
+        turn = kept[first:last]
+        room -= len(turn)
+        if budget is not None:
+            budget -= sum(map(count, turn))
+        if room < 0 or (budget is not None and budget < 0):
+            break
+        start = first
+    return kept[:opening] + kept[start:]
+
+
+def _turns(messages: Sequence[Message | ConversationMessage], opening: int) -> list[tuple[int, int]]:
+    """Find where turns begin and end; a turn that a tool call reaches out of is one with those it reaches into."""
+    starts = [place for place in range(opening, len(messages)) if place == opening or messages[place].role == "user"]
+    called: dict[str, int] = {}
+    inside: set[int] = set()
+    for place, message in enumerate(messages):
+        if message.invocation_id is None:
+            continue
+        if message.role == "assistant":
+            called[message.invocation_id] = place
+        elif message.role == "tool":
+            inside.update(range(called.pop(message.invocation_id, place) + 1, place + 1))
+    starts = [place for place in starts if place not in inside]
+    return list(pairwise([*starts, len(messages)]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What a model hears as one: a text, or calls made together with their results."""
+
+    role: str
+    text: str = ""
+    calls: "tuple[tuple[Message | ConversationMessage, Message | ConversationMessage], ...]" = ()
+
+
+def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
+    """Put each result behind its call, and calls that follow one another without a text between them together."""
+    found = list(messages)
+    results: dict[str, list[Message | ConversationMessage]] = {}
+    for message in found:
+        if message.role == "tool" and message.invocation_id is not None:
+            results.setdefault(message.invocation_id, []).append(message)
+    steps: list[_Step] = []
+    for message in found:
+        if message.role == "tool":
+            continue  # stands behind its call; one that is nobody's result has no place in a model's format
+        if message.role != "assistant" or message.invocation_id is None:
+            steps.append(_Step(message.role, message.content))
+            continue
+        pair = (message, results[message.invocation_id].pop(0))
+        if steps and steps[-1].calls:
+            steps[-1] = _Step("assistant", calls=(*steps[-1].calls, pair))
+        else:
+            steps.append(_Step("assistant", calls=(pair,)))
+    return steps
+
+
+def to_openai(messages: Sequence[M]) -> list[dict[str, Any]]:
+    """Write a conversation as the messages of OpenAI's chat completions; half tool calls are left out."""
+    shown: list[dict[str, Any]] = []
+    for step in _steps(whole(messages)):
+        if not step.calls:
+            shown.append({"role": step.role, "content": step.text})
+            continue
+        calls = [
+            {
+                "id": call.invocation_id,
+                "type": "function",
+                "function": {"name": call.tool_name or "unknown", "arguments": json.dumps(_arguments(call.content))},
+            }
+            for call, _ in step.calls
+        ]
+        shown.append({"role": "assistant", "content": None, "tool_calls": calls})
+        shown += [
+            {"role": "tool", "tool_call_id": call.invocation_id, "content": result.content}
+            for call, result in step.calls
+        ]
+    return shown
+
+
+def to_anthropic(messages: Sequence[M]) -> dict[str, Any]:
+    """Write a conversation as `system` and `messages` of Anthropic's API; half tool calls are left out.
+
+    Roles alternate as the API wants them: what one role says in a row is one message of several blocks.
+    """
+    system: list[str] = []
+    shown: list[dict[str, Any]] = []
+    for step in _steps(whole(messages)):
+        if step.role == "system":
+            system.append(step.text)
+        elif not step.calls:
+            _say(shown, step.role, {"type": "text", "text": step.text})
+        else:
+            for call, _ in step.calls:
+                name, arguments = call.tool_name or "unknown", _arguments(call.content)
+                _say(
+                    shown,
+                    "assistant",
+                    {"type": "tool_use", "id": call.invocation_id, "name": name, "input": arguments},
+                )
+            for call, result in step.calls:
+                _say(
+                    shown,
+                    "user",
+                    {"type": "tool_result", "tool_use_id": call.invocation_id, "content": result.content},
+                )
+    return {"system": "\n\n".join(system), "messages": shown}
+
+
+def _say(shown: list[dict[str, Any]], role: str, block: dict[str, Any]) -> None:
+    if shown and shown[-1]["role"] == role:
+        shown[-1]["content"].append(block)
+    else:
+        shown.append({"role": role, "content": [block]})
+
+
+def _arguments(content: str) -> dict[str, Any]:
+    """Read a call's arguments; what is no JSON object is given whole, as one argument."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"input": content}
