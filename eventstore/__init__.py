@@ -42,19 +42,23 @@ if TYPE_CHECKING:
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
     from eventstore.verification import Finding, Verdict, verify_session, verify_store
+    from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ancestor",
     "Append",
     "AppendRefused",
     "Appended",
     "AsyncSessionManager",
     "At",
+    "Branch",
     "Call",
     "Change",
+    "Comparison",
     "Conversation",
     "ConversationMessage",
     "EnvironmentManager",
@@ -118,6 +122,7 @@ _HOMES = {
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("FileSystemSessionStorage", "MemorySessionStorage", "SessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
+    "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),
     "projections.models": ("Conversation", "ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),
 }

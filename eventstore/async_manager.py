@@ -84,6 +84,13 @@ class AsyncSessionManager:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     create_session = _awaited(SessionManager.create_session)
+    fork_session = _awaited(SessionManager.fork_session)
+    lineage = _awaited(SessionManager.lineage)
+    compare_branches = _awaited(SessionManager.compare_branches)
+    save_template = _awaited(SessionManager.save_template)
+    list_templates = _awaited(SessionManager.list_templates)
+    get_template = _awaited(SessionManager.get_template)
+    remove_template = _awaited(SessionManager.remove_template)
     get_session = _awaited(SessionManager.get_session)
     update_session_metadata = _committed(SessionManager.update_session_metadata)
     complete_session = _awaited(SessionManager.complete_session)

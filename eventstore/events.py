@@ -226,6 +226,14 @@ class StoreSessionCreated(Event, frozen=True, kw_only=True, tag="store.session_c
     first_hash: str
 
 
+class StoreSessionForked(Event, frozen=True, kw_only=True, tag="store.session_forked"):
+    """In the store's own log: a session or template is about to go on from the first `upto` events of `parent`."""
+
+    session_id: str
+    parent: str
+    upto: int
+
+
 class StoreSessionDeleted(Event, frozen=True, kw_only=True, tag="store.session_deleted"):
     """In the store's own log: a session was deleted for good, with the size and head it had."""
 
@@ -269,6 +277,7 @@ AnyEvent: TypeAlias = (
     | EventRedacted
     | CheckpointSigned
     | StoreSessionCreated
+    | StoreSessionForked
     | StoreSessionDeleted
 )
 """Every event that a line of a log can hold, as this release knows them."""

@@ -22,11 +22,12 @@ from eventstore.history import Record, ToolHistory
 from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
 from eventstore.moments import At
-from eventstore.names import new_session_id
+from eventstore.names import TEMPLATE, new_session_id
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
-from projections import difference, statistics, timeline, turns
+from projections import branches, difference, statistics, timeline, turns
 from projections import session as session_fold
+from projections.branches import Ancestor, Comparison
 from projections.difference import Change
 from projections.models import Conversation, ConversationMessage, Session, SessionStatus, check_role
 
@@ -84,12 +85,16 @@ class SessionManager:
         purpose: str | None = None,
         user_id: str | None = None,
         tags: Sequence[str] | None = None,
+        *,
+        template: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> Session:
-        """Create a session, with an id made up where none is given, and return it.
+        """Create a session, with an id made up where none is given, and return it; `template` names the one to begin with.
 
-        Raises InvalidSessionId, and SessionExists where the id is taken.
+        Raises InvalidSessionId, SessionExists where the id is taken, and SessionNotFound for the template.
         """
+        if template is not None:
+            return self._create_of(template, session_id, purpose, user_id, tags, options.get("by"))
         created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags))
         name = new_session_id() if session_id is None else session_id
         try:
@@ -98,6 +103,111 @@ class SessionManager:
         except VersionConflict:
             raise SessionExists(name) from None
         return self.storage.fold(name).to_model(name)
+
+    def fork_session(
+        self,
+        session_id: str,
+        at: At | None = None,
+        new_id: str | None = None,
+        *,
+        recorded: bool = False,
+        purpose: str | None = None,
+        tags: Sequence[str] | None = None,
+        by: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Begin a session with another's past, to a version or time, and return it; neither notices the other from then on.
+
+        Nothing is copied, whatever the length. `purpose` and `tags` replace the parent's. Raises SessionNotFound, SessionExists,
+        NoSuchMoment, also for a version inside a batch that was appended as one.
+        """
+        name = new_session_id() if new_id is None else new_id
+        version, event = self._as_parent(session_id, at, recorded=recorded, purpose=purpose, tags=tags, by=by)
+        self.storage.fork_session(name, session_id, version, event)
+        return self.storage.fold(name).to_model(name)
+
+    def _create_of(
+        self,
+        template: str,
+        session_id: str | None,
+        purpose: str | None,
+        user_id: str | None,
+        tags: Sequence[str] | None,
+        by: Mapping[str, Any] | None,
+    ) -> Session:
+        source = TEMPLATE + template
+        try:
+            version = self.storage.log.head(source).version
+        except SessionNotFound:
+            raise SessionNotFound(template) from None
+        name = new_session_id() if session_id is None else session_id
+        known = self.get_template(template).metadata
+        created = e.SessionCreated(
+            purpose=known.purpose if purpose is None else purpose,
+            user_id=known.user_id if user_id is None else user_id,
+            tags=tuple(known.tags) if tags is None else _texts("tags", tags),
+            custom_metadata=known.custom_metadata,
+            by={**self.by, **(by or {})} or None,
+        )
+        self.storage.fork_session(name, source, version, created)
+        return self.storage.fold(name).to_model(name)
+
+    def lineage(self, session_id: str) -> list[Ancestor]:
+        """List the sessions that one goes on from, the first of the line first, and itself; each with its last event's number."""
+        state = self.storage.summary(session_id)
+        return branches.lineage(session_id, state.metadata.forks, state.version)
+
+    def compare_branches(self, a: str, b: str) -> Comparison:
+        """Compare what two sessions did since their past in common: turns, tools, tokens, cost. Raises SessionNotFound."""
+        common = branches.common_ancestor(self.lineage(a), self.lineage(b))
+        since = common.version if common else 0
+        one, other = (branches.summarize(each, self.events(each, since)) for each in (a, b))
+        return Comparison(common, (one, other))
+
+    def save_template(self, name: str, from_session: str, at: At | None = None, *, recorded: bool = False) -> None:
+        """Keep a session's past, to a version or time, as a template that sessions can be made of. Raises as `fork_session`."""
+        version, event = self._as_parent(from_session, at, recorded=recorded)
+        self.storage.save_template(name, from_session, version, event)
+
+    def list_templates(self) -> list[str]:
+        """List the names of templates."""
+        return self.storage.templates()
+
+    def get_template(self, name: str) -> Session:
+        """Return a template, as the session that would be made of it. Raises SessionNotFound."""
+        return self.storage.load_template(name)
+
+    def remove_template(self, name: str) -> bool:
+        """Remove a template; sessions that were made of it stay as they are. False where there was none."""
+        return self.storage.remove_template(name)
+
+    def _as_parent(
+        self,
+        session_id: str,
+        at: At | None,
+        *,
+        recorded: bool = False,
+        purpose: str | None = None,
+        tags: Sequence[str] | None = None,
+        by: Mapping[str, Any] | None = None,
+    ) -> tuple[int, e.SessionCreated]:
+        """Find the version that a fork goes on from, and make its first event: what is not given is as the parent has it."""
+        version = self.storage.version_at(session_id, at, recorded=recorded)
+        if at is not None and not isinstance(at, int):
+            version = self._whole_batch(session_id, version)
+        known = self.storage.summary(session_id, version).metadata
+        return version, e.SessionCreated(
+            purpose=known.purpose if purpose is None else purpose,
+            user_id=known.user_id,
+            tags=known.tags if tags is None else _texts("tags", tags),
+            custom_metadata=known.custom_metadata,
+            by={**self.by, **(by or {})} or None,
+        )
+
+    def _whole_batch(self, session_id: str, version: int) -> int:
+        """Step back from the middle of a batch, where a time can fall, to the end of the one before."""
+        (event,) = self.storage.log.read(session_id, version - 1, version)
+        inside = event.batch is not None and event.batch[0] + 1 < event.batch[1]
+        return version - event.batch[0] - 1 if inside and event.batch else version
 
     def get_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
         """Return the session as a new object, or None: as it is, or as it was at a version or a time.

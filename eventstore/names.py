@@ -9,6 +9,9 @@ from eventstore.errors import InvalidSessionId
 STORE_ID = "_store"
 """The id of the store's own log. No session can have it: session ids begin with a letter or a digit."""
 
+TEMPLATE = "_template."
+"""What the ids of templates begin with, behind which is their name. No session can have such an id, so none is listed."""
+
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
@@ -29,6 +32,14 @@ def check_session_id(session_id: str) -> str:
     if session_id.partition(".")[0].lower() in _DEVICES:
         raise InvalidSessionId(session_id, "it is a device name on Windows")
     return session_id
+
+
+def check_log_id(log_id: str) -> str:
+    """Return the id if a log may have it: a session's, a template's, or the store's own. Raises InvalidSessionId."""
+    if log_id == STORE_ID:
+        return log_id
+    check_session_id(log_id.removeprefix(TEMPLATE) if isinstance(log_id, str) else log_id)
+    return log_id
 
 
 def _why_not(session_id: str) -> str:

@@ -13,17 +13,26 @@ from typing import Any, Self
 
 from eventstore import codec
 from eventstore.changes import find_changes
-from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound, VersionConflict
-from eventstore.events import Event, InvocationLinked, SessionCompleted, StoreSessionCreated, StoreSessionDeleted
+from eventstore.errors import LogDamaged, NoSuchMoment, SessionExists, SessionNotFound, VersionConflict
+from eventstore.events import (
+    Event,
+    InvocationLinked,
+    SessionCompleted,
+    SessionCreated,
+    StoreSessionCreated,
+    StoreSessionDeleted,
+    StoreSessionForked,
+)
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.log.filesystem import FileSystemEventLog, Fsync
 from eventstore.log.memory import MemoryEventLog
 from eventstore.moments import At, as_text, version_at
-from eventstore.names import STORE_ID, check_session_id, file_name
+from eventstore.names import STORE_ID, TEMPLATE, check_session_id, file_name
 from eventstore.views import Views
 from projections import session as session_fold
+from projections import store as store_fold
 from projections import summary as summary_fold
 from projections.models import Session, SessionMetadata, SessionStatus
 
@@ -48,6 +57,7 @@ class SessionStorage:
         self.log = log
         self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
         self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
+        self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
 
     # --- events
 
@@ -128,6 +138,56 @@ class SessionStorage:
             except VersionConflict:
                 self.log.append(STORE_ID, [event])
 
+    # --- forks
+
+    def fork_session(self, session_id: str, parent: str, version: int, event: SessionCreated) -> None:
+        """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does."""
+        if self.log.exists(check_session_id(session_id)):
+            raise SessionExists(session_id)
+        self._fork(session_id, parent, version, event)
+        self._changed(session_id, [])
+
+    def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
+        self.log.point_at(parent, version)
+        self._note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))
+        try:
+            self.log.fork(log_id, parent, version, event)
+        except VersionConflict:
+            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None
+        first = next(self.log.read(log_id, version, version + 1))
+        self._note(StoreSessionCreated(session_id=log_id, first_hash=first.hash))
+
+    def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
+        """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
+        if self.log.exists(TEMPLATE + check_session_id(name)):
+            raise SessionExists(name)
+        self._fork(TEMPLATE + check_session_id(name), parent, version, event)
+
+    def templates(self) -> list[str]:
+        """List the names of templates."""
+        return [name for name in self._store().templates() if self.log.exists(TEMPLATE + name)]
+
+    def load_template(self, name: str) -> Session:
+        """Return a template as a session object. Raises SessionNotFound."""
+        return self._wholes.get(TEMPLATE + check_session_id(name)).state.to_model(name)
+
+    def remove_template(self, name: str) -> bool:
+        """Remove a template; sessions made of it stay. False where there was none."""
+        return self._delete(TEMPLATE + check_session_id(name), "template removed")
+
+    def _store(self) -> store_fold.State:
+        """Fold the store's own log."""
+        try:
+            return self._stores.get(STORE_ID).state
+        except SessionNotFound:
+            return store_fold.State()
+
+    def _make_descendants_whole(self, log_id: str) -> None:
+        """Copy to the forks of a session what they have of it, before it goes."""
+        for one in self._store().descendants(log_id):
+            with suppress(SessionNotFound):
+                self.log.make_whole(one)
+
     # --- whole sessions
 
     def save_session(self, session: Session) -> None:
@@ -187,15 +247,20 @@ class SessionStorage:
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:
         """Delete a session for good, a damaged one too; False where there was none.
 
-        The store's own log keeps its size and last hash, of a damaged one those of what is readable.
+        The store's own log keeps its size and last hash, of a damaged one those of what is readable. Forks of it are made whole
+        first; one that cannot be, because it or this session is damaged, is an error and nothing is deleted. Raises LogDamaged.
         """
+        return self._delete(check_session_id(session_id), reason)
+
+    def _delete(self, session_id: str, reason: str | None) -> bool:
         try:
-            head = self.log.head(check_session_id(session_id))
+            head = self.log.head(session_id)
         except SessionNotFound:
             return False
         except LogDamaged as damage:
             head = Head(damage.readable, "", "", damage.offset_bytes)
             reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
+        self._make_descendants_whole(session_id)
         self._note(
             StoreSessionDeleted(
                 session_id=session_id,

@@ -21,6 +21,7 @@ from eventstore.errors import (
     EventTooLarge,
     IdReused,
     InvalidSessionId,
+    NoSuchMoment,
     SessionNotFound,
     VersionConflict,
 )
@@ -308,6 +309,76 @@ class EventLogContract:
                 body, _, rest = line.rpartition(b',"hash":"')
                 digest = sha256(b"\x01" + digest + sha256(b"\x00" + body).digest()).digest()
                 assert rest == digest.hex().encode() + b'"}'
+
+    # --- forks
+
+    def test_a_fork_has_its_parent_s_past_and_a_future_of_its_own(self, log: EventLog) -> None:
+        """Numbers and hashes go on from the parent's, and neither notices what the other does from then on."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a")])
+        past = list(log.read("s"))
+        log.append("s", [said("b")])
+        assert log.fork("f", "s", 2, SessionCreated(purpose="fork")) == Appended(3, 3)
+        assert log.append("f", [said("c")], expected_version=3) == Appended(4, 4)
+        log.append("s", [said("d")])
+        fork = list(log.read("f"))
+        assert fork[:2] == past
+        assert [event.seq for event in fork] == [1, 2, 3, 4]
+        assert isinstance(fork[2], SessionCreated)
+        assert fork[2].forked_from is not None
+        assert (fork[2].forked_from["session_id"], fork[2].forked_from["seq"]) == ("s", 2)
+        digest = bytes.fromhex(past[-1].hash)
+        for line in log.lines("f", 2):
+            following = codec.verify(line, digest)
+            assert following is not None
+            digest = following
+        assert log.head("f").version == 4
+        assert [event.content for event in log.read("s") if isinstance(event, MessageAdded)] == ["a", "b", "d"]
+        assert [event.content for event in log.read("f", 1) if isinstance(event, MessageAdded)] == ["a", "c"]
+        assert [event.seq for event in log.read("f", 1, 3)] == [2, 3]
+        assert [event.seq for event in log.read("f", 0, 1)] == [1]
+        assert [event.seq for event in log.read("f", 3)] == [4]
+
+    def test_a_fork_of_a_fork_outlives_both(self, log: EventLog) -> None:
+        """Made whole, a fork needs no parent, and is the same to the byte."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a"), said("b")])
+        log.fork("f", "s", 3, SessionCreated())
+        log.append("f", [said("c")])
+        log.fork("g", "f", 5, SessionCreated())
+        log.fork("h", "f", 1, SessionCreated())
+        log.append("g", [said("d")])
+        before = {name: list(log.lines(name)) for name in "fgh"}
+        heads = {name: log.head(name)[:3] for name in "fgh"}
+        for gone in ("s", "f"):
+            for name in "fgh":
+                log.make_whole(name)
+            assert log.remove(gone)
+        log.make_whole("g")
+        assert {name: list(log.lines(name)) for name in "gh"} == {name: before[name] for name in "gh"}
+        assert {name: log.head(name)[:3] for name in "gh"} == {name: heads[name] for name in "gh"}
+        assert log.append("g", [said("e")]) == Appended(8, 8)
+        assert [one.standing for one in log.salvage("g")] == ["proven"] * 8
+        log.fork("i", "g", 8, SessionCreated())
+        assert len(list(log.read("i"))) == 9
+
+    def test_a_fork_that_cannot_be_is_an_error_and_leaves_nothing(self, log: EventLog) -> None:
+        """The parent has to be there, the version too and at the end of a batch, and the name has to be free."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a"), said("b")])
+        for version in (0, 2, 4, -1):
+            with pytest.raises(NoSuchMoment):
+                log.fork("f", "s", version, SessionCreated())
+        with pytest.raises(SessionNotFound):
+            log.fork("f", "nope", 1, SessionCreated())
+        with pytest.raises(VersionConflict):
+            log.fork("s", "s", 3, SessionCreated())
+        with pytest.raises(InvalidSessionId):
+            log.fork("a/b", "s", 3, SessionCreated())
+        assert sorted(log.ids()) == ["s"]
+        log.fork("f", "s", 3, SessionCreated())
+        with pytest.raises(VersionConflict):
+            log.fork("f", "s", 3, SessionCreated())
 
     # --- sessions
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventstore.errors import EventStoreError, SessionNotFound
-from eventstore.events import LogRepaired, StoreSessionCreated, StoreSessionDeleted
-from eventstore.names import STORE_ID
+from eventstore.events import LogRepaired, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
+from eventstore.names import STORE_ID, TEMPLATE
 from eventstore.storage import SessionStorage
 
 
@@ -71,23 +71,27 @@ def _findings(storage: SessionStorage, session_id: str, kept: set[str]) -> Itera
 def verify_store(storage: SessionStorage) -> Verdict:
     """Verify the store's own log, and the sessions that are there against those it tells of."""
     told: dict[str, str] = {}
+    forks: dict[str, set[int]] = {}
     events, last = 0, ""
     try:
         for event in storage.log.read(STORE_ID):
             events, last = event.seq, event.hash
             if isinstance(event, StoreSessionCreated):
                 told[event.session_id] = event.first_hash
+            elif isinstance(event, StoreSessionForked):
+                forks.setdefault(event.session_id, set()).add(event.upto)
             elif isinstance(event, StoreSessionDeleted):
+                forks.pop(event.session_id, None)
                 told.pop(event.session_id, None)
     except SessionNotFound:
         pass
     except (EventStoreError, OSError) as error:
         return Verdict(STORE_ID, events, last, (Finding(STORE_ID, "log", str(error)),))
-    return Verdict(STORE_ID, events, last, tuple(_against_store(storage, told)))
+    return Verdict(STORE_ID, events, last, tuple(_against_store(storage, told, forks)))
 
 
-def _against_store(storage: SessionStorage, told: dict[str, str]) -> Iterator[Finding]:
-    there = set(storage.log.ids())
+def _against_store(storage: SessionStorage, told: dict[str, str], forks: dict[str, set[int]]) -> Iterator[Finding]:
+    there = {*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())}
     for session_id in sorted(told.keys() - there):
         yield Finding(session_id, "store", "is gone, and nothing tells of its deletion")
     for session_id in sorted(there - told.keys()):
@@ -95,9 +99,10 @@ def _against_store(storage: SessionStorage, told: dict[str, str]) -> Iterator[Fi
             session_id, "store", "is not in the store's own log: its creation was cut short, or it came from elsewhere"
         )
     for session_id in sorted(told.keys() & there):
+        starts = {0, *forks.get(session_id, ())}
         try:
-            first = next(storage.log.read(session_id, 0, 1))
+            first = [event for start in starts for event in storage.log.read(session_id, start, start + 1)]
         except (EventStoreError, OSError):
             continue  # its own verdict says so
-        if first.hash != told[session_id] and not isinstance(first, LogRepaired):
+        if not any(event.hash == told[session_id] or isinstance(event, LogRepaired) for event in first):
             yield Finding(session_id, "store", "is not the session that was created: its first event is another")

@@ -28,7 +28,10 @@ class Use:
 
 @dataclass(slots=True)
 class State:
-    """Figures as they are shown; `calls` and `uses` are what later events of the same id or key are compared with."""
+    """Figures as they are shown; `calls` and `uses` are what later events of the same id or key are compared with.
+
+    `forks` are the sessions it went on from, the first of the line first, each with how many events it had then.
+    """
 
     created_at: str = ""
     updated_at: str = ""
@@ -44,6 +47,7 @@ class State:
     custom_metadata: dict[str, Any] = field(default_factory=dict)
     calls: dict[str, Invocation] = field(default_factory=dict)
     uses: dict[str, Use] = field(default_factory=dict)
+    forks: tuple[tuple[str, int], ...] = ()
 
     def copy(self) -> "State":
         """Give an independent state; what is frozen is shared."""
@@ -99,6 +103,10 @@ def apply(state: State, event: Told) -> None:
 def _created(state: State, event: e.SessionCreated) -> None:
     state.user_id, state.purpose, state.tags = event.user_id, event.purpose, event.tags
     state.custom_metadata = deepcopy(event.custom_metadata)
+    parent = event.forked_from
+    if parent is not None:
+        state.created_at, state.status = event.time, "active"
+        state.forks += ((parent["session_id"], parent["seq"]),)
 
 
 def _updated(state: State, event: e.SessionUpdated) -> None:

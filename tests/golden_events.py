@@ -40,4 +40,6 @@ EVENTS: list[e.Event] = [
     ),
     e.SessionCompleted(status="abandoned", reason="r"),
     e.SessionReopened(),
+    e.StoreSessionForked(session_id="f", parent="s", upto=2),
+    e.SessionReopened(),
 ]

@@ -77,6 +77,7 @@ KINDS: dict[type[e.Event], st.SearchStrategy[Any]] = {
     e.EventRedacted: st.builds(e.EventRedacted, target=st.integers(1, 9), leaf=TEXTS, reason=TEXTS),
     e.CheckpointSigned: st.builds(e.CheckpointSigned, size=st.integers(1, 9), root=TEXTS, note=TEXTS),
     e.StoreSessionCreated: st.builds(e.StoreSessionCreated, session_id=IDS, first_hash=TEXTS),
+    e.StoreSessionForked: st.builds(e.StoreSessionForked, session_id=IDS, parent=IDS, upto=st.integers(1, 9)),
     e.StoreSessionDeleted: st.builds(
         e.StoreSessionDeleted,
         session_id=IDS,

@@ -9,8 +9,8 @@ from typing import NamedTuple, Self
 import msgspec
 
 from eventstore import codec
-from eventstore.errors import EventStoreError, SessionNotFound
-from eventstore.events import AnyEvent, Event, UnknownEvent
+from eventstore.errors import EventStoreError, NoSuchMoment, SessionNotFound
+from eventstore.events import AnyEvent, Event, SessionCreated, UnknownEvent
 from eventstore.log.salvage import Remnant, salvage
 
 
@@ -134,6 +134,30 @@ class EventLog(ABC):
             return error
 
     @abstractmethod
+    def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
+        """Begin a session with the first `version` events of another, and an event that tells of it.
+
+        Both go on without the other noticing; numbers and the chain of hashes go on from those of the parent. Idempotency keys of
+        the parent are not known to the fork. Raises VersionConflict where the session is there already, SessionNotFound for the
+        parent, NoSuchMoment for a version it has not reached or that is in the middle of a batch.
+        """
+
+    def make_whole(self, session_id: str) -> None:
+        """Let a fork need its parent no more, where it does: what it has of it is copied. Raises SessionNotFound, LogDamaged."""
+        return
+
+    def point_at(self, session_id: str, version: int) -> Head:
+        """Tell what `head` told, without the size, when the log had so many events. Raises as `fork` does for a parent."""
+        line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None
+        if line is None:
+            raise NoSuchMoment(version, f"session {session_id!r} has {self.head(session_id).version} events")
+        event = codec.decode(line)
+        if event.batch is not None and event.batch[0] + 1 < event.batch[1]:
+            ends = f"{version - 1 - event.batch[0]} or {version - 1 - event.batch[0] + event.batch[1]}"
+            raise NoSuchMoment(version, f"event {version} is inside a batch that was appended as one: ask for {ends}")
+        return Head(version, event.at, event.hash, 0)
+
+    @abstractmethod
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of whole verified lines.
 
@@ -173,9 +197,9 @@ class EventLog(ABC):
         return []
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
-        """Stream all that is left of a session, around any damage. Raises SessionNotFound."""
+        """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
         lines = ((0, line) for line in self.lines(session_id))
-        return salvage(session_id, lines)
+        return salvage(codec.first_hash(session_id), lines)
 
     def repair(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to set a log right, or do it; None where nothing is wrong. Every byte that goes is kept in quarantine."""

@@ -8,7 +8,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,8 @@ class LogFile:
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
         self._identity = (0, 0)
         self.text = str(self.path)
+        self.fork: codec.ForkPoint | None = None
+        self.root, self.first_digest = session_id, codec.first_hash(session_id)
         self.scan = self._fresh()
 
     def _fresh(self) -> Scan:
@@ -180,8 +182,8 @@ class LogFile:
         changed = not earliest <= found.st_mtime_ns <= latest
         self._changed, self.is_touched = (found.st_mtime_ns, found.st_mtime_ns), False
         scan = self.scan
-        if size == scan.here.offset and changed and size:
-            scan = self.scan = self._fresh()
+        if size and (not scan.here.offset or (size == scan.here.offset and changed)):
+            scan = self._begin(descriptor, size)
         if size == scan.here.offset:
             scan.fault, scan.missing_lf = None, False
             return scan
@@ -189,9 +191,33 @@ class LogFile:
         if size > began:
             scan.feed(blocks(descriptor, began, size))
         if began and (size < began or scan.fault):
-            scan = self.scan = self._fresh()
+            scan = self._begin(descriptor, size)
             scan.feed(blocks(descriptor, 0, size))
         return scan
+
+    def _begin(self, descriptor: int, size: int) -> Scan:
+        """Stand in front of the first line: where its session begins, or goes on from another."""
+        scan, self.fork, self.root = self._fresh(), None, self.session_id
+        self.scan = scan
+        line = _read_line(descriptor, 0, size, self._max_event_bytes)
+        point = codec.fork_point(line)
+        if point is not None and point.into == self.session_id:
+            self.fork, self.root, scan.here = point, point.root, Position(point.digest, 0, point.seq)
+        elif codec.verify(line, scan.here.digest) is None:
+            root = self._find_root(descriptor, size)
+            if root is not None:
+                self.root, scan.here = root, Position(codec.first_hash(root))
+        self.first_digest = scan.here.digest
+        return scan
+
+    def _find_root(self, descriptor: int, size: int) -> str | None:
+        """Find whose chain it is, where a fork was made whole: the line is in the middle that tells what it came from."""
+        told = b'"into":"%b"' % self.session_id.encode("ascii")
+        for _, line in numbered_lines(descriptor, size, self._max_event_bytes):
+            point = codec.fork_point(line) if told in line else None
+            if point is not None and point.into == self.session_id:
+                return point.root
+        return None
 
     def damage(self, scan: Scan) -> LogDamaged | None:
         """Return the error for a fault that no crash explains."""
@@ -240,6 +266,28 @@ class LogFile:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             except OSError:
                 self.close()
+
+    def begin_as_fork(self, point: codec.ForkPoint, at: str) -> None:
+        """Let the first line, which is still to be written, go on from another log."""
+        self.fork, self.root, self.first_digest = point, point.root, point.digest
+        self.scan.here = Position(point.digest, 0, point.seq, at)
+
+    def replace_by(self, chunks: Iterable[bytes]) -> None:
+        """Put a whole new file at the path, in one step; the old one stays with whoever reads it. The descriptor is closed."""
+        new = f".{LOG}.new"
+        with self.open_folder(create=False) as folder:
+            with suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=folder)
+            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=folder)
+            try:
+                for chunk in chunks:
+                    _write_all(file, chunk)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            os.replace(new, LOG, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+        self.close()
 
     def finish_last_line(self) -> None:
         """Give a whole last record the LF that a crash took."""
@@ -332,6 +380,17 @@ class LogFile:
         """Raise HandlePoisoned after a flush that failed."""
         if self.poison is not None:
             raise HandlePoisoned(self.session_id, self.text, self.poison)
+
+
+def _read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:
+    """Read one line without its LF, or what there is of it."""
+    size = _SMALL
+    while True:
+        block = os.pread(descriptor, min(size, end - start), start)
+        line, lf, _ = block.partition(b"\n")
+        if lf or start + size >= end or size > max_line_bytes:
+            return line
+        size *= 4
 
 
 def numbered_lines(descriptor: int, end: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +25,13 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import Event, UnknownEvent
+from eventstore.events import Event, SessionCreated, UnknownEvent
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.file import (
     LOG,
     LogFile,
+    blocks,
     is_being_written,
     list_quarantine,
     numbered_lines,
@@ -37,8 +39,8 @@ from eventstore.log.file import (
     sync_folders,
 )
 from eventstore.log.salvage import Remnant, salvage
-from eventstore.log.scan import Scan
-from eventstore.names import STORE_ID, check_session_id
+from eventstore.log.scan import Position, Scan
+from eventstore.names import check_log_id, check_session_id
 
 _REPAIR_BATCH = 200
 _CLOSED_PER_OPEN = 16
@@ -117,6 +119,56 @@ class FileSystemEventLog(EventLog):
             raise _refused(file, error) from error
         self._flush_by_level(file, end)
         return result
+
+    def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
+        check_log_id(session_id)
+        point, at = self._fork_point(session_id, parent, version)
+        batch = prepare([replace(event, forked_from=point.to_dict())], self._max_event_bytes)
+        file = self._file(session_id)
+        try:
+            with self._writing(file, create=True):
+                if file.verify(file.descriptor).here.seq or file.scan.fault:
+                    since = types_of(read_lines(file.descriptor, 0, 20, file.scan.here.offset))
+                    raise VersionConflict(session_id, 0, file.scan.here.seq, since)
+                try:
+                    file.begin_as_fork(point, at)
+                    _seal_and_write(file, file.scan, [batch])
+                except BaseException:
+                    file.scan.here, file.fork, file.root = Position(codec.first_hash(session_id)), None, session_id
+                    raise
+                end = file.scan.here.offset
+        except OSError as error:
+            raise _refused(file, error) from error
+        self._flush_by_level(file, end)
+        return Appended(version + 1, version + 1)
+
+    def _fork_point(self, session_id: str, parent: str, version: int) -> tuple[codec.ForkPoint, str]:
+        """Find the log that has the event a fork goes on from, its digest there, and when it was recorded."""
+        there, root = self.point_at(parent, version), self._file(parent).root
+        while (older := self._fork_of(parent)) is not None and older.seq >= version:
+            parent = older.parent
+        return codec.ForkPoint(parent, version, bytes.fromhex(there.hash), root, session_id), there.at
+
+    def _fork_of(self, session_id: str) -> codec.ForkPoint | None:
+        """Tell where a log goes on from another; None where it is whole. Raises SessionNotFound."""
+        file = self._file(session_id)
+        with file.open_to_read() as descriptor:
+            file.verify(descriptor)
+            return file.fork
+
+    def make_whole(self, session_id: str) -> None:
+        check_log_id(session_id)
+        file = self._file(session_id)
+        with self._writing(file, create=False):
+            scan = _ready(file)
+            fork = file.fork
+            if fork is None:
+                return
+            if scan.fault is not None:
+                _cut_tail(file, scan)
+            end = os.fstat(file.descriptor).st_size
+            inherited = self._inherited(file, fork, 0, fork.seq)
+            file.replace_by(chain(inherited, blocks(file.descriptor, 0, end)))
 
     def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
         by_session: dict[str, list[int]] = {}
@@ -197,7 +249,7 @@ class FileSystemEventLog(EventLog):
             pass
         else:
             return file
-        _check(session_id)
+        check_log_id(session_id)
         with self._mutex:
             known = self._files.get(session_id)
             if known is not None:
@@ -235,19 +287,36 @@ class FileSystemEventLog(EventLog):
     # --- reading: no lock, no change
 
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
-        _check(session_id)
+        check_log_id(session_id)
         file = self._file(session_id)
+        after = max(after, 0)
         with file.open_to_read() as descriptor:
             scan = file.verify(descriptor)
             _need_events(scan, file)
-            here, damage = scan.here, file.damage(scan)
-            kept = os.dup(descriptor)
+            here, damage, fork = scan.here, file.damage(scan), file.fork
+            inherited = fork.seq if fork else 0
+            kept = os.dup(descriptor) if upto is None or upto > inherited else -1
         if upto is not None and upto <= here.seq:
             damage = None
-        return _stream(kept, max(after, 0), upto, here.offset, damage)
+        own = _stream(kept, max(after, inherited), upto, here.offset, damage) if kept >= 0 else iter(())
+        if fork is None or after >= inherited:
+            return own
+        return chain(self._inherited(file, fork, after, inherited if upto is None else min(upto, inherited)), own)
+
+    def _inherited(self, file: LogFile, fork: codec.ForkPoint, after: int, upto: int) -> Iterator[bytes]:
+        """Stream what a fork has of its parent, which must still be what it went on from."""
+        try:
+            last = b"".join(self.chunks(fork.parent, fork.seq - 1, fork.seq))
+            parts = codec.split(last)
+        except SessionNotFound:
+            parts = None
+        if parts is None or parts[1] != fork.digest:
+            what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
+            raise LogDamaged(file.session_id, file.text, 1, 0, what, 0)
+        return self.chunks(fork.parent, after, upto)
 
     def head(self, session_id: str) -> Head:
-        _check(session_id)
+        check_log_id(session_id)
         file = self._file(session_id)
         with file.open_to_read() as descriptor:
             scan = file.verify(descriptor)
@@ -271,7 +340,7 @@ class FileSystemEventLog(EventLog):
     # --- ending
 
     def remove(self, session_id: str) -> bool:
-        _check(session_id)
+        check_log_id(session_id)
         file = self._file(session_id)
         try:
             with self._writing(file, create=False):
@@ -292,7 +361,7 @@ class FileSystemEventLog(EventLog):
     # --- after damage
 
     def tail(self, session_id: str) -> str | None:
-        _check(session_id)
+        check_log_id(session_id)
         file = self._file(session_id)
         with file.open_to_read() as descriptor:
             scan = file.verify(descriptor)
@@ -306,29 +375,31 @@ class FileSystemEventLog(EventLog):
             return f"line {scan.fault.line}, byte {scan.here.offset}: a torn tail of {left} bytes"
 
     def quarantine(self, session_id: str) -> list[str]:
-        _check(session_id)
+        check_log_id(session_id)
         with self._file(session_id).open_folder(create=False) as folder:
             return list_quarantine(folder)
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
-        _check(session_id)
-        with self._file(session_id).open_to_read() as descriptor:
+        check_log_id(session_id)
+        file = self._file(session_id)
+        with file.open_to_read() as descriptor:
+            file.verify(descriptor)
             kept = os.dup(descriptor)
-        return self._salvage(session_id, kept)
+        return self._salvage(file, kept)
 
-    def _salvage(self, session_id: str, descriptor: int) -> Iterator[Remnant]:
+    def _salvage(self, file: LogFile, descriptor: int) -> Iterator[Remnant]:
         with os.fdopen(descriptor, "rb", buffering=0):
             end = os.fstat(descriptor).st_size
-            yield from salvage(session_id, numbered_lines(descriptor, end, self._max_event_bytes))
+            yield from salvage(file.first_digest, numbered_lines(descriptor, end, self._max_event_bytes))
 
     def repair(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        _check(session_id)
+        check_log_id(session_id)
         file = self._file(session_id)
         with self._writing(file, create=False):
             scan = file.verify(file.descriptor)
             if scan.fault is None:
                 return None
-            found = list(self._behind(session_id, file, scan)) if not scan.fault.torn else []
+            found = list(self._behind(file, scan)) if not scan.fault.torn else []
             restored = restorable(found)
             plan = Repair(
                 session_id,
@@ -345,12 +416,12 @@ class FileSystemEventLog(EventLog):
             file.flush(file.written)
         return plan
 
-    def _behind(self, session_id: str, file: LogFile, scan: Scan) -> Iterator[Remnant]:
-        found = self._salvage(session_id, os.dup(file.descriptor))
+    def _behind(self, file: LogFile, scan: Scan) -> Iterator[Remnant]:
+        found = self._salvage(file, os.dup(file.descriptor))
         return (remnant for remnant in found if remnant.offset_bytes >= scan.here.offset)
 
     def is_being_written(self, session_id: str) -> bool:
-        _check(session_id)
+        check_log_id(session_id)
         with self._file(session_id).open_to_read() as descriptor:
             return is_being_written(descriptor)
 
@@ -558,11 +629,6 @@ def _refused(file: LogFile, error: OSError) -> EventStoreError:
 def _usual_open_files() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 4096 if soft == resource.RLIM_INFINITY else max(min(soft // 4, 4096), 16)
-
-
-def _check(session_id: str) -> None:
-    if session_id != STORE_ID:
-        check_session_id(session_id)
 
 
 def _is_session(entry: os.DirEntry[str]) -> bool:

@@ -4,13 +4,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from eventstore import codec
 from eventstore.errors import SessionNotFound, VersionConflict
-from eventstore.events import Event
+from eventstore.events import Event, SessionCreated
 from eventstore.log.base import Appended, EventLog, Head, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
+from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position
-from eventstore.names import STORE_ID, check_session_id
+from eventstore.names import STORE_ID, TEMPLATE, check_log_id
 
 
 @dataclass
@@ -18,6 +21,7 @@ class _Log:
     here: Position
     lines: list[bytes] = field(default_factory=list)
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    root: str = ""
 
     def take(self, batch: Batch) -> None:
         first = self.here.seq + 1
@@ -35,7 +39,7 @@ class MemoryEventLog(EventLog):
         self._max_event_bytes = max_event_bytes
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
-        _check(session_id)
+        check_log_id(session_id)
         batch = prepare(events, self._max_event_bytes)
         with self._mutex:
             log = self._logs.get(session_id)
@@ -55,7 +59,7 @@ class MemoryEventLog(EventLog):
             return Appended(first, log.here.seq)
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        _check(session_id)
+        check_log_id(session_id)
         prepared = prepare_many(batches, self._max_event_bytes)
         with self._mutex:
             log = self._logs.get(session_id)
@@ -72,6 +76,28 @@ class MemoryEventLog(EventLog):
             self._logs[session_id] = log
             return Appended(expected_version + 1, log.here.seq)
 
+    def salvage(self, session_id: str) -> Iterator[Remnant]:
+        with self._mutex:
+            root = self._find(session_id).root or session_id
+        return salvage(codec.first_hash(root), ((0, line) for line in self.lines(session_id)))
+
+    def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
+        check_log_id(session_id)
+        point = self.point_at(parent, version)
+        with self._mutex:
+            before = self._find(parent)
+            known = self._logs.get(session_id)
+            if known is not None:
+                raise VersionConflict(session_id, 0, known.here.seq, types_of(known.lines[:20]))
+            root = before.root or parent
+            told = codec.ForkPoint(parent, version, bytes.fromhex(point.hash), root, session_id)
+            kept = before.lines[:version]
+            here = Position(told.digest, sum(map(len, kept)), version, point.at)
+            log = _Log(here, kept, root=root)
+            log.take(prepare([replace(event, forked_from=told.to_dict())], self._max_event_bytes))
+            self._logs[session_id] = log
+            return Appended(version + 1, version + 1)
+
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         with self._mutex:
             lines = self._find(session_id).lines[max(after, 0) : upto]
@@ -84,10 +110,10 @@ class MemoryEventLog(EventLog):
 
     def ids(self) -> Iterator[str]:
         with self._mutex:
-            return iter([one for one in self._logs if one != STORE_ID])
+            return iter([one for one in self._logs if one != STORE_ID and not one.startswith(TEMPLATE)])
 
     def remove(self, session_id: str) -> bool:
-        _check(session_id)
+        check_log_id(session_id)
         with self._mutex:
             return self._logs.pop(session_id, None) is not None
 
@@ -98,13 +124,8 @@ class MemoryEventLog(EventLog):
         """Do nothing: the logs stay for as long as the object."""
 
     def _find(self, session_id: str) -> _Log:
-        _check(session_id)
+        check_log_id(session_id)
         try:
             return self._logs[session_id]
         except KeyError:
             raise SessionNotFound(session_id) from None
-
-
-def _check(session_id: str) -> None:
-    if session_id != STORE_ID:
-        check_session_id(session_id)

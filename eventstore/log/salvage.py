@@ -34,12 +34,14 @@ class Remnant:
         return None if self.standing == "damaged" or codec.head(self.raw) is None else codec.decode(self.raw)
 
 
-def salvage(session_id: str, lines: Iterable[tuple[int, bytes]]) -> Iterator[Remnant]:
+def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator[Remnant]:
     """Judge lines, given with the byte that each begins at and without their LF, one after the other.
+
+    `first_digest` is that of the chain in front of the first of them.
 
     Records glued to a fragment or to each other are found inside their line. Blank lines are damage too: no writer makes them.
     """
-    candidates, unbroken = {codec.first_hash(session_id)}, True
+    candidates, unbroken = {first_digest}, True
     for number, (offset, line) in enumerate(lines, 1):
         for start, raw, digests, fits in _judge(line, candidates):
             record = codec.split(raw) is not None and codec.head(raw) is not None

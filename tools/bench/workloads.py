@@ -500,7 +500,7 @@ def size(makers: Sequence[Maker]) -> list[Row]:
 
 
 def memory(makers: Sequence[Maker]) -> list[Row]:
-    """How much more memory a process holds at most (ru_maxrss): to append 1,000,000 events, to fold them, to load them."""
+    """How much more memory a process holds at most (VmHWM): to append 1,000,000 events, to fold them, to load them."""
     rows = []
     with long_session(1_000_000) as folder:
         where = repr(str(folder))
@@ -522,13 +522,13 @@ def memory(makers: Sequence[Maker]) -> list[Row]:
 
 
 _MEMORY = """
-import resource, tempfile
+import re, tempfile
 from pathlib import Path
 from eventstore import FileSystemSessionStorage, SessionManager
 def manager(folder):
     return SessionManager(FileSystemSessionStorage(Path(folder) / ".sessions", Path(folder) / ".history", fsync="no"))
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(re.search("VmHWM:\\\\s*([0-9]+)", Path("/proc/self/status").read_text())[1])
 base = peak()
 """
 _APPENDING = f"""

@@ -175,7 +175,7 @@ def classes(full: bool) -> Counts:
 
 
 def _salvaged(name: str, whole: list[bytes], data: bytes, counts: Counts) -> None:
-    found = list(salvage("s", _numbered(data)))
+    found = list(salvage(codec.first_hash("s"), _numbered(data)))
     kept = {remnant.raw for remnant in found}
     for remnant in found:
         good = remnant.standing in ("proven", "linked")

@@ -1,0 +1,86 @@
+"""Branches: what two sessions that have a past in common did since."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
+from projections.projection import Told
+
+
+class Ancestor(NamedTuple):
+    """A session, and how many events of the line are its own and its ancestors'."""
+
+    session_id: str
+    version: int
+
+
+@dataclass(slots=True)
+class Branch:
+    """What a session did after its past in common with another: counts, tokens by kind, cost; `tools` by calls."""
+
+    session_id: str
+    events: int = 0
+    messages: int = 0
+    turns: int = 0
+    tools: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two branches, and the last event they have in common; None where they have none."""
+
+    common: Ancestor | None
+    branches: tuple[Branch, Branch]
+
+
+def common_ancestor(a: Iterable[Ancestor], b: Iterable[Ancestor]) -> Ancestor | None:
+    """Find the last event that two lineages, from the first ancestor on, have in common."""
+    common = None
+    for one, other in zip(a, b, strict=False):
+        if one.session_id != other.session_id:
+            break
+        common = Ancestor(one.session_id, min(one.version, other.version))
+        if one.version != other.version:
+            break
+    return common
+
+
+def lineage(session_id: str, forks: Iterable[tuple[str, int]], version: int) -> list[Ancestor]:
+    """List a session's ancestors from the first on, and itself; each with the version at which the next one goes on."""
+    found = [Ancestor(*fork) for fork in forks]
+    found.append(Ancestor(session_id, version))
+    assert all(one.version <= other.version for one, other in pairwise(found))  # noqa: S101 - numbers go on across forks
+    return found
+
+
+def summarize(session_id: str, events: Iterable[Told]) -> Branch:
+    """Count what a branch did; usage of one key counts once, by its maximum."""
+    branch = Branch(session_id)
+    calls: dict[str, str | None] = {}
+    uses: dict[str, UsageRecorded] = {}
+    for event in events:
+        branch.events += 1
+        if isinstance(event, MessageAdded):
+            branch.messages += 1
+            branch.turns += event.role == "user"
+        elif isinstance(event, InvocationLinked):
+            calls[event.invocation_id] = event.tool_name or calls.get(event.invocation_id)
+        elif isinstance(event, UsageRecorded):
+            _use(branch, uses, event)
+    for tool in calls.values():
+        branch.tools[tool or "unknown"] = branch.tools.get(tool or "unknown", 0) + 1
+    return branch
+
+
+def _use(branch: Branch, uses: dict[str, UsageRecorded], event: UsageRecorded) -> None:
+    old = uses.get(event.key) if event.key is not None else None
+    for kind, count in event.tokens.items():
+        more = max(count - (old.tokens.get(kind, 0) if old else 0), 0)
+        branch.tokens[kind] = branch.tokens.get(kind, 0) + more
+    branch.cost += max((event.cost or 0.0) - ((old.cost or 0.0) if old else 0.0), 0.0)
+    if event.key is not None:
+        uses[event.key] = event
