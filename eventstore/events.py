@@ -65,7 +65,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
 
 
 class SessionCreated(Event, frozen=True, kw_only=True, tag="session.created"):
-    """A session began. Always the first event of its log."""
+    """A session began. Always the first event that is its own; a fork has its parent's values where none are given."""
 
     purpose: str | None = None
     user_id: str | None = None

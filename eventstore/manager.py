@@ -22,7 +22,7 @@ from eventstore.history import Record, ToolHistory
 from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
 from eventstore.moments import At
-from eventstore.names import TEMPLATE, new_session_id
+from eventstore.names import new_session_id
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
 from projections import branches, difference, statistics, timeline, turns
@@ -94,7 +94,9 @@ class SessionManager:
         Raises InvalidSessionId, SessionExists where the id is taken, and SessionNotFound for the template.
         """
         if template is not None:
-            return self._create_of(template, session_id, purpose, user_id, tags, options.get("by"))
+            name = new_session_id() if session_id is None else session_id
+            self.storage.use_template(template, name, self._begun(purpose, user_id, tags, options.get("by")))
+            return self.storage.fold(name).to_model(name)
         created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags))
         name = new_session_id() if session_id is None else session_id
         try:
@@ -114,42 +116,32 @@ class SessionManager:
         purpose: str | None = None,
         tags: Sequence[str] | None = None,
         by: Mapping[str, Any] | None = None,
-    ) -> Session:
-        """Begin a session with another's past, to a version or time, and return it; neither notices the other from then on.
+    ) -> str:
+        """Begin a session with another's past, to a version or time, and return its id; neither notices the other from then on.
 
-        Nothing is copied, whatever the length. `purpose` and `tags` replace the parent's. Raises SessionNotFound, SessionExists,
-        NoSuchMoment, also for a version inside a batch that was appended as one.
+        Nothing is copied, and nothing folded, whatever the length. `purpose` and `tags` replace the parent's. Raises
+        SessionNotFound, SessionExists, NoSuchMoment, also for a version inside a batch that was appended as one.
         """
         name = new_session_id() if new_id is None else new_id
-        version, event = self._as_parent(session_id, at, recorded=recorded, purpose=purpose, tags=tags, by=by)
-        self.storage.fork_session(name, session_id, version, event)
-        return self.storage.fold(name).to_model(name)
+        version = self._fork_version(session_id, at, recorded=recorded)
+        self.storage.fork_session(name, session_id, version, self._begun(purpose, None, tags, by))
+        return name
 
-    def _create_of(
-        self,
-        template: str,
-        session_id: str | None,
-        purpose: str | None,
-        user_id: str | None,
-        tags: Sequence[str] | None,
-        by: Mapping[str, Any] | None,
-    ) -> Session:
-        source = TEMPLATE + template
-        try:
-            version = self.storage.log.head(source).version
-        except SessionNotFound:
-            raise SessionNotFound(template) from None
-        name = new_session_id() if session_id is None else session_id
-        known = self.get_template(template).metadata
-        created = e.SessionCreated(
-            purpose=known.purpose if purpose is None else purpose,
-            user_id=known.user_id if user_id is None else user_id,
-            tags=tuple(known.tags) if tags is None else _texts("tags", tags),
-            custom_metadata=known.custom_metadata,
-            by={**self.by, **(by or {})} or None,
-        )
-        self.storage.fork_session(name, source, version, created)
-        return self.storage.fold(name).to_model(name)
+    def _begun(
+        self, purpose: str | None, user_id: str | None, tags: Sequence[str] | None, by: Mapping[str, Any] | None
+    ) -> e.SessionCreated:
+        who = {**self.by, **(by or {})} or None
+        return e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags), by=who)
+
+    def _fork_version(self, session_id: str, at: At | None, *, recorded: bool) -> int:
+        """Find the version to go on from. A time in the middle of a batch means the end of the one before."""
+        version = self.storage.version_at(session_id, at, recorded=recorded)
+        if at is None or isinstance(at, int):
+            return version
+        (event,) = self.storage.log.read(session_id, version - 1, version)
+        if event.batch is None or event.batch[0] + 1 == event.batch[1]:
+            return version
+        return version - event.batch[0] - 1
 
     def lineage(self, session_id: str) -> list[Ancestor]:
         """List the sessions that one goes on from, the first of the line first, and itself; each with its last event's number."""
@@ -165,8 +157,8 @@ class SessionManager:
 
     def save_template(self, name: str, from_session: str, at: At | None = None, *, recorded: bool = False) -> None:
         """Keep a session's past, to a version or time, as a template that sessions can be made of. Raises as `fork_session`."""
-        version, event = self._as_parent(from_session, at, recorded=recorded)
-        self.storage.save_template(name, from_session, version, event)
+        version = self._fork_version(from_session, at, recorded=recorded)
+        self.storage.save_template(name, from_session, version, self._begun(None, None, None, None))
 
     def list_templates(self) -> list[str]:
         """List the names of templates."""
@@ -179,35 +171,6 @@ class SessionManager:
     def remove_template(self, name: str) -> bool:
         """Remove a template; sessions that were made of it stay as they are. False where there was none."""
         return self.storage.remove_template(name)
-
-    def _as_parent(
-        self,
-        session_id: str,
-        at: At | None,
-        *,
-        recorded: bool = False,
-        purpose: str | None = None,
-        tags: Sequence[str] | None = None,
-        by: Mapping[str, Any] | None = None,
-    ) -> tuple[int, e.SessionCreated]:
-        """Find the version that a fork goes on from, and make its first event: what is not given is as the parent has it."""
-        version = self.storage.version_at(session_id, at, recorded=recorded)
-        if at is not None and not isinstance(at, int):
-            version = self._whole_batch(session_id, version)
-        known = self.storage.summary(session_id, version).metadata
-        return version, e.SessionCreated(
-            purpose=known.purpose if purpose is None else purpose,
-            user_id=known.user_id,
-            tags=known.tags if tags is None else _texts("tags", tags),
-            custom_metadata=known.custom_metadata,
-            by={**self.by, **(by or {})} or None,
-        )
-
-    def _whole_batch(self, session_id: str, version: int) -> int:
-        """Step back from the middle of a batch, where a time can fall, to the end of the one before."""
-        (event,) = self.storage.log.read(session_id, version - 1, version)
-        inside = event.batch is not None and event.batch[0] + 1 < event.batch[1]
-        return version - event.batch[0] - 1 if inside and event.batch else version
 
     def get_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
         """Return the session as a new object, or None: as it is, or as it was at a version or a time.

@@ -141,11 +141,13 @@ class SessionStorage:
     # --- forks
 
     def fork_session(self, session_id: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does."""
+        """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does.
+
+        Its views are written when something is appended to it: until then they would be copies.
+        """
         if self.log.exists(check_session_id(session_id)):
             raise SessionExists(session_id)
         self._fork(session_id, parent, version, event)
-        self._changed(session_id, [])
 
     def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
         self.log.point_at(parent, version)
@@ -162,6 +164,14 @@ class SessionStorage:
         if self.log.exists(TEMPLATE + check_session_id(name)):
             raise SessionExists(name)
         self._fork(TEMPLATE + check_session_id(name), parent, version, event)
+
+    def use_template(self, name: str, session_id: str, event: SessionCreated) -> None:
+        """Begin a session with a template's past. Raises SessionNotFound for the template, SessionExists for the session."""
+        try:
+            version = self.log.head(TEMPLATE + check_session_id(name)).version
+        except SessionNotFound:
+            raise SessionNotFound(name) from None
+        self.fork_session(session_id, TEMPLATE + name, version, event)
 
     def templates(self) -> list[str]:
         """List the names of templates."""

@@ -101,12 +101,15 @@ def apply(state: State, event: Told) -> None:
 
 
 def _created(state: State, event: e.SessionCreated) -> None:
-    state.user_id, state.purpose, state.tags = event.user_id, event.purpose, event.tags
-    state.custom_metadata = deepcopy(event.custom_metadata)
-    parent = event.forked_from
-    if parent is not None:
-        state.created_at, state.status = event.time, "active"
-        state.forks += ((parent["session_id"], parent["seq"]),)
+    if event.forked_from is None:
+        state.user_id, state.purpose, state.tags = event.user_id, event.purpose, event.tags
+        state.custom_metadata = deepcopy(event.custom_metadata)
+        return
+    state.forks += ((event.forked_from["session_id"], event.forked_from["seq"]),)
+    state.created_at, state.status = event.time, "active"
+    state.user_id, state.purpose = event.user_id or state.user_id, event.purpose or state.purpose
+    state.tags = event.tags or state.tags
+    state.custom_metadata.update(deepcopy(event.custom_metadata))
 
 
 def _updated(state: State, event: e.SessionUpdated) -> None:
