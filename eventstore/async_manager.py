@@ -107,6 +107,7 @@ class AsyncSessionManager:
     delete_data = _committed(SessionManager.delete_data)
     clear_data = _committed(SessionManager.clear_data)
     list_sessions = _awaited(SessionManager.list_sessions)
+    page_sessions = _awaited(SessionManager.page_sessions)
     get_session_statistics = _awaited(SessionManager.get_session_statistics)
     tree = _awaited(SessionManager.tree)
     data = _awaited(SessionManager.data)

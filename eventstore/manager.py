@@ -15,8 +15,9 @@ from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from eventstore import codec
+from eventstore import codec, moments
 from eventstore import events as e
+from eventstore.catalog import Filter, Sort
 from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
 from eventstore.history import Record, ToolHistory
 from eventstore.log.base import Appended, Head
@@ -24,7 +25,7 @@ from eventstore.log.salvage import Remnant
 from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.settings import Settings, load_settings
-from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, SessionStorage
+from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
 from projections import branches, difference, statistics, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
@@ -402,6 +403,33 @@ class SessionManager:
         `at`, a time, lists the sessions there were then, as they were.
         """
         return self.storage.list_sessions(user_id, status, tags, limit, at)
+
+    def page_sessions(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        *,
+        purpose: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        sort: Sort = "updated",
+        limit: int | None = 100,
+        cursor: str | None = None,
+        at: At | None = None,
+    ) -> Page:
+        """List what is known of the sessions that fit all filters, a page of `limit`, without what was said in them.
+
+        `tags` match any, `purpose` a part of it in any case, `since` and `until` the last update. The most recently updated come
+        first, or the most recently `created`, or those with the greatest `cost`; then by id. `cursor` of a page asks for the
+        next one.
+        """
+        if isinstance(tags, str):
+            raise ValueError("tags is not a list of texts")
+        wanted = None if status is None else SessionStatus(status).value
+        first, last = (None if one is None else codec.to_iso(moments.as_text(one)) for one in (since, until))
+        found = Filter(user_id, wanted, tags, purpose, first, last, sort, limit, cursor)
+        return self.storage.page(found, at=at)
 
     def get_session_statistics(
         self, session_id: str, at: At | None = None, *, recorded: bool = False

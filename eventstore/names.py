@@ -1,11 +1,14 @@
 """Names of sessions and of files: which are allowed, how new ones are made, how odd ones become safe file names."""
 
+import os
 import re
-import secrets
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 from eventstore.errors import InvalidSessionId
 
+Fsync: TypeAlias = Literal["always", "everysec", "no"]
+"""Levels of durability: when an append is on stable storage."""
 STORE_ID = "_store"
 """The id of the store's own log. No session can have it: session ids begin with a letter or a digit."""
 
@@ -55,7 +58,7 @@ def _why_not(session_id: str) -> str:
 def new_session_id(now: datetime | None = None) -> str:
     """Make up an id such as `session_20261123_051701_<32 hex digits>`: UTC seconds, then 128 random bits."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    return f"session_{moment:%Y%m%d_%H%M%S}_{secrets.token_hex(16)}"
+    return f"session_{moment:%Y%m%d_%H%M%S}_{os.urandom(16).hex()}"
 
 
 def file_name(text: str, limit: int = 200) -> str:

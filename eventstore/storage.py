@@ -1,19 +1,30 @@
 """Sessions on a log: whole objects in, events out, and back; listing, deleting, views."""
 
 import os
+import sqlite3
 import threading
+import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from eventstore import codec
+from eventstore.catalog import FOLDER, Catalog, Filter, Sizes
 from eventstore.changes import find_changes
-from eventstore.errors import LogDamaged, NoSuchMoment, SessionExists, SessionNotFound, VersionConflict
+from eventstore.errors import (
+    InvalidSessionId,
+    LogDamaged,
+    NoSuchMoment,
+    SessionExists,
+    SessionNotFound,
+    VersionConflict,
+)
 from eventstore.events import (
     Event,
     InvocationLinked,
@@ -26,10 +37,10 @@ from eventstore.events import (
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
-from eventstore.log.filesystem import FileSystemEventLog, Fsync
+from eventstore.log.filesystem import FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
 from eventstore.moments import At, as_text, version_at
-from eventstore.names import STORE_ID, TEMPLATE, check_session_id, file_name
+from eventstore.names import STORE_ID, TEMPLATE, Fsync, check_session_id, file_name
 from eventstore.views import Views
 from projections import session as session_fold
 from projections import store as store_fold
@@ -45,6 +56,36 @@ def tell_damage(damage: LogDamaged) -> None:
     warnings.warn(str(damage), RuntimeWarning, stacklevel=2)
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of the sessions that fit, and the cursor that the next page is asked for with; None behind the last one."""
+
+    sessions: list[SessionMetadata]
+    cursor: str | None
+
+
+class _LogSizes(Sizes):
+    """The sizes of logs that are no files: all are looked at each time."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def state(self) -> str:
+        return self.boot()
+
+    def boot(self) -> str:
+        return str(time.time_ns())
+
+    def ids(self) -> Iterator[str]:
+        return self._log.ids()
+
+    def size(self, session_id: str) -> int | None:
+        try:
+            return self._log.head(session_id).size_bytes
+        except (SessionNotFound, LogDamaged):
+            return None
+
+
 class SessionStorage:
     """Sessions kept on any EventLog. Safe for threads.
 
@@ -58,6 +99,8 @@ class SessionStorage:
         self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
         self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
         self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
+        self._catalog = Catalog()
+        self._sizes: Sizes = _LogSizes(log)
 
     # --- events
 
@@ -65,6 +108,7 @@ class SessionStorage:
         """Append events as one batch, as `EventLog.append` does, and see to the views."""
         if session_id == STORE_ID:
             check_session_id(session_id)
+        self._catalog.mark(session_id)
         result = self.log.append(session_id, events, expected_version=expected_version)
         if result.first == 1 and not result.repeated:
             self._began(session_id)
@@ -74,8 +118,8 @@ class SessionStorage:
     def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
         """Append for several callers, as `EventLog.append_many` does, and see to the views."""
         for append in appends:
-            if append.session_id == STORE_ID:
-                check_session_id(append.session_id)
+            with suppress(InvalidSessionId):  # its outcome says so
+                self._catalog.mark(append.session_id)
         written = self.log.append_many(appends, wait=wait)
         for append, outcome in zip(appends, written.outcomes, strict=True):
             if isinstance(outcome, Appended):
@@ -86,6 +130,7 @@ class SessionStorage:
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
         """Append several batches, as `EventLog.extend` does, and see to the views."""
+        self._catalog.mark(session_id)
         result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
         if result.first == 1:
             self._began(session_id)
@@ -147,6 +192,7 @@ class SessionStorage:
         """
         if self.log.exists(check_session_id(session_id)):
             raise SessionExists(session_id)
+        self._catalog.mark(session_id)
         self._fork(session_id, parent, version, event)
 
     def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
@@ -327,30 +373,45 @@ class SessionStorage:
         """
         if isinstance(tags, str):
             raise ValueError("tags is not a list of texts")
-        wanted = None if status is None else SessionStatus(status)
-        some = None if tags is None else set(tags)
-        found = [
-            one
-            for one in self._all_metadata(on_damage, None if at is None else _time(at))
-            if (user_id is None or one.user_id == user_id)
-            and (wanted is None or one.status is wanted)
-            and (not some or some.intersection(one.tags))
-        ]
-        found.sort(key=lambda one: (-one.updated_at.timestamp(), one.session_id))
-        return found if limit is None else found[: max(limit, 0)]
+        wanted = None if status is None else SessionStatus(status).value
+        return self.page(Filter(user_id, wanted, tags, limit=limit), on_damage, at).sessions
 
-    def _all_metadata(self, on_damage: Callable[[LogDamaged], None], at: str | None) -> Iterator[SessionMetadata]:
-        for session_id in self.log.ids():
+    def page(self, wanted: Filter, on_damage: Callable[[LogDamaged], None] = tell_damage, at: At | None = None) -> Page:
+        """List the sessions that fit, a page of them, as `list_metadata` does. Raises ValueError for a cursor that is none."""
+        if at is not None:
+            then = Catalog()
+            then.put(self._rows(self.log.ids(), on_damage, _time(at)))
+            rows, cursor = then.find(wanted)
+        else:
             try:
-                yield (
-                    self.metadata(session_id)
-                    if at is None
-                    else self.summary(session_id, at).metadata.to_model(session_id)
-                )
+                rows, cursor = self._find(wanted, on_damage)
+            except sqlite3.DatabaseError:  # it was thrown away: the second time it is made anew
+                rows, cursor = self._find(wanted, on_damage)
+        return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
+
+    def _find(self, wanted: Filter, on_damage: Callable[[LogDamaged], None]) -> tuple[list[dict[str, Any]], str | None]:
+        self._catalog.put(self._rows(self._catalog.stale(self._sizes), on_damage, None))
+        return self._catalog.find(wanted)
+
+    def _rows(
+        self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str | None
+    ) -> list[tuple[dict[str, Any], int]]:
+        """Tell what is known of sessions, and the size their logs had before they were looked at."""
+        rows = []
+        for session_id in session_ids:
+            size = self._sizes.size(session_id) or 0
+            try:
+                known = self.metadata(session_id) if at is None else self._metadata_at(session_id, at)
             except SessionNotFound:
-                continue  # deleted since it was listed
+                continue  # deleted since it was listed, or not begun then
             except LogDamaged as damage:
                 on_damage(damage)
+            else:
+                rows.append((known.to_dict(), size))
+        return rows
+
+    def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
+        return self.summary(session_id, at).metadata.to_model(session_id)
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
@@ -358,7 +419,8 @@ class SessionStorage:
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
-        plan = self.log.repair(check_session_id(session_id), dry_run=dry_run)
+        self._catalog.mark(check_session_id(session_id))
+        plan = self.log.repair(session_id, dry_run=dry_run)
         if plan is not None and not dry_run:
             self._wholes.forget(session_id)
             self._summaries.forget(session_id)
@@ -411,6 +473,7 @@ class SessionStorage:
         """Flush, and let go of files."""
         self.flush_views()
         self.log.close()
+        self._catalog.close()
 
     def __enter__(self) -> Self:
         return self
@@ -437,6 +500,8 @@ class FileSystemSessionStorage(SessionStorage):
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
+        self._catalog = Catalog(Path(sessions_dir, FOLDER))
+        self._sizes = Sizes(Path(sessions_dir))
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
         self._begin()
@@ -517,6 +582,7 @@ class FileSystemSessionStorage(SessionStorage):
 
         The views of a damaged session stay as they are; `on_damage` hears of it.
         """
+        self._catalog.clear()
         for session_id in sorted(self.log.ids()):
             try:
                 self._summaries.get(session_id)
@@ -565,6 +631,7 @@ def _begin_in_child(storage: FileSystemSessionStorage) -> None:
         found = kept()
         if found is not None:
             found._begin()
+            found._catalog.begin_in_child()
 
     os.register_at_fork(after_in_child=begin)
 

@@ -20,7 +20,7 @@ MODULES = sorted(
 FLOORS = [
     ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
     ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
-    ["eventstore.log.salvage", "eventstore.log.group"],
+    ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
     ["eventstore.log.batch"],
     ["eventstore.log.file"],

@@ -1,11 +1,13 @@
 """Commands on sessions: list, show, stats, diff, tree."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from eventstore.cli.store import as_moment, at_option, exit_for, open_manager, store_option
+from eventstore.catalog import Filter, Sort
+from eventstore.cli.store import as_moment, at_option, exit_for, list_rows, open_manager, store_option
 from eventstore.cli.terminal import (
     Column,
     clean,
@@ -51,6 +53,12 @@ def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> 
     "--status", type=click.Choice(["active", "completed", "failed", "abandoned"]), help="Only with this status."
 )
 @click.option("--tag", "tags", multiple=True, help="Only with this tag; given again, with any of them.")
+@click.option("--purpose", help="Only with this in their purpose.")
+@click.option("--since", metavar="TIME", help="Only updated at or after this.")
+@click.option("--until", metavar="TIME", help="Only updated at or before this.")
+@click.option(
+    "--sort", type=click.Choice(get_args(Sort)), default="updated", show_default=True, help="The greatest first."
+)
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many.")
 @at_option
 @_json
@@ -60,17 +68,21 @@ def list_command(
     user: str | None,
     status: str | None,
     tags: Sequence[str],
+    purpose: str | None,
+    since: str | None,
+    until: str | None,
+    sort: Sort,
     limit: int,
     at: str | int | None,
     as_json: bool,
 ) -> None:
     """List sessions, the most recently updated first. Times are shown in your zone."""
-    with open_manager(store) as manager:
-        damaged: list[LogDamaged] = []
-        found = manager.storage.list_metadata(user, status, list(tags) or None, limit, damaged.append, at)
+    damaged: list[LogDamaged] = []
+    wanted = Filter(user, status, tags, purpose, _as_time(since), _as_time(until), sort, limit)
+    found = list_rows(store, wanted, at, damaged.append)
     if as_json:
         for one in found:
-            print_json(one.to_dict())
+            print_json(one)
     elif found:
         print_table(_COLUMNS, (_row(one) for one in found))
     elif not damaged:
@@ -78,15 +90,24 @@ def list_command(
     exit_for(damaged)
 
 
-def _row(one: "SessionMetadata") -> list[str]:
+def _as_time(text: str | None) -> str | None:
+    """Read a time as the catalogue holds times. Raises NoSuchMoment."""
+    if text is None:
+        return None
+    from eventstore import codec, moments
+
+    return codec.to_iso(moments.as_text(text))
+
+
+def _row(one: dict[str, Any]) -> list[str]:
     return [
-        one.session_id,
-        one.status.value,
-        moment(one.updated_at),
-        str(one.total_invocations),
-        clean(one.user_id or ""),
-        clean(",".join(one.tags)),
-        one_line(one.purpose or "", 200),
+        one["session_id"],
+        one["status"],
+        moment(datetime.fromisoformat(one["updated_at"])),
+        str(one["total_invocations"]),
+        clean(one["user_id"] or ""),
+        clean(",".join(one["tags"])),
+        one_line(one["purpose"] or "", 200),
     ]
 
 

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import click
 
 import eventstore
+from eventstore.catalog import FOLDER, Catalog, Filter, Sizes
 from eventstore.cli.terminal import clean, progress
 from eventstore.errors import LogDamaged
+from eventstore.settings import load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,13 +41,38 @@ def at_option(command: F) -> F:
     )(command)
 
 
+def list_rows(
+    store: str | None, wanted: Filter, at: str | int | None, on_damage: Callable[[LogDamaged], None]
+) -> list[dict[str, Any]]:
+    """List what is known of sessions; where the catalogue is up to date nothing else is loaded. Raises InvalidSetting."""
+    folder = _sessions_folder(store)
+    if folder is not None and at is None:
+        catalog = Catalog(folder / FOLDER)
+        if folder.is_dir() and not catalog.stale(Sizes(folder)):
+            return catalog.find(wanted)[0]
+        catalog.close()
+    with open_manager(store) as manager:
+        return [one.to_dict() for one in manager.storage.page(wanted, on_damage, at).sessions]
+
+
+def _sessions_folder(store: str | None) -> Path | None:
+    settings = load_settings()
+    if store is None:
+        return settings.storage_path if settings.storage_enabled and settings.backend == "filesystem" else None
+    return _folder_of(store) / ".sessions"
+
+
+def _folder_of(store: str) -> Path:
+    folder = Path(store)
+    return folder.parent if folder.name == ".sessions" else folder
+
+
 def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManager":
     """Open the store in a folder, or the one that the settings name. Raises InvalidSetting."""
-    settings = eventstore.load_settings()
+    settings = load_settings()
     if store is None:
         return eventstore.SessionManager.from_settings(settings)
-    folder = Path(store)
-    folder = folder.parent if folder.name == ".sessions" else folder
+    folder = _folder_of(store)
     fsync = changes.get("fsync", settings.fsync)
     storage = eventstore.FileSystemSessionStorage(folder / ".sessions", folder / ".history", fsync=fsync)
     return eventstore.SessionManager(storage)

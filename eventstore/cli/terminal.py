@@ -1,6 +1,5 @@
 """What people see: text made harmless, tables and bars in a terminal, plain columns in a pipe."""
 
-import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,14 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import msgspec
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 _HARMFUL = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
-_encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class Column(NamedTuple):
@@ -61,7 +58,9 @@ def console(*, stderr: bool = False) -> "Console":
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
-    click.echo(_encoder.encode(value).decode())
+    from msgspec import json  # lists are shown without it
+
+    click.echo(json.encode(value, enc_hook=str).decode())
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
@@ -80,6 +79,8 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
 
 
 def _print_grid(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    import shutil
+
     from rich.cells import cell_len, set_cell_size
 
     widths = [max(map(cell_len, cells)) for cells in zip([column.title for column in columns], *rows, strict=True)]

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from msgspec.structs import replace
 
@@ -40,12 +39,10 @@ from eventstore.log.file import (
 )
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position, Scan
-from eventstore.names import check_log_id, check_session_id
+from eventstore.names import Fsync, check_log_id, check_session_id
 
 _REPAIR_BATCH = 200
 _CLOSED_PER_OPEN = 16
-
-Fsync = Literal["always", "everysec", "no"]
 
 
 class FileSystemEventLog(EventLog):

@@ -19,7 +19,7 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.log.base import EventLog
-from eventstore.log.filesystem import Fsync
+from eventstore.names import Fsync
 
 PAGE_CACHE, DISK, MEMORY = "page cache", "disk", "memory"
 

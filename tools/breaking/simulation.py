@@ -15,7 +15,7 @@ from typing import Any
 from breaking.case import Counts, contents, folder, opened, said
 from eventstore import EventStoreError, LogDamaged, SessionNotFound
 from eventstore import events as e
-from eventstore.log.filesystem import Fsync
+from eventstore.names import Fsync
 
 TORN = b'{"type":"message.added","seq":'
 
