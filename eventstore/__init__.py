@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from eventstore.manager import Call, SessionManager
     from eventstore.moments import At
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
-    from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
+    from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
     from eventstore.verification import Finding, Verdict, verify_session, verify_store
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
@@ -67,6 +67,7 @@ __all__ = [
     "EventRefused",
     "EventStoreError",
     "EventTooLarge",
+    "Expiry",
     "ExportRefused",
     "FileSystemEventLog",
     "FileSystemSessionStorage",
@@ -121,7 +122,7 @@ _HOMES = {
     "eventstore.manager": ("Call", "SessionManager"),
     "eventstore.moments": ("At",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
-    "eventstore.storage": ("FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),
+    "eventstore.storage": ("Expiry", "FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
     "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),

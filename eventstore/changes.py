@@ -40,6 +40,7 @@ def find_changes(stored: Session | None, state: session_fold.State, wanted: Sess
     found += _conversation(base.conversation, wanted.conversation, wanted.metadata)
     found += _invocations(base, wanted, state)
     found += _data(base.data, wanted.data)
+    found += _pinned(base.metadata, wanted.metadata)
     found += _status(base.metadata.status, wanted.metadata.status)
     stamped = [_at(event, wanted.metadata) for event in found]
     rest = _adjusted(stamped, state, wanted)
@@ -131,6 +132,10 @@ def _data(old: dict[str, Any], new: dict[str, Any]) -> list[e.Event]:
     return deleted + [
         e.DataSet(key=key, value=value) for key, value in new.items() if key not in old or old[key] != value
     ]
+
+
+def _pinned(old: SessionMetadata, new: SessionMetadata) -> list[e.Event]:
+    return [] if old.pinned == new.pinned else [e.SessionPinned(pinned=new.pinned)]
 
 
 def _status(old: SessionStatus, new: SessionStatus) -> list[e.Event]:

@@ -65,13 +65,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
 
 
 class SessionCreated(Event, frozen=True, kw_only=True, tag="session.created"):
-    """A session began. Always the first event that is its own; a fork has its parent's values where none are given."""
+    """A session began. Always the first event that is its own; a fork has its parent's values where none are given.
+
+    `used_before` tells that another session, deleted or in the trash since, had the same id.
+    """
 
     purpose: str | None = None
     user_id: str | None = None
     tags: tuple[str, ...] = ()
     custom_metadata: dict[str, Any] = {}
     forked_from: dict[str, Any] | None = None
+    used_before: bool = False
 
 
 class SessionUpdated(Event, frozen=True, kw_only=True, tag="session.updated"):
@@ -91,6 +95,12 @@ class SessionCompleted(Event, frozen=True, kw_only=True, tag="session.completed"
 
 class SessionReopened(Event, frozen=True, kw_only=True, tag="session.reopened"):
     """A session that had ended is active again."""
+
+
+class SessionPinned(Event, frozen=True, kw_only=True, tag="session.pinned"):
+    """The session is kept whatever its age, or, with `pinned` false, no longer."""
+
+    pinned: bool = True
 
 
 class SessionAdjusted(Event, frozen=True, kw_only=True, tag="session.adjusted"):
@@ -244,6 +254,31 @@ class StoreSessionDeleted(Event, frozen=True, kw_only=True, tag="store.session_d
     reason: str | None = None
 
 
+class StoreSessionTrashed(Event, frozen=True, kw_only=True, tag="store.session_trashed"):
+    """In the store's own log: a session was moved to the trash, where it is `name`, with the size and head it had."""
+
+    session_id: str
+    name: str
+    events: int
+    size_bytes: int
+    head_hash: str
+    reason: str | None = None
+
+
+class StoreSessionRestored(Event, frozen=True, kw_only=True, tag="store.session_restored"):
+    """In the store's own log: a session came back out of the trash."""
+
+    session_id: str
+    name: str
+
+
+class StoreTrashPurged(Event, frozen=True, kw_only=True, tag="store.trash_purged"):
+    """In the store's own log: a session in the trash was deleted for good."""
+
+    session_id: str
+    name: str
+
+
 class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
     """A verified event of a type or schema version that this release does not know. `raw` is its line without the LF."""
 
@@ -261,6 +296,7 @@ AnyEvent: TypeAlias = (
     | SessionUpdated
     | SessionCompleted
     | SessionReopened
+    | SessionPinned
     | SessionAdjusted
     | MessageAdded
     | ReasoningRecorded
@@ -279,6 +315,9 @@ AnyEvent: TypeAlias = (
     | StoreSessionCreated
     | StoreSessionForked
     | StoreSessionDeleted
+    | StoreSessionTrashed
+    | StoreSessionRestored
+    | StoreTrashPurged
 )
 """Every event that a line of a log can hold, as this release knows them."""
 

@@ -25,7 +25,7 @@ from eventstore.log.salvage import Remnant
 from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.settings import Settings, load_settings
-from eventstore.storage import FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
+from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
 from projections import branches, difference, statistics, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
@@ -98,7 +98,8 @@ class SessionManager:
             name = new_session_id() if session_id is None else session_id
             self.storage.use_template(template, name, self._begun(purpose, user_id, tags, options.get("by")))
             return self.storage.fold(name).to_model(name)
-        created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags))
+        used = session_id is not None and self.storage.was_used(session_id)
+        created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags), used_before=used)
         name = new_session_id() if session_id is None else session_id
         try:
             options["expected_version"] = 0
@@ -223,11 +224,33 @@ class SessionManager:
         """Delete a session for good, its tool calls' folders not; False where there was none."""
         return self.storage.delete_session(session_id, "deleted by the caller")
 
-    def cleanup_old_sessions(self, max_age_days: float = 30) -> int:
-        """Delete the sessions last updated more than `max_age_days` ago; return how many there were."""
-        if not isfinite(max_age_days) or max_age_days < 0:
-            raise ValueError(f"max_age_days is {max_age_days}, not a number of days from 0; nothing was deleted")
-        return self.storage.cleanup_sessions(datetime.now(UTC) - timedelta(days=max_age_days))
+    def pin_session(self, session_id: str, pinned: bool = True, **options: Unpack[AppendOptions]) -> Appended:
+        """Keep a session whatever its age, or no longer."""
+        return self._append(session_id, e.SessionPinned(pinned=pinned), **options)
+
+    def plan_cleanup(self, max_age_days: float = 30, grace_days: float = 7) -> list[Expiry]:
+        """Plan what `cleanup_old_sessions` would do, and why: what goes, and what is kept though it is old. Changes nothing."""
+        for name, days in (("max_age_days", max_age_days), ("grace_days", grace_days)):
+            if not isfinite(days) or days < 0:
+                raise ValueError(f"{name} is {days}, not a number of days from 0; nothing was deleted")
+        now = datetime.now(UTC)
+        return self.storage.plan_cleanup(now - timedelta(days=max_age_days), now - timedelta(days=grace_days))
+
+    def cleanup_old_sessions(self, max_age_days: float = 30, grace_days: float = 7) -> int:
+        """Put the sessions last updated more than `max_age_days` ago in the trash; return how many there were.
+
+        What has been in the trash for `grace_days` is deleted for good. Pinned sessions stay.
+        """
+        done = self.storage.clean_up(self.plan_cleanup(max_age_days, grace_days))
+        return sum(one.action == "trash" for one in done)
+
+    def trash_session(self, session_id: str) -> bool:
+        """Put a session in the trash, out of which `restore_session` brings it back; False where there is none."""
+        return self.storage.trash_session(session_id, "by the caller")
+
+    def restore_session(self, session_id: str) -> None:
+        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
+        self.storage.restore_session(session_id)
 
     def recover_sessions(self, silent_hours: float = 24) -> list[str]:
         """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids."""

@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Container
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import Literal, TypeAlias
 
 from eventstore.errors import InvalidSessionId
@@ -43,6 +45,21 @@ def check_log_id(log_id: str) -> str:
         return log_id
     check_session_id(log_id.removeprefix(TEMPLATE) if isinstance(log_id, str) else log_id)
     return log_id
+
+
+def free_name(session_id: str, taken: Container[str]) -> str:
+    """Make a name for the trash that is not taken: the id, or the id, `~` and a number."""
+    check_session_id(session_id)
+    names = chain([session_id], (f"{session_id}~{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def id_of(name: str) -> str:
+    """Tell the id of a session by its name in the trash. Raises InvalidSessionId for what is no such name."""
+    session_id, tilde, number = name.partition("~")
+    if tilde and not (number.isascii() and number.isdecimal()):
+        raise InvalidSessionId(name, "it is no name of the trash")
+    return check_session_id(session_id)
 
 
 def _why_not(session_id: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from eventstore import codec
 from eventstore.catalog import FOLDER, Catalog, Filter, Sizes
@@ -33,6 +33,9 @@ from eventstore.events import (
     StoreSessionCreated,
     StoreSessionDeleted,
     StoreSessionForked,
+    StoreSessionRestored,
+    StoreSessionTrashed,
+    StoreTrashPurged,
 )
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
@@ -40,7 +43,7 @@ from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Writte
 from eventstore.log.filesystem import FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
 from eventstore.moments import At, as_text, version_at
-from eventstore.names import STORE_ID, TEMPLATE, Fsync, check_session_id, file_name
+from eventstore.names import STORE_ID, TEMPLATE, Fsync, check_session_id, file_name, id_of
 from eventstore.views import Views
 from projections import session as session_fold
 from projections import store as store_fold
@@ -49,6 +52,7 @@ from projections.models import Session, SessionMetadata, SessionStatus
 
 _WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
 _VIEW_DELAY_SECONDS = 0.1
+_GRACE_DAYS = 7.0
 
 
 def tell_damage(damage: LogDamaged) -> None:
@@ -84,6 +88,21 @@ class _LogSizes(Sizes):
             return self._log.head(session_id).size_bytes
         except (SessionNotFound, LogDamaged):
             return None
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """What retention does with a session, and why: `trash` it, `purge` it out of the trash for good, or `keep` it.
+
+    `name` is what it is called in the trash, `size_bytes` that of its log.
+    """
+
+    session_id: str
+    action: Literal["trash", "purge", "keep"]
+    reason: str
+    updated_at: datetime | None = None
+    name: str = ""
+    size_bytes: int = 0
 
 
 class SessionStorage:
@@ -326,15 +345,99 @@ class SessionStorage:
                 reason=reason,
             )
         )
-        self._wholes.forget(session_id)
-        self._summaries.forget(session_id)
+        self._forget(session_id)
         return self.log.remove(session_id)
 
+    # --- retention
+
+    def was_used(self, session_id: str) -> bool:
+        """Tell whether a session with this id was deleted, or put in the trash."""
+        return session_id in self._store().used
+
+    def trash_session(self, session_id: str, reason: str | None = None) -> bool:
+        """Put a session in the trash, out of which `restore_session` brings it back; False where there is none.
+
+        Forks of it are made whole first. Raises LogDamaged where that cannot be.
+        """
+        try:
+            head = self.log.head(check_session_id(session_id))
+        except SessionNotFound:
+            return False
+        except LogDamaged as damage:
+            head = Head(damage.readable, "", "", damage.offset_bytes)
+        self._make_descendants_whole(session_id)
+        self._forget(session_id)
+        name = self.log.trash(session_id)
+        self._note(
+            StoreSessionTrashed(
+                session_id=session_id,
+                name=name,
+                events=head.version,
+                size_bytes=head.size_bytes,
+                head_hash=head.hash,
+                reason=reason,
+            )
+        )
+        return True
+
+    def restore_session(self, session_id: str) -> None:
+        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
+        names = [name for name in self.log.trashed() if id_of(name) == check_session_id(session_id)]
+        if not names:
+            raise SessionNotFound(session_id)
+        name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
+        self.log.restore(name)
+        self._note(StoreSessionRestored(session_id=session_id, name=name))
+        self._catalog.mark(session_id)
+
+    def plan_cleanup(self, cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
+        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
+        plan = [self._judge(one) for one in self.list_metadata(limit=None) if one.updated_at < cutoff.astimezone()]
+        limit = codec.to_text(trashed_before)
+        since = self._store().trashed
+        gone = [name for name in self.log.trashed() if name in since and since[name] < limit]
+        plan += [Expiry(id_of(name), "purge", f"in the trash since {since[name]}", name=name) for name in gone]
+        return plan
+
+    def _judge(self, one: SessionMetadata) -> Expiry:
+        try:
+            size = self.log.head(one.session_id).size_bytes
+        except (SessionNotFound, LogDamaged):
+            return Expiry(one.session_id, "keep", "its log is damaged: repair or delete it", one.updated_at)
+        last = f"last updated {one.updated_at:%Y-%m-%d %H:%M:%S} UTC"
+        if one.pinned:
+            return Expiry(one.session_id, "keep", f"pinned; {last}", one.updated_at, size_bytes=size)
+        return Expiry(one.session_id, "trash", last, one.updated_at, size_bytes=size)
+
+    def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
+        """Do what a plan says; return what was done. A session that was updated, pinned or deleted since is left alone."""
+        return [one for one in plan if self._expire(one)]
+
+    def _expire(self, one: Expiry) -> bool:
+        if one.action == "purge":
+            gone = self.log.purge(one.name)
+            if gone:
+                self._note(StoreTrashPurged(session_id=one.session_id, name=one.name))
+            return gone
+        if one.action == "keep":
+            return False
+        try:
+            known = self.metadata(one.session_id)
+        except (SessionNotFound, LogDamaged):
+            return False
+        unchanged = known.updated_at == one.updated_at and not known.pinned
+        return unchanged and self.trash_session(one.session_id, f"retention: {one.reason}")
+
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
-        """Delete the sessions last updated before a moment (without a zone: local); return how many there were."""
-        cutoff = cutoff_date.astimezone()
-        old = [one.session_id for one in self.list_metadata(limit=None) if one.updated_at < cutoff]
-        return sum(self.delete_session(session_id, "retention") for session_id in old)
+        """Put the sessions last updated before a moment (without a zone: local) in the trash; return how many there were."""
+        plan = self.plan_cleanup(cutoff_date, datetime.now(UTC) - timedelta(days=_GRACE_DAYS))
+        return sum(one.action == "trash" for one in self.clean_up(plan))
+
+    def _forget(self, session_id: str) -> None:
+        """Drop what is kept of a session that goes."""
+        self._wholes.forget(session_id)
+        self._summaries.forget(session_id)
+        self._catalog.remove(session_id)
 
     # --- lists
 

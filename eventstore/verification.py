@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventstore.errors import EventStoreError, SessionNotFound
-from eventstore.events import LogRepaired, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
+from eventstore.events import (
+    LogRepaired,
+    StoreSessionCreated,
+    StoreSessionDeleted,
+    StoreSessionForked,
+    StoreSessionRestored,
+    StoreSessionTrashed,
+)
 from eventstore.names import STORE_ID, TEMPLATE
 from eventstore.storage import SessionStorage
 
@@ -71,6 +78,7 @@ def _findings(storage: SessionStorage, session_id: str, kept: set[str]) -> Itera
 def verify_store(storage: SessionStorage) -> Verdict:
     """Verify the store's own log, and the sessions that are there against those it tells of."""
     told: dict[str, str] = {}
+    aside: dict[str, str] = {}
     forks: dict[str, set[int]] = {}
     events, last = 0, ""
     try:
@@ -80,6 +88,10 @@ def verify_store(storage: SessionStorage) -> Verdict:
                 told[event.session_id] = event.first_hash
             elif isinstance(event, StoreSessionForked):
                 forks.setdefault(event.session_id, set()).add(event.upto)
+            elif isinstance(event, StoreSessionTrashed):
+                aside[event.name] = told.pop(event.session_id, "")
+            elif isinstance(event, StoreSessionRestored):
+                told[event.session_id] = aside.pop(event.name, "")
             elif isinstance(event, StoreSessionDeleted):
                 forks.pop(event.session_id, None)
                 told.pop(event.session_id, None)

@@ -48,6 +48,7 @@ class State:
     calls: dict[str, Invocation] = field(default_factory=dict)
     uses: dict[str, Use] = field(default_factory=dict)
     forks: tuple[tuple[str, int], ...] = ()
+    pinned: bool = False
 
     def copy(self) -> "State":
         """Give an independent state; what is frozen is shared."""
@@ -76,6 +77,7 @@ class State:
             estimated_cost=self.estimated_cost,
             token_usage=None if self.token_usage is None else self.token_usage.copy(),
             custom_metadata=deepcopy(self.custom_metadata),
+            pinned=self.pinned,
         )
 
 
@@ -126,6 +128,10 @@ def _completed(state: State, event: e.SessionCompleted) -> None:
 
 def _reopened(state: State, event: e.SessionReopened) -> None:
     state.status = "active"
+
+
+def _pinned(state: State, event: e.SessionPinned) -> None:
+    state.pinned = event.pinned
 
 
 def _adjusted(state: State, event: e.SessionAdjusted) -> None:
@@ -192,6 +198,7 @@ _HANDLERS: dict[type[e.Event], Any] = {
     e.SessionUpdated: _updated,
     e.SessionCompleted: _completed,
     e.SessionReopened: _reopened,
+    e.SessionPinned: _pinned,
     e.SessionAdjusted: _adjusted,
     e.InvocationLinked: _linked,
     e.InvocationUnlinked: _unlinked,

@@ -131,6 +131,7 @@ class SessionMetadata:
     estimated_cost: float | None = None
     token_usage: dict[str, int] | None = None
     custom_metadata: dict[str, Any] = field(default_factory=dict)
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         self.created_at = _zoned(self.created_at, "created_at")
@@ -138,7 +139,8 @@ class SessionMetadata:
         self.status = SessionStatus(self.status)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values: ISO times, the status as its value."""
+        """Give the fields as JSON values: ISO times, the status as its value; `pinned` only where it is."""
+        pinned = {"pinned": True} if self.pinned else {}
         return {
             "session_id": self.session_id,
             "created_at": _iso(self.created_at),
@@ -153,6 +155,7 @@ class SessionMetadata:
             "estimated_cost": self.estimated_cost,
             "token_usage": None if self.token_usage is None else dict(self.token_usage),
             "custom_metadata": dict(self.custom_metadata),
+            **pinned,
         }
 
     @classmethod
@@ -173,6 +176,7 @@ class SessionMetadata:
             estimated_cost=data.get("estimated_cost"),
             token_usage=None if usage is None else dict(usage),
             custom_metadata=dict(data.get("custom_metadata") or {}),
+            pinned=bool(data.get("pinned")),
         )
 
 

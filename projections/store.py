@@ -1,4 +1,4 @@
-"""What the store's own log tells: which sessions go on from which, and which templates there are."""
+"""What the store's own log tells: which sessions go on from which, which templates there are, what is in the trash."""
 
 from dataclasses import dataclass, field
 
@@ -9,13 +9,19 @@ from projections.projection import Projection, Told
 
 @dataclass(slots=True)
 class State:
-    """`parents` maps each session and template that was forked, and not deleted since, to what it was forked from."""
+    """What became of sessions.
+
+    `parents` maps each session and template that was forked, and not deleted since, to what it was forked from; `trashed` maps
+    names in the trash to when they came there; `used` are the ids of sessions that were deleted or put in the trash.
+    """
 
     parents: dict[str, str] = field(default_factory=dict)
+    trashed: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
     def copy(self) -> "State":
         """Give an independent state."""
-        return State(self.parents.copy())
+        return State(self.parents.copy(), self.trashed.copy(), self.used.copy())
 
     def descendants(self, session_id: str) -> list[str]:
         """List what goes on from a session, or from what goes on from it, each in front of its own descendants."""
@@ -35,7 +41,13 @@ def apply(state: State, event: Told) -> None:
         state.parents[event.session_id] = event.parent
     elif isinstance(event, e.StoreSessionDeleted):
         state.parents.pop(event.session_id, None)
+        state.used.add(event.session_id)
+    elif isinstance(event, e.StoreSessionTrashed):
+        state.trashed[event.name] = event.at
+        state.used.add(event.session_id)
+    elif isinstance(event, e.StoreSessionRestored | e.StoreTrashPurged):
+        state.trashed.pop(event.name, None)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)
-"""Forks and templates."""
+"""Forks, templates, the trash, ids that were used."""

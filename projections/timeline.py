@@ -91,6 +91,8 @@ def _told(event: e.Event) -> tuple[str, str, str]:
             return "session", "created", event.purpose or ""
         case e.SessionUpdated():
             return "session", "updated", _changed(event)
+        case e.SessionPinned():
+            return "session", "pinned" if event.pinned else "unpinned", ""
         case e.SessionCompleted():
             return "session", event.status, event.reason or ""
         case e.MessageAdded():

@@ -42,4 +42,9 @@ EVENTS: list[e.Event] = [
     e.SessionReopened(),
     e.StoreSessionForked(session_id="f", parent="s", upto=2),
     e.SessionReopened(),
+    e.SessionPinned(pinned=False),
+    e.StoreSessionTrashed(session_id="s", name="s~2", events=3, size_bytes=9, head_hash="2" * 64, reason="retention"),
+    e.StoreTrashPurged(session_id="s", name="s~2"),
+    e.StoreSessionRestored(session_id="s", name="s"),
+    e.SessionReopened(),
 ]

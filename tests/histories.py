@@ -77,6 +77,18 @@ KINDS: dict[type[e.Event], st.SearchStrategy[Any]] = {
     e.EventRedacted: st.builds(e.EventRedacted, target=st.integers(1, 9), leaf=TEXTS, reason=TEXTS),
     e.CheckpointSigned: st.builds(e.CheckpointSigned, size=st.integers(1, 9), root=TEXTS, note=TEXTS),
     e.StoreSessionCreated: st.builds(e.StoreSessionCreated, session_id=IDS, first_hash=TEXTS),
+    e.SessionPinned: st.builds(e.SessionPinned, pinned=st.booleans()),
+    e.StoreSessionTrashed: st.builds(
+        e.StoreSessionTrashed,
+        session_id=IDS,
+        name=IDS,
+        events=st.integers(0, 9),
+        size_bytes=st.integers(0, 9),
+        head_hash=TEXTS,
+        reason=st.none() | TEXTS,
+    ),
+    e.StoreSessionRestored: st.builds(e.StoreSessionRestored, session_id=IDS, name=IDS),
+    e.StoreTrashPurged: st.builds(e.StoreTrashPurged, session_id=IDS, name=IDS),
     e.StoreSessionForked: st.builds(e.StoreSessionForked, session_id=IDS, parent=IDS, upto=st.integers(1, 9)),
     e.StoreSessionDeleted: st.builds(
         e.StoreSessionDeleted,

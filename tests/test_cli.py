@@ -15,6 +15,7 @@ import pytest
 from transcripts import claude_session, codex_session, lines
 
 from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore.cli import _COMMANDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -288,24 +289,7 @@ def test_a_misunderstood_command_is_status_two(tmp_path: Path) -> None:
         run(*arguments, cwd=tmp_path, check=2)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "demo",
-        "diff",
-        "export",
-        "import",
-        "list",
-        "rebuild",
-        "recover",
-        "repair",
-        "replay",
-        "show",
-        "stats",
-        "tree",
-        "verify",
-    ],
-)
+@pytest.mark.parametrize("command", list(_COMMANDS))
 def test_every_command_has_help_and_is_in_the_readme(tmp_path: Path, command: str) -> None:
     assert command in run("--help", cwd=tmp_path).stdout
     assert "--help" in run(command, "--help", cwd=tmp_path).stdout
@@ -356,3 +340,34 @@ def test_a_closed_pipe_is_no_error(store: Path) -> None:
         ["bash", "-c", command], cwd=store, env=clean_environment(store), capture_output=True, text=True, timeout=60
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_cleanup_says_what_goes_and_why_and_restore_brings_it_back(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        for name in ("old", "kept"):
+            manager.create_session(name, occurred_at="2020-01-01T00:00:00Z")
+        manager.pin_session("kept", occurred_at="2020-01-01T00:00:00Z")
+        manager.create_session("new")
+    planned = run("cleanup", "--dry-run", cwd=tmp_path)
+    assert re.search(r"old\ttrash\t[0-9]+\tlast updated 2020-01-01", planned.stdout)
+    assert re.search(r"kept\tkeep\t[0-9]+\tpinned", planned.stdout)
+    assert "nothing was changed" in planned.stderr
+    assert "1 moved to the trash, 0 deleted for good" in run("cleanup", cwd=tmp_path).stderr
+    assert "old" not in run("list", cwd=tmp_path).stdout
+    assert "old is back" in run("restore", "old", cwd=tmp_path).stdout
+    assert "old" in run("list", cwd=tmp_path).stdout
+    run("restore", "old", cwd=tmp_path, check=1)
+    run("pin", "old", cwd=tmp_path)
+    run("cleanup", "--days", "0", cwd=tmp_path)
+    assert "old" in run("list", cwd=tmp_path).stdout
+    run("pin", "old", "--remove", cwd=tmp_path)
+    (row,) = objects(run("cleanup", "--days", "0", "--json", cwd=tmp_path).stdout)
+    assert (row["session_id"], row["action"], row["done"]) == ("old", "trash", True)
+    assert "2 deleted for good" in run("cleanup", "--days", "0", "--grace", "0", cwd=tmp_path).stderr
+
+
+def test_fork_prints_the_new_id(store: Path) -> None:
+    assert run("fork", "one", "two", "--at", "2", "--store", "store", cwd=store).stdout == "two\n"
+    assert len(run("replay", "two", "--store", "store", cwd=store).stdout.splitlines()) == 3
+    assert run("fork", "one", "--store", "store", cwd=store).stdout.startswith("session_")

@@ -8,15 +8,19 @@ from eventstore import __version__
 from eventstore.errors import EventStoreError
 
 _COMMANDS = {
+    "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),
     "export": ("transcript", "Write a session out, as it came in or as events."),
+    "fork": ("retention", "Begin a session with another's past."),
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
     "list": ("session", "List sessions, the most recently updated first."),
+    "pin": ("retention", "Keep a session whatever its age."),
     "rebuild": ("store", "Make every view anew from the logs."),
     "recover": ("health", "Mark sessions abandoned whose program is gone."),
     "repair": ("health", "Set damaged logs right, after showing how."),
     "replay": ("timeline", "Show a session's timeline as it happened."),
+    "restore": ("retention", "Bring a session back out of the trash."),
     "show": ("session", "Show a session: what is known of it, and the conversation."),
     "stats": ("session", "Show a session's figures."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),

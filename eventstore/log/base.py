@@ -177,6 +177,22 @@ class EventLog(ABC):
         """Remove a session's log for good; False where there was none."""
 
     @abstractmethod
+    def trash(self, session_id: str) -> str:
+        """Put a session aside, so that its id is free, and return the name it has in the trash. Raises SessionNotFound."""
+
+    @abstractmethod
+    def restore(self, name: str) -> str:
+        """Bring a session back out of the trash, and return its id. Raises SessionNotFound, SessionExists."""
+
+    @abstractmethod
+    def purge(self, name: str) -> bool:
+        """Delete what is in the trash under a name for good; False where there is nothing."""
+
+    @abstractmethod
+    def trashed(self) -> list[str]:
+        """List the names of what is in the trash."""
+
+    @abstractmethod
     def flush(self) -> None:
         """Return when everything appended so far is on stable storage, whatever the durability level."""
 

@@ -21,6 +21,7 @@ from eventstore.errors import (
     IdReused,
     InvalidSessionId,
     LogDamaged,
+    SessionExists,
     SessionNotFound,
     VersionConflict,
 )
@@ -39,8 +40,9 @@ from eventstore.log.file import (
 )
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position, Scan
-from eventstore.names import Fsync, check_log_id, check_session_id
+from eventstore.names import Fsync, check_log_id, check_session_id, free_name, id_of
 
+TRASH = "_trash"
 _REPAIR_BATCH = 200
 _CLOSED_PER_OPEN = 16
 
@@ -354,6 +356,67 @@ class FileSystemEventLog(EventLog):
                 self._closed.pop(session_id, None)
         sync_folders(self.root)
         return True
+
+    def trash(self, session_id: str) -> str:
+        check_session_id(session_id)
+        file = self._file(session_id)
+        with self._writing(file, create=False), self._open_trash(create=True) as (root, trash):
+            name = free_name(session_id, os.listdir(trash))
+            os.rename(session_id, name, src_dir_fd=root, dst_dir_fd=trash)
+            os.fsync(trash)
+            os.fsync(root)
+            file.close()
+        with self._mutex:
+            self._files.pop(session_id, None)
+            self._closed.pop(session_id, None)
+        return name
+
+    def restore(self, name: str) -> str:
+        session_id = id_of(name)
+        with self._open_trash(create=False) as (root, trash):
+            if not os.path.lexists(self.root / TRASH / name):
+                raise SessionNotFound(name)
+            if os.path.lexists(self.root / session_id):
+                raise SessionExists(session_id)
+            os.rename(name, session_id, src_dir_fd=trash, dst_dir_fd=root)
+            os.fsync(root)
+            os.fsync(trash)
+        return session_id
+
+    def purge(self, name: str) -> bool:
+        id_of(name)
+        with self._open_trash(create=False) as (_, trash):
+            if name not in os.listdir(trash):
+                return False
+            _remove_folder(self.root / TRASH / name)
+            os.fsync(trash)
+            return True
+
+    def trashed(self) -> list[str]:
+        try:
+            with self._open_trash(create=False) as (_, trash):
+                return sorted(os.listdir(trash))
+        except SessionNotFound:
+            return []
+
+    @contextmanager
+    def _open_trash(self, *, create: bool) -> Iterator[tuple[int, int]]:
+        """Lend descriptors of the root and of the trash in it, which is no link."""
+        root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(TRASH, 0o700, dir_fd=root)
+            try:
+                trash = os.open(TRASH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=root)
+            except FileNotFoundError:
+                raise SessionNotFound(TRASH) from None
+            try:
+                yield root, trash
+            finally:
+                os.close(trash)
+        finally:
+            os.close(root)
 
     # --- after damage
 

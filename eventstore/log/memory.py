@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from eventstore import codec
-from eventstore.errors import SessionNotFound, VersionConflict
+from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
 from eventstore.log.base import Appended, EventLog, Head, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position
-from eventstore.names import STORE_ID, TEMPLATE, check_log_id
+from eventstore.names import STORE_ID, TEMPLATE, check_log_id, free_name, id_of
 
 
 @dataclass
@@ -35,6 +35,7 @@ class MemoryEventLog(EventLog):
 
     def __init__(self, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
         self._logs: dict[str, _Log] = {}
+        self._trash: dict[str, _Log] = {}
         self._mutex = threading.Lock()
         self._max_event_bytes = max_event_bytes
 
@@ -116,6 +117,33 @@ class MemoryEventLog(EventLog):
         check_log_id(session_id)
         with self._mutex:
             return self._logs.pop(session_id, None) is not None
+
+    def trash(self, session_id: str) -> str:
+        with self._mutex:
+            log = self._find(session_id)
+            name = free_name(session_id, self._trash)
+            self._trash[name] = log
+            del self._logs[session_id]
+            return name
+
+    def restore(self, name: str) -> str:
+        session_id = id_of(name)
+        with self._mutex:
+            if name not in self._trash:
+                raise SessionNotFound(name)
+            if session_id in self._logs:
+                raise SessionExists(session_id)
+            self._logs[session_id] = self._trash.pop(name)
+            return session_id
+
+    def purge(self, name: str) -> bool:
+        id_of(name)
+        with self._mutex:
+            return self._trash.pop(name, None) is not None
+
+    def trashed(self) -> list[str]:
+        with self._mutex:
+            return sorted(self._trash)
 
     def flush(self) -> None:
         """Do nothing: there is no stable storage."""

@@ -1,0 +1,155 @@
+"""Retention: what goes, why, by way of the trash; and ids that were used before."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from eventstore import (
+    FileSystemSessionStorage,
+    SessionExists,
+    SessionManager,
+    SessionNotFound,
+    verify_session,
+    verify_store,
+)
+from eventstore import events as e
+
+OLD = "2020-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def old(manager: SessionManager) -> SessionManager:
+    manager.create_session("old", "p", occurred_at=OLD)
+    manager.add_conversation_message("old", "user", "hi", occurred_at=OLD)
+    manager.create_session("new")
+    return manager
+
+
+def listed(manager: SessionManager) -> list[str]:
+    return sorted(one.metadata.session_id for one in manager.list_sessions())
+
+
+def test_a_plan_says_what_and_why_and_changes_nothing(old: SessionManager) -> None:
+    old.create_session("kept", occurred_at=OLD)
+    old.pin_session("kept", occurred_at=OLD)
+    plan = {one.session_id: one for one in old.plan_cleanup(30)}
+    assert {name: one.action for name, one in plan.items()} == {"old": "trash", "kept": "keep"}
+    assert "last updated 2020-01-01" in plan["old"].reason
+    assert "pinned" in plan["kept"].reason
+    assert plan["old"].size_bytes == old.head("old").size_bytes
+    assert listed(old) == ["kept", "new", "old"]
+    old.pin_session("kept", False, occurred_at=OLD)
+    assert [one.action for one in old.plan_cleanup(30)] == ["trash", "trash"]
+
+
+def test_what_is_old_goes_to_the_trash_comes_back_and_goes_for_good(old: SessionManager) -> None:
+    before = old.get_session("old")
+    assert old.cleanup_old_sessions(30) == 1
+    assert listed(old) == ["new"]
+    assert old.get_session("old") is None
+    with pytest.raises(SessionNotFound):
+        old.add_conversation_message("old", "user", "x")
+    assert verify_store(old.storage).is_whole
+    old.restore_session("old")
+    assert old.get_session("old") == before
+    assert verify_store(old.storage).is_whole
+    assert verify_session(old.storage, "old").is_whole
+    assert old.cleanup_old_sessions(30) == 1
+    assert old.cleanup_old_sessions(30) == 0
+    assert old.storage.log.trashed() == ["old"]
+    (purge,) = old.plan_cleanup(30, 0)
+    assert (purge.session_id, purge.action) == ("old", "purge")
+    assert old.cleanup_old_sessions(30, 0) == 0
+    assert old.storage.log.trashed() == []
+    with pytest.raises(SessionNotFound):
+        old.restore_session("old")
+    assert verify_store(old.storage).is_whole
+
+
+def test_a_session_that_was_updated_after_the_plan_stays(old: SessionManager) -> None:
+    plan = old.plan_cleanup(30)
+    old.add_conversation_message("old", "user", "still here")
+    assert old.storage.clean_up(plan) == []
+    assert listed(old) == ["new", "old"]
+
+
+def test_an_id_used_again_is_a_new_session_that_says_so(old: SessionManager) -> None:
+    assert old.trash_session("old")
+    assert not old.trash_session("old")
+    again = old.create_session("old", "another")
+    assert len(again.conversation) == 0
+    (created,) = old.events("old")
+    assert isinstance(created, e.SessionCreated)
+    assert created.used_before
+    with pytest.raises(SessionExists):
+        old.restore_session("old")
+    old.trash_session("old")
+    assert old.storage.log.trashed() == ["old", "old~2"]
+    old.restore_session("old")
+    assert old.storage.metadata("old").purpose == "another"
+    old.delete_session("old")
+    old.restore_session("old")
+    assert old.storage.metadata("old").purpose == "p"
+    old.delete_session("new")
+    old.create_session("new")
+    assert [event.used_before for event in old.events("new") if isinstance(event, e.SessionCreated)] == [True]
+    old.create_session("fresh")
+    assert [event.used_before for event in old.events("fresh") if isinstance(event, e.SessionCreated)] == [False]
+
+
+def test_forks_outlive_a_parent_in_the_trash(old: SessionManager) -> None:
+    old.fork_session("old", new_id="f")
+    before = old.get_session("f")
+    old.trash_session("old")
+    assert old.get_session("f") == before
+    assert verify_session(old.storage, "f").is_whole
+
+
+def test_a_pin_shows_and_is_saved(manager: SessionManager) -> None:
+    session = manager.create_session("s")
+    assert "pinned" not in session.metadata.to_dict()
+    session.metadata.pinned = True
+    manager.storage.save_session(session)
+    found = manager.get_session("s")
+    assert found is not None
+    assert found.metadata.pinned
+    assert found.metadata.to_dict()["pinned"] is True
+
+
+def test_nonsense_is_refused(manager: SessionManager) -> None:
+    for bad in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="max_age_days"):
+            manager.plan_cleanup(bad)
+        with pytest.raises(ValueError, match="grace_days"):
+            manager.plan_cleanup(1, bad)
+    for name in ("a~b", "../a", "a~", "_store"):
+        with pytest.raises(ValueError):  # noqa: PT011 - each kind has its own words
+            manager.storage.log.purge(name)
+
+
+def test_another_writer_does_not_go_on_in_the_trash(tmp_path: Path) -> None:
+    places = tmp_path / ".sessions", tmp_path / ".history"
+    with FileSystemSessionStorage(*places) as one, FileSystemSessionStorage(*places) as other:
+        ours, theirs = SessionManager(one), SessionManager(other)
+        ours.create_session("s")
+        theirs.add_conversation_message("s", "user", "a")
+        ours.trash_session("s")
+        with pytest.raises(SessionNotFound):
+            theirs.add_conversation_message("s", "user", "b")
+        ours.restore_session("s")
+        theirs.add_conversation_message("s", "user", "c")
+        assert [message.content for message in ours.conversation("s")] == ["a", "c"]
+
+
+def test_a_trash_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s", occurred_at=datetime(2020, 1, 1, tzinfo=UTC))
+        (tmp_path / ".sessions" / "_trash").symlink_to(outside)
+        with pytest.raises(OSError, match="_trash"):
+            manager.cleanup_old_sessions()
+        assert manager.get_session("s") is not None
+    assert list(outside.iterdir()) == []
