@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eventstore.log.salvage import Remnant
     from eventstore.manager import Call, SessionManager
     from eventstore.moments import At
+    from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
     from eventstore.verification import Finding, Verdict, verify_session, verify_store
@@ -74,6 +75,7 @@ __all__ = [
     "Finding",
     "HandlePoisoned",
     "Head",
+    "Hit",
     "IdReused",
     "ImportRefused",
     "Imported",
@@ -121,6 +123,7 @@ _HOMES = {
     "eventstore.log.salvage": ("Remnant",),
     "eventstore.manager": ("Call", "SessionManager"),
     "eventstore.moments": ("At",),
+    "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("Expiry", "FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),

@@ -112,6 +112,8 @@ class AsyncSessionManager:
     clear_data = _committed(SessionManager.clear_data)
     list_sessions = _awaited(SessionManager.list_sessions)
     page_sessions = _awaited(SessionManager.page_sessions)
+    search = _awaited(SessionManager.search)
+    context = _awaited(SessionManager.context)
     get_session_statistics = _awaited(SessionManager.get_session_statistics)
     tree = _awaited(SessionManager.tree)
     data = _awaited(SessionManager.data)

@@ -66,6 +66,7 @@ class Catalog:
         self._folder = folder
         self._mutex = threading.RLock()
         self._base: sqlite3.Connection | None = None
+        self._schemas: set[str] = set()
         self._epoch, self._epoch_ends = 0, 0.0
         self._marked: set[str] = set()
         self._marks = -1
@@ -99,7 +100,7 @@ class Catalog:
 
     def stale(self, sizes: "Sizes") -> list[str]:
         """Name the sessions whose rows may not be what their logs give; forget those that are gone."""
-        with self._using() as base:
+        with self.using() as base:
             self._take_marks(base)
             here = sizes.state()
             known = self._get(base, "state")
@@ -163,7 +164,7 @@ class Catalog:
 
     def put(self, rows: Iterable[tuple[Mapping[str, Any], int]]) -> None:
         """Take in what is known of sessions, as `SessionMetadata.to_dict` gives it, each with the size of its log in bytes."""
-        with self._using() as base:
+        with self.using() as base:
             for known, size in rows:
                 session_id, updated = known["session_id"], known["updated_at"]
                 base.execute(
@@ -188,7 +189,7 @@ class Catalog:
 
     def remove(self, session_id: str) -> None:
         """Forget a session."""
-        with self._using() as base:
+        with self.using() as base:
             self._remove(base, [session_id])
 
     def _remove(self, base: sqlite3.Connection, gone: Iterable[str]) -> None:
@@ -204,7 +205,7 @@ class Catalog:
         Raises ValueError for a cursor that is none, or of another order.
         """
         text, values = _query(wanted)
-        with self._using() as base:
+        with self.using() as base:
             found = base.execute(text, values).fetchall()
         more = None
         if wanted.limit is not None and len(found) > max(wanted.limit, 0):
@@ -215,11 +216,14 @@ class Catalog:
     # --- the base
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Lend the base in a transaction; one that cannot be read is made anew."""
+    def using(self, schema: str = "") -> Iterator[sqlite3.Connection]:
+        """Lend the base in a transaction, with tables of others in it; one that cannot be read is thrown away."""
         with self._mutex:
             base = self._base or self._open()
             try:
+                if schema and schema not in self._schemas:
+                    base.executescript(schema)
+                    self._schemas.add(schema)
                 with base:
                     yield base
             except sqlite3.DatabaseError as error:
@@ -229,6 +233,7 @@ class Catalog:
                 raise
 
     def _open(self) -> sqlite3.Connection:
+        self._schemas = set()
         try:
             self._base = self._connect(self._folder)
         except (sqlite3.Error, OSError):

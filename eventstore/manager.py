@@ -24,6 +24,7 @@ from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
 from eventstore.moments import At
 from eventstore.names import new_session_id
+from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
 from projections import branches, difference, statistics, timeline, turns
@@ -462,6 +463,41 @@ class SessionManager:
             return statistics.to_dict(self.storage.summary(session_id, at, recorded=recorded), session_id)
         except SessionNotFound:
             return None
+
+    def search(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        tool: str | None = None,
+        since: datetime | str | None = None,
+        at: At | None = None,
+        limit: int = 20,
+    ) -> list[Hit]:
+        """Search messages, purposes and tool calls of all sessions; the best hits first, each with snippet and citation.
+
+        All words are to be there, `"quoted ones"` next to each other; `word*` is a beginning. `role` is that of a message, or
+        `purpose` or `call`; `since` when it happened; `at`, a time, searches what there was then.
+        """
+        first = None if since is None else moments.as_text(since)
+        return self.storage.search(Asked(text, user_id, role, tool, first, limit), at)
+
+    def context(
+        self,
+        text: str,
+        budget_tokens: int = 2000,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        tool: str | None = None,
+        since: datetime | str | None = None,
+        at: At | None = None,
+        limit: int = 20,
+    ) -> str:
+        """Pack the best hits of a search for a prompt: whole texts under their citations, as many as fit about so many tokens."""
+        hits = self.search(text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit)
+        return pack(self.storage.texts_of(hits), budget_tokens, count_tokens)
 
     def events(
         self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False

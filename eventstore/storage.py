@@ -44,6 +44,7 @@ from eventstore.log.filesystem import FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
 from eventstore.moments import At, as_text, version_at
 from eventstore.names import STORE_ID, TEMPLATE, Fsync, check_session_id, file_name, id_of
+from eventstore.search import Asked, Hit, Search
 from eventstore.views import Views
 from projections import session as session_fold
 from projections import store as store_fold
@@ -120,6 +121,7 @@ class SessionStorage:
         self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
         self._catalog = Catalog()
         self._sizes: Sizes = _LogSizes(log)
+        self._search = Search(log, self._catalog)
 
     # --- events
 
@@ -496,6 +498,25 @@ class SessionStorage:
         self._catalog.put(self._rows(self._catalog.stale(self._sizes), on_damage, None))
         return self._catalog.find(wanted)
 
+    def search(self, asked: Asked, at: At | None = None) -> list[Hit]:
+        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment."""
+        moment = None if at is None else _time(at)
+        versions: dict[str, int] = {}
+
+        def is_visible(session_id: str, seq: int) -> bool:
+            if moment is None:
+                return True
+            if session_id not in versions:
+                versions[session_id] = version_at(self.log, session_id, moment)
+            return seq <= versions[session_id]
+
+        self.page(Filter(limit=0))
+        return self._search.find(asked, is_visible)
+
+    def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
+        """Give hits with the whole texts they were found in."""
+        return [(hit, self._search.text_of(hit.session_id, hit.seq)) for hit in hits]
+
     def _rows(
         self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str | None
     ) -> list[tuple[dict[str, Any], int]]:
@@ -605,6 +626,7 @@ class FileSystemSessionStorage(SessionStorage):
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self._catalog = Catalog(Path(sessions_dir, FOLDER))
         self._sizes = Sizes(Path(sessions_dir))
+        self._search = Search(self.log, self._catalog)
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
         self._begin()

@@ -359,7 +359,9 @@ class EventLogContract:
         assert {name: log.head(name)[:3] for name in "gh"} == {name: heads[name] for name in "gh"}
         assert log.append("g", [said("e")]) == Appended(8, 8)
         assert [one.standing for one in log.salvage("g")] == ["proven"] * 8
+        assert [log.inherited(name) for name in "gh"] == [0, 0]
         log.fork("i", "g", 8, SessionCreated())
+        assert log.inherited("i") == 8
         assert len(list(log.read("i"))) == 9
 
     def test_a_fork_that_cannot_be_is_an_error_and_leaves_nothing(self, log: EventLog) -> None:

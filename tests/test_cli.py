@@ -371,3 +371,13 @@ def test_fork_prints_the_new_id(store: Path) -> None:
     assert run("fork", "one", "two", "--at", "2", "--store", "store", cwd=store).stdout == "two\n"
     assert len(run("replay", "two", "--store", "store", cwd=store).stdout.splitlines()) == 3
     assert run("fork", "one", "--store", "store", cwd=store).stdout.startswith("session_")
+
+
+def test_search_finds_what_was_said(store: Path) -> None:
+    asked = ("--store", "store")
+    found = objects(run("search", "e41c9d2", "--json", *asked, cwd=store).stdout)
+    assert found
+    assert all(hit["session_id"] == "one" for hit in found)
+    assert f"one:{found[0]['seq']}" in run("search", "e41c9d2", *asked, cwd=store).stdout
+    assert run("search", "nosuchword", *asked, cwd=store, check=1).stdout == ""
+    run("search", *asked, cwd=store, check=2)

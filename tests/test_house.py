@@ -36,7 +36,7 @@ FLOORS = [
     ],
     ["projections.metadata", "projections.tree"],
     ["projections.summary", "eventstore.folds"],
-    ["projections.session", "eventstore.views", "projections.turns", "eventstore.moments"],
+    ["projections.session", "eventstore.views", "projections.turns", "eventstore.moments", "eventstore.search"],
     ["projections.statistics", "projections.difference", "eventstore.changes"],
     ["eventstore.storage"],
     ["eventstore.manager", "eventstore.commits", "eventstore.verification", "eventstore.importers.meaning"],
@@ -54,6 +54,7 @@ FLOORS = [
     [
         "eventstore.cli.health",
         "eventstore.cli.retention",
+        "eventstore.cli.search",
         "eventstore.cli.session",
         "eventstore.cli.timeline",
         "eventstore.cli.transcript",

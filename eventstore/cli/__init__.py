@@ -21,6 +21,7 @@ _COMMANDS = {
     "repair": ("health", "Set damaged logs right, after showing how."),
     "replay": ("timeline", "Show a session's timeline as it happened."),
     "restore": ("retention", "Bring a session back out of the trash."),
+    "search": ("search", "Find what was said in all sessions."),
     "show": ("session", "Show a session: what is known of it, and the conversation."),
     "stats": ("session", "Show a session's figures."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),

@@ -142,6 +142,10 @@ class EventLog(ABC):
         parent, NoSuchMoment for a version it has not reached or that is in the middle of a batch.
         """
 
+    def inherited(self, session_id: str) -> int:
+        """Tell how many events of a fork are its parent's, not copied; 0 where it is whole. Raises SessionNotFound."""
+        return 0
+
     def make_whole(self, session_id: str) -> None:
         """Let a fork need its parent no more, where it does: what it has of it is copied. Raises SessionNotFound, LogDamaged."""
         return

@@ -155,6 +155,11 @@ class FileSystemEventLog(EventLog):
             file.verify(descriptor)
             return file.fork
 
+    def inherited(self, session_id: str) -> int:
+        check_log_id(session_id)
+        fork = self._fork_of(session_id)
+        return fork.seq if fork else 0
+
     def make_whole(self, session_id: str) -> None:
         check_log_id(session_id)
         file = self._file(session_id)

@@ -22,6 +22,7 @@ class _Log:
     lines: list[bytes] = field(default_factory=list)
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     root: str = ""
+    inherited: int = 0
 
     def take(self, batch: Batch) -> None:
         first = self.here.seq + 1
@@ -77,6 +78,16 @@ class MemoryEventLog(EventLog):
             self._logs[session_id] = log
             return Appended(expected_version + 1, log.here.seq)
 
+    def inherited(self, session_id: str) -> int:
+        with self._mutex:
+            return self._find(session_id).inherited
+
+    def make_whole(self, session_id: str) -> None:
+        with self._mutex:
+            log = self._find(session_id)
+            log.here.offset += sum(map(len, log.lines[: log.inherited]))
+            log.inherited = 0
+
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         with self._mutex:
             root = self._find(session_id).root or session_id
@@ -93,8 +104,8 @@ class MemoryEventLog(EventLog):
             root = before.root or parent
             told = codec.ForkPoint(parent, version, bytes.fromhex(point.hash), root, session_id)
             kept = before.lines[:version]
-            here = Position(told.digest, sum(map(len, kept)), version, point.at)
-            log = _Log(here, kept, root=root)
+            here = Position(told.digest, 0, version, point.at)
+            log = _Log(here, kept, root=root, inherited=version)
             log.take(prepare([replace(event, forked_from=told.to_dict())], self._max_event_bytes))
             self._logs[session_id] = log
             return Appended(version + 1, version + 1)

@@ -1,0 +1,45 @@
+"""Search: what was said in all sessions."""
+
+import sys
+
+import click
+
+from eventstore.cli.store import at_option, open_manager, store_option
+from eventstore.cli.terminal import clean, print_json
+
+
+@click.command("search", short_help="Find what was said in all sessions.")
+@click.argument("text", nargs=-1, required=True)
+@click.option("--user", help="Only in sessions of this user.")
+@click.option("--role", help="Only of this role: user, assistant, tool, system; purpose, or call.")
+@click.option("--tool", help="Only of this tool.")
+@click.option("--since", metavar="TIME", help="Only what happened at or after this.")
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one hit a line.")
+@at_option
+@store_option
+def search_command(
+    store: str | None,
+    text: tuple[str, ...],
+    user: str | None,
+    role: str | None,
+    tool: str | None,
+    since: str | None,
+    limit: int,
+    as_json: bool,
+    at: str | int | None,
+) -> None:
+    """Find messages, purposes and tool calls, the best first. All words are to be there; word* is a beginning.
+
+    The exit status is 1 where nothing was found.
+    """
+    with open_manager(store) as manager:
+        hits = manager.search(" ".join(text), user_id=user, role=role, tool=tool, since=since, at=at, limit=limit)
+    for hit in hits:
+        if as_json:
+            print_json(hit._asdict())
+            continue
+        place = click.style(f"{hit.session_id}:{hit.seq}", fg="cyan")
+        who = click.style(clean(f"{hit.role} {hit.tool_name}" if hit.tool_name else hit.role), dim=True)
+        click.echo(f"{place}  {who}  {clean(hit.snippet)}")
+    sys.exit(0 if hits else 1)

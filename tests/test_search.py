@@ -1,0 +1,174 @@
+"""Search: every hit is where it says, ranked, filtered, as of any time, and caught up at the cost of what is new."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore import FileSystemSessionStorage, MemorySessionStorage, NoSuchMoment, SessionManager
+from eventstore import events as e
+
+WORDS = ["login", "token", "café", "grep", "x1"]
+
+
+@pytest.fixture
+def talked(manager: SessionManager) -> SessionManager:
+    manager.create_session("a", "Why logins fail", "ana", occurred_at="2020-01-01T00:00:00Z")
+    manager.add_conversation_message("a", "user", "The login fails since monday", occurred_at="2020-01-02T00:00:00Z")
+    manager.add_conversation_message(
+        "a", "assistant", '{"q": "token"}', "git_log", "i1", occurred_at="2020-01-03T00:00:00Z"
+    )
+    manager.add_conversation_message(
+        "a", "tool", "e41 touches the token", "git_log", "i1", occurred_at="2020-01-03T00:00:00Z"
+    )
+    manager.link_invocation("a", "i1", "git_log", None, 1.0, occurred_at="2020-01-03T00:00:00Z")
+    manager.create_session("b", None, "bo", occurred_at="2021-01-01T00:00:00Z")
+    manager.add_conversation_message("b", "user", "login login login", occurred_at="2021-01-02T00:00:00Z")
+    return manager
+
+
+def places(manager: SessionManager, text: str, **filters: object) -> list[tuple[str, int]]:
+    return [(hit.session_id, hit.seq) for hit in manager.search(text, **filters)]  # type: ignore[arg-type]
+
+
+def test_hits_are_ranked_cited_and_shown_in_their_place(talked: SessionManager) -> None:
+    hits = talked.search("login")
+    assert [(hit.session_id, hit.seq) for hit in hits] == [("b", 2), ("a", 2)]
+    assert hits[0].score > hits[1].score > 0
+    assert hits[1].snippet == "The [login] fails since monday"
+    assert hits[1].time == "2020-01-02T00:00:00.000000Z"
+    assert places(talked, "logins") == [("a", 1)]
+    assert places(talked, "log*", role="purpose") == [("a", 1)]
+    assert places(talked, '"fails since"') == [("a", 2)]
+    assert places(talked, '"since fails"') == []
+    assert places(talked, "git_log", role="call") == [("a", 5)]
+
+
+def test_filters_and_limits(talked: SessionManager) -> None:
+    assert places(talked, "login", user_id="ana") == [("a", 2)]
+    assert places(talked, "token", role="tool") == [("a", 4)]
+    assert sorted(places(talked, "token", tool="git_log")) == [("a", 3), ("a", 4)]
+    assert places(talked, "login", since="2020-06-01T00:00:00Z") == [("b", 2)]
+    assert places(talked, "login", limit=1) == [("b", 2)]
+    assert places(talked, "login", limit=0) == []
+
+
+def test_a_search_as_of_a_time_finds_what_there_was(talked: SessionManager) -> None:
+    assert places(talked, "login", at="2020-06-01T00:00:00Z") == [("a", 2)]
+    assert places(talked, "token", at="2020-01-02T12:00:00Z") == []
+    with pytest.raises(NoSuchMoment):
+        talked.search("login", at=3)
+
+
+def test_whatever_is_typed_is_words_and_no_operators(talked: SessionManager) -> None:
+    for text in (
+        "",
+        "  ",
+        '"',
+        "***",
+        "AND",
+        "login AND",
+        "(login",
+        "a\ud800",
+        "text:login",
+        "login NEAR/2 x",
+        "-login",
+        "^",
+        '""',
+        "a\0b",
+        "*x",
+    ):
+        talked.search(text)
+    assert places(talked, "LOGIN fails") == [("a", 2)]
+
+
+def test_what_is_new_is_found_and_what_is_gone_is_not(talked: SessionManager) -> None:
+    assert places(talked, "needle") == []
+    talked.add_conversation_message("b", "user", "a needle")
+    assert places(talked, "needle") == [("b", 3)]
+    talked.delete_session("b")
+    assert places(talked, "needle") == []
+    assert places(talked, "login") == [("a", 2)]
+    talked.create_session("b", "a needle")
+    assert places(talked, "needle") == [("b", 1)]
+    talked.trash_session("b")
+    assert places(talked, "needle") == []
+    talked.restore_session("b")
+    assert places(talked, "needle") == [("b", 1)]
+
+
+def test_a_context_packs_whole_texts_under_their_citations(talked: SessionManager) -> None:
+    packed = talked.context("login")
+    assert packed.startswith("[b:2] 2021-01-02T00:00:00.000000Z user\nlogin login login\n\n[a:2]")
+    talked.add_conversation_message("a", "user", "login " + "x " * 4000)
+    small = talked.context("login", 40)
+    assert "x x x" not in small
+    assert "[b:2]" in small
+    assert talked.context("login", 0) == ""
+    assert talked.context("login", user_id="ana", budget_tokens=40).startswith("[a:2]")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["s", "t"]), st.lists(st.sampled_from(WORDS), min_size=1, max_size=4)), max_size=12
+    ),
+    st.sampled_from(WORDS),
+)
+def test_every_message_with_the_word_is_found_and_no_other(said: list[tuple[str, list[str]]], word: str) -> None:
+    manager = SessionManager(MemorySessionStorage())
+    for name in "st":
+        manager.create_session(name)
+    expected = []
+    for place, (session_id, words) in enumerate(said):
+        seq = manager.add_conversation_message(session_id, "user", " ".join(words)).last
+        if word in words:
+            expected.append((session_id, seq))
+        if place % 3 == 0:
+            manager.search("nothing")
+    assert sorted(places(manager, word, limit=100)) == sorted(expected)
+
+
+def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s")
+        for _ in range(50):
+            storage.append("s", [e.MessageAdded(role="user", content="hay")])
+        assert len(manager.search("hay", limit=100)) == 50
+        storage.append("s", [e.MessageAdded(role="user", content="needle")])
+        read: list[int] = []
+        original = storage.log.read
+
+        def count(session_id: str, after: int = 0, upto: int | None = None) -> object:
+            for event in original(session_id, after, upto):
+                read.append(event.seq)
+                yield event
+
+        monkeypatch.setattr(storage.log, "read", count)
+        assert places(manager, "needle") == [("s", 52)]
+        assert min(read) >= 51
+
+
+def test_the_index_is_made_anew_where_it_is_gone(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s", "a needle")
+        assert places(manager, "needle") == [("s", 1)]
+    path = tmp_path / ".sessions" / "_catalog" / "catalog.db"
+    with sqlite3.connect(path) as base:
+        base.execute("DROP TABLE said")
+    base.close()
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        found = SessionManager(storage)
+        found.storage._catalog.clear()
+        assert places(found, "needle") == [("s", 1)]
+
+
+def test_what_a_fork_inherits_is_found_once(talked: SessionManager) -> None:
+    talked.fork_session("a", new_id="f")
+    talked.add_conversation_message("f", "user", "login again")
+    assert sorted(places(talked, "login")) == [("a", 2), ("b", 2), ("f", 7)]
+    talked.delete_session("a")
+    assert sorted(places(talked, "login")) == [("b", 2), ("f", 2), ("f", 7)]
