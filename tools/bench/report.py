@@ -80,7 +80,7 @@ def plot(rows: Sequence[Row], workload: str) -> str:
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="10" y="20" font-size="14" font-weight="bold">{escape(workload)}: messages a second (logarithmic)</text>',
     ]
-    scale = (width - left - 90) / decades
+    scale = (width - left - 170) / decades
     for decade in range(decades + 1):
         x = left + decade * scale
         parts.append(f'<line x1="{x:.0f}" y1="30" x2="{x:.0f}" y2="{height - 25}" stroke="#ddd"/>')
