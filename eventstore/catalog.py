@@ -64,7 +64,7 @@ class Catalog:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._mutex = threading.RLock()
+        self._mutex, self._marking = threading.RLock(), threading.Lock()
         self._base: sqlite3.Connection | None = None
         self._schemas: set[str] = set()
         self._epoch, self._epoch_ends = 0, 0.0
@@ -78,7 +78,7 @@ class Catalog:
         if session_id in self._marked and time.monotonic() < self._epoch_ends:
             return
         check_session_id(session_id)
-        with self._mutex:
+        with self._marking:
             now = time.monotonic()
             if now >= self._epoch_ends:
                 self._epoch, self._epoch_ends = time.time_ns(), now + EPOCH_SECONDS
@@ -278,6 +278,7 @@ class Catalog:
             if self._base is not None and self._folder is not None:
                 self._base.close()
                 self._base = None
+        with self._marking:
             if self._marks >= 0:
                 os.close(self._marks)
                 self._marks = -1
@@ -285,7 +286,7 @@ class Catalog:
 
     def begin_in_child(self) -> None:
         """Open everything anew after a fork of the process: a connection must not be shared with a parent."""
-        self._mutex = threading.RLock()
+        self._mutex, self._marking = threading.RLock(), threading.Lock()
         self._base, self._marks, self._epoch_ends, self._marked = None, -1, 0.0, set()
 
     @staticmethod

@@ -172,3 +172,13 @@ def test_what_a_fork_inherits_is_found_once(talked: SessionManager) -> None:
     assert sorted(places(talked, "login")) == [("a", 2), ("b", 2), ("f", 7)]
     talked.delete_session("a")
     assert sorted(places(talked, "login")) == [("b", 2), ("f", 2), ("f", 7)]
+
+
+def test_of_words_that_are_everywhere_the_newest_come_first(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.search._RANKED", 5)
+    manager.create_session("s")
+    for n in range(8):
+        manager.add_conversation_message("s", "user", "hay " * (n % 3 + 1))
+    assert places(manager, "hay", limit=3) == [("s", 9), ("s", 8), ("s", 7)]
