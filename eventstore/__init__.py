@@ -29,6 +29,7 @@ from eventstore.errors import (
 )
 
 if TYPE_CHECKING:
+    from eventstore.analytics import Figures
     from eventstore.async_manager import AsyncSessionManager
     from eventstore.codec import Message, Messages
     from eventstore.history import Record, ToolHistory
@@ -70,6 +71,7 @@ __all__ = [
     "EventTooLarge",
     "Expiry",
     "ExportRefused",
+    "Figures",
     "FileSystemEventLog",
     "FileSystemSessionStorage",
     "Finding",
@@ -113,6 +115,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "eventstore.analytics": ("Figures",),
     "eventstore.async_manager": ("AsyncSessionManager",),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),

@@ -112,6 +112,7 @@ class AsyncSessionManager:
     clear_data = _committed(SessionManager.clear_data)
     list_sessions = _awaited(SessionManager.list_sessions)
     page_sessions = _awaited(SessionManager.page_sessions)
+    analytics = _awaited(SessionManager.analytics)
     search = _awaited(SessionManager.search)
     context = _awaited(SessionManager.context)
     get_session_statistics = _awaited(SessionManager.get_session_statistics)

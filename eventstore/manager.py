@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from eventstore import codec, moments
 from eventstore import events as e
+from eventstore.analytics import By, Figures
 from eventstore.catalog import Filter, Sort
 from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
 from eventstore.history import Record, ToolHistory
@@ -482,6 +483,21 @@ class SessionManager:
         """
         first = None if since is None else moments.as_text(since)
         return self.storage.search(Asked(text, user_id, role, tool, first, limit), at)
+
+    def analytics(
+        self,
+        by: By = "day",
+        *,
+        user_id: str | None = None,
+        tag: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[Figures]:
+        """Sum up what sessions did by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
+
+        `since` and `until` are days (UTC, `2026-01-31`), both included. What a fork inherits counts once, for its parent.
+        """
+        return self.storage.analytics(by, user_id, tag, since, until)
 
     def context(
         self,

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS said (
 );
 CREATE INDEX IF NOT EXISTS said_in ON said (session_id, seq);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
-    text, tool, content='said', content_rowid='id', tokenize="unicode61 remove_diacritics 2"
+    text, tool, content='said', content_rowid='id', tokenize="unicode61 remove_diacritics 2", prefix='2 3'
 );
 CREATE TABLE IF NOT EXISTS searched (
     session_id TEXT PRIMARY KEY, size INTEGER, since INTEGER, version INTEGER, hash TEXT
@@ -47,7 +47,10 @@ class Hit(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What to search for. Words are all to be there, `"quoted ones"` next to each other; `word*` is a beginning."""
+    """What to search for.
+
+    Words are all to be there, `"quoted ones"` next to each other; `word*` is a beginning, of two letters at least.
+    """
 
     text: str
     user_id: str | None = None
@@ -164,7 +167,7 @@ def _rows(base: sqlite3.Connection, asked: Asked, words: str) -> Iterator[tuple[
 
 
 def _order(base: sqlite3.Connection, words: str) -> str:
-    """Rank what is found, but for words that are nearly everywhere: of those the newest come first, for no rank tells them apart."""
+    """Rank what is found; of words that are nearly everywhere the newest come first, for no rank tells them apart."""
     common = "SELECT count(*) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)"
     (count,) = base.execute(common, (words, _RANKED + 1)).fetchone()
     return "words.rank, said.session_id, said.seq" if count <= _RANKED else "words.rowid DESC"
@@ -186,8 +189,8 @@ def _as_match(text: str) -> str:
             parts += ['"' + part + '"'] if any(one.isalnum() for one in part) else []
             continue
         for word in part.split():
-            begins = word.endswith("*")
             bare = word.rstrip("*")
+            begins = word.endswith("*") and len(bare) > 1
             if any(one.isalnum() for one in bare):
                 parts.append(f'"{bare}"' + ("*" if begins else ""))
     return " ".join(parts)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from eventstore import codec
+from eventstore.analytics import Analytics, By, Figures
 from eventstore.catalog import FOLDER, Catalog, Filter, Sizes
 from eventstore.changes import find_changes
 from eventstore.errors import (
@@ -121,7 +122,7 @@ class SessionStorage:
         self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
         self._catalog = Catalog()
         self._sizes: Sizes = _LogSizes(log)
-        self._search = Search(log, self._catalog)
+        self._search, self._analytics = Search(log, self._catalog), Analytics(log, self._catalog)
 
     # --- events
 
@@ -513,6 +514,18 @@ class SessionStorage:
         self.page(Filter(limit=0))
         return self._search.find(asked, is_visible)
 
+    def analytics(
+        self,
+        by: By,
+        user_id: str | None = None,
+        tag: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[Figures]:
+        """Sum up what all sessions did, as `SessionManager.analytics` does."""
+        self.page(Filter(limit=0))
+        return self._analytics.figures(by, user_id, tag, since, until)
+
     def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
         """Give hits with the whole texts they were found in."""
         return [(hit, self._search.text_of(hit.session_id, hit.seq)) for hit in hits]
@@ -626,7 +639,7 @@ class FileSystemSessionStorage(SessionStorage):
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self._catalog = Catalog(Path(sessions_dir, FOLDER))
         self._sizes = Sizes(Path(sessions_dir))
-        self._search = Search(self.log, self._catalog)
+        self._search, self._analytics = Search(self.log, self._catalog), Analytics(self.log, self._catalog)
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
         self._begin()

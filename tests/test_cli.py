@@ -1,5 +1,6 @@
 """The commands, as people and programs run them."""
 
+import csv
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from transcripts import claude_session, codex_session, lines
 
@@ -381,3 +383,24 @@ def test_search_finds_what_was_said(store: Path) -> None:
     assert f"one:{found[0]['seq']}" in run("search", "e41c9d2", *asked, cwd=store).stdout
     assert run("search", "nosuchword", *asked, cwd=store, check=1).stdout == ""
     run("search", *asked, cwd=store, check=2)
+
+
+def test_analytics_shows_writes_and_keeps_spreadsheets_safe(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        for user, cost in (("=cmd|'/c calc'!A1", 0.5), ("bo", 0.25)):
+            session = manager.create_session(user_id=user).metadata.session_id
+            manager.add_conversation_message(session, "user", "hi")
+            manager.record_usage(session, {"input": 3}, cost, "m")
+    shown = in_terminal(["analytics", "--by", "user"], tmp_path)
+    assert "████████████████" in shown
+    assert "USER" in run("analytics", "--by", "user", cwd=tmp_path).stdout
+    run("analytics", "--by", "user", "--csv", "f.csv", "--parquet", "f.parquet", cwd=tmp_path)
+    with (tmp_path / "f.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:3] == ["user", "sessions", "messages"]
+    assert rows[1][0] == "'=cmd|'/c calc'!A1"
+    table = duckdb.read_parquet(str(tmp_path / "f.parquet")).project("user, cost").fetchall()
+    assert table == [("=cmd|'/c calc'!A1", 0.5), ("bo", 0.25)]
+    (first, _) = objects(run("analytics", "--by", "user", "--json", cwd=tmp_path).stdout)
+    assert first["cost"] == 0.5

@@ -12,12 +12,25 @@ from msgspec.structs import replace
 
 from eventstore import MemoryEventLog
 from eventstore import events as e
-from projections import conversation, data, invocations, metadata, session, statistics, summary, timeline, tree
+from projections import conversation, data, facts, invocations, metadata, session, statistics, summary, timeline, tree
+from projections import store as store_fold
 from projections.projection import Projection
 
 PROJECTIONS: dict[str, Projection[Any]] = {
     module.__name__: module.projection
-    for module in (conversation, data, invocations, metadata, session, statistics, summary, timeline, tree)
+    for module in (
+        conversation,
+        data,
+        facts,
+        invocations,
+        metadata,
+        session,
+        statistics,
+        store_fold,
+        summary,
+        timeline,
+        tree,
+    )
 }
 every_projection = pytest.mark.parametrize("projection", PROJECTIONS.values(), ids=PROJECTIONS)
 AT = "2026-01-01T00:00:00.000000Z"
@@ -56,7 +69,7 @@ def test_a_fold_that_skims_gives_what_one_of_every_event_gives(history: list[e.E
             row = [e.MessageAdded(role="user", content="x" * 200, tool_name="t") for _ in range(count)]
             log.append("s", row) if place % 2 else [log.append("s", [one]) for one in row]
             log.append("s", history[place * 4 : place * 4 + 4] or [e.ReasoningRecorded(content="-")])
-        for name in ("conversation", "data", "invocations", "metadata", "session", "statistics", "summary"):
+        for name in ("conversation", "data", "facts", "invocations", "metadata", "session", "statistics", "summary"):
             projection = PROJECTIONS[f"projections.{name}"]
             assert projection.fold(log.skim("s")) == projection.fold(log.read("s")), name
 

@@ -8,6 +8,7 @@ from eventstore import __version__
 from eventstore.errors import EventStoreError
 
 _COMMANDS = {
+    "analytics": ("analytics", "Show figures over many sessions."),
     "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),

@@ -1,0 +1,127 @@
+"""Analytics: figures over many sessions, as tables with small bars, CSV or Parquet."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from eventstore.analytics import By, Figures
+from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.terminal import Column, clean, duration, is_terminal, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BARS = " ▏▎▍▌▋▊▉█"
+_WIDTH = 16
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_COLUMNS = (
+    Column("SESSIONS", number=True),
+    Column("MESSAGES", number=True),
+    Column("CALLS", number=True),
+    Column("ERRORS", "red", number=True),
+    Column("IN TOOLS", number=True),
+    Column("TOKENS", number=True),
+    Column("COST", number=True),
+)
+
+
+@click.command("analytics", short_help="Show figures over many sessions.")
+@click.option("--by", type=click.Choice(get_args(By)), default="day", show_default=True, help="What to sum up by.")
+@click.option("--user", help="Only sessions of this user.")
+@click.option("--tag", help="Only sessions with this tag.")
+@click.option("--since", metavar="DAY", help="Only from this day on (UTC, 2026-01-31).")
+@click.option("--until", metavar="DAY", help="Only up to this day.")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as CSV.")
+@click.option(
+    "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write it as Parquet (extra `parquet`)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one row a line.")
+@store_option
+def analytics_command(
+    store: str | None,
+    by: By,
+    user: str | None,
+    tag: str | None,
+    since: str | None,
+    until: str | None,
+    csv_file: Path | None,
+    parquet: Path | None,
+    as_json: bool,
+) -> None:
+    """Show sessions, messages, tool calls, errors, tokens and cost by day, user, tag, tool or model.
+
+    The bar shows the cost, or the messages where nothing cost anything. A session with two tags counts under both.
+    """
+    with open_manager(store) as manager:
+        rows = manager.analytics(by, user_id=user, tag=tag, since=since, until=until)
+    if csv_file is not None:
+        _write_csv(csv_file, by, rows)
+    if parquet is not None:
+        _write_parquet(parquet, by, rows)
+    if as_json:
+        for row in rows:
+            print_json({by: row.key, **{name: value for name, value in row._asdict().items() if name != "key"}})
+    elif csv_file is None and parquet is None:
+        _print(by, rows)
+
+
+def _print(by: By, rows: "Sequence[Figures]") -> None:
+    measure = [row.cost for row in rows] if any(row.cost for row in rows) else [float(row.messages) for row in rows]
+    most = max(measure, default=0.0)
+    columns = [Column(by.upper(), "cyan"), *_COLUMNS]
+    cells = [[clean(row.key or "-"), *_shown(row)] for row in rows]
+    if is_terminal():
+        columns.append(Column("", "green"))
+        for cell, value in zip(cells, measure, strict=True):
+            cell.append(_bar(value / most if most else 0.0))
+    print_table(columns, cells)
+
+
+def _shown(row: Figures) -> list[str]:
+    return [
+        f"{row.sessions:,}",
+        f"{row.messages:,}",
+        f"{row.calls:,}",
+        f"{row.errors:,}",
+        duration(row.duration_ms) if row.duration_ms else "",
+        f"{row.tokens:,}" if row.tokens else "",
+        f"{row.cost:.4f}" if row.cost else "",
+    ]
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * _WIDTH * 8)
+    return "█" * (eighths // 8) + _BARS[eighths % 8].strip()
+
+
+def _write_csv(path: Path, by: By, rows: "Sequence[Figures]") -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([by, *Figures._fields[1:]])
+        for row in rows:
+            writer.writerow([_harmless(row.key), *row[1:]])
+
+
+def _harmless(text: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _write_parquet(path: Path, by: By, rows: "Sequence[Figures]") -> None:
+    try:
+        import duckdb
+    except ImportError:
+        raise click.ClickException("Parquet needs the extra `parquet`: pip install 'eventstore[parquet]'") from None
+    with duckdb.connect() as base:
+        kinds = {int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
+        columns: list[tuple[str, Any]] = [
+            (by, str),
+            *((name, Figures.__annotations__[name]) for name in Figures._fields[1:]),
+        ]
+        base.execute(f"CREATE TABLE figures ({', '.join(f'{name} {kinds[kind]}' for name, kind in columns)})")
+        places = ", ".join("?" * len(columns))
+        if rows:
+            base.executemany(f"INSERT INTO figures VALUES ({places})", [list(row) for row in rows])  # noqa: S608 - question marks
+        base.execute("COPY figures TO '" + str(path).replace("'", "''") + "' (FORMAT PARQUET)")
