@@ -120,9 +120,9 @@ class SessionStorage:
         self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
         self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
         self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
-        self._catalog = Catalog()
+        self.catalog = Catalog()
         self._sizes: Sizes = _LogSizes(log)
-        self._search, self._analytics = Search(log, self._catalog), Analytics(log, self._catalog)
+        self._search, self._analytics = Search(log, self.catalog), Analytics(log, self.catalog)
 
     # --- events
 
@@ -130,7 +130,7 @@ class SessionStorage:
         """Append events as one batch, as `EventLog.append` does, and see to the views."""
         if session_id == STORE_ID:
             check_session_id(session_id)
-        self._catalog.mark(session_id)
+        self.catalog.mark(session_id)
         result = self.log.append(session_id, events, expected_version=expected_version)
         if result.first == 1 and not result.repeated:
             self._began(session_id)
@@ -141,7 +141,7 @@ class SessionStorage:
         """Append for several callers, as `EventLog.append_many` does, and see to the views."""
         for append in appends:
             with suppress(InvalidSessionId):  # its outcome says so
-                self._catalog.mark(append.session_id)
+                self.catalog.mark(append.session_id)
         written = self.log.append_many(appends, wait=wait)
         for append, outcome in zip(appends, written.outcomes, strict=True):
             if isinstance(outcome, Appended):
@@ -152,7 +152,7 @@ class SessionStorage:
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
         """Append several batches, as `EventLog.extend` does, and see to the views."""
-        self._catalog.mark(session_id)
+        self.catalog.mark(session_id)
         result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
         if result.first == 1:
             self._began(session_id)
@@ -214,7 +214,7 @@ class SessionStorage:
         """
         if self.log.exists(check_session_id(session_id)):
             raise SessionExists(session_id)
-        self._catalog.mark(session_id)
+        self.catalog.mark(session_id)
         self._fork(session_id, parent, version, event)
 
     def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
@@ -391,7 +391,7 @@ class SessionStorage:
         name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
         self.log.restore(name)
         self._note(StoreSessionRestored(session_id=session_id, name=name))
-        self._catalog.mark(session_id)
+        self.catalog.mark(session_id)
 
     def plan_cleanup(self, cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
@@ -440,7 +440,7 @@ class SessionStorage:
         """Drop what is kept of a session that goes."""
         self._wholes.forget(session_id)
         self._summaries.forget(session_id)
-        self._catalog.remove(session_id)
+        self.catalog.remove(session_id)
 
     # --- lists
 
@@ -496,8 +496,8 @@ class SessionStorage:
         return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
 
     def _find(self, wanted: Filter, on_damage: Callable[[LogDamaged], None]) -> tuple[list[dict[str, Any]], str | None]:
-        self._catalog.put(self._rows(self._catalog.stale(self._sizes), on_damage, None))
-        return self._catalog.find(wanted)
+        self.catalog.put(self._rows(self.catalog.stale(self._sizes), on_damage, None))
+        return self.catalog.find(wanted)
 
     def search(self, asked: Asked, at: At | None = None) -> list[Hit]:
         """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment."""
@@ -547,6 +547,10 @@ class SessionStorage:
                 rows.append((known.to_dict(), size))
         return rows
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Give all that the catalogue has, as `SessionMetadata.to_dict` gives it, caught up."""
+        return self._find(Filter(limit=None), lambda damage: None)[0]
+
     def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
         return self.summary(session_id, at).metadata.to_model(session_id)
 
@@ -556,7 +560,7 @@ class SessionStorage:
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
-        self._catalog.mark(check_session_id(session_id))
+        self.catalog.mark(check_session_id(session_id))
         plan = self.log.repair(session_id, dry_run=dry_run)
         if plan is not None and not dry_run:
             self._wholes.forget(session_id)
@@ -610,7 +614,7 @@ class SessionStorage:
         """Flush, and let go of files."""
         self.flush_views()
         self.log.close()
-        self._catalog.close()
+        self.catalog.close()
 
     def __enter__(self) -> Self:
         return self
@@ -637,9 +641,10 @@ class FileSystemSessionStorage(SessionStorage):
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
-        self._catalog = Catalog(Path(sessions_dir, FOLDER))
+        self.catalog = Catalog(Path(sessions_dir, FOLDER))
         self._sizes = Sizes(Path(sessions_dir))
-        self._search, self._analytics = Search(self.log, self._catalog), Analytics(self.log, self._catalog)
+        self._search, self._analytics = Search(self.log, self.catalog), Analytics(self.log, self.catalog)
+        self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
         self._begin()
@@ -720,16 +725,20 @@ class FileSystemSessionStorage(SessionStorage):
 
         The views of a damaged session stay as they are; `on_damage` hears of it.
         """
-        self._catalog.clear()
+        self.catalog.clear()
         for session_id in sorted(self.log.ids()):
             try:
-                self._summaries.get(session_id)
+                self.rebuild_session(session_id)
             except LogDamaged as damage:
                 on_damage(damage)
-                continue
-            self.views.remove(session_id)
-            self._write_views(session_id)
-            yield session_id
+            else:
+                yield session_id
+
+    def rebuild_session(self, session_id: str) -> None:
+        """Delete the views of one session and make them anew. Raises SessionNotFound, and LogDamaged: then they stay."""
+        self._summaries.get(check_session_id(session_id))
+        self.views.remove(session_id)
+        self._write_views(session_id)
 
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:
         """Delete a session for good, views and all; False where there was none."""
@@ -769,7 +778,7 @@ def _begin_in_child(storage: FileSystemSessionStorage) -> None:
         found = kept()
         if found is not None:
             found._begin()
-            found._catalog.begin_in_child()
+            found.catalog.begin_in_child()
 
     os.register_at_fork(after_in_child=begin)
 

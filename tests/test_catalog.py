@@ -145,7 +145,7 @@ def test_in_a_large_store_only_marked_sessions_are_looked_at(tmp_path: Path, mon
             assert theirs.page_sessions().sessions[0].purpose == f"step {step}"
         ours.close()
         monkeypatch.setattr(Sizes, "size", count)
-        theirs.storage._catalog._epoch_ends = 0.0
+        theirs.storage.catalog._epoch_ends = 0.0
         theirs.page_sessions()
         assert set(looked) <= {f"s{place}" for place in range(8)}
         ours.delete_session("s1")

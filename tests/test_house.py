@@ -47,7 +47,13 @@ FLOORS = [
     ],
     ["projections.statistics", "projections.difference", "eventstore.changes"],
     ["eventstore.storage"],
-    ["eventstore.manager", "eventstore.commits", "eventstore.verification", "eventstore.importers.meaning"],
+    [
+        "eventstore.manager",
+        "eventstore.commits",
+        "eventstore.verification",
+        "eventstore.rebuilding",
+        "eventstore.importers.meaning",
+    ],
     [
         "eventstore.async_manager",
         "eventstore.importers.inspection",

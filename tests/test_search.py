@@ -162,7 +162,7 @@ def test_the_index_is_made_anew_where_it_is_gone(tmp_path: Path) -> None:
     base.close()
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
         found = SessionManager(storage)
-        found.storage._catalog.clear()
+        found.storage.catalog.clear()
         assert places(found, "needle") == [("s", 1)]
 
 

@@ -17,7 +17,7 @@ _COMMANDS = {
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
     "list": ("session", "List sessions, the most recently updated first."),
     "pin": ("retention", "Keep a session whatever its age."),
-    "rebuild": ("store", "Make every view anew from the logs."),
+    "rebuild": ("store", "Make every view anew from the logs, or compare."),
     "recover": ("health", "Mark sessions abandoned whose program is gone."),
     "repair": ("health", "Set damaged logs right, after showing how."),
     "replay": ("timeline", "Show a session's timeline as it happened."),

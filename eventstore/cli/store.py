@@ -78,24 +78,39 @@ def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManage
     return eventstore.SessionManager(storage)
 
 
-@click.command("rebuild", short_help="Make every view anew from the logs.")
+@click.command("rebuild", short_help="Make every view anew from the logs, or compare.")
+@click.option(
+    "--check", is_flag=True, help="Change nothing: compare what is there with what the logs give, byte for byte."
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="So many processes; without it, as many as there are cores.")
 @store_option
-def rebuild_command(store: str | None) -> None:
-    """Delete metadata.json, conversation.jsonl, invocations.json, data.json and the links of every session, and make them anew.
+def rebuild_command(store: str | None, check: bool, jobs: int | None) -> None:
+    """Throw metadata.json, conversation.jsonl, invocations.json, data.json, links and the catalogue away, and make them anew.
 
-    They come back the same, byte for byte: the log is all that is needed.
+    They come back the same, byte for byte: the log is all that is needed. With --check they are compared instead, the first
+    difference of each session is named, and the exit status is 1 if there is one.
     """
     with open_manager(store) as manager:
-        total = sum(1 for _ in manager.storage.log.ids())
-        done = 0
-        damaged: list[LogDamaged] = []
-        with progress("rebuilding", total) as bar:
-            for _ in manager.storage.rebuild(damaged.append):
-                done += 1
+        from eventstore.rebuilding import check_all, rebuild_all
+
+        storage = manager.storage
+        if not isinstance(storage, eventstore.FileSystemSessionStorage):
+            raise click.ClickException("sessions in memory have no views")
+        total = sum(1 for _ in storage.log.ids())
+        good, bad = 0, 0
+        with progress("comparing" if check else "rebuilding", total) as bar:
+            for one in (check_all if check else rebuild_all)(storage, jobs):
+                if one.damage or one.difference:
+                    bad += 1
+                    click.echo(f"eventstore: {one.session_id}: {clean(one.damage or one.difference)}", err=True)
+                else:
+                    good += 1
                 if bar:
                     bar.advance(bar.task_ids[0])
-    click.echo(f"{done} sessions rebuilt")
-    exit_for(damaged)
+        if not check:
+            storage.rows()
+    click.echo(f"{good} sessions {'are what their logs give' if check else 'rebuilt'}")
+    sys.exit(1 if bad else 0)
 
 
 def exit_for(damaged: Sequence[LogDamaged]) -> None:
