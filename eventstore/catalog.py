@@ -110,12 +110,12 @@ class Catalog:
                 if count > ALWAYS_LOOKED_AT:
                     return self._stale_of_marked(base, sizes)
                 rows = dict(base.execute("SELECT session_id, size FROM sessions"))
-            there = set(sizes.ids())
-            gone = rows.keys() - there
-            new = there - rows.keys()
+            there = sizes.all()
+            gone = rows.keys() - there.keys()
+            new = there.keys() - rows.keys()
             self._remove(base, gone)
             if len(there) <= ALWAYS_LOOKED_AT or self._get(base, "boot") != sizes.boot():
-                found = [one for one in sorted(there) if rows.get(one) != sizes.size(one)]
+                found = [one for one, size in sorted(there.items()) if rows.get(one) != size]
                 self._set(base, "boot", sizes.boot())
             else:
                 found = sorted({*new, *self._stale_of_marked(base, sizes)})
@@ -319,17 +319,19 @@ class Sizes:
         except OSError:
             return ""
 
-    def ids(self) -> Iterator[str]:
-        """Stream the ids of all sessions."""
+    def all(self) -> dict[str, int]:
+        """Tell the sizes of all sessions by their ids."""
         try:
             names = os.listdir(self._root)
         except FileNotFoundError:
-            return
+            return {}
+        found = {}
         for name in names:
-            with suppress(InvalidSessionId):
-                check_session_id(name)
-                if self.size(name) is not None:
-                    yield name
+            size = self.size(name)
+            if size is not None:
+                with suppress(InvalidSessionId):
+                    found[check_session_id(name)] = size
+        return found
 
     def size(self, session_id: str) -> int | None:
         """Return the size of a session's log; None where there is none."""

@@ -82,8 +82,9 @@ class _LogSizes(Sizes):
     def boot(self) -> str:
         return str(time.time_ns())
 
-    def ids(self) -> Iterator[str]:
-        return self._log.ids()
+    def all(self) -> dict[str, int]:
+        found = {name: self.size(name) for name in self._log.ids()}
+        return {name: size for name, size in found.items() if size is not None}
 
     def size(self, session_id: str) -> int | None:
         try:

@@ -12,29 +12,30 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from bench import peers, report, workloads  # noqa: E402 - run as a file, from anywhere
+from bench import peers, report, stores, workloads  # noqa: E402 - run as a file, from anywhere
 from bench.measure import Row  # noqa: E402
 
 _HERE = Path(__file__).parent / "bench"
+WORKLOADS = {**workloads.WORKLOADS, **stores.STORES}
 _PLOTTED = {"append.svg": "append, one session", "read.svg": "read back"}
 
 
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(workloads.WORKLOADS))
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON, one a line")
     asked = parser.parse_args()
-    unknown = sorted(set(asked.workloads) - set(workloads.WORKLOADS))
+    unknown = sorted(set(asked.workloads) - set(WORKLOADS))
     if unknown:
-        parser.error(f"no workload {unknown[0]!r}; there are {', '.join(workloads.WORKLOADS)}")
+        parser.error(f"no workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
     others, missing = peers.installed()
     for module in missing:
         print(f"not installed, left out: {module}", file=sys.stderr)
     rows: list[Row] = []
-    for name in asked.workloads or workloads.WORKLOADS:
+    for name in asked.workloads or WORKLOADS:
         print(f"== {name}", file=sys.stderr)
-        found = workloads.WORKLOADS[name]((*workloads.PLAIN_AND_OURS, *others))
+        found = WORKLOADS[name]((*workloads.PLAIN_AND_OURS, *others))
         rows += found
         for row in found:
             shown = f"{row.ratio:7.2f} of {row.reference}" if row.ratio else ""

@@ -79,7 +79,9 @@ def _reference(store: Store) -> str:
     return "limit: os.write + fdatasync" if store.durability == DISK else "limit: os.write"
 
 
-def _repeat(work: Callable[[], object]) -> Callable[[int], None]:
+def repeat(work: Callable[[], object]) -> Callable[[int], None]:
+    """Make work that is done so many times of work that is done once."""
+
     def repeated(count: int) -> None:
         for _ in range(count):
             work()
@@ -156,7 +158,7 @@ def batches(makers: Sequence[Maker]) -> list[Row]:
     with opened(chosen) as stores:
         tasks = {}
         for store in stores:
-            work = _repeat(lambda store=store: store.append_batch(0, texts))  # type: ignore[misc]
+            work = repeat(lambda store=store: store.append_batch(0, texts))  # type: ignore[misc]
             target = "1.2" if store.name == "eventstore log, fsync=no" else ""
             reference = "limit, one at a time" if not store.is_reference else ""
             tasks[store.name] = Task(store.name, store.durability, work, reference, target, most=500, per_call=100)
@@ -219,7 +221,7 @@ def read(makers: Sequence[Maker]) -> list[Row]:
             readable.append((store, found))
         tasks = {}
         for store, found in readable:
-            work = _repeat(lambda store=store: store.read(0))  # type: ignore[misc]
+            work = repeat(lambda store=store: store.read(0))  # type: ignore[misc]
             tasks[store.name] = Task(
                 store.name, store.durability, work, "eventstore log, fsync=no", per_call=found, each=False
             )
@@ -258,7 +260,7 @@ def folds(makers: Sequence[Maker]) -> list[Row]:
         }
         tasks = {
             name: Task(
-                name, "", _repeat(work), "bare msgspec decode" if target else "", target, per_call=count, each=False
+                name, "", repeat(work), "bare msgspec decode" if target else "", target, per_call=count, each=False
             )
             for name, (work, target) in works.items()
         }
@@ -288,10 +290,10 @@ def seek(makers: Sequence[Maker]) -> list[Row]:
 
         tasks = {
             "the last 50 messages": Task(
-                "the last 50 messages", "", _repeat(lambda: list(log.read("s", version - 50))), target="300 us"
+                "the last 50 messages", "", repeat(lambda: list(log.read("s", version - 50))), target="300 us"
             ),
-            "any event by its seq": Task("any event by its seq", "", _repeat(any_event), target="300 us"),
-            "head": Task("version, hash, size", "", _repeat(lambda: log.head("s"))),
+            "any event by its seq": Task("any event by its seq", "", repeat(any_event), target="300 us"),
+            "head": Task("version, hash, size", "", repeat(lambda: log.head("s"))),
         }
         return measure("1,000,000 messages", tasks)
 
@@ -455,29 +457,6 @@ def _processes(fsync: Fsync) -> list[Row]:
     return rows
 
 
-def listing(makers: Sequence[Maker]) -> list[Row]:
-    """Opening a store of 1,000 sessions and listing the latest 50, again and in a fresh object."""
-    with scratch() as folder:
-        places = folder / ".sessions", folder / ".history"
-        with SessionManager(FileSystemSessionStorage(*places, fsync="no")) as manager:
-            for place in range(1000):
-                manager.create_session(f"s{place}", user_id=f"u{place % 10}", tags=[f"t{place % 7}"])
-                manager.add_conversation_message(f"s{place}", "user", TEXT)
-        with SessionManager(FileSystemSessionStorage(*places, fsync="no")) as manager:
-
-            def fresh() -> None:
-                with SessionManager(FileSystemSessionStorage(*places, fsync="no")) as other:
-                    other.storage.list_metadata(limit=50)
-
-            tasks = {
-                "again": Task(
-                    "list 50 of 1,000 sessions", "", _repeat(lambda: manager.storage.list_metadata(limit=50))
-                ),
-                "fresh": Task("the same, fresh object", "", _repeat(fresh)),
-            }
-            return measure("list", tasks, rounds=5)
-
-
 def size(makers: Sequence[Maker]) -> list[Row]:
     """Bytes on disk a message, after 2,000 messages of one session."""
     rows = []
@@ -588,7 +567,6 @@ WORKLOADS: dict[str, Callable[[Sequence[Maker]], list[Row]]] = {
     "read": read,
     "folds": folds,
     "seek": seek,
-    "list": listing,
     "size": size,
     "memory": memory,
     "start": start,
