@@ -1,5 +1,6 @@
 """Sessions on a log: whole objects in, events out, and back; listing, deleting, views."""
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -7,7 +8,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,7 @@ from projections.models import Session, SessionMetadata, SessionStatus
 _WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
 _VIEW_DELAY_SECONDS = 0.1
 _GRACE_DAYS = 7.0
+_LOCK = "_lock"
 
 
 def tell_damage(damage: LogDamaged) -> None:
@@ -122,6 +124,7 @@ class SessionStorage:
         self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
         self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
         self.catalog = Catalog()
+        self._forking = threading.RLock()
         self._sizes: Sizes = _LogSizes(log)
         self._search, self._analytics = Search(log, self.catalog), Analytics(log, self.catalog)
 
@@ -213,10 +216,11 @@ class SessionStorage:
 
         Its views are written when something is appended to it: until then they would be copies.
         """
-        if self.log.exists(check_session_id(session_id)):
-            raise SessionExists(session_id)
         self.catalog.mark(session_id)
-        self._fork(session_id, parent, version, event)
+        with self._lineages():
+            if self.log.exists(session_id):
+                raise SessionExists(session_id)
+            self._fork(session_id, parent, version, event)
 
     def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
         self.log.point_at(parent, version)
@@ -230,9 +234,10 @@ class SessionStorage:
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
         """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
-        if self.log.exists(TEMPLATE + check_session_id(name)):
-            raise SessionExists(name)
-        self._fork(TEMPLATE + check_session_id(name), parent, version, event)
+        with self._lineages():
+            if self.log.exists(TEMPLATE + check_session_id(name)):
+                raise SessionExists(name)
+            self._fork(TEMPLATE + name, parent, version, event)
 
     def use_template(self, name: str, session_id: str, event: SessionCreated) -> None:
         """Begin a session with a template's past. Raises SessionNotFound for the template, SessionExists for the session."""
@@ -252,7 +257,8 @@ class SessionStorage:
 
     def remove_template(self, name: str) -> bool:
         """Remove a template; sessions made of it stay. False where there was none."""
-        return self._delete(TEMPLATE + check_session_id(name), "template removed")
+        with self._lineages():
+            return self._delete(TEMPLATE + check_session_id(name), "template removed")
 
     def _store(self) -> store_fold.State:
         """Fold the store's own log."""
@@ -260,6 +266,12 @@ class SessionStorage:
             return self._stores.get(STORE_ID).state
         except SessionNotFound:
             return store_fold.State()
+
+    @contextmanager
+    def _lineages(self) -> Iterator[None]:
+        """Hold off others who fork, delete, put in the trash or restore: a parent goes only when no fork of it is being made."""
+        with self._forking:
+            yield
 
     def _make_descendants_whole(self, log_id: str) -> None:
         """Copy to the forks of a session what they have of it, before it goes."""
@@ -329,7 +341,9 @@ class SessionStorage:
         The store's own log keeps its size and last hash, of a damaged one those of what is readable. Forks of it are made whole
         first; one that cannot be, because it or this session is damaged, is an error and nothing is deleted. Raises LogDamaged.
         """
-        return self._delete(check_session_id(session_id), reason)
+        check_session_id(session_id)
+        with self._lineages():
+            return self._delete(session_id, reason)
 
     def _delete(self, session_id: str, reason: str | None) -> bool:
         try:
@@ -361,17 +375,21 @@ class SessionStorage:
     def trash_session(self, session_id: str, reason: str | None = None) -> bool:
         """Put a session in the trash, out of which `restore_session` brings it back; False where there is none.
 
-        Forks of it are made whole first. Raises LogDamaged where that cannot be.
+        It and forks of it are made whole first. Raises LogDamaged where that cannot be.
         """
+        check_session_id(session_id)
+        with self._lineages():
+            return self._trash(session_id, reason)
+
+    def _trash(self, session_id: str, reason: str | None) -> bool:
         try:
-            head = self.log.head(check_session_id(session_id))
+            head = self.log.head(session_id)
+            self._make_descendants_whole(session_id)
+            self.log.make_whole(session_id)
+            name = self.log.trash(session_id)
         except SessionNotFound:
             return False
-        except LogDamaged as damage:
-            head = Head(damage.readable, "", "", damage.offset_bytes)
-        self._make_descendants_whole(session_id)
         self._forget(session_id)
-        name = self.log.trash(session_id)
         self._note(
             StoreSessionTrashed(
                 session_id=session_id,
@@ -390,9 +408,10 @@ class SessionStorage:
         if not names:
             raise SessionNotFound(session_id)
         name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
-        self.log.restore(name)
-        self._note(StoreSessionRestored(session_id=session_id, name=name))
         self.catalog.mark(session_id)
+        with self._lineages():
+            self.log.restore(name)
+            self._note(StoreSessionRestored(session_id=session_id, name=name))
 
     def plan_cleanup(self, cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
@@ -429,8 +448,9 @@ class SessionStorage:
             known = self.metadata(one.session_id)
         except (SessionNotFound, LogDamaged):
             return False
-        unchanged = known.updated_at == one.updated_at and not known.pinned
-        return unchanged and self.trash_session(one.session_id, f"retention: {one.reason}")
+        if known.updated_at != one.updated_at or known.pinned:
+            return False
+        return self.trash_session(one.session_id, f"retention: {one.reason}")
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
         """Put the sessions last updated before a moment (without a zone: local) in the trash; return how many there were."""
@@ -652,10 +672,24 @@ class FileSystemSessionStorage(SessionStorage):
         _begin_in_child(self)
 
     def _begin(self) -> None:
+        self._forking = threading.RLock()
         self._stale: set[str] = set()
         self._due = threading.Condition()
         self._writer: threading.Thread | None = None
         self._flushing = threading.RLock()
+
+    @contextmanager
+    def _lineages(self) -> Iterator[None]:
+        """Hold off others, in other processes too, who fork, delete, put in the trash or restore."""
+        with super()._lineages():
+            self.sessions_dir.mkdir(0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            file = os.open(self.sessions_dir / _LOCK, flags, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(file)
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return what is known of one session: from its view where that stands for the log as it is, else folded."""

@@ -514,3 +514,16 @@ def test_a_flush_that_fails_is_the_error_of_all_who_waited_for_it(root: Path, mo
         assert isinstance(first.exception(), OutcomeUnknown)
         assert {type(other.exception()) for other in others} <= {OutcomeUnknown, HandlePoisoned}
         assert None not in [other.exception() for other in others]
+
+
+def test_a_reader_that_saw_a_new_file_does_not_make_an_old_one_current(root: Path, log: FileSystemEventLog) -> None:
+    """What is appended is in the file at the path, also where the same program has read that file before it appends."""
+    log.append("s", [e.SessionCreated()], expected_version=0)
+    with anew(root) as other:
+        assert other.remove("s")
+        other.append("s", [e.SessionCreated()], expected_version=0)
+        other.append("s", [said("theirs")])
+    assert log.head("s").version == 2
+    assert log.append("s", [said("ours")]).last == 3
+    with anew(root) as other:
+        assert [event.content for event in other.read("s") if isinstance(event, e.MessageAdded)] == ["theirs", "ours"]

@@ -1,5 +1,8 @@
 """Forks and templates: a past in common, without a copy, whatever becomes of the parent."""
 
+import multiprocessing
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -210,3 +213,70 @@ def test_a_fork_is_appended_to_read_and_repaired_anew(stored: SessionManager, tm
         assert [event.type for event in manager.events("f", 4)] == ["log.repaired", "message.added"]
         assert verify_session(fresh, "f").is_whole
         assert [one.standing for one in manager.salvage("f")] == ["proven"] * 4
+
+
+def test_an_id_used_again_never_leads_in_a_circle(stored: SessionManager, tmp_path: Path) -> None:
+    """Somebody removes a parent by hand, and makes it anew as a fork of its own fork: an error, not a program that hangs."""
+    stored.create_session("s")
+    stored.fork_session("s", 1, "f")
+    kept = (tmp_path / ".sessions" / "f" / "events.jsonl").read_bytes()
+    stored.delete_session("s")
+    stored.fork_session("f", 1, "s")
+    stored.close()
+    (tmp_path / ".sessions" / "f" / "events.jsonl").write_bytes(kept)
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as fresh:
+        for name in "fs":
+            with pytest.raises(LogDamaged, match="goes on from event 1"):
+                list(fresh.log.read(name))
+            with pytest.raises(LogDamaged):
+                fresh.log.make_whole(name)
+
+
+def test_a_fork_in_the_trash_outlives_its_parent(begun: SessionManager) -> None:
+    begun.fork_session("s", new_id="f")
+    before = begun.get_session("f")
+    begun.trash_session("f")
+    begun.delete_session("s")
+    begun.restore_session("f")
+    assert begun.get_session("f") == before
+
+
+def _fork_and_delete(folder: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    with FileSystemSessionStorage(folder / ".sessions", folder / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        for _ in range(150):
+            one, other = f"s{draw.randrange(5)}", f"s{draw.randrange(5)}"
+            with suppress(SessionExists, SessionNotFound, NoSuchMoment):
+                _step(manager, draw.randrange(8), one, other)
+
+
+def _step(manager: SessionManager, what: int, one: str, other: str) -> None:
+    if what == 0:
+        manager.create_session(one)
+    elif what == 1:
+        manager.add_conversation_message(one, "user", "hi")
+    elif what in (2, 3):
+        manager.fork_session(one, new_id=other)
+    elif what == 4:
+        manager.delete_session(one)
+    elif what == 5:
+        manager.trash_session(one)
+    elif what == 6:
+        manager.restore_session(one)
+    else:
+        manager.page_sessions()
+
+
+def test_processes_that_fork_and_delete_leave_every_session_whole(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    work = [context.Process(target=_fork_and_delete, args=(tmp_path, seed)) for seed in range(3)]
+    for process in work:
+        process.start()
+    for process in work:
+        process.join(60)
+    assert [process.exitcode for process in work] == [0, 0, 0]
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as fresh:
+        names = sorted(fresh.log.ids())
+        assert [verify_session(fresh, name) for name in names if not verify_session(fresh, name).is_whole] == []
+        assert sorted(one.session_id for one in fresh.list_metadata()) == names

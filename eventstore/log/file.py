@@ -8,6 +8,7 @@ import stat
 import struct
 import threading
 import time
+from binascii import hexlify
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ class LogFile:
 
     def __init__(self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool) -> None:
         self.session_id, self.path = session_id, root / session_id / LOG
-        self.writing, self.scanning, self.flushing = threading.Lock(), threading.Lock(), threading.Lock()
+        self.writing, self.scanning, self.flushing = threading.Lock(), threading.RLock(), threading.Lock()
         self.group: Group[tuple[Batch, int | None], Appended] = Group(self._interrupted)
         self.descriptor = -1
         self.poison: int | None = None
@@ -51,14 +52,16 @@ class LogFile:
         self._seen_at = 0
         self._changed, self.is_touched = (0, 0), True
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
-        self._identity = (0, 0)
+        self._identity, self._opened = (0, 0), (0, 0)
         self.text = str(self.path)
         self.fork: codec.ForkPoint | None = None
         self.root, self.first_digest = session_id, codec.first_hash(session_id)
-        self.scan = self._fresh()
+        self.scan = self.fresh()
 
-    def _fresh(self) -> Scan:
-        return Scan(Position(codec.first_hash(self.session_id)), self._max_event_bytes)
+    def fresh(self) -> Scan:
+        """Begin in front of the first line of a log that goes on from no other, as far as is known yet."""
+        self.fork, self.root, self.first_digest = None, self.session_id, codec.first_hash(self.session_id)
+        return Scan(Position(self.first_digest), self._max_event_bytes)
 
     # --- opening
 
@@ -73,6 +76,7 @@ class LogFile:
         mark_as_written(self.descriptor)
         with self.scanning:
             self._identify(self.descriptor)
+            self._opened = self._identity
 
     def _is_current(self) -> bool:
         """Tell whether the descriptor still is the one file at the path."""
@@ -82,7 +86,7 @@ class LogFile:
             return False
         self._seen_at = time.time_ns()
         self.is_touched = not self._changed[0] <= found.st_mtime_ns <= self._changed[1]
-        return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1
+        return (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1
 
     @contextmanager
     def open_to_read(self) -> Iterator[int]:
@@ -158,7 +162,7 @@ class LogFile:
     def _identify(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
         if (found.st_dev, found.st_ino) != self._identity:
-            self._identity, self.scan = (found.st_dev, found.st_ino), self._fresh()
+            self._identity, self.scan = (found.st_dev, found.st_ino), self.fresh()
 
     def close(self) -> None:
         """Let go of the descriptor, once nobody flushes it."""
@@ -182,7 +186,7 @@ class LogFile:
         changed = not earliest <= found.st_mtime_ns <= latest
         self._changed, self.is_touched = (found.st_mtime_ns, found.st_mtime_ns), False
         scan = self.scan
-        if size and (not scan.here.offset or (size == scan.here.offset and changed)):
+        if size and (not scan.here.offset or (size == scan.here.offset and changed) or not _is_where(descriptor, scan)):
             scan = self._begin(descriptor, size)
         if size == scan.here.offset:
             scan.fault, scan.missing_lf = None, False
@@ -197,7 +201,7 @@ class LogFile:
 
     def _begin(self, descriptor: int, size: int) -> Scan:
         """Stand in front of the first line: where its session begins, or goes on from another."""
-        scan, self.fork, self.root = self._fresh(), None, self.session_id
+        scan = self.fresh()
         self.scan = scan
         line = _read_line(descriptor, 0, size, self._max_event_bytes)
         point = codec.fork_point(line)
@@ -244,6 +248,9 @@ class LogFile:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 if 0 <= time.time_ns() - self._seen_at < IDENTITY_NS or self._is_current():
+                    if self._identity != self._opened:  # a reader has seen another file at the path meanwhile
+                        with self.scanning:
+                            self._identify(self.descriptor)
                     return
             except BaseException:
                 self.unlock()
@@ -380,6 +387,11 @@ class LogFile:
         """Raise HandlePoisoned after a flush that failed."""
         if self.poison is not None:
             raise HandlePoisoned(self.session_id, self.text, self.poison)
+
+
+def _is_where(descriptor: int, scan: Scan) -> bool:
+    """Tell whether the last line that was verified still is where it was: a log made anew can have its number, size and time."""
+    return os.pread(descriptor, 64, scan.here.offset - 67) == hexlify(scan.here.digest)
 
 
 def _read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:

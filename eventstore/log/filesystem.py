@@ -39,7 +39,7 @@ from eventstore.log.file import (
     sync_folders,
 )
 from eventstore.log.salvage import Remnant, salvage
-from eventstore.log.scan import Position, Scan
+from eventstore.log.scan import Scan
 from eventstore.names import Fsync, check_log_id, check_session_id, free_name, id_of
 
 TRASH = "_trash"
@@ -133,7 +133,7 @@ class FileSystemEventLog(EventLog):
                     file.begin_as_fork(point, at)
                     _seal_and_write(file, file.scan, [batch])
                 except BaseException:
-                    file.scan.here, file.fork, file.root = Position(codec.first_hash(session_id)), None, session_id
+                    file.scan = file.fresh()
                     raise
                 end = file.scan.here.offset
         except OSError as error:
@@ -274,7 +274,7 @@ class FileSystemEventLog(EventLog):
         for session_id, file in list(self._files.items())[: self._open_files // 8 + 1]:
             if file.writing.acquire(blocking=False):
                 try:
-                    if file.poison is None and not file.scanning.locked():
+                    if file.poison is None:
                         self._settle(file)
                         file.close()
                         self._closed[session_id] = self._files.pop(session_id)
@@ -305,19 +305,40 @@ class FileSystemEventLog(EventLog):
         own = _stream(kept, max(after, inherited), upto, here.offset, damage) if kept >= 0 else iter(())
         if fork is None or after >= inherited:
             return own
-        return chain(self._inherited(file, fork, after, inherited if upto is None else min(upto, inherited)), own)
+        try:
+            return chain(self._inherited(file, fork, after, inherited if upto is None else min(upto, inherited)), own)
+        except LogDamaged:
+            if kept >= 0:
+                os.close(kept)
+            if self._fork_of(session_id) == fork:
+                raise
+            return self.chunks(session_id, after, upto)  # made whole since it was opened, because its parent was to go
 
     def _inherited(self, file: LogFile, fork: codec.ForkPoint, after: int, upto: int) -> Iterator[bytes]:
         """Stream what a fork has of its parent, which must still be what it went on from."""
-        try:
-            last = b"".join(self.chunks(fork.parent, fork.seq - 1, fork.seq))
-            parts = codec.split(last)
-        except SessionNotFound:
-            parts = None
+        parts = None
+        with suppress(SessionNotFound):
+            if self._has_own(fork):
+                last = b"".join(self.chunks(fork.parent, fork.seq - 1, fork.seq))
+                parts = codec.split(last)
         if parts is None or parts[1] != fork.digest:
             what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
             raise LogDamaged(file.session_id, file.text, 1, 0, what, 0)
         return self.chunks(fork.parent, after, upto)
+
+    def _has_own(self, fork: codec.ForkPoint) -> bool:
+        """Tell whether the event that a fork goes on from is its parent's own, or was inherited by way of other sessions only.
+
+        A parent whose id was used again, for a session that goes on from its own fork, would lead in a circle.
+        """
+        seen = {fork.into}
+        while fork.parent not in seen:
+            seen.add(fork.parent)
+            older = self._fork_of(fork.parent)
+            if older is None or older.seq < fork.seq:
+                return True
+            fork = older
+        return False
 
     def head(self, session_id: str) -> Head:
         check_log_id(session_id)

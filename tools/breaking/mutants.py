@@ -29,7 +29,7 @@ _FILE, _LOG = "eventstore/log/file.py", "eventstore/log/filesystem.py"
 _SCAN, _CODEC = "eventstore/log/scan.py", "eventstore/codec.py"
 MUTANTS = [
     Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "writers"),
-    Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._identity and found.st_nlink == 1", "return True", "replaced"),
+    Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1", "return True", "replaced"),
     Mutant("check the chain", _SCAN, "if digest != parts[1]:", "if False:", "flip"),
     Mutant("check the chain by the chunk", _CODEC, """return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None""", "return digest", "flip"),
     Mutant("whole batches only, by the chunk", _SCAN, "if batch is None or batch[0] + 1 == batch[1]:", "if True:", "cut"),
