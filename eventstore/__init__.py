@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import (
     AppendRefused,
+    CursorRefused,
     EventNotEncodable,
     EventRefused,
     EventStoreError,
@@ -20,6 +21,7 @@ from eventstore.errors import (
     InvalidSessionId,
     InvalidSetting,
     LogDamaged,
+    LogRolledBack,
     NoSuchMoment,
     NotARegularFile,
     OutcomeUnknown,
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
     from eventstore.analytics import Figures
     from eventstore.async_manager import AsyncSessionManager
     from eventstore.codec import Message, Messages
+    from eventstore.follow import Followed, Follower
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
     from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
     from eventstore.log.filesystem import FileSystemEventLog
     from eventstore.log.memory import MemoryEventLog
     from eventstore.log.salvage import Remnant
+    from eventstore.log.watch import Watch
     from eventstore.manager import Call, SessionManager
     from eventstore.moments import At
     from eventstore.search import Hit
@@ -63,6 +67,7 @@ __all__ = [
     "Comparison",
     "Conversation",
     "ConversationMessage",
+    "CursorRefused",
     "EnvironmentManager",
     "EventLog",
     "EventNotEncodable",
@@ -75,6 +80,8 @@ __all__ = [
     "FileSystemEventLog",
     "FileSystemSessionStorage",
     "Finding",
+    "Followed",
+    "Follower",
     "HandlePoisoned",
     "Head",
     "Hit",
@@ -84,6 +91,7 @@ __all__ = [
     "InvalidSessionId",
     "InvalidSetting",
     "LogDamaged",
+    "LogRolledBack",
     "MemoryEventLog",
     "MemorySessionStorage",
     "Message",
@@ -106,6 +114,7 @@ __all__ = [
     "ToolHistory",
     "Verdict",
     "VersionConflict",
+    "Watch",
     "Written",
     "__version__",
     "env_manager",
@@ -117,6 +126,7 @@ __all__ = [
 _HOMES = {
     "eventstore.analytics": ("Figures",),
     "eventstore.async_manager": ("AsyncSessionManager",),
+    "eventstore.follow": ("Followed", "Follower"),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),
@@ -124,6 +134,7 @@ _HOMES = {
     "eventstore.log.filesystem": ("FileSystemEventLog",),
     "eventstore.log.memory": ("MemoryEventLog",),
     "eventstore.log.salvage": ("Remnant",),
+    "eventstore.log.watch": ("Watch",),
     "eventstore.manager": ("Call", "SessionManager"),
     "eventstore.moments": ("At",),
     "eventstore.search": ("Hit",),

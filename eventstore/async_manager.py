@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from eventstore.commits import Commits
 from eventstore.events import Event
+from eventstore.follow import Followed, Follower
 from eventstore.log.base import Appended
 from eventstore.manager import Call, SessionManager
 
@@ -125,6 +126,26 @@ class AsyncSessionManager:
     history = _streamed(SessionManager.history)
     timeline = _streamed(SessionManager.timeline)
     salvage = _streamed(SessionManager.salvage)
+
+    async def follow(
+        self, session_id: str | None = None, after: str | int | None = None, **options: Any
+    ) -> AsyncIterator[Followed]:
+        """Follow one session, or all, as `SessionManager.follow` does, with a thread of its own; it ends with the iteration."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="eventstore-follow")
+        loop = asyncio.get_running_loop()
+        follower: Follower | None = None
+        try:
+            follower = await loop.run_in_executor(thread, lambda: self.manager.follow(session_id, after, **options))
+            while found := await loop.run_in_executor(thread, follower.take):
+                for one in found:
+                    yield one
+        finally:
+            if follower is not None:
+                follower.stop()
+                thread.submit(follower.close)
+            thread.shutdown(wait=False)
+
+    follow.__doc__ = SessionManager.follow.__doc__
 
     @asynccontextmanager
     async def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> AsyncIterator[Call]:

@@ -14,6 +14,8 @@
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── LogDamaged                           bytes in a log that are not what was written
+    ├── LogRolledBack                        a log that is not the one that was read before
+    ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
     ├── ExportRefused         (ValueError)   a session that has no such export
@@ -202,6 +204,31 @@ class LogDamaged(EventStoreError):
             f"{self.reason}; the first {self.readable} events are whole; nothing was changed: "
             "look at it with verify, set it right with repair"
         )
+
+
+class LogRolledBack(EventStoreError):
+    """A log that was read to event `seq` does not have that event any more: an older one, or another, was put in its place."""
+
+    def __init__(self, session_id: str, seq: int, reason: str = "is gone or is another") -> None:
+        super().__init__(session_id, seq, reason)
+        self.session_id, self.seq, self.reason = session_id, seq, reason
+
+    def __str__(self) -> str:
+        return (
+            f"log of session {self.session_id!r} is not the one that was read before: event {self.seq} {self.reason}; "
+            "nothing was read on: find out who changed it, verify it against a checkpoint, or begin without a cursor"
+        )
+
+
+class CursorRefused(EventStoreError, ValueError):
+    """A cursor cannot be gone on from. Nothing was read."""
+
+    def __init__(self, cursor: str, reason: str) -> None:
+        super().__init__(cursor, reason)
+        self.cursor, self.reason = cursor, reason
+
+    def __str__(self) -> str:
+        return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: give one that this store gave, or begin without"
 
 
 class NotARegularFile(EventStoreError, OSError):

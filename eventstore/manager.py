@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ from eventstore import codec, moments
 from eventstore import events as e
 from eventstore.analytics import By, Figures
 from eventstore.catalog import Filter, Sort
-from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
+from eventstore.follow import Follower, Source, make_wanted
 from eventstore.history import Record, ToolHistory
 from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
@@ -27,7 +28,14 @@ from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
-from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
+from eventstore.storage import (
+    Expiry,
+    FileSystemSessionStorage,
+    MemorySessionStorage,
+    Page,
+    SessionStorage,
+    tell_damage,
+)
 from projections import branches, difference, statistics, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
@@ -521,6 +529,38 @@ class SessionManager:
         """Stream the events numbered from `after` + 1, in order, to the end or a moment. Raises SessionNotFound, LogDamaged."""
         upto = None if at is None else self.storage.version_at(session_id, at, recorded=recorded)
         return self.storage.log.read(session_id, after, upto)
+
+    def follow(
+        self,
+        session_id: str | None = None,
+        after: str | int | None = None,
+        *,
+        live: bool = True,
+        name: str | None = None,
+        types: Collection[str] | None = None,
+        tools: Collection[str] | None = None,
+        user_id: str | None = None,
+        tags: Collection[str] | None = None,
+        since: datetime | str | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+    ) -> Follower:
+        """Follow one session, or all: what was committed so far, then what is committed from now on, none lost, none repeated.
+
+        Iterate over what is returned: each has `session_id`, `event` and `cursor`, a short text to give as `after` another time,
+        to go on behind that event. Of one session `after` may also be a number of events. Events come in whole batches, in order
+        within a session; between sessions there is no order. With `name` the cursor is kept in the store under it, once the next
+        event is asked for, and taken up from there where `after` is not given: after a crash the last 100 ms may come again.
+
+        `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, and `since` when they were recorded narrow it
+        down. Without `live` it ends where there is nothing new. A fork's past comes with its parent when all are followed. Raises
+        SessionNotFound, CursorRefused, LogRolledBack where a log is not the one that the cursor was given for, LogDamaged; of all
+        sessions `on_damage` hears of a damaged one, and the others go on.
+        """
+        first = None if since is None else moments.as_text(since)
+        storage = self.storage
+        source = Source(storage.log, storage.cursors, storage.metadata, storage.ended)
+        wanted = make_wanted(types, tools, user_id, tags, first)
+        return Follower(source, session_id, after, wanted, live=live, name=name, on_damage=on_damage)
 
     def history(self, session_id: str, after: int = 0) -> Iterator[tuple[e.Event, Session]]:
         """Stream the events numbered from `after` + 1, each with the session as it was after it.

@@ -19,6 +19,8 @@ from eventstore import codec
 from eventstore.analytics import Analytics, By, Figures
 from eventstore.catalog import FOLDER, Catalog, Filter, Sizes
 from eventstore.changes import find_changes
+from eventstore.cursors import FOLDER as CURSORS
+from eventstore.cursors import Cursors
 from eventstore.errors import (
     InvalidSessionId,
     LogDamaged,
@@ -124,6 +126,7 @@ class SessionStorage:
         self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
         self._stores = Folds(log, store_fold.projection, _SUMMARY_EVENTS)
         self.catalog = Catalog()
+        self.cursors = Cursors()
         self._forking = threading.RLock()
         self._sizes: Sizes = _LogSizes(log)
         self._search, self._analytics = Search(log, self.catalog), Analytics(log, self.catalog)
@@ -371,6 +374,10 @@ class SessionStorage:
     def was_used(self, session_id: str) -> bool:
         """Tell whether a session with this id was deleted, or put in the trash."""
         return session_id in self._store().used
+
+    def ended(self, session_id: str) -> int:
+        """Tell how many events a session with this id had that was deleted or put in the trash, at most; 0 where none was."""
+        return self._store().used.get(session_id, 0)
 
     def trash_session(self, session_id: str, reason: str | None = None) -> bool:
         """Put a session in the trash, out of which `restore_session` brings it back; False where there is none.
@@ -663,6 +670,7 @@ class FileSystemSessionStorage(SessionStorage):
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self.catalog = Catalog(Path(sessions_dir, FOLDER))
+        self.cursors = Cursors(Path(sessions_dir, CURSORS))
         self._sizes = Sizes(Path(sessions_dir))
         self._search, self._analytics = Search(self.log, self.catalog), Analytics(self.log, self.catalog)
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)

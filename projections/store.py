@@ -12,12 +12,13 @@ class State:
     """What became of sessions.
 
     `parents` maps each session and template that was forked, and not deleted since, to what it was forked from; `trashed` maps
-    names in the trash to when they came there; `used` are the ids of sessions that were deleted or put in the trash.
+    names in the trash to when they came there; `used` maps the ids of sessions that were deleted or put in the trash to the most
+    events that one of them had.
     """
 
     parents: dict[str, str] = field(default_factory=dict)
     trashed: dict[str, str] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
+    used: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "State":
         """Give an independent state."""
@@ -41,12 +42,16 @@ def apply(state: State, event: Told) -> None:
         state.parents[event.session_id] = event.parent
     elif isinstance(event, e.StoreSessionDeleted):
         state.parents.pop(event.session_id, None)
-        state.used.add(event.session_id)
+        _ended(state, event)
     elif isinstance(event, e.StoreSessionTrashed):
         state.trashed[event.name] = event.at
-        state.used.add(event.session_id)
+        _ended(state, event)
     elif isinstance(event, e.StoreSessionRestored | e.StoreTrashPurged):
         state.trashed.pop(event.name, None)
+
+
+def _ended(state: State, event: e.StoreSessionDeleted | e.StoreSessionTrashed) -> None:
+    state.used[event.session_id] = max(state.used.get(event.session_id, 0), event.events)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)

@@ -20,6 +20,8 @@ SAMPLES = [
     errors.OutcomeUnknown("s", "f", 5),
     errors.HandlePoisoned("s", "f", 5),
     errors.LogDamaged("s", "f", 3, 120, "the line is odd", 2),
+    errors.LogRolledBack("s", 3),
+    errors.CursorRefused("c", "is none"),
     errors.NotARegularFile("p", "a folder"),
     errors.ImportRefused("p", 3, "is odd"),
     errors.ExportRefused("s", "it is odd"),

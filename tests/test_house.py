@@ -19,10 +19,10 @@ MODULES = sorted(
 )
 FLOORS = [
     ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
-    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
+    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec", "eventstore.log.watch"],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
-    ["eventstore.log.batch"],
+    ["eventstore.log.batch", "eventstore.cursors"],
     ["eventstore.log.file"],
     ["eventstore.log.memory", "eventstore.log.filesystem", "eventstore.testing"],
     ["eventstore.settings", "projections.projection", "projections.models"],
@@ -42,6 +42,7 @@ FLOORS = [
         "eventstore.views",
         "projections.turns",
         "eventstore.moments",
+        "eventstore.follow",
         "eventstore.search",
         "eventstore.analytics",
     ],

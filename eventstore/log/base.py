@@ -9,9 +9,10 @@ from typing import NamedTuple, Self
 import msgspec
 
 from eventstore import codec
-from eventstore.errors import EventStoreError, NoSuchMoment, SessionNotFound
+from eventstore.errors import EventStoreError, LogDamaged, LogRolledBack, NoSuchMoment, SessionNotFound
 from eventstore.events import AnyEvent, Event, SessionCreated, UnknownEvent
 from eventstore.log.salvage import Remnant, salvage
+from eventstore.log.watch import Watch
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +70,10 @@ class Head(NamedTuple):
     at: str
     hash: str
     size_bytes: int
+
+
+BEGINNING = Head(0, "", "", 0)
+"""The place in front of the first event of any log."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,45 @@ class EventLog(ABC):
 
         The end is that of the moment of the call. Raises SessionNotFound at the call, LogDamaged where the damage is reached.
         """
+
+    def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
+        """Read on behind a place that was read to before: some whole committed lines, verified from there, and where they end.
+
+        No lines where there are none yet. Of the place its version and hash count; its size is where to look first. The cost is
+        that of what is new. Raises LogRolledBack where the log does not have that event, SessionNotFound, LogDamaged.
+        """
+        if after.version:
+            self._check_place(session_id, after)
+        data = next(iter(self.chunks(session_id, after.version)), b"")
+        if not data:
+            return b"", after
+        last = codec.decode(data[data.rfind(b"\n", 0, -1) + 1 : -1])
+        return data, Head(last.seq, last.at, last.hash, after.size_bytes + len(data))
+
+    def _check_place(self, session_id: str, place: Head) -> None:
+        line = next(self.lines(session_id, place.version - 1, place.version), b"")
+        parts = codec.split(line)
+        if parts is None or parts[1].hex() != place.hash:
+            raise LogRolledBack(session_id, place.version)
+
+    def own_beginning(self, session_id: str) -> Head:
+        """Tell the place in front of the first event that is the session's own: behind what a fork has of its parent.
+
+        Raises SessionNotFound, LogDamaged.
+        """
+        inherited = self.inherited(session_id)
+        return BEGINNING if not inherited else self.point_at(session_id, inherited)
+
+    def size_bytes(self, session_id: str) -> int:
+        """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
+        try:
+            return self.head(session_id).size_bytes
+        except (SessionNotFound, LogDamaged):
+            return 0
+
+    @abstractmethod
+    def watch(self, session_id: str | None = None) -> Watch:
+        """Watch one log, or all of them and the store's own, for changes. Close what is returned."""
 
     @abstractmethod
     def head(self, session_id: str) -> Head:

@@ -101,6 +101,46 @@ class LogFile:
             os.close(descriptor)
 
     @contextmanager
+    def open_aside(self) -> Iterator[int]:
+        """Lend a descriptor for reading that has nothing to do with `scan`."""
+        with self.open_folder(create=False) as folder:
+            descriptor = self._open(folder, os.O_RDONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def read_on(self, descriptor: int, place: Position, most_bytes: int = CHUNK) -> tuple[bytes, Position]:
+        """Read whole committed lines behind a place, verified from there, about so many bytes; and tell where they end.
+
+        Raises LogDamaged.
+        """
+        size = os.fstat(descriptor).st_size
+        while place.offset < size:
+            data = _read(descriptor, place.offset, min(place.offset + most_bytes, size))
+            scan = Scan(place, self._max_event_bytes, joins=place.offset > 0)
+            scan.feed([data])
+            if scan.here.offset > place.offset:
+                return data[: scan.here.offset - place.offset], scan.here
+            if place.offset + len(data) >= size:
+                damage = self.damage(scan)
+                if damage is not None:
+                    raise damage
+                break
+            most_bytes *= 4
+        return b"", place
+
+    def find(self, descriptor: int, seq: int, digest: bytes, offset: int) -> int | None:
+        """Find the byte behind event `seq` with that digest; `offset` is where to look first. None where it is not there."""
+        size = os.fstat(descriptor).st_size
+        end = b'"%b"}\n' % hexlify(digest)
+        if offset <= 0 or os.pread(descriptor, len(end), max(offset - len(end), 0)) != end:
+            offset = _find_line(descriptor, seq + 1, size)
+            if offset < len(end) or os.pread(descriptor, len(end), offset - len(end)) != end:
+                return None
+        return offset
+
+    @contextmanager
     def open_folder(self, *, create: bool) -> Iterator[int]:
         """Lend a descriptor of the session's folder, walked to from the root without following any link."""
         root = self._open_root(create=create)
@@ -203,16 +243,22 @@ class LogFile:
         """Stand in front of the first line: where its session begins, or goes on from another."""
         scan = self.fresh()
         self.scan = scan
+        self.fork, self.root, scan.here = self.beginning(descriptor, size)
+        self.first_digest = scan.here.digest
+        return scan
+
+    def beginning(self, descriptor: int, size: int) -> tuple[codec.ForkPoint | None, str, Position]:
+        """Tell where the log goes on from another, if it does, whose chain it is, and the position in front of its first line."""
         line = _read_line(descriptor, 0, size, self._max_event_bytes)
         point = codec.fork_point(line)
         if point is not None and point.into == self.session_id:
-            self.fork, self.root, scan.here = point, point.root, Position(point.digest, 0, point.seq)
-        elif codec.verify(line, scan.here.digest) is None:
+            return point, point.root, Position(point.digest, 0, point.seq)
+        here = Position(codec.first_hash(self.session_id))
+        if codec.verify(line, here.digest) is None:
             root = self._find_root(descriptor, size)
             if root is not None:
-                self.root, scan.here = root, Position(codec.first_hash(root))
-        self.first_digest = scan.here.digest
-        return scan
+                return None, root, Position(codec.first_hash(root))
+        return None, self.session_id, here
 
     def _find_root(self, descriptor: int, size: int) -> str | None:
         """Find whose chain it is, where a fork was made whole: the line is in the middle that tells what it came from."""
@@ -387,6 +433,10 @@ class LogFile:
         """Raise HandlePoisoned after a flush that failed."""
         if self.poison is not None:
             raise HandlePoisoned(self.session_id, self.text, self.poison)
+
+
+def _read(descriptor: int, start: int, end: int) -> bytes:
+    return b"".join(blocks(descriptor, start, end))
 
 
 def _is_where(descriptor: int, scan: Scan) -> bool:

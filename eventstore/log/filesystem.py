@@ -21,12 +21,13 @@ from eventstore.errors import (
     IdReused,
     InvalidSessionId,
     LogDamaged,
+    LogRolledBack,
     SessionExists,
     SessionNotFound,
     VersionConflict,
 )
 from eventstore.events import Event, SessionCreated, UnknownEvent
-from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written, types_of
+from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Repair, Written, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.file import (
     LOG,
@@ -39,12 +40,14 @@ from eventstore.log.file import (
     sync_folders,
 )
 from eventstore.log.salvage import Remnant, salvage
-from eventstore.log.scan import Scan
+from eventstore.log.scan import Position, Scan
+from eventstore.log.watch import FolderWatch, Watch
 from eventstore.names import Fsync, check_log_id, check_session_id, free_name, id_of
 
 TRASH = "_trash"
 _REPAIR_BATCH = 200
 _CLOSED_PER_OPEN = 16
+_POLL_ONE_SECONDS, _POLL_ALL_SECONDS = 0.005, 0.25
 
 
 class FileSystemEventLog(EventLog):
@@ -151,9 +154,8 @@ class FileSystemEventLog(EventLog):
     def _fork_of(self, session_id: str) -> codec.ForkPoint | None:
         """Tell where a log goes on from another; None where it is whole. Raises SessionNotFound."""
         file = self._file(session_id)
-        with file.open_to_read() as descriptor:
-            file.verify(descriptor)
-            return file.fork
+        with file.open_aside() as descriptor:
+            return file.beginning(descriptor, os.fstat(descriptor).st_size)[0]
 
     def inherited(self, session_id: str) -> int:
         check_log_id(session_id)
@@ -322,8 +324,7 @@ class FileSystemEventLog(EventLog):
                 last = b"".join(self.chunks(fork.parent, fork.seq - 1, fork.seq))
                 parts = codec.split(last)
         if parts is None or parts[1] != fork.digest:
-            what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
-            raise LogDamaged(file.session_id, file.text, 1, 0, what, 0)
+            raise _without_past(file, fork)
         return self.chunks(fork.parent, after, upto)
 
     def _has_own(self, fork: codec.ForkPoint) -> bool:
@@ -339,6 +340,62 @@ class FileSystemEventLog(EventLog):
                 return True
             fork = older
         return False
+
+    def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
+        check_log_id(session_id)
+        file = self._file(session_id)
+        try:
+            digest = bytes.fromhex(after.hash)
+        except ValueError:
+            raise LogRolledBack(session_id, after.version) from None
+        with file.open_aside() as descriptor:
+            size = os.fstat(descriptor).st_size
+            offset = file.find(descriptor, after.version, digest, after.size_bytes) if after.version else None
+            if offset is not None:
+                place = Position(digest, offset, after.version, after.at)
+            else:
+                fork, _, place = file.beginning(descriptor, size)
+                if not size:
+                    raise SessionNotFound(session_id)
+                if after.version < place.seq and fork is not None:
+                    return self._resume_inherited(file, fork, after)
+                if after.version and (after.version, digest) != (place.seq, place.digest):
+                    raise LogRolledBack(session_id, after.version)
+            data, here = file.read_on(descriptor, place)
+        return data, Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def _resume_inherited(self, file: LogFile, fork: codec.ForkPoint, after: Head) -> tuple[bytes, Head]:
+        """Read on in what a fork has of its parent, which must still be what it went on from, and no further."""
+        data, here = b"", after
+        with suppress(SessionNotFound):
+            if self._has_own(fork):
+                data, here = self.resume(fork.parent, after)
+        if here.version > fork.seq:
+            lines = data.split(b"\n")[: fork.seq - here.version - 1]
+            data = b"".join(line + b"\n" for line in lines)
+            last = codec.decode(lines[-1])
+            here = Head(last.seq, last.at, last.hash, 0)
+        if not data or (here.version == fork.seq and bytes.fromhex(here.hash) != fork.digest):
+            if self._fork_of(file.session_id) != fork:
+                return self.resume(file.session_id, after)  # made whole meanwhile, because its parent was to go
+            raise _without_past(file, fork)
+        return data, here
+
+    def own_beginning(self, session_id: str) -> Head:
+        check_log_id(session_id)
+        fork = self._fork_of(session_id)
+        return BEGINNING if fork is None else Head(fork.seq, "", fork.digest.hex(), 0)
+
+    def size_bytes(self, session_id: str) -> int:
+        try:
+            return os.stat(f"{self.root}/{session_id}/{LOG}", follow_symlinks=False).st_size
+        except OSError:
+            return 0
+
+    def watch(self, session_id: str | None = None) -> Watch:
+        if session_id is not None:
+            check_log_id(session_id)
+        return FolderWatch(self.root, session_id, _POLL_ALL_SECONDS if session_id is None else _POLL_ONE_SECONDS)
 
     def head(self, session_id: str) -> Head:
         check_log_id(session_id)
@@ -689,6 +746,11 @@ def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: Log
 def _need_events(scan: Scan, file: LogFile) -> None:
     if scan.here.seq == 0:
         raise file.damage(scan) or SessionNotFound(file.session_id)
+
+
+def _without_past(file: LogFile, fork: codec.ForkPoint) -> LogDamaged:
+    what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
+    return LogDamaged(file.session_id, file.text, 1, 0, what, 0)
 
 
 def _remove_folder(folder: Path) -> None:

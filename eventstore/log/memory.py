@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from eventstore.log.base import Appended, EventLog, Head, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position
+from eventstore.log.watch import Bell, Watch
 from eventstore.names import STORE_ID, TEMPLATE, check_log_id, free_name, id_of
 
 
@@ -37,6 +39,7 @@ class MemoryEventLog(EventLog):
     def __init__(self, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
         self._logs: dict[str, _Log] = {}
         self._trash: dict[str, _Log] = {}
+        self._bells: WeakSet[Bell] = WeakSet()
         self._mutex = threading.Lock()
         self._max_event_bytes = max_event_bytes
 
@@ -57,7 +60,7 @@ class MemoryEventLog(EventLog):
                 raise VersionConflict(session_id, expected_version, log.here.seq, since)
             first = log.here.seq + 1
             log.take(batch)
-            self._logs[session_id] = log
+            self._put(session_id, log)
             return Appended(first, log.here.seq)
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
@@ -75,7 +78,7 @@ class MemoryEventLog(EventLog):
                 raise VersionConflict(session_id, expected_version, log.here.seq, since)
             for batch in prepared:
                 log.take(batch)
-            self._logs[session_id] = log
+            self._put(session_id, log)
             return Appended(expected_version + 1, log.here.seq)
 
     def inherited(self, session_id: str) -> int:
@@ -107,7 +110,7 @@ class MemoryEventLog(EventLog):
             here = Position(told.digest, 0, version, point.at)
             log = _Log(here, kept, root=root, inherited=version)
             log.take(prepare([replace(event, forked_from=told.to_dict())], self._max_event_bytes))
-            self._logs[session_id] = log
+            self._put(session_id, log)
             return Appended(version + 1, version + 1)
 
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
@@ -127,6 +130,7 @@ class MemoryEventLog(EventLog):
     def remove(self, session_id: str) -> bool:
         check_log_id(session_id)
         with self._mutex:
+            self._ring(session_id)
             return self._logs.pop(session_id, None) is not None
 
     def trash(self, session_id: str) -> str:
@@ -135,6 +139,7 @@ class MemoryEventLog(EventLog):
             name = free_name(session_id, self._trash)
             self._trash[name] = log
             del self._logs[session_id]
+            self._ring(session_id)
             return name
 
     def restore(self, name: str) -> str:
@@ -144,7 +149,7 @@ class MemoryEventLog(EventLog):
                 raise SessionNotFound(name)
             if session_id in self._logs:
                 raise SessionExists(session_id)
-            self._logs[session_id] = self._trash.pop(name)
+            self._put(session_id, self._trash.pop(name))
             return session_id
 
     def purge(self, name: str) -> bool:
@@ -155,6 +160,19 @@ class MemoryEventLog(EventLog):
     def trashed(self) -> list[str]:
         with self._mutex:
             return sorted(self._trash)
+
+    def watch(self, session_id: str | None = None) -> Watch:
+        bell = Bell()
+        self._bells.add(bell)
+        return bell
+
+    def _put(self, session_id: str, log: _Log) -> None:
+        self._logs[session_id] = log
+        self._ring(session_id)
+
+    def _ring(self, session_id: str) -> None:
+        for bell in list(self._bells):
+            bell.ring({session_id})
 
     def flush(self) -> None:
         """Do nothing: there is no stable storage."""

@@ -35,7 +35,8 @@ class Scan:
 
     `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
     came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
-    `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0.
+    `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
+    the middle of a batch: the lines of it before that one are known to be there.
     """
 
     here: Position
@@ -44,6 +45,7 @@ class Scan:
     fault: Fault | None = None
     missing_lf: bool = False
     holed_batch: int = 0
+    joins: bool = False
 
     def feed(self, chunks: Iterable[bytes]) -> None:
         """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
@@ -64,7 +66,7 @@ class Scan:
 
     def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Position, pending: list[codec.Head]) -> int:
         """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
-        heads = codec.heads(whole) if self.fault is None else None
+        heads = codec.heads(whole) if self.fault is None and not self.joins else None
         if heads is None or len(heads) != len(lines):
             return 0
         here, digest, seq, at, offset = None, ahead.digest, ahead.seq, ahead.at, ahead.offset
@@ -91,13 +93,14 @@ class Scan:
         if self.fault is not None:
             self._look_behind(line)
             return
-        head, digest, reason = _judge(line, ahead, pending)
+        head, digest, reason = _judge(line, ahead, pending, self.joins)
         if head is None or digest is None:
             first = pending[0].seq if pending else ahead.seq + 1
             self.holed_batch = first if _HOLE in line else 0
             self._fail(ahead, reason, torn=not _has_shape(line))
             return
         _move(ahead, head, digest, len(line) + 1)
+        self.joins = False
         pending.append(head)
         if head.batch is None or head.batch[0] + 1 == head.batch[1]:
             self._commit(ahead, pending)
@@ -120,7 +123,7 @@ class Scan:
                 self._look_behind(rest)
             return
         if rest:
-            head, digest, reason = _judge(rest, ahead, pending)
+            head, digest, reason = _judge(rest, ahead, pending, self.joins)
             ends = head is not None and (head.batch is None or head.batch[0] + 1 == head.batch[1])
             if digest is not None and ends:
                 self.missing_lf = True
@@ -149,7 +152,9 @@ def _has_shape(line: bytes) -> bool:
     return codec.split(line) is not None and _HOLE not in line
 
 
-def _judge(line: bytes, ahead: Position, pending: list[codec.Head]) -> tuple[codec.Head | None, bytes | None, str]:
+def _judge(
+    line: bytes, ahead: Position, pending: list[codec.Head], joins: bool
+) -> tuple[codec.Head | None, bytes | None, str]:
     """Say whether a line is the next record: its head and digest, or why not."""
     parts = codec.split(line)
     if parts is None:
@@ -164,7 +169,7 @@ def _judge(line: bytes, ahead: Position, pending: list[codec.Head]) -> tuple[cod
         return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
     if head.at < ahead.at:
         return None, None, "was recorded before the line in front of it"
-    if not _continues(head.batch, pending):
+    if not joins and not _continues(head.batch, pending):
         return None, None, "does not continue its batch"
     return head, digest, ""
 

@@ -1,0 +1,443 @@
+"""Following: what was committed, then what is committed from now on, of one session or of all, none lost and none repeated.
+
+A log is the only truth: what tells of changes is a hint to look, and there is a look without a hint from time to time. What is
+read is verified from the place that was reached before, so that a log that is another one now is an error, never a restart.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+from eventstore import codec
+from eventstore.cursors import Cursor, Cursors, Journal, Places, parse
+from eventstore.errors import CursorRefused, InvalidSessionId, LogDamaged, LogRolledBack, SessionNotFound
+from eventstore.events import AnyEvent, SessionAdjusted, SessionCreated, SessionUpdated, UnknownEvent
+from eventstore.log.base import BEGINNING, EventLog, Head
+from eventstore.names import STORE_ID, check_session_id
+from projections.models import SessionMetadata
+
+_LOOK_SECONDS = 2.0
+_HOT_SECONDS, _HOT_STEP_SECONDS = 2.0, 0.005
+_LOOK_SHARE = 100  # a look at all logs takes at most this part of the time
+_GONE_SECONDS = 1.0
+_SAVE_SECONDS = 0.1
+_KEPT_CHUNKS = 4096
+_DESCRIBING = (SessionCreated, SessionUpdated, SessionAdjusted)
+
+
+class Wanted(NamedTuple):
+    """Which events a follower gives; all of these must fit.
+
+    `types` and `tools` are those of the event; `user_id` and `tags` those of its session, as they are when it is given, tags any
+    of them; `since` the time it was recorded, RFC 3339 UTC.
+    """
+
+    types: Collection[str] | None = None
+    tools: Collection[str] | None = None
+    user_id: str | None = None
+    tags: Collection[str] | None = None
+    since: str | None = None
+
+    def takes(self, event: AnyEvent | UnknownEvent) -> bool:
+        """Tell whether an event fits, whatever its session."""
+        return (
+            (self.types is None or event.type in self.types)
+            and (self.tools is None or getattr(event, "tool_name", None) in self.tools)
+            and (self.since is None or event.at >= self.since)
+        )
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Events read at once: whose, from which place on, and the line of the journal in front of them."""
+
+    session_id: str
+    start: Head
+    end: Head
+    mark: tuple[str, int, str] | None = None
+
+
+class Followed:
+    """An event that was followed to, the session it is in, and the cursor to go on behind it with."""
+
+    __slots__ = ("_chunk", "_follower", "_offset", "event", "session_id")
+
+    def __init__(self, follower: "Follower", chunk: _Chunk, event: AnyEvent | UnknownEvent, offset: int) -> None:
+        self.session_id, self.event = chunk.session_id, event
+        self._follower, self._chunk, self._offset = follower, chunk, offset
+
+    @property
+    def cursor(self) -> str:
+        """A short text, valid after restarts of reader and writer: give it as `after` to go on behind this event.
+
+        Of a follower of all sessions it is to be asked for in time: raises ValueError once thousands of later ones were taken.
+        """
+        event = self.event
+        place = Head(event.seq, event.at, event.hash, self._offset)
+        return self._follower.cursor_at(self._chunk, place)
+
+    def __repr__(self) -> str:
+        return f"<Followed {self.session_id!r} event {self.event.seq} {self.event.type}>"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a follower follows: a log, the cursors beside it, and what else is known of sessions.
+
+    `ended` tells how many events sessions had at most that had an id and were deleted or put in the trash; 0 where none were.
+    """
+
+    log: EventLog
+    cursors: Cursors
+    describe: Callable[[str], SessionMetadata]
+    ended: Callable[[str], int]
+
+
+class Follower(Iterator[Followed]):
+    """Gives events as they are committed: whole batches, in order within a session. Iterate over it; close it in the end.
+
+    Raises LogRolledBack where a log is another one now, LogDamaged where one cannot be read (of all sessions: `on_damage` hears
+    of it); the next call goes on with the other sessions. One thread may iterate; `stop` may be called from any.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        session_id: str | None,
+        after: str | int | None,
+        wanted: Wanted,
+        *,
+        live: bool,
+        name: str | None,
+        on_damage: Callable[[LogDamaged], None],
+    ) -> None:
+        self._source, self._log, self._session_id = source, source.log, session_id
+        self._wanted, self._live, self._name, self._on_damage = wanted, live, name, on_damage
+        self._ready: deque[Followed] = deque()
+        self._due: dict[str, None] = {}
+        self._hot: dict[str, float] = {}
+        self._gone: dict[str, float] = {}
+        self._given_up: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+        self._known: dict[str, SessionMetadata] = {}
+        self._stopped = False
+        self._saved_at, self._unsaved = 0.0, False
+        self._last: Followed | None = None
+        if name is not None and after is None:
+            after = source.cursors.load(name)
+        self._places, self._cursor = self._begin(after)
+        self._base, self._chunks = dict(self._places), deque[_Chunk]()
+        self._journal: Journal | None = None
+        self._watch = self._log.watch(session_id) if live else None
+        self._store = BEGINNING
+        self._next_look = self._earliest_look = 0.0
+        if session_id is None:
+            with suppress(SessionNotFound, LogDamaged):
+                self._store = self._log.head(STORE_ID)
+        self._look()
+
+    def _begin(self, after: str | int | None) -> tuple[Places, Cursor | None]:
+        """Find where to go on. Raises CursorRefused, SessionNotFound, LogDamaged, LogRolledBack."""
+        one = self._session_id
+        if one is not None:
+            self._log.head(check_session_id(one)) if isinstance(after, int) else self._log.own_beginning(one)
+        if after is None:
+            return {}, None
+        if isinstance(after, int):
+            if one is None:
+                raise CursorRefused(str(after), "is a number of events, which only one session has")
+            last = next(self._log.read(one, after - 1, after), None) if after > 0 else None
+            return ({one: Head(after, "", last.hash, 0)} if last else {}), None
+        cursor = parse(after)
+        if bool(cursor.journal) != (one is None):
+            raise CursorRefused(after, f"is one of {'all sessions' if cursor.journal else 'one session'}")
+        if one is None:
+            return self._source.cursors.places(cursor), cursor
+        if cursor.session_id != one:
+            raise CursorRefused(after, f"is one of session {cursor.session_id!r}")
+        return {one: cursor.place}, cursor
+
+    # --- giving
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Followed:
+        while not self._ready:
+            if self._stopped or not (self._due or self._live):
+                self._save(force=True)
+                raise StopIteration
+            if self._due:
+                self._read(next(iter(self._due)))
+            else:
+                self._save(force=True)
+                self._wait()
+        self._save()
+        found = self._last = self._ready.popleft()
+        self._unsaved = True
+        return found
+
+    def take(self) -> list[Followed]:
+        """Return all that is there, waiting for the first of them; nothing once stopped, or at the end where it is not live."""
+        found = [one for one in (next(self, None),) if one is not None]
+        while self._ready:
+            found.append(next(self))
+        return found
+
+    def stop(self) -> None:
+        """Let the iteration end, from any thread."""
+        self._stopped = True
+        if self._watch is not None:
+            self._watch.wake()
+
+    def close(self) -> None:
+        """Save the cursor that has a name, and let go of files."""
+        self._stopped = True
+        self._save(force=True)
+        if self._watch is not None:
+            self._watch.close()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _save(self, *, force: bool = False) -> None:
+        """Keep the cursor of the event given last under the follower's name: whoever asks for another is done with it."""
+        if self._name is None or self._last is None or not self._unsaved:
+            return
+        now = time.monotonic()
+        if force or now - self._saved_at >= _SAVE_SECONDS:
+            self._source.cursors.save(self._name, self._last.cursor)
+            self._saved_at, self._unsaved = now, False
+
+    # --- cursors
+
+    def cursor_at(self, chunk: _Chunk, place: Head) -> str:
+        """Make the cursor of a place in what was read."""
+        if self._session_id is not None:
+            return str(Cursor(chunk.session_id, place))
+        if self._journal is None:
+            self._begin_journal()
+        if chunk.mark is None:
+            raise ValueError("the cursor of an event is to be asked for before thousands of later ones are taken")
+        assert self._journal is not None  # noqa: S101 - begun above
+        self._journal.write()
+        return str(Cursor(chunk.session_id, place, *chunk.mark))
+
+    def _begin_journal(self) -> None:
+        """Write down where everything stood in front of the oldest chunk that is still known, and mark the others."""
+        journal = self._journal = self._source.cursors.journal(self._base, self._cursor)
+        for chunk in self._chunks:
+            chunk.mark = journal.name, journal.end, journal.check
+            journal.add(chunk.session_id, chunk.end)
+        self._chunks.clear()
+
+    def _keep(self, chunk: _Chunk) -> None:
+        if self._session_id is not None:
+            return
+        if self._journal is not None:
+            chunk.mark = self._journal.name, self._journal.end, self._journal.check
+            self._journal.add(chunk.session_id, chunk.end)
+            return
+        self._chunks.append(chunk)
+        if len(self._chunks) > _KEPT_CHUNKS:
+            oldest = self._chunks.popleft()
+            self._base[oldest.session_id] = oldest.end
+
+    # --- reading
+
+    def _read(self, session_id: str) -> None:
+        """Read some of what is new in a session."""
+        self._due.pop(session_id, None)
+        if session_id == STORE_ID:
+            self._read_store()
+            return
+        size = self._log.size_bytes(session_id)
+        if self._given_up.get(session_id) == size:
+            return
+        try:
+            place = self._places.get(session_id) or self._first_place(session_id)
+            data, end = self._log.resume(session_id, place)
+        except SessionNotFound:
+            self._miss(session_id)
+        except LogRolledBack as error:
+            self._judge(session_id, error)
+        except LogDamaged as damage:
+            self._give_up(session_id, damage)
+        else:
+            self._gone.pop(session_id, None)
+            self._given_up.pop(session_id, None)
+            if not data:
+                self._sizes[session_id] = size
+                return
+            self._due[session_id] = None  # there may be more
+            self._places[session_id] = end
+            self._take(session_id, place, data, end)
+
+    def _first_place(self, session_id: str) -> Head:
+        """Tell where a session begins for us: a follower of all reads what a fork inherits with its parent."""
+        first = BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
+        if self._wanted.since is None:
+            return first
+        head = self._log.head(session_id)
+        return head if head.at < self._wanted.since else first
+
+    def _take(self, session_id: str, start: Head, data: bytes, end: Head) -> None:
+        chunk = _Chunk(session_id, start, end)
+        self._keep(chunk)
+        offset = end.size_bytes - len(data)
+        for event, line in zip(codec.decode_lines(data), codec.lines(data), strict=True):
+            offset += len(line) + 1
+            if isinstance(event, _DESCRIBING):
+                self._known.pop(session_id, None)
+            if self._wanted.takes(event) and self._takes_session(session_id):
+                self._ready.append(Followed(self, chunk, event, offset))
+
+    def _takes_session(self, session_id: str) -> bool:
+        wanted = self._wanted
+        if wanted.user_id is None and wanted.tags is None:
+            return True
+        known = self._known.get(session_id)
+        if known is None:
+            known = self._known[session_id] = self._source.describe(session_id)
+        return (wanted.user_id is None or known.user_id == wanted.user_id) and (
+            wanted.tags is None or any(tag in known.tags for tag in wanted.tags)
+        )
+
+    def _read_store(self) -> None:
+        """See which sessions came and went, by the store's own log."""
+        try:
+            data, end = self._log.resume(STORE_ID, self._store)
+        except (SessionNotFound, LogRolledBack, LogDamaged):
+            return  # the look at all sessions finds them
+        if not data:
+            return
+        for event in codec.decode_lines(data):
+            named = getattr(event, "session_id", None)
+            if named is not None and _is_session(named):
+                self._warm(named)
+        self._store = end
+        self._due[STORE_ID] = None
+
+    def _miss(self, session_id: str) -> None:
+        """A session is not there: not begun yet, deleted, or gone without a word."""
+        place = self._places.get(session_id)
+        self._sizes[session_id] = 0
+        if place is None:
+            return
+        if self._source.ended(session_id) >= place.version:
+            self._gone.pop(session_id, None)
+            return
+        now = time.monotonic()
+        since = self._gone.setdefault(session_id, now)
+        if now - since < _GONE_SECONDS and self._live:
+            self._hot[session_id] = max(self._hot.get(session_id, 0.0), since + _GONE_SECONDS + 0.1)
+            return
+        self._give_up(
+            session_id, LogRolledBack(session_id, place.version, "is gone, and nothing tells of its deletion")
+        )
+
+    def _judge(self, session_id: str, error: LogRolledBack) -> None:
+        """A log is not the one that was read: another session that has the id now, or one that was rolled back."""
+        place = self._places.pop(session_id)
+        if self._source.ended(session_id) < place.version:
+            self._places[session_id] = place
+            self._give_up(session_id, error)
+        self._due[session_id] = None
+
+    def _give_up(self, session_id: str, error: LogRolledBack | LogDamaged) -> None:
+        self._given_up[session_id] = self._sizes[session_id] = self._log.size_bytes(session_id)
+        if isinstance(error, LogDamaged) and self._session_id is None:
+            self._on_damage(error)
+        else:
+            raise error
+
+    # --- waiting
+
+    def _wait(self) -> None:
+        """Wait for a hint, or until it is time to look without one."""
+        assert self._watch is not None  # noqa: S101 - only who is live waits
+        now = time.monotonic()
+        rest = self._next_look - now
+        if self._hot:
+            rest = min(rest, _HOT_STEP_SECONDS)
+        if rest > 0:
+            hinted = self._watch.wait(rest)
+            if hinted is None:
+                self._next_look = min(self._next_look, self._earliest_look)
+            else:
+                for one in hinted:
+                    self._hint(one)
+            self._look_at_hot()
+        if time.monotonic() >= self._next_look:
+            self._look()
+
+    def _hint(self, one: str) -> None:
+        if one == STORE_ID and self._session_id is None:
+            self._due[one] = None
+        elif one in self._places or (self._session_id is None and _is_session(one)):
+            if one not in self._places:
+                self._warm(one)
+            self._due[one] = None
+        elif one == self._session_id:
+            self._due[one] = None
+
+    def _warm(self, session_id: str) -> None:
+        """Look at a session often for a while: the system may not tell yet of what happens in a folder that is new."""
+        self._hot[session_id] = time.monotonic() + _HOT_SECONDS
+        self._due[session_id] = None
+
+    def _look_at_hot(self) -> None:
+        now = time.monotonic()
+        for session_id, until in list(self._hot.items()):
+            if now > until:
+                del self._hot[session_id]
+            if session_id in self._gone or self._log.size_bytes(session_id) != self._sizes.get(session_id):
+                self._due[session_id] = None
+
+    def _look(self) -> None:
+        """Find what is new without any hint."""
+        began = time.monotonic()
+        one = self._session_id
+        for session_id in self._all() if one is None else [one]:
+            if self._log.size_bytes(session_id) != self._sizes.get(session_id):
+                self._due[session_id] = None
+        if one is None:
+            self._due[STORE_ID] = None
+        now = time.monotonic()
+        self._earliest_look = now + 20 * (now - began)
+        self._next_look = now + max(_LOOK_SECONDS, _LOOK_SHARE * (now - began))
+
+    def _all(self) -> list[str]:
+        return sorted({*self._log.ids(), *self._places})
+
+
+def _is_session(name: str) -> bool:
+    try:
+        check_session_id(name)
+    except InvalidSessionId:
+        return False
+    return True
+
+
+def make_wanted(
+    types: Collection[str] | None,
+    tools: Collection[str] | None,
+    user_id: str | None,
+    tags: Collection[str] | None,
+    since: str | None,
+) -> Wanted:
+    """Check what a follower is asked for. Raises ValueError for a text where several are wanted."""
+    given: dict[str, Any] = {"types": types, "tools": tools, "tags": tags}
+    for name, value in given.items():
+        if isinstance(value, str):
+            raise ValueError(f"{name} is not a list of texts")
+    return Wanted(types, tools, user_id, tags, since)
