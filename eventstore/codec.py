@@ -7,7 +7,7 @@ is what stands before `,"hash":"`. `leaf = SHA-256(0x00 || body)` as in RFC 6962
 import os
 import re
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from eventstore.errors import EventNotEncodable, EventTooLarge
-from eventstore.events import EVENT_TYPES, AnyEvent, Event, Role, UnknownEvent
+from eventstore.events import EVENT_TYPES, AnyEvent, Event, EventRedacted, RedactedEvent, Role, UnknownEvent
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default limit of one encoded line."""
@@ -30,6 +30,8 @@ MAX_DEPTH = 200
 """How deep JSON may nest: deeper lines could be unreadable from a deep call stack."""
 _ROOM = 256
 """Bytes of a line besides what is prepared before its place is known, at most."""
+_STUB_ROOM = 57
+"""Bytes that a stub needs between `at` and `hash`: a line with less text than that is filled up with spaces."""
 HASH_AT = 9 + 64 + 2
 """Bytes from `,"hash":"` to the closing brace, both included: the body ends this far before the LF."""
 
@@ -102,7 +104,7 @@ class Messages(msgspec.Struct, frozen=True, gc=False):
 
 _message_decoder = msgspec.json.Decoder(Message)
 _PLAIN_MESSAGE = (
-    rb'\{"type":"message\.added","seq":[0-9]+,"at":".{27}","[br]'  # next is `batch`, or `role`: no other head
+    rb'\{"type":"message\.added","seq":[0-9]+,"at":".{27}","(?:b|ro)'  # next is `batch`, or `role`: no other head
 )
 _MESSAGE, _NO_MESSAGE = re.compile(_PLAIN_MESSAGE), re.compile(rb"\n(?!%b)" % _PLAIN_MESSAGE)
 _WORTH_SKIMMING = 4096  # bytes of messages in a row: fewer are decoded faster than told apart
@@ -210,6 +212,8 @@ def prepare(event: Event, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
         raise
     if kind.salted:
         tail += _salts.draw()
+        if len(tail) < _STUB_ROOM:
+            tail = tail.ljust(_STUB_ROOM)
     if len(tail) > max_bytes - _ROOM:
         raise EventTooLarge(kind.tag, len(tail) + _ROOM, max_bytes)
     return Piece(kind.head, b"", tail)
@@ -239,7 +243,7 @@ def _prepare_headed(event: Event, kind: _Kind, max_bytes: int) -> Piece:
     except UnicodeEncodeError:
         raise EventNotEncodable(kind.tag, "$.id, $.by or $.origin", "holds a lone surrogate") from None
     if kind.salted or event.by or event.origin is not None:
-        tail += _salts.draw()
+        tail = (tail + _salts.draw()).ljust(_STUB_ROOM)
     if len(optional) + len(tail) > max_bytes - _ROOM:
         raise EventTooLarge(kind.tag, len(optional) + len(tail) + _ROOM, max_bytes)
     return Piece(kind.head, optional, tail)
@@ -291,6 +295,12 @@ _SIMPLE: dict[Any, _Wanted] = {
     ),
     tuple[str, ...]: _Wanted(
         "a tuple of texts", lambda value: isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    ),
+    tuple[int, ...]: _Wanted(
+        "a tuple of whole numbers", lambda value: isinstance(value, tuple) and all(map(_is_whole, value))
+    ),
+    tuple[int, int]: _Wanted(
+        "two whole numbers", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))
     ),
     Any: _Wanted("JSON", lambda value: True),
 }
@@ -455,6 +465,74 @@ def seal(piece: Piece, seq: int, at: bytes, batch: tuple[int, int] | None, previ
     return b'%b,"hash":"%b"}\n' % (body, hexlify(digest)), digest
 
 
+# --- redaction: what a line says of itself is overwritten, and its place, its leaf and its hash stay
+
+_STUB_MARK = b'","redacted":"'
+_STUB = re.compile(
+    rb'\{"type":"([^"]*)","seq":([0-9]+),"at":"([^"]*)","redacted":"([A-Za-z0-9_-]{43})" *,"hash":"([0-9a-f]{64})"\}'
+)
+REDACTED = "event.redacted"
+
+
+class Stub(NamedTuple):
+    """What is left of a redacted line."""
+
+    type: str
+    seq: int
+    at: str
+    leaf: bytes
+    digest: bytes
+
+
+def make_stub(line: bytes) -> bytes | None:
+    """Give what overwrites a line, without its LF: as long as it is, with the leaf hash of what it was.
+
+    None where the line is too short to hold that: it has no text then.
+    """
+    parts, start = split(line), _LINE_START.match(line)
+    if parts is None or start is None:
+        return None
+    return stub_of(start[0], leaf_hash(parts[0]), parts[1], len(line))
+
+
+def stub_of(start: bytes, leaf: bytes, digest: bytes, size: int) -> bytes | None:
+    """Put a stub of `size` bytes together from how the line starts (type, seq, at), its leaf hash and its digest."""
+    front = b'%b,"redacted":"%b"' % (start, urlsafe_b64encode(leaf)[:43])
+    end = b',"hash":"%b"}' % hexlify(digest)
+    room = size - len(front) - len(end)
+    return None if room < 0 else front + b" " * room + end
+
+
+def line_start(line: bytes) -> bytes | None:
+    """Give the beginning of a line that a stub keeps: type, seq and at."""
+    found = _LINE_START.match(line)
+    return found[0] if found else None
+
+
+def read_stub(line: bytes) -> Stub | None:
+    """Read what is left of a redacted line (without its LF); None for any other line."""
+    found = _STUB.fullmatch(line) if _STUB_MARK in line else None
+    if found is None:
+        return None
+    kind, seq, at, leaf, digest = found.groups()
+    return Stub(
+        kind.decode("utf-8", "replace"),
+        int(seq),
+        at.decode("utf-8", "replace"),
+        urlsafe_b64decode(leaf + b"="),
+        bytes.fromhex(digest.decode("ascii")),
+    )
+
+
+def leaf_of(line: bytes) -> bytes | None:
+    """The leaf hash of a line without its LF, of a redacted one that of what it was; None where it does not end as a record."""
+    stub = read_stub(line)
+    if stub is not None:
+        return stub.leaf
+    parts = split(line)
+    return None if parts is None else leaf_hash(parts[0])
+
+
 # --- decoding
 
 
@@ -469,6 +547,12 @@ def verify(line: bytes, previous: bytes) -> bytes | None:
     """Return the chain's digest after a line without its LF, or None where the line's hash does not fit on `previous`."""
     digest = sha256(b"\x01" + previous + sha256(b"\x00" + line[:-HASH_AT]).digest()).digest()
     return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None
+
+
+def digest_after(line: bytes, previous: bytes) -> bytes | None:
+    """Return the chain's digest after a line without its LF, a redacted one too; None where it does not fit on `previous`."""
+    leaf, parts = leaf_of(line), split(line)
+    return parts[1] if leaf and parts and next_hash(previous, leaf) == parts[1] else None
 
 
 def head(line: bytes) -> Head | None:
@@ -490,7 +574,11 @@ def heads(whole: bytes) -> list[Head] | None:
 
 
 def decode(line: bytes) -> AnyEvent | UnknownEvent:
-    """Decode one verified line. Unknown types and newer schema versions come back as UnknownEvent."""
+    """Decode one verified line. Unknown types and newer schema versions come back as UnknownEvent, redacted as RedactedEvent."""
+    if _STUB_MARK in line:
+        stub = read_stub(line.rstrip(b"\n"))
+        if stub is not None:
+            return _decode_stub(line, stub)
     try:
         event = _decoder.decode(line)
     except (msgspec.DecodeError, RecursionError):
@@ -498,8 +586,19 @@ def decode(line: bytes) -> AnyEvent | UnknownEvent:
     return event if event.v == event.version else _decode_slowly(line)
 
 
+def read_redaction(line: bytes) -> EventRedacted | None:
+    """Decode a line that tells of a redaction; None for any other."""
+    try:
+        event = _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return event if isinstance(event, EventRedacted) else None
+
+
 def decode_lines(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent]:
     """Decode a chunk of whole verified lines, in order; one call for the usual chunk of known events."""
+    if _STUB_MARK in chunk:
+        return [decode(line) for line in lines(chunk)]
     try:
         events = _decoder.decode_lines(chunk)
     except (msgspec.DecodeError, RecursionError):
@@ -561,6 +660,17 @@ def check_upcasters(upcasters: dict[tuple[str, int], Upcaster], types: dict[str,
 
 
 check_upcasters(UPCASTERS, EVENT_TYPES)
+
+
+def _decode_stub(line: bytes, stub: Stub) -> RedactedEvent:
+    return RedactedEvent(
+        known_as=stub.type,
+        raw=line.rstrip(b"\n"),
+        seq=stub.seq,
+        at=stub.at,
+        leaf=stub.leaf.hex(),
+        hash=stub.digest.hex(),
+    )
 
 
 def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:

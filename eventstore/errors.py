@@ -10,10 +10,12 @@
     │   ├── EventNotEncodable                a value JSON cannot hold faithfully
     │   ├── EventTooLarge                    a line over the limit
     │   └── IdReused                         an idempotency key that belongs to another append
+    ├── RedactionRefused      (ValueError)   an event whose content cannot be removed
     ├── AppendRefused                        the system would not let an append happen
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── LogDamaged                           bytes in a log that are not what was written
+    │   └── LogTampered                      a line that was blanked, and nothing tells of it
     ├── LogRolledBack                        a log that is not the one that was read before
     ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
@@ -203,6 +205,24 @@ class LogDamaged(EventStoreError):
             f"log of session {self.session_id!r} is damaged: {self.file} line {self.line}, byte {self.offset_bytes}: "
             f"{self.reason}; the first {self.readable} events are whole; nothing was changed: "
             "look at it with verify, set it right with repair"
+        )
+
+
+class LogTampered(LogDamaged):
+    """A line of the log was blanked as a redaction does, and no later event tells of one."""
+
+
+class RedactionRefused(EventStoreError, ValueError):
+    """The content of an event cannot be removed. Nothing was changed."""
+
+    def __init__(self, session_id: str, seq: int, reason: str) -> None:
+        super().__init__(session_id, seq, reason)
+        self.session_id, self.seq, self.reason = session_id, seq, reason
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.seq} of session {self.session_id!r} cannot be redacted: {self.reason}; nothing was changed: "
+            "leave it out, or delete the session"
         )
 
 

@@ -214,11 +214,16 @@ class LogRepaired(Event, frozen=True, kw_only=True, tag="log.repaired"):
 
 
 class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
-    """The content of event `target` was, or is about to be, overwritten; `leaf` is its leaf hash, 64 hex digits."""
+    """The content of event `target` was, or is about to be, overwritten; `leaf` is its leaf hash, 64 hex digits.
+
+    `target_id` and `target_batch` are the idempotency key and the place in its batch that its line had, which are gone with it.
+    """
 
     target: int
     leaf: str
     reason: str
+    target_id: str | None = None
+    target_batch: tuple[int, int] | None = None
 
 
 class CheckpointSigned(Event, frozen=True, kw_only=True, tag="checkpoint.signed"):
@@ -279,6 +284,23 @@ class StoreTrashPurged(Event, frozen=True, kw_only=True, tag="store.trash_purged
     name: str
 
 
+class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_redacted"):
+    """In the store's own log: the content of events of a session is about to be removed, in all that is kept of it."""
+
+    session_id: str
+    targets: tuple[int, ...]
+    reason: str
+
+
+class StoreCheckpointSigned(Event, frozen=True, kw_only=True, tag="store.checkpoint_signed"):
+    """In the store's own log: somebody signed that a session's log had `size` events with the Merkle root `root` (base64)."""
+
+    session_id: str
+    size: int
+    root: str
+    key: str
+
+
 class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
     """A verified event of a type or schema version that this release does not know. `raw` is its line without the LF."""
 
@@ -289,6 +311,12 @@ class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
     def type(self) -> str:
         """The tag that the line carries."""
         return self.known_as
+
+
+class RedactedEvent(UnknownEvent, frozen=True, kw_only=True, tag="redacted"):
+    """A verified event whose content was removed. `known_as` is its type, `leaf` the leaf hash of what it was, 64 hex digits."""
+
+    leaf: str = ""
 
 
 AnyEvent: TypeAlias = (
@@ -318,6 +346,8 @@ AnyEvent: TypeAlias = (
     | StoreSessionTrashed
     | StoreSessionRestored
     | StoreTrashPurged
+    | StoreEventsRedacted
+    | StoreCheckpointSigned
 )
 """Every event that a line of a log can hold, as this release knows them."""
 

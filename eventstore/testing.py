@@ -22,10 +22,20 @@ from eventstore.errors import (
     IdReused,
     InvalidSessionId,
     NoSuchMoment,
+    RedactionRefused,
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import DataSet, Event, MessageAdded, SessionCreated, StoreSessionCreated
+from eventstore.events import (
+    DataCleared,
+    DataSet,
+    Event,
+    EventRedacted,
+    MessageAdded,
+    RedactedEvent,
+    SessionCreated,
+    StoreSessionCreated,
+)
 from eventstore.log.base import Append, Appended, EventLog
 from eventstore.names import STORE_ID
 
@@ -433,3 +443,83 @@ class EventLogContract:
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(append, range(16))) == 1
         assert log.head("s").version == 2
+
+    # --- redaction
+
+    def test_what_is_redacted_is_gone_and_the_chain_stays(self, log: EventLog) -> None:
+        """The content of an event goes for good; numbers, hashes, times and everything else stay, and an event tells of it."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("one"), said("two"), said("three")])
+        before = list(log.read("s"))
+        assert log.redact("s", [3], "a secret", {"actor": "ana"}) == Appended(5, 5)
+        *found, told = log.read("s")
+        assert b"two" not in b"".join(log.chunks("s"))
+        assert [(event.seq, event.at, event.hash) for event in found] == [(one.seq, one.at, one.hash) for one in before]
+        assert [event for event in found if event.seq != 3] == [event for event in before if event.seq != 3]
+        stub = found[2]
+        assert isinstance(stub, RedactedEvent)
+        assert isinstance(told, EventRedacted)
+        assert (stub.type, stub.leaf) == ("message.added", told.leaf)
+        assert (told.target, told.reason, told.by) == (3, "a secret", {"actor": "ana"})
+
+    def test_several_events_are_redacted_at_once(self, log: EventLog) -> None:
+        """One append tells of all of them."""
+        log.append("s", [SessionCreated(purpose="p")], expected_version=0)
+        log.append("s", [said("one"), said("two")])
+        assert log.redact("s", [3, 1, 2, 3], "all") == Appended(4, 6)
+        assert [type(event) for event in log.read("s")] == [RedactedEvent] * 3 + [EventRedacted] * 3
+        log.append("s", [said("on")])
+        assert log.head("s").version == 7
+
+    def test_a_key_outlives_the_content_it_came_with(self, log: EventLog) -> None:
+        """An append with the key of a redacted one is told of the first result, as before."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a", "1"), said("b", "2")])
+        log.redact("s", [2], "a secret")
+        assert log.append("s", [said("a", "1"), said("b", "2")]) == Appended(2, 3, repeated=True)
+        log.redact("s", [3], "a secret")
+        assert log.append("s", [said("a", "1"), said("b", "2")]) == Appended(2, 3, repeated=True)
+
+    def test_what_cannot_be_redacted_is_refused_and_nothing_changes(self, log: EventLog) -> None:
+        """Refused are numbers that are not there, events without text, those of the log itself, and what was redacted before."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("one")])
+        log.append("s", [DataCleared()])
+        log.redact("s", [2], "a secret")
+        log.fork("f", "s", 4, SessionCreated())
+        lines = list(log.lines("s"))
+        for seq in (0, 2, 3, 4, 5):
+            with pytest.raises(RedactionRefused):
+                log.redact("s", [1, seq], "a secret")
+        with pytest.raises(RedactionRefused):
+            log.redact("f", [5], "a secret")
+        with pytest.raises(SessionNotFound):
+            log.redact("t", [1], "a secret")
+        assert list(log.lines("s")) == lines
+
+    def test_a_fork_tells_of_what_is_redacted_in_its_past(self, log: EventLog) -> None:
+        """A fork that is made whole has no line of a redacted content, and an event for each."""
+        log.append("p", [SessionCreated()], expected_version=0)
+        log.append("p", [said("one")])
+        log.append("p", [said("two")])
+        log.fork("f", "p", 3, SessionCreated())
+        log.redact("p", [2, 3], "a secret")
+        log.redact("f", [2], "a secret")
+        log.make_whole("f")
+        log.remove("p")
+        found = list(log.read("f"))
+        assert [event.seq for event in found if isinstance(event, RedactedEvent)] == [2, 3]
+        assert [event.target for event in found if isinstance(event, EventRedacted)] == [2, 3]
+        log.append("f", [said("on")])
+        assert log.head("f").version == 7
+
+    def test_what_is_in_the_trash_is_redacted_there(self, log: EventLog) -> None:
+        """A session in the trash is read and redacted by the name it has there, and is whole when it comes back."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("one")])
+        name = log.trash("s")
+        assert b"one" in b"".join(log.trashed_lines(name))
+        assert log.redact("s", [2], "a secret", trashed=name) == Appended(3, 3)
+        assert b"one" not in b"".join(log.trashed_lines(name))
+        log.restore(name)
+        assert [type(event) for event in log.read("s")] == [SessionCreated, RedactedEvent, EventRedacted]

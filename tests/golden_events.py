@@ -47,4 +47,10 @@ EVENTS: list[e.Event] = [
     e.StoreTrashPurged(session_id="s", name="s~2"),
     e.StoreSessionRestored(session_id="s", name="s"),
     e.SessionReopened(),
+    e.EventRedacted(
+        target=4, leaf="3" * 64, reason="secret", target_id="key", target_batch=(0, 2), by={"actor": "ann"}
+    ),
+    e.StoreEventsRedacted(session_id="s", targets=(4, 5), reason="secret"),
+    e.StoreCheckpointSigned(session_id="s", size=3, root="AA==", key="ann+00000000"),
+    e.SessionReopened(),
 ]

@@ -75,6 +75,12 @@ KINDS: dict[type[e.Event], st.SearchStrategy[Any]] = {
         reason=TEXTS,
     ),
     e.EventRedacted: st.builds(e.EventRedacted, target=st.integers(1, 9), leaf=TEXTS, reason=TEXTS),
+    e.StoreEventsRedacted: st.builds(
+        e.StoreEventsRedacted, session_id=IDS, targets=st.lists(st.integers(1, 9), max_size=3).map(tuple), reason=TEXTS
+    ),
+    e.StoreCheckpointSigned: st.builds(
+        e.StoreCheckpointSigned, session_id=IDS, size=st.integers(1, 9), root=TEXTS, key=TEXTS
+    ),
     e.CheckpointSigned: st.builds(e.CheckpointSigned, size=st.integers(1, 9), root=TEXTS, note=TEXTS),
     e.StoreSessionCreated: st.builds(e.StoreSessionCreated, session_id=IDS, first_hash=TEXTS),
     e.SessionPinned: st.builds(e.SessionPinned, pinned=st.booleans()),

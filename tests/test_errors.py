@@ -20,6 +20,8 @@ SAMPLES = [
     errors.OutcomeUnknown("s", "f", 5),
     errors.HandlePoisoned("s", "f", 5),
     errors.LogDamaged("s", "f", 3, 120, "the line is odd", 2),
+    errors.LogTampered("s", "f", 3, 120, "the line is blanked", 2),
+    errors.RedactionRefused("s", 3, "it holds no text"),
     errors.LogRolledBack("s", 3),
     errors.CursorRefused("c", "is none"),
     errors.NotARegularFile("p", "a folder"),

@@ -21,6 +21,7 @@ from eventstore import (
     FileSystemEventLog,
     HandlePoisoned,
     LogDamaged,
+    LogTampered,
     NotARegularFile,
     OutcomeUnknown,
     SessionNotFound,
@@ -527,3 +528,48 @@ def test_a_reader_that_saw_a_new_file_does_not_make_an_old_one_current(root: Pat
     assert log.append("s", [said("ours")]).last == 3
     with anew(root) as other:
         assert [event.content for event in other.read("s") if isinstance(event, e.MessageAdded)] == ["theirs", "ours"]
+
+
+def _redacted(root: Path) -> tuple[Path, list[bytes], list[bytes]]:
+    """Write a log, redact a message of it, and give its path and its lines before and after."""
+    path = root / "s" / "events.jsonl"
+    with FileSystemEventLog(root, fsync="no") as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        for n in range(5):
+            log.append("s", [e.MessageAdded(role="user", content=f"secret {n}" * 20)])
+        before = path.read_bytes().split(b"\n")
+        log.redact("s", [3], "a secret")
+    return path, before, path.read_bytes().split(b"\n")
+
+
+def test_a_blanked_line_that_nothing_tells_of_is_tampering(tmp_path: Path) -> None:
+    path, before, after = _redacted(tmp_path)
+    path.write_bytes(b"\n".join([*before[:2], after[2], *before[3:]]))
+    with FileSystemEventLog(tmp_path, fsync="no") as log:
+        for _ in range(2):
+            with pytest.raises(LogTampered, match=r"line 3, byte .*: the line is blanked, and no event tells"):
+                log.append("s", [e.DataCleared()])
+        with pytest.raises(LogTampered):
+            log.head("s")
+
+
+def test_a_redaction_that_was_cut_short_is_finished_by_the_next_writer(tmp_path: Path) -> None:
+    path, before, after = _redacted(tmp_path)
+    stub, line = after[2], before[2]
+    for cut in range(0, len(line) + 1, 7):
+        path.write_bytes(b"\n".join([*after[:2], stub[:cut] + line[cut:], *after[3:]]))
+        with FileSystemEventLog(tmp_path, fsync="no") as log:
+            log.append("s", [e.DataCleared()])
+            assert isinstance(list(log.read("s"))[2], e.RedactedEvent)
+        assert path.read_bytes().split(b"\n")[2] == stub
+
+
+def test_another_program_sees_a_redaction_and_goes_on(tmp_path: Path) -> None:
+    with FileSystemEventLog(tmp_path, fsync="no") as one, FileSystemEventLog(tmp_path, fsync="no") as other:
+        one.append("s", [e.SessionCreated()], expected_version=0)
+        one.append("s", [e.MessageAdded(role="user", content="secret")])
+        assert other.head("s").version == 2
+        one.redact("s", [2], "a secret")
+        assert b"secret" not in b"".join(other.chunks("s", 0, 2))
+        other.append("s", [e.DataCleared()])
+        assert one.head("s").version == 4

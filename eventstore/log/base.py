@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -259,6 +259,29 @@ class EventLog(ABC):
     def quarantine(self, session_id: str) -> list[str]:
         """Name what repairs have kept, as `log.repaired` names it."""
         return []
+
+    @abstractmethod
+    def redact(
+        self,
+        session_id: str,
+        seqs: Sequence[int],
+        reason: str,
+        by: dict[str, Any] | None = None,
+        *,
+        trashed: str | None = None,
+    ) -> Appended:
+        """Remove the content of events for good, and return the numbers of the events that tell of it, one each.
+
+        These are appended first, and on stable storage, whatever the durability; then each line is overwritten in place by a stub
+        that keeps type, number, time, leaf hash and hash: chain and Merkle root stay what they were. What a crash leaves undone
+        is done by the next writer. Of what a fork has of its parent only the telling happens here. `trashed` is the name of a
+        session in the trash. Raises RedactionRefused for an event that is not there, or has no text, or tells of the log itself,
+        or was redacted before; SessionNotFound, LogDamaged. Nothing is changed then.
+        """
+
+    @abstractmethod
+    def trashed_lines(self, name: str) -> Iterator[bytes]:
+        """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""

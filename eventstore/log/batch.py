@@ -1,13 +1,14 @@
 """Deciding one append and sealing its lines: the part that is the same for every backend."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from eventstore import codec
 from eventstore.codec import Piece
-from eventstore.errors import IdReused
-from eventstore.events import Event
+from eventstore.errors import IdReused, RedactionRefused
+from eventstore.events import CheckpointSigned, Event, EventRedacted, LogRepaired, RedactedEvent, SessionCreated
 from eventstore.log.base import Appended
 from eventstore.log.scan import Position
 
@@ -46,6 +47,40 @@ def refuse_known(session_id: str, batches: Sequence[Batch], ids: dict[str, tuple
             if one in seen:
                 raise IdReused(session_id, one)
         seen.update(batch.ids)
+
+
+def tell_redaction(
+    session_id: str, seq: int, line: bytes, reason: str, by: dict[str, Any] | None, *, inherited: bool = False
+) -> EventRedacted:
+    """Make the event that tells of a redaction, of the line that is to be redacted. Raises RedactionRefused.
+
+    A line that a fork has of its parent may be redacted there already: the fork tells of it too.
+    """
+    event, leaf = codec.decode(line), codec.leaf_of(line)
+    if isinstance(event, RedactedEvent):
+        if inherited:
+            return EventRedacted(target=seq, leaf=event.leaf, reason=reason, by=by)
+        raise RedactionRefused(session_id, seq, "it was redacted before")
+    if isinstance(event, EventRedacted | LogRepaired | CheckpointSigned):
+        raise RedactionRefused(session_id, seq, "it tells of the log itself")
+    if isinstance(event, SessionCreated) and event.forked_from is not None:
+        raise RedactionRefused(session_id, seq, "it tells what the session goes on from")
+    if leaf is None or codec.make_stub(line) is None:
+        raise RedactionRefused(session_id, seq, "it holds no text")
+    return EventRedacted(
+        target=seq, leaf=leaf.hex(), reason=reason, by=by, target_id=event.id, target_batch=event.batch
+    )
+
+
+def untold_redactions(lines: Iterable[bytes], told: Mapping[int, bytes]) -> list[EventRedacted]:
+    """Make the events that tell of redactions in what a fork had of its parent and is to have itself, of those not told yet."""
+    stubs = filter(None, map(codec.read_stub, lines))
+    reason = "redacted in the session that this one goes on from"
+    return [
+        EventRedacted(target=stub.seq, leaf=stub.leaf.hex(), reason=reason)
+        for stub in stubs
+        if told.get(stub.seq) != stub.leaf
+    ]
 
 
 def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) -> Appended | None:

@@ -8,19 +8,26 @@ import stat
 import struct
 import threading
 import time
-from binascii import hexlify
+from binascii import hexlify, unhexlify
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from eventstore import codec
-from eventstore.errors import HandlePoisoned, LogDamaged, NotARegularFile, OutcomeUnknown, SessionNotFound
+from eventstore.errors import (
+    HandlePoisoned,
+    LogDamaged,
+    LogTampered,
+    NotARegularFile,
+    OutcomeUnknown,
+    SessionNotFound,
+)
 from eventstore.events import LogRepaired
 from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
-from eventstore.log.scan import Position, Scan
+from eventstore.log.scan import UNTOLD, Position, Scan
 
 LOG = "events.jsonl"
 QUARANTINE = "quarantine"
@@ -42,8 +49,11 @@ class LogFile:
     looked at and moved, by an append or by what is read; `flushing` through a flush. They are taken in that order.
     """
 
-    def __init__(self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool) -> None:
-        self.session_id, self.path = session_id, root / session_id / LOG
+    def __init__(
+        self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool, folder: str | None = None
+    ) -> None:
+        self._folder = folder or session_id
+        self.session_id, self.path = session_id, root / self._folder / LOG
         self.writing, self.scanning, self.flushing = threading.Lock(), threading.RLock(), threading.Lock()
         self.group: Group[tuple[Batch, int | None], Appended] = Group(self._interrupted)
         self.descriptor = -1
@@ -172,15 +182,15 @@ class LogFile:
 
     def _open_below(self, root: int, *, create: bool) -> int:
         try:
-            return os.open(self.session_id, _FOLDER, dir_fd=root)
+            return os.open(self._folder, _FOLDER, dir_fd=root)
         except FileNotFoundError:
             if not create:
                 raise SessionNotFound(self.session_id) from None
         with suppress(FileExistsError):
-            os.mkdir(self.session_id, 0o700, dir_fd=root)
+            os.mkdir(self._folder, 0o700, dir_fd=root)
         if self._durable:
             os.fsync(root)
-        return os.open(self.session_id, _FOLDER, dir_fd=root)
+        return os.open(self._folder, _FOLDER, dir_fd=root)
 
     def _open(self, folder: int, flags: int) -> int:
         try:
@@ -230,6 +240,7 @@ class LogFile:
             scan = self._begin(descriptor, size)
         if size == scan.here.offset:
             scan.fault, scan.missing_lf = None, False
+            scan.judge_stubs()
             return scan
         began = scan.here.offset
         if size > began:
@@ -237,6 +248,7 @@ class LogFile:
         if began and (size < began or scan.fault):
             scan = self._begin(descriptor, size)
             scan.feed(blocks(descriptor, 0, size))
+        scan.judge_stubs()
         return scan
 
     def _begin(self, descriptor: int, size: int) -> Scan:
@@ -254,7 +266,7 @@ class LogFile:
         if point is not None and point.into == self.session_id:
             return point, point.root, Position(point.digest, 0, point.seq)
         here = Position(codec.first_hash(self.session_id))
-        if codec.verify(line, here.digest) is None:
+        if codec.digest_after(line, here.digest) is None:
             root = self._find_root(descriptor, size)
             if root is not None:
                 return None, root, Position(codec.first_hash(root))
@@ -275,7 +287,8 @@ class LogFile:
         if fault is None or fault.torn:
             return None
         reason = f"the line {fault.reason}"
-        return LogDamaged(self.session_id, self.text, fault.line, fault.offset_bytes, reason, scan.here.seq)
+        kind = LogTampered if fault.reason == UNTOLD else LogDamaged
+        return kind(self.session_id, self.text, fault.line, fault.offset_bytes, reason, scan.here.seq)
 
     # --- writing, with the lock held
 
@@ -400,6 +413,52 @@ class LogFile:
             raise
         self.written = start + len(data)
         self._changed = (now - _TICK_NS, now + _SLACK_NS)
+
+    def redact(self, seq: int, leaf: bytes) -> bool:
+        """Overwrite the content of an event, of which the log tells already, in place; False where the line is another one."""
+        size = os.fstat(self.descriptor).st_size
+        offset = _find_line(self.descriptor, seq, size)
+        line = _read_line(self.descriptor, offset, size, self._max_event_bytes)
+        stub = codec.read_stub(line)
+        if stub is None:
+            new = codec.make_stub(line) if codec.leaf_of(line) == leaf else self._stub_of_torn(line, offset, leaf)
+            if new is None:
+                return False
+            self._overwrite(offset, new)
+        self.scan.stubs[seq] = leaf, offset
+        return True
+
+    def _stub_of_torn(self, line: bytes, offset: int, leaf: bytes) -> bytes | None:
+        """Make the stub of a line that a power cut left overwritten in part: how it starts and ends is the same in both."""
+        parts, start = codec.split(line), codec.line_start(line)
+        before = _read(self.descriptor, offset - 67, offset - 3) if offset else b""
+        if parts is None or start is None:
+            return None
+        previous = unhexlify(before) if before else self.first_digest
+        fits = codec.next_hash(previous, leaf) == parts[1]
+        return codec.stub_of(start, leaf, parts[1], len(line)) if fits else None
+
+    def _overwrite(self, offset: int, data: bytes) -> None:
+        """Write bytes over others of the file, and force them to stable storage: an appending descriptor could only append."""
+        now = time.time_ns()
+        with self.open_folder(create=False) as folder:
+            file = self._open(folder, os.O_WRONLY)
+        try:
+            while data:
+                written = os.pwrite(file, data, offset)
+                data, offset = data[written:], offset + written
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+        self._changed = (now - _TICK_NS, time.time_ns() + _SLACK_NS)
+
+    def told_redaction(self, seq: int) -> bytes | None:
+        """Find what the rest of a log tells of the redaction of an event whose line cannot be read: its leaf hash."""
+        for _, line in numbered_lines(self.descriptor, os.fstat(self.descriptor).st_size, self._max_event_bytes):
+            told = codec.read_redaction(line) if line.startswith(b'{"type":"event.redacted"') else None
+            if told is not None and told.target == seq:
+                return unhexlify(told.leaf)
+        return None
 
     def disown(self) -> None:
         """Let the file, whose name is gone, grow: whoever has it open sees that it is not what it was, and looks for its name."""

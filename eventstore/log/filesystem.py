@@ -5,12 +5,14 @@ import os
 import resource
 import threading
 import weakref
+from binascii import unhexlify
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,13 +24,23 @@ from eventstore.errors import (
     InvalidSessionId,
     LogDamaged,
     LogRolledBack,
+    RedactionRefused,
     SessionExists,
     SessionNotFound,
     VersionConflict,
 )
 from eventstore.events import Event, SessionCreated, UnknownEvent
 from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Repair, Written, types_of
-from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
+from eventstore.log.batch import (
+    Batch,
+    find_repeat,
+    prepare,
+    prepare_many,
+    refuse_known,
+    seal,
+    tell_redaction,
+    untold_redactions,
+)
 from eventstore.log.file import (
     LOG,
     LogFile,
@@ -172,6 +184,10 @@ class FileSystemEventLog(EventLog):
                 return
             if scan.fault is not None:
                 _cut_tail(file, scan)
+            lines = chain.from_iterable(map(codec.lines, self._inherited(file, fork, 0, fork.seq)))
+            untold = untold_redactions(lines, scan.redactions)
+            if untold:
+                _seal_and_write(file, scan, [prepare(untold, codec.MAX_EVENT_BYTES)])
             end = os.fstat(file.descriptor).st_size
             inherited = self._inherited(file, fork, 0, fork.seq)
             file.replace_by(chain(inherited, blocks(file.descriptor, 0, end)))
@@ -535,6 +551,59 @@ class FileSystemEventLog(EventLog):
             end = os.fstat(descriptor).st_size
             yield from salvage(file.first_digest, numbered_lines(descriptor, end, self._max_event_bytes))
 
+    def redact(
+        self,
+        session_id: str,
+        seqs: Sequence[int],
+        reason: str,
+        by: dict[str, Any] | None = None,
+        *,
+        trashed: str | None = None,
+    ) -> Appended:
+        file = self._file(session_id) if trashed is None else self._trashed_file(trashed)
+        try:
+            with self._writing(file, create=False):
+                return self._redact_locked(file, sorted(set(seqs)), reason, by)
+        except OSError as error:
+            raise _refused(file, error) from error
+        finally:
+            if trashed is not None:
+                file.close()
+
+    def _redact_locked(self, file: LogFile, seqs: Sequence[int], reason: str, by: dict[str, Any] | None) -> Appended:
+        scan = _ready(file)
+        _check_version(file, scan, None)
+        inherited = file.fork.seq if file.fork else 0
+        told = []
+        for seq in seqs:
+            if not 1 <= seq <= scan.here.seq:
+                raise RedactionRefused(file.session_id, seq, f"the session has {scan.here.seq} events")
+            own = read_lines(file.descriptor, seq - 1, 1, scan.here.offset)
+            line = b"".join(own if seq > inherited else self.chunks(file.session_id, seq - 1, seq))
+            told.append(tell_redaction(file.session_id, seq, line[:-1], reason, by, inherited=seq <= inherited))
+        batch = prepare(told, self._max_event_bytes)
+        first = _cut_tail(file, scan)
+        _seal_and_write(file, scan, [batch])
+        file.flush(file.written)
+        for event in told:
+            scan.redactions[event.target] = unhexlify(event.leaf)
+        _finish_redactions(file, scan)
+        return Appended(first, scan.here.seq)
+
+    def _trashed_file(self, name: str) -> LogFile:
+        session_id = id_of(name)
+        with self._open_trash(create=False):
+            return LogFile(self.root / TRASH, session_id, self._max_event_bytes, durable=True, folder=name)
+
+    def trashed_lines(self, name: str) -> Iterator[bytes]:
+        file = self._trashed_file(name)
+        with file.open_to_read() as descriptor:
+            scan = file.verify(descriptor)
+            _need_events(scan, file)
+            kept = os.dup(descriptor)
+        for chunk in _stream(kept, 0, None, scan.here.offset, file.damage(scan)):
+            yield from codec.lines(chunk)
+
     def repair(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         check_log_id(session_id)
         file = self._file(session_id)
@@ -679,10 +748,28 @@ def _ready(file: LogFile) -> Scan:
     if scan.missing_lf:
         file.finish_last_line()
         scan = file.verify(file.descriptor)
+    if scan.fault is not None and not scan.fault.torn and _finish_torn_redaction(file, scan):
+        scan = file.verify(file.descriptor)
     damage = file.damage(scan)
     if damage:
         raise damage
+    _finish_redactions(file, scan)
     return scan
+
+
+def _finish_redactions(file: LogFile, scan: Scan) -> None:
+    """Overwrite what the log says was redacted, and a crash or somebody else left."""
+    inherited = file.fork.seq if file.fork else 0
+    for seq, leaf in scan.redactions.items():
+        if seq > inherited and seq not in scan.stubs:
+            file.redact(seq, leaf)
+
+
+def _finish_torn_redaction(file: LogFile, scan: Scan) -> bool:
+    """Overwrite a line again that a power cut left overwritten in part, if that is what is wrong."""
+    assert scan.fault is not None  # noqa: S101 - asked before
+    leaf = file.told_redaction(scan.fault.line)
+    return leaf is not None and file.redact(scan.fault.line, leaf)
 
 
 def _check_version(file: LogFile, scan: Scan, expected_version: int | None) -> None:

@@ -3,15 +3,25 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakSet
 
 from msgspec.structs import replace
 
 from eventstore import codec
-from eventstore.errors import SessionExists, SessionNotFound, VersionConflict
-from eventstore.events import Event, SessionCreated
+from eventstore.errors import RedactionRefused, SessionExists, SessionNotFound, VersionConflict
+from eventstore.events import Event, EventRedacted, SessionCreated
 from eventstore.log.base import Appended, EventLog, Head, types_of
-from eventstore.log.batch import Batch, find_repeat, prepare, prepare_many, refuse_known, seal
+from eventstore.log.batch import (
+    Batch,
+    find_repeat,
+    prepare,
+    prepare_many,
+    refuse_known,
+    seal,
+    tell_redaction,
+    untold_redactions,
+)
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position
 from eventstore.log.watch import Bell, Watch
@@ -89,7 +99,12 @@ class MemoryEventLog(EventLog):
         with self._mutex:
             log = self._find(session_id)
             log.here.offset += sum(map(len, log.lines[: log.inherited]))
+            events = map(codec.decode, log.lines[log.inherited :])
+            told = {one.target: bytes.fromhex(one.leaf) for one in events if isinstance(one, EventRedacted)}
+            untold = untold_redactions((line[:-1] for line in log.lines[: log.inherited]), told)
             log.inherited = 0
+            if untold:
+                log.take(prepare(untold, self._max_event_bytes))
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         with self._mutex:
@@ -173,6 +188,49 @@ class MemoryEventLog(EventLog):
     def _ring(self, session_id: str) -> None:
         for bell in list(self._bells):
             bell.ring({session_id})
+
+    def redact(
+        self,
+        session_id: str,
+        seqs: Sequence[int],
+        reason: str,
+        by: dict[str, Any] | None = None,
+        *,
+        trashed: str | None = None,
+    ) -> Appended:
+        with self._mutex:
+            log = self._find(session_id) if trashed is None else self._find_trashed(trashed)
+            told = [self._tell(log, session_id, seq, reason, by) for seq in sorted(set(seqs))]
+            first = log.here.seq + 1
+            log.take(prepare(told, self._max_event_bytes))
+            for event in told:
+                self._overwrite(log, event.target)
+            self._ring(session_id)
+            return Appended(first, log.here.seq)
+
+    def _overwrite(self, log: _Log, seq: int) -> None:
+        """Let a stub stand for a line, also in the forks that have it of this log."""
+        line = log.lines[seq - 1]
+        stub = codec.make_stub(line[:-1])
+        if codec.read_stub(line[:-1]) is None and stub is not None:
+            for one in (log, *(fork for fork in self._logs.values() if fork.inherited >= seq)):
+                if one.lines[seq - 1] == line:
+                    one.lines[seq - 1] = stub + b"\n"
+
+    def _tell(self, log: _Log, session_id: str, seq: int, reason: str, by: dict[str, Any] | None) -> EventRedacted:
+        if not 1 <= seq <= log.here.seq:
+            raise RedactionRefused(session_id, seq, f"the session has {log.here.seq} events")
+        return tell_redaction(session_id, seq, log.lines[seq - 1][:-1], reason, by, inherited=seq <= log.inherited)
+
+    def trashed_lines(self, name: str) -> Iterator[bytes]:
+        with self._mutex:
+            return iter([line[:-1] for line in self._find_trashed(name).lines])
+
+    def _find_trashed(self, name: str) -> _Log:
+        id_of(name)
+        if name not in self._trash:
+            raise SessionNotFound(name)
+        return self._trash[name]
 
     def flush(self) -> None:
         """Do nothing: there is no stable storage."""

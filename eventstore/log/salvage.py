@@ -83,10 +83,9 @@ def _rest(line: bytes, done: int, candidates: set[bytes]) -> Iterator[tuple[int,
 
 def _fit(raw: bytes, candidates: set[bytes]) -> bytes | None:
     """Return the digest after a record that builds on one of the candidates."""
-    parts = codec.split(raw)
-    if parts is None:
+    parts, leaf = codec.split(raw), codec.leaf_of(raw)
+    if parts is None or leaf is None:
         return None
-    leaf = codec.leaf_hash(parts[0])
     return parts[1] if any(codec.next_hash(one, leaf) == parts[1] for one in candidates) else None
 
 

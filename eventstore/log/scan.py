@@ -1,6 +1,7 @@
 """Reading a log's bytes with suspicion: where the committed prefix ends, and whether what follows is torn or damaged."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import msgspec
 
 from eventstore import codec
 
+UNTOLD = "is blanked, and no event tells of its redaction"
 _HOLE = b"\0" * 512
 
 
@@ -36,7 +38,9 @@ class Scan:
     `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
     came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
     `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
-    the middle of a batch: the lines of it before that one are known to be there.
+    the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
+    their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash; `told`
+    are such lines of a batch that is not whole yet.
     """
 
     here: Position
@@ -46,10 +50,14 @@ class Scan:
     missing_lf: bool = False
     holed_batch: int = 0
     joins: bool = False
+    stubs: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    redactions: dict[int, bytes] = field(default_factory=dict)
+    told: list[bytes] = field(default_factory=list)
 
     def feed(self, chunks: Iterable[bytes]) -> None:
         """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
         self.fault, self.missing_lf = None, False
+        self.told.clear()
         pending: list[codec.Head] = []
         ahead = Position(self.here.digest, self.here.offset, self.here.seq, self.here.at)
         rest = b""
@@ -75,6 +83,8 @@ class Scan:
             batch, after = head.batch, codec.verify(line, digest)
             if after is None or head.seq != seq + 1 or head.at < at or not _continues(batch, pending):
                 break
+            if head.type == codec.REDACTED:
+                self.told.append(line)
             digest, seq, at = after, head.seq, head.at
             offset += len(line) + 1
             taken += 1
@@ -84,6 +94,8 @@ class Scan:
                 here = digest, offset, seq, at
                 if pending:
                     self._know(pending)
+                if self.told:
+                    self._note_redactions()
         ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
         if here is not None:
             self.here = Position(*here)
@@ -99,15 +111,42 @@ class Scan:
             self.holed_batch = first if _HOLE in line else 0
             self._fail(ahead, reason, torn=not _has_shape(line))
             return
+        stub = codec.read_stub(line)
+        if stub is not None:
+            self.stubs[head.seq] = stub.leaf, ahead.offset
+        elif head.type == codec.REDACTED:
+            self.told.append(line)
         _move(ahead, head, digest, len(line) + 1)
-        self.joins = False
+        self.joins = stub is not None  # what told of its batch is gone with it
         pending.append(head)
-        if head.batch is None or head.batch[0] + 1 == head.batch[1]:
+        if stub is not None or head.batch is None or head.batch[0] + 1 == head.batch[1]:
             self._commit(ahead, pending)
 
     def _commit(self, ahead: Position, pending: list[codec.Head]) -> None:
         self._know(pending)
+        self._note_redactions()
         self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+
+    def _note_redactions(self) -> None:
+        """Remember what lines tell of redactions, and the idempotency keys that went with the content."""
+        for told in map(codec.read_redaction, self.told):
+            if told is None or told.target >= told.seq or len(told.leaf) != 64:
+                continue
+            with suppress(ValueError):
+                self.redactions[told.target] = bytes.fromhex(told.leaf)
+            if told.target_id is not None:
+                index, count = told.target_batch or (0, 1)
+                first = told.target - index
+                self.ids.setdefault(told.target_id, (first, first + count - 1))
+        self.told.clear()
+
+    def judge_stubs(self) -> None:
+        """Let a redacted line that no later event tells of be a fault; all of the log was read."""
+        if self.fault is None:
+            for seq, (leaf, offset) in self.stubs.items():
+                if self.redactions.get(seq) != leaf:
+                    self.fault = Fault(seq, offset, UNTOLD, torn=False)
+                    return
 
     def _know(self, pending: list[codec.Head]) -> None:
         """Remember the idempotency keys of a batch that is whole."""
@@ -156,10 +195,10 @@ def _judge(
     line: bytes, ahead: Position, pending: list[codec.Head], joins: bool
 ) -> tuple[codec.Head | None, bytes | None, str]:
     """Say whether a line is the next record: its head and digest, or why not."""
-    parts = codec.split(line)
-    if parts is None:
+    leaf, parts = codec.leaf_of(line), codec.split(line)
+    if leaf is None or parts is None:
         return None, None, "holds NUL bytes" if b"\0" in line else "does not end as a record does"
-    digest = codec.next_hash(ahead.digest, codec.leaf_hash(parts[0]))
+    digest = codec.next_hash(ahead.digest, leaf)
     if digest != parts[1]:
         return None, None, "has a hash that does not fit: a byte of it, or the line before it, is not what was written"
     head = codec.head(line)
@@ -169,7 +208,7 @@ def _judge(
         return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
     if head.at < ahead.at:
         return None, None, "was recorded before the line in front of it"
-    if not joins and not _continues(head.batch, pending):
+    if not joins and codec.read_stub(line) is None and not _continues(head.batch, pending):
         return None, None, "does not continue its batch"
     return head, digest, ""
 
