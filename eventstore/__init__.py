@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eventstore.log.memory import MemoryEventLog
     from eventstore.log.salvage import Remnant
     from eventstore.manager import Call, SessionManager
+    from eventstore.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
     from eventstore.moments import At
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
@@ -108,8 +109,12 @@ __all__ = [
     "VersionConflict",
     "Written",
     "__version__",
+    "consistency_proof",
     "env_manager",
+    "inclusion_proof",
     "load_settings",
+    "verify_consistency",
+    "verify_inclusion",
     "verify_session",
     "verify_store",
 ]
@@ -125,6 +130,7 @@ _HOMES = {
     "eventstore.log.memory": ("MemoryEventLog",),
     "eventstore.log.salvage": ("Remnant",),
     "eventstore.manager": ("Call", "SessionManager"),
+    "eventstore.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
     "eventstore.moments": ("At",),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),

@@ -19,7 +19,13 @@ MODULES = sorted(
 )
 FLOORS = [
     ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
-    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
+    [
+        "eventstore.importers",
+        "eventstore.exporters",
+        "eventstore.names",
+        "eventstore.codec",
+        "eventstore.merkle",
+    ],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
     ["eventstore.log.batch"],
