@@ -25,6 +25,7 @@ FLOORS = [
         "eventstore.names",
         "eventstore.codec",
         "eventstore.merkle",
+        "eventstore.ed25519",
     ],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
