@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import (
     AppendRefused,
+    CheckpointRefused,
     EventNotEncodable,
     EventRefused,
     EventStoreError,
@@ -19,6 +20,7 @@ from eventstore.errors import (
     ImportRefused,
     InvalidSessionId,
     InvalidSetting,
+    KeyRefused,
     LogDamaged,
     NoSuchMoment,
     NotARegularFile,
@@ -31,6 +33,17 @@ from eventstore.errors import (
 if TYPE_CHECKING:
     from eventstore.analytics import Figures
     from eventstore.async_manager import AsyncSessionManager
+    from eventstore.checkpoint import (
+        Checkpoint,
+        Note,
+        SignatureLine,
+        Signed,
+        SigningKey,
+        VerifierKey,
+        open_note,
+        parse_note,
+        sign,
+    )
     from eventstore.codec import Message, Messages
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
@@ -61,6 +74,8 @@ __all__ = [
     "Branch",
     "Call",
     "Change",
+    "Checkpoint",
+    "CheckpointRefused",
     "Comparison",
     "Conversation",
     "ConversationMessage",
@@ -84,6 +99,7 @@ __all__ = [
     "Imported",
     "InvalidSessionId",
     "InvalidSetting",
+    "KeyRefused",
     "LogDamaged",
     "MemoryEventLog",
     "MemorySessionStorage",
@@ -91,6 +107,7 @@ __all__ = [
     "Messages",
     "NoSuchMoment",
     "NotARegularFile",
+    "Note",
     "OutcomeUnknown",
     "Page",
     "Record",
@@ -104,8 +121,12 @@ __all__ = [
     "SessionStatus",
     "SessionStorage",
     "Settings",
+    "SignatureLine",
+    "Signed",
+    "SigningKey",
     "ToolHistory",
     "Verdict",
+    "VerifierKey",
     "VersionConflict",
     "Written",
     "__version__",
@@ -113,6 +134,9 @@ __all__ = [
     "env_manager",
     "inclusion_proof",
     "load_settings",
+    "open_note",
+    "parse_note",
+    "sign",
     "verify_consistency",
     "verify_inclusion",
     "verify_session",
@@ -122,6 +146,17 @@ __all__ = [
 _HOMES = {
     "eventstore.analytics": ("Figures",),
     "eventstore.async_manager": ("AsyncSessionManager",),
+    "eventstore.checkpoint": (
+        "Checkpoint",
+        "Note",
+        "SignatureLine",
+        "Signed",
+        "SigningKey",
+        "VerifierKey",
+        "open_note",
+        "parse_note",
+        "sign",
+    ),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),

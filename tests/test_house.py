@@ -27,7 +27,7 @@ FLOORS = [
         "eventstore.merkle",
         "eventstore.ed25519",
     ],
-    ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
+    ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog", "eventstore.checkpoint"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
     ["eventstore.log.batch"],
     ["eventstore.log.file"],
