@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import (
     AppendRefused,
+    CheckpointRefused,
     CursorRefused,
     EventNotEncodable,
     EventRefused,
@@ -20,6 +21,7 @@ from eventstore.errors import (
     ImportRefused,
     InvalidSessionId,
     InvalidSetting,
+    KeyRefused,
     LogDamaged,
     LogRolledBack,
     LogTampered,
@@ -35,6 +37,17 @@ from eventstore.errors import (
 if TYPE_CHECKING:
     from eventstore.analytics import Figures
     from eventstore.async_manager import AsyncSessionManager
+    from eventstore.checkpoint import (
+        Checkpoint,
+        Note,
+        SignatureLine,
+        Signed,
+        SigningKey,
+        VerifierKey,
+        open_note,
+        parse_note,
+        sign,
+    )
     from eventstore.codec import Message, Messages
     from eventstore.follow import Followed, Follower
     from eventstore.history import Record, ToolHistory
@@ -45,6 +58,7 @@ if TYPE_CHECKING:
     from eventstore.log.salvage import Remnant
     from eventstore.log.watch import Watch
     from eventstore.manager import Call, SessionManager
+    from eventstore.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
     from eventstore.moments import At
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
@@ -66,6 +80,8 @@ __all__ = [
     "Branch",
     "Call",
     "Change",
+    "Checkpoint",
+    "CheckpointRefused",
     "Comparison",
     "Conversation",
     "ConversationMessage",
@@ -92,6 +108,7 @@ __all__ = [
     "Imported",
     "InvalidSessionId",
     "InvalidSetting",
+    "KeyRefused",
     "LogDamaged",
     "LogRolledBack",
     "LogTampered",
@@ -101,6 +118,7 @@ __all__ = [
     "Messages",
     "NoSuchMoment",
     "NotARegularFile",
+    "Note",
     "OutcomeUnknown",
     "Page",
     "Record",
@@ -115,14 +133,25 @@ __all__ = [
     "SessionStatus",
     "SessionStorage",
     "Settings",
+    "SignatureLine",
+    "Signed",
+    "SigningKey",
     "ToolHistory",
     "Verdict",
+    "VerifierKey",
     "VersionConflict",
     "Watch",
     "Written",
     "__version__",
+    "consistency_proof",
     "env_manager",
+    "inclusion_proof",
     "load_settings",
+    "open_note",
+    "parse_note",
+    "sign",
+    "verify_consistency",
+    "verify_inclusion",
     "verify_session",
     "verify_store",
 ]
@@ -131,6 +160,17 @@ _HOMES = {
     "eventstore.analytics": ("Figures",),
     "eventstore.async_manager": ("AsyncSessionManager",),
     "eventstore.follow": ("Followed", "Follower"),
+    "eventstore.checkpoint": (
+        "Checkpoint",
+        "Note",
+        "SignatureLine",
+        "Signed",
+        "SigningKey",
+        "VerifierKey",
+        "open_note",
+        "parse_note",
+        "sign",
+    ),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),
@@ -140,6 +180,7 @@ _HOMES = {
     "eventstore.log.salvage": ("Remnant",),
     "eventstore.log.watch": ("Watch",),
     "eventstore.manager": ("Call", "SessionManager"),
+    "eventstore.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
     "eventstore.moments": ("At",),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),

@@ -21,12 +21,15 @@
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
     ├── ExportRefused         (ValueError)   a session that has no such export
+    ├── KeyRefused            (ValueError)   a key to sign or to check with that cannot be used
+    ├── CheckpointRefused     (ValueError)   a signed note that is not to be believed
     └── InvalidSetting        (ValueError)   a setting with a value it cannot have
 
 Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
 """
 
 import os
+from typing import Literal
 
 
 class EventStoreError(Exception):
@@ -283,6 +286,38 @@ class ExportRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         return f"cannot export session {self.session_id!r}: {self.reason}; nothing was written"
+
+
+class KeyRefused(EventStoreError, ValueError):
+    """A key cannot be used, made or kept. `key` is its name or its file, never the key; `advice` is what to do next."""
+
+    def __init__(self, key: str, reason: str, advice: str) -> None:
+        super().__init__(key, reason, advice)
+        self.key, self.reason, self.advice = key, reason, advice
+
+    def __str__(self) -> str:
+        shown = self.key if len(self.key) <= 200 else self.key[:197] + "..."
+        return f"key {shown!a} refused: {self.reason}; nothing was signed or written: {self.advice}"
+
+
+class CheckpointRefused(EventStoreError, ValueError):
+    """A checkpoint, or the signed note around it, is not to be believed. Nothing of it was used.
+
+    `kind` is "malformed" (it is no such note), "unknown" (nobody signed it whose key was given), or "forged" (the signature of a
+    key that was given is wrong).
+    """
+
+    def __init__(self, kind: Literal["malformed", "unknown", "forged"], reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind, self.reason = kind, reason
+
+    def __str__(self) -> str:
+        advice = {
+            "malformed": "get it again, byte for byte",
+            "unknown": "give the verifier key of somebody who signed it",
+            "forged": "do not trust it, and get it again from who signed it",
+        }[self.kind]
+        return f"checkpoint refused: {self.reason}; nothing of it was believed: {advice}"
 
 
 class InvalidSetting(EventStoreError, ValueError):

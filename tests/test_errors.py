@@ -27,6 +27,10 @@ SAMPLES = [
     errors.NotARegularFile("p", "a folder"),
     errors.ImportRefused("p", 3, "is odd"),
     errors.ExportRefused("s", "it is odd"),
+    errors.KeyRefused("k", "it is odd", "make another"),
+    errors.CheckpointRefused("malformed", "it is odd"),
+    errors.CheckpointRefused("unknown", "nobody signed it"),
+    errors.CheckpointRefused("forged", "it is wrong"),
     errors.InvalidSetting("NAME", "x", "a number"),
 ]
 

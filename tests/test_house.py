@@ -18,14 +18,49 @@ MODULES = sorted(
     for path in (ROOT / package).rglob("*.py")
 )
 FLOORS = [
-    ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
-    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec", "eventstore.log.watch"],
-    ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
-    ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
-    ["eventstore.log.batch", "eventstore.cursors"],
-    ["eventstore.log.file"],
-    ["eventstore.log.memory", "eventstore.log.filesystem", "eventstore.testing"],
-    ["eventstore.settings", "projections.projection", "projections.models"],
+    [
+        "eventstore.errors",
+        "eventstore.events",
+        "eventstore.log",
+        "projections",
+    ],
+    [
+        "eventstore.importers",
+        "eventstore.exporters",
+        "eventstore.names",
+        "eventstore.codec",
+        "eventstore.log.watch",
+        "eventstore.merkle",
+        "eventstore.ed25519",
+    ],
+    [
+        "eventstore.log.salvage",
+        "eventstore.log.group",
+        "eventstore.catalog",
+        "eventstore.checkpoint",
+    ],
+    [
+        "eventstore.log.base",
+        "eventstore.log.scan",
+        "eventstore.history",
+    ],
+    [
+        "eventstore.log.batch",
+        "eventstore.cursors",
+    ],
+    [
+        "eventstore.log.file",
+    ],
+    [
+        "eventstore.log.memory",
+        "eventstore.log.filesystem",
+        "eventstore.testing",
+    ],
+    [
+        "eventstore.settings",
+        "projections.projection",
+        "projections.models",
+    ],
     [
         "projections.conversation",
         "projections.data",
@@ -35,8 +70,14 @@ FLOORS = [
         "projections.branches",
         "projections.facts",
     ],
-    ["projections.metadata", "projections.tree"],
-    ["projections.summary", "eventstore.folds"],
+    [
+        "projections.metadata",
+        "projections.tree",
+    ],
+    [
+        "projections.summary",
+        "eventstore.folds",
+    ],
     [
         "projections.session",
         "eventstore.views",
@@ -46,8 +87,14 @@ FLOORS = [
         "eventstore.search",
         "eventstore.analytics",
     ],
-    ["projections.statistics", "projections.difference", "eventstore.changes"],
-    ["eventstore.storage"],
+    [
+        "projections.statistics",
+        "projections.difference",
+        "eventstore.changes",
+    ],
+    [
+        "eventstore.storage",
+    ],
     [
         "eventstore.manager",
         "eventstore.commits",
@@ -62,10 +109,19 @@ FLOORS = [
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
     ],
-    ["eventstore.importers.formats", "eventstore.exporters.transcript"],
-    ["eventstore"],
-    ["eventstore.cli.terminal"],
-    ["eventstore.cli.store"],
+    [
+        "eventstore.importers.formats",
+        "eventstore.exporters.transcript",
+    ],
+    [
+        "eventstore",
+    ],
+    [
+        "eventstore.cli.terminal",
+    ],
+    [
+        "eventstore.cli.store",
+    ],
     [
         "eventstore.cli.analytics",
         "eventstore.cli.health",
@@ -75,9 +131,15 @@ FLOORS = [
         "eventstore.cli.timeline",
         "eventstore.cli.transcript",
     ],
-    ["eventstore.cli.demo"],
-    ["eventstore.cli"],
-    ["eventstore.__main__"],
+    [
+        "eventstore.cli.demo",
+    ],
+    [
+        "eventstore.cli",
+    ],
+    [
+        "eventstore.__main__",
+    ],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 """Which floor each module is on: it imports from floors below it, and from nowhere else."""
