@@ -17,6 +17,7 @@
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
     ├── ExportRefused         (ValueError)   a session that has no such export
+    ├── ExtraMissing          (ImportError)  a package that an extra brings is not installed
     └── InvalidSetting        (ValueError)   a setting with a value it cannot have
 
 Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
@@ -236,6 +237,20 @@ class ExportRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         return f"cannot export session {self.session_id!r}: {self.reason}; nothing was written"
+
+
+class ExtraMissing(EventStoreError, ImportError):
+    """Something needs a package that is not installed; `extra` is the extra of this one that brings it. Nothing was written."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(extra, what)
+        self.extra, self.what = extra, what
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} needs the extra `{self.extra}`, which is not installed; nothing was written: "
+            f"pip install 'eventstore[{self.extra}]'"
+        )
 
 
 class InvalidSetting(EventStoreError, ValueError):

@@ -23,6 +23,7 @@ SAMPLES = [
     errors.NotARegularFile("p", "a folder"),
     errors.ImportRefused("p", 3, "is odd"),
     errors.ExportRefused("s", "it is odd"),
+    errors.ExtraMissing("parquet", "Parquet"),
     errors.InvalidSetting("NAME", "x", "a number"),
 ]
 

@@ -19,7 +19,13 @@ MODULES = sorted(
 )
 FLOORS = [
     ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
-    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
+    [
+        "eventstore.importers",
+        "eventstore.exporters",
+        "eventstore.exporters.sheet",
+        "eventstore.names",
+        "eventstore.codec",
+    ],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
     ["eventstore.log.batch"],
@@ -60,8 +66,15 @@ FLOORS = [
         "eventstore.importers.claude_code",
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
+        "eventstore.exporters.records",
     ],
-    ["eventstore.importers.formats", "eventstore.exporters.transcript"],
+    [
+        "eventstore.importers.formats",
+        "eventstore.exporters.cloudevents",
+        "eventstore.exporters.otlp",
+        "eventstore.exporters.tables",
+        "eventstore.exporters.transcript",
+    ],
     ["eventstore"],
     ["eventstore.cli.terminal"],
     ["eventstore.cli.store"],
