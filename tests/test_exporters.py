@@ -15,9 +15,11 @@ import duckdb
 import pytest
 import tablib  # type: ignore[import-untyped]
 from cloudevents.core.bindings import http
+from golden_events import EVENTS
 from google.protobuf import json_format
 from histories import HISTORIES
 from hypothesis import given
+from msgspec.structs import replace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from transcripts import claude_session, lines
 
@@ -557,6 +559,20 @@ def test_any_history_can_be_exported_and_sums_up_the_same(history: list[e.Event]
     assert set(linked) <= {row["invocation_id"] for row in dicts(manager, "calls", "s")}
     csv_rows = b"".join(export_table(storage, "s", "events", "csv")).decode("utf-8-sig")
     assert len(list(csv.reader(io.StringIO(csv_rows, newline=""), strict=True))) == len(history) + 2
+
+
+def test_every_type_of_the_catalogue_can_be_exported(manager: SessionManager) -> None:
+    manager.create_session("s")
+    manager.storage.append("s", [replace(event, id=None) for event in EVENTS])
+    (spans,) = exported(manager, "s", content=True)
+    check_trace(spans)
+    kept = [event.type for event in manager.storage.log.read("s")]
+    assert [row["type"] for row in dicts(manager, "events", "s")] == kept
+    assert [one.get_type() for one in events_of(b"".join(export_cloudevents(manager, "s")))] == [
+        f"org.eventstore.{tag}" for tag in kept
+    ]
+    for name in NAMES:
+        assert b"".join(export_table(manager, "s", name))
 
 
 def test_memory_does_not_grow_with_what_is_said(files: FileSystemSessionStorage, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def harmless(text: str) -> str:
     That is one whose first character that is no blank is = + - @ or a full-width twin of theirs, and one that begins with TAB, CR
     or LF. Control characters, which no spreadsheet can hold, become their pictures, NUL `\u2400`.
     """
-    shown = text.translate(_PICTURES)
+    shown = text if text.isprintable() else text.translate(_PICTURES)
     return f"'{shown}" if shown.startswith(_FORMULA) or shown.lstrip().startswith(_FORMULA) else shown
 
 
