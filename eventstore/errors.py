@@ -23,6 +23,7 @@
     ├── ExportRefused         (ValueError)   a session that has no such export
     ├── KeyRefused            (ValueError)   a key to sign or to check with that cannot be used
     ├── CheckpointRefused     (ValueError)   a signed note that is not to be believed
+    ├── ExtraMissing          (ImportError)  a package that an extra brings is not installed
     └── InvalidSetting        (ValueError)   a setting with a value it cannot have
 
 Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
@@ -318,6 +319,20 @@ class CheckpointRefused(EventStoreError, ValueError):
             "forged": "do not trust it, and get it again from who signed it",
         }[self.kind]
         return f"checkpoint refused: {self.reason}; nothing of it was believed: {advice}"
+
+
+class ExtraMissing(EventStoreError, ImportError):
+    """Something needs a package that is not installed; `extra` is the extra of this one that brings it. Nothing was written."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(extra, what)
+        self.extra, self.what = extra, what
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} needs the extra `{self.extra}`, which is not installed; nothing was written: "
+            f"pip install 'eventstore[{self.extra}]'"
+        )
 
 
 class InvalidSetting(EventStoreError, ValueError):

@@ -129,6 +129,51 @@ def test_a_refused_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "not there" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
 
 
+def test_export_writes_traces_and_tables_of_several_sessions(store: Path) -> None:
+    in_store = ("--store", "store")
+    traces = objects(run("export", "otlp", "one", "one", *in_store, cwd=store).stdout)
+    assert [len(trace["resourceSpans"]) for trace in traces] == [1, 1]
+    plain, told = (run("export", "otlp", "one", *more, *in_store, cwd=store).stdout for more in ([], ["--content"]))
+    assert len(told) > len(plain)
+    events = objects(run("export", "events", "one", *in_store, cwd=store).stdout)
+    clouds = objects(run("export", "cloudevents", "one", *in_store, cwd=store).stdout)
+    assert [one["data"] for one in clouds] == events
+    for table in ("events", "calls", "usage"):
+        run("export", "csv", "one", "--table", table, "-o", "t.csv", *in_store, cwd=store)
+        run("export", "json", "one", "--table", table, "-o", "t.json", *in_store, cwd=store)
+        run("export", "parquet", "one", "--table", table, "-o", "t.parquet", *in_store, cwd=store)
+        with (store / "t.csv").open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        found = json.loads((store / "t.json").read_text())
+        assert rows
+        assert [list(row) for row in rows] == [list(row) for row in found]
+        assert len(duckdb.read_parquet(str(store / "t.parquet")).fetchall()) == len(found) == len(rows)
+    default = json.loads(run("export", "json", "one", *in_store, cwd=store).stdout)
+    assert [row["type"] for row in default] == [event["type"] for event in events]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["events", "one", "one"], "events takes one SESSION, not 2"),
+        (["otlp", "one", "--table", "calls"], "--table goes with csv, json, parquet, not with otlp"),
+        (["csv", "one", "--content"], "--content goes with otlp, not with csv"),
+        (["parquet", "one"], "parquet needs a file to go to: -o FILE"),
+        (["csv"], "Missing argument"),
+    ],
+)
+def test_export_refuses_what_does_not_go_together(arguments: list[str], told: str, store: Path) -> None:
+    assert told in run("export", *arguments, "--store", "store", cwd=store, check=2).stderr
+
+
+def test_export_leaves_no_file_where_a_session_is_not_there(store: Path) -> None:
+    for form in ("otlp", "cloudevents", "csv", "json", "parquet"):
+        before = sorted(path.name for path in store.iterdir())
+        refused = run("export", form, "one", "nobody", "-o", "out", "--store", "store", cwd=store, check=1)
+        assert "session 'nobody' not found" in refused.stderr
+        assert sorted(path.name for path in store.iterdir()) == before
+
+
 def test_export_gives_back_the_file(store: Path) -> None:
     wanted = (store / "in" / "one.jsonl").read_bytes()
     run("export", "claude-code", "one", "-o", "out.jsonl", "--store", "store", cwd=store)

@@ -31,6 +31,7 @@ SAMPLES = [
     errors.CheckpointRefused("malformed", "it is odd"),
     errors.CheckpointRefused("unknown", "nobody signed it"),
     errors.CheckpointRefused("forged", "it is wrong"),
+    errors.ExtraMissing("parquet", "Parquet"),
     errors.InvalidSetting("NAME", "x", "a number"),
 ]
 

@@ -32,6 +32,7 @@ FLOORS = [
         "eventstore.log.watch",
         "eventstore.merkle",
         "eventstore.ed25519",
+        "eventstore.exporters.sheet",
     ],
     [
         "eventstore.log.salvage",
@@ -108,10 +109,14 @@ FLOORS = [
         "eventstore.importers.claude_code",
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
+        "eventstore.exporters.records",
     ],
     [
         "eventstore.importers.formats",
         "eventstore.exporters.transcript",
+        "eventstore.exporters.cloudevents",
+        "eventstore.exporters.otlp",
+        "eventstore.exporters.tables",
     ],
     [
         "eventstore",

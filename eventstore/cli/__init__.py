@@ -12,7 +12,7 @@ _COMMANDS = {
     "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),
-    "export": ("transcript", "Write a session out, as it came in or as events."),
+    "export": ("transcript", "Write sessions out: as they came in, as events, traces or tables."),
     "fork": ("retention", "Begin a session with another's past."),
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
     "list": ("session", "List sessions, the most recently updated first."),

@@ -1,6 +1,5 @@
 """Analytics: figures over many sessions, as tables with small bars, CSV or Parquet."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,9 +12,11 @@ from eventstore.cli.terminal import Column, clean, duration, is_terminal, print_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from eventstore.exporters.sheet import Column as SheetColumn
+    from eventstore.exporters.sheet import Kind
+
 _BARS = " ▏▎▍▌▋▊▉█"
 _WIDTH = 16
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS = (
     Column("SESSIONS", number=True),
     Column("MESSAGES", number=True),
@@ -59,7 +60,9 @@ def analytics_command(
     if csv_file is not None:
         _write_csv(csv_file, by, rows)
     if parquet is not None:
-        _write_parquet(parquet, by, rows)
+        from eventstore.exporters.sheet import write_parquet
+
+        write_parquet(parquet, _table(by), rows)
     if as_json:
         for row in rows:
             print_json({by: row.key, **{name: value for name, value in row._asdict().items() if name != "key"}})
@@ -96,32 +99,19 @@ def _bar(share: float) -> str:
     return "█" * (eighths // 8) + _BARS[eighths % 8].strip()
 
 
+def _table(by: By) -> list["SheetColumn"]:
+    """Give the columns of the figures, for a file."""
+    from eventstore.exporters.sheet import Column as SheetColumn
+
+    kinds: dict[Any, Kind] = {int: "integer", float: "number"}
+    return [
+        SheetColumn(by),
+        *(SheetColumn(name, kinds[Figures.__annotations__[name]]) for name in Figures._fields[1:]),
+    ]
+
+
 def _write_csv(path: Path, by: By, rows: "Sequence[Figures]") -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([by, *Figures._fields[1:]])
-        for row in rows:
-            writer.writerow([_harmless(row.key), *row[1:]])
+    from eventstore.exporters.sheet import to_csv
 
-
-def _harmless(text: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _write_parquet(path: Path, by: By, rows: "Sequence[Figures]") -> None:
-    try:
-        import duckdb
-    except ImportError:
-        raise click.ClickException("Parquet needs the extra `parquet`: pip install 'eventstore[parquet]'") from None
-    with duckdb.connect() as base:
-        kinds = {int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
-        columns: list[tuple[str, Any]] = [
-            (by, str),
-            *((name, Figures.__annotations__[name]) for name in Figures._fields[1:]),
-        ]
-        base.execute(f"CREATE TABLE figures ({', '.join(f'{name} {kinds[kind]}' for name, kind in columns)})")
-        places = ", ".join("?" * len(columns))
-        if rows:
-            base.executemany(f"INSERT INTO figures VALUES ({places})", [list(row) for row in rows])  # noqa: S608 - question marks
-        base.execute("COPY figures TO '" + str(path).replace("'", "''") + "' (FORMAT PARQUET)")
+    with path.open("wb") as file:
+        file.writelines(to_csv(_table(by), rows))

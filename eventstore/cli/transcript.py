@@ -13,9 +13,12 @@ from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
     from eventstore import Imported, SessionManager
+    from eventstore.exporters.tables import TableName
     from eventstore.importers.transcript import Format
 
 _FORMATS = ("claude-code", "codex")
+_TRACES = ("otlp", "cloudevents")
+_TABLES = ("csv", "json", "parquet")
 
 
 @click.command("import", short_help="Take in transcripts of Claude Code or Codex.")
@@ -90,21 +93,48 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
     click.echo(", ".join([told, *(part for part in more if part)]))
 
 
-@click.command("export", short_help="Write a session out, as it came in or as events.")
-@click.argument("form", metavar="FORMAT", type=click.Choice([*_FORMATS, "events"]))
-@click.argument("session_id", metavar="SESSION")
+@click.command("export", short_help="Write sessions out: as they came in, as events, traces or tables.")
+@click.argument("form", metavar="FORMAT", type=click.Choice([*_FORMATS, "events", *_TRACES, *_TABLES]))
+@click.argument("session_ids", metavar="SESSION...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, whole or not at all."
 )
+@click.option(
+    "--table",
+    type=click.Choice(["events", "calls", "usage"]),
+    help="The table that csv, json and parquet give: events if not said.",
+)
+@click.option("--content", is_flag=True, help="Let otlp hold what was said, too.")
 @store_option
-def export_command(store: str | None, form: str, session_id: str, output: Path | None) -> None:
-    """Write a session to standard output or to a file.
+def export_command(
+    store: str | None,
+    form: str,
+    session_ids: Sequence[str],
+    output: Path | None,
+    table: "TableName | None",
+    content: bool,
+) -> None:
+    """Write sessions to standard output or to a file.
 
-    FORMAT claude-code or codex gives back the transcript that the session was imported from, identical to the byte; events gives
-    the lines of its log as they are.
+    FORMAT claude-code or codex gives back the transcript that a session was imported from, identical to the byte; events gives
+    the lines of its log as they are. These take one SESSION, the others take several.
+
+    \b
+    otlp         OpenTelemetry traces (OTLP/JSON), one line a session; names,
+                 numbers and times only, unless --content is given
+    cloudevents  CloudEvents 1.0, one line an event
+    csv, json    a table of events, of tool calls or of token usage
+    parquet      the same, into a file (extra `parquet`)
     """
+    _check(form, session_ids, output, table, content=content)
     with open_manager(store) as manager:
-        chunks = _chunks(manager, form, session_id)
+        if form == "parquet":
+            from eventstore.exporters.tables import write_table
+
+            assert output is not None  # noqa: S101 - checked above
+            write_table(manager, session_ids, output, table or "events")
+            return
+        chunks = _chunks(manager, form, session_ids, table or "events", content=content)
         if output is None:
             for chunk in chunks:
                 sys.stdout.buffer.write(chunk)
@@ -113,12 +143,37 @@ def export_command(store: str | None, form: str, session_id: str, output: Path |
             _write_whole(output, chunks)
 
 
-def _chunks(manager: "SessionManager", form: str, session_id: str) -> Iterator[bytes]:
+def _check(form: str, session_ids: Sequence[str], output: Path | None, table: str | None, *, content: bool) -> None:
+    """Refuse what does not go together."""
+    if form not in (*_TRACES, *_TABLES) and len(session_ids) > 1:
+        raise click.UsageError(f"{form} takes one SESSION, not {len(session_ids)}.")
+    if table is not None and form not in _TABLES:
+        raise click.UsageError(f"--table goes with {', '.join(_TABLES)}, not with {form}.")
+    if content and form != "otlp":
+        raise click.UsageError(f"--content goes with otlp, not with {form}.")
+    if form == "parquet" and output is None:
+        raise click.UsageError("parquet needs a file to go to: -o FILE.")
+
+
+def _chunks(
+    manager: "SessionManager", form: str, session_ids: Sequence[str], table: "TableName", *, content: bool
+) -> Iterator[bytes]:
+    from eventstore.exporters.cloudevents import export_cloudevents
+    from eventstore.exporters.otlp import export_otlp
+    from eventstore.exporters.tables import export_table
     from eventstore.exporters.transcript import export_transcript
 
-    if form == "events":
-        return manager.storage.log.chunks(session_id)
-    return export_transcript(manager.storage, session_id, form)
+    match form:
+        case "events":
+            return manager.storage.log.chunks(session_ids[0])
+        case "otlp":
+            return export_otlp(manager, session_ids, content=content)
+        case "cloudevents":
+            return export_cloudevents(manager, session_ids)
+        case "csv" | "json":
+            return export_table(manager, session_ids, table, form)
+        case _:
+            return export_transcript(manager.storage, session_ids[0], form)
 
 
 def _write_whole(output: Path, chunks: Iterator[bytes]) -> None:

@@ -1,0 +1,213 @@
+"""What every export reads: lines with their events, redacted ones told apart, tool calls put together from what is told of them.
+
+Logs are streamed, each pass up to the same event, so that what is appended meanwhile is in none of them. What is kept of a log
+is an id and a number for each call and each key of a use, never what was said, but for the calls that are open.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replace_row
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from eventstore import codec
+from eventstore.codec import to_datetime, to_text
+from eventstore.events import (
+    AnyEvent,
+    DataSet,
+    EventRedacted,
+    InvocationLinked,
+    InvocationUnlinked,
+    MessageAdded,
+    UnknownEvent,
+    UsageRecorded,
+)
+from eventstore.log.base import EventLog
+from eventstore.manager import SessionManager
+from eventstore.storage import SessionStorage
+from projections import timeline
+
+Source: TypeAlias = SessionStorage | SessionManager
+"""Where sessions are exported from."""
+
+_REDACTED = b',"redacted":"'
+_STUB = re.compile(
+    rb'\{"type":"([^"]*)","seq":([0-9]+),"at":"([^"]*)","redacted":"[A-Za-z0-9_-]{43}" *,"hash":"([0-9a-f]{64})"\}'
+)
+
+
+class Record(NamedTuple):
+    """A line without its LF and the event in it; of a redacted one no more is left than its type, place and hash."""
+
+    line: bytes
+    event: AnyEvent | UnknownEvent
+    redacted: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call: `seq` is that of the first event that tells of it, at `start`, RFC 3339; `duration_ms` in milliseconds.
+
+    `end` is when its outcome was told; `input` and `result` are what the conversation has of it.
+    """
+
+    invocation_id: str
+    seq: int
+    start: str
+    end: str | None = None
+    tool_name: str | None = None
+    duration_ms: float | None = None
+    success: bool | None = None
+    error: str | None = None
+    input: str | None = None
+    result: str | None = None
+
+
+def sessions_of(source: Source, session_ids: str | Sequence[str]) -> list[tuple[EventLog, str, int]]:
+    """Give the log of each session, its id and how many events it has. Raises SessionNotFound, LogDamaged."""
+    log = (source.storage if isinstance(source, SessionManager) else source).log
+    wanted = [session_ids] if isinstance(session_ids, str) else session_ids
+    return [(log, one, log.head(one).version) for one in wanted]
+
+
+def records(log: EventLog, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[Record]:
+    """Stream the records numbered `after` + 1 to `upto`. Raises SessionNotFound, LogDamaged where the damage is reached."""
+    for chunk in log.chunks(session_id, after, upto):
+        lines = codec.lines(chunk)
+        if _REDACTED in chunk:
+            yield from map(_read, lines)
+        else:
+            for line, event in zip(lines, codec.decode_lines(chunk), strict=True):
+                yield Record(line, _sound(event))
+
+
+def _read(line: bytes) -> Record:
+    stub = _STUB.fullmatch(line)
+    if stub is None:
+        return Record(line, _sound(codec.decode(line)))
+    tag, seq, at, digest = (part.decode() for part in stub.groups())
+    return Record(line, UnknownEvent(known_as=tag, raw=line, seq=int(seq), at=at, hash=digest), redacted=True)
+
+
+def _sound(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
+    """Write the time at which something happened as records hold it; leave out what is none. Unknown events may hold anything."""
+    if event.occurred_at is None:
+        return event
+    try:
+        time = to_text(to_datetime(event.occurred_at))
+    except (ValueError, TypeError, OverflowError):
+        return replace(event, occurred_at=None)
+    return event if time == event.occurred_at else replace(event, occurred_at=time)
+
+
+def reasons(log: EventLog, session_id: str, upto: int | None = None) -> dict[int, str]:
+    """Tell why events were redacted, by their numbers."""
+    found = (codec.decode(line) for line in _lines_of(log, session_id, b"event.redacted", upto))
+    return {event.target: event.reason for event in found if isinstance(event, EventRedacted)}
+
+
+def beginnings(log: EventLog, session_id: str, upto: int | None = None) -> list[tuple[int, str, str]]:
+    """Tell with which event each session of a line of forks began: number, hash, and its id; the last one is the session's own.
+
+    A session that is no fork has one, itself.
+    """
+    found: list[tuple[int, str, str]] = []
+    for line in _lines_of(log, session_id, b"session.created", upto):
+        head, point = codec.decode(line), codec.fork_point(line)
+        if not found:
+            found.append((head.seq, head.hash, session_id))
+        if point is not None:
+            if len(found) == 1:
+                found[0] = (*found[0][:2], point.root)
+            found.append((head.seq, head.hash, point.into))
+    if not found:
+        first = next(records(log, session_id, 0, 1)).event
+        found.append((first.seq, first.hash, session_id))
+    found[-1] = (*found[-1][:2], session_id)
+    return found
+
+
+def _lines_of(log: EventLog, session_id: str, tag: bytes, upto: int | None) -> Iterator[bytes]:
+    start = b'{"type":"%b",' % tag
+    for chunk in log.chunks(session_id, 0, upto):
+        if start in chunk:
+            yield from (line for line in codec.lines(chunk) if line.startswith(start))
+
+
+def text_of(state: timeline.State, event: AnyEvent | UnknownEvent) -> timeline.Row:
+    """Tell an event as a row of the timeline, with the value that data got and why something was redacted."""
+    row = timeline.row(state, event)
+    if isinstance(event, DataSet):
+        return replace_row(row, text=f"{event.key} = {msgspec.json.encode(event.value).decode()}")
+    if isinstance(event, EventRedacted):
+        return replace_row(row, text=event.reason)
+    return row
+
+
+# --- tool calls
+
+
+def called(event: AnyEvent | UnknownEvent) -> str | None:
+    """Give the id of the call that an event tells of; None where it tells of none."""
+    if isinstance(event, InvocationLinked | InvocationUnlinked):
+        return event.invocation_id
+    if isinstance(event, MessageAdded) and event.role in ("assistant", "tool"):
+        return event.invocation_id
+    return None
+
+
+def last_told(log: EventLog, session_id: str, after: int, upto: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Tell which event is the last to tell of each call, by its id, and of each use, by its key."""
+    calls: dict[str, int] = {}
+    uses: dict[str, int] = {}
+    for _, event, _ in records(log, session_id, after, upto):
+        call = called(event)
+        if call is not None:
+            calls[call] = event.seq
+        elif isinstance(event, UsageRecorded) and event.key is not None:
+            uses[event.key] = event.seq
+    return calls, uses
+
+
+class Calls:
+    """Puts calls together while a log is read: each is done with the last event that tells of it."""
+
+    def __init__(self, last: dict[str, int]) -> None:
+        self._last, self._open = last, dict[str, Call]()
+
+    def done(self, event: AnyEvent | UnknownEvent) -> Call | None:
+        """Take an event in; return the call that it is the last to tell of. One taken out of its session is none."""
+        invocation_id = called(event)
+        if invocation_id is None:
+            return None
+        if isinstance(event, InvocationUnlinked):
+            self._open.pop(invocation_id, None)
+            return None
+        call = self._open.get(invocation_id)
+        if call is None:
+            call = self._open[invocation_id] = Call(invocation_id, event.seq, event.time)
+        if isinstance(event, InvocationLinked):
+            _link(call, event)
+        elif isinstance(event, MessageAdded):
+            _say(call, event)
+        return self._open.pop(invocation_id) if self._last[invocation_id] == event.seq else None
+
+
+def _link(call: Call, event: InvocationLinked) -> None:
+    for name in ("tool_name", "duration_ms", "success", "error"):
+        value = getattr(event, name)
+        if value is not None:
+            setattr(call, name, value)
+    if event.success is not None or event.duration_ms is not None:
+        call.end = event.time
+
+
+def _say(call: Call, event: MessageAdded) -> None:
+    call.tool_name = call.tool_name or event.tool_name
+    if event.role == "assistant":
+        call.input = event.content
+    else:
+        call.result, call.end = event.content, event.time
