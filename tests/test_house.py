@@ -19,7 +19,7 @@ MODULES = sorted(
 )
 FLOORS = [
     ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
-    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
+    ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec", "eventstore.glyphs"],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
     ["eventstore.log.batch"],
@@ -45,7 +45,7 @@ FLOORS = [
         "eventstore.search",
         "eventstore.analytics",
     ],
-    ["projections.statistics", "projections.difference", "eventstore.changes"],
+    ["projections.statistics", "projections.difference", "projections.audit", "eventstore.changes"],
     ["eventstore.storage"],
     [
         "eventstore.manager",
@@ -61,12 +61,14 @@ FLOORS = [
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
     ],
-    ["eventstore.importers.formats", "eventstore.exporters.transcript"],
+    ["eventstore.importers.formats", "eventstore.exporters.transcript", "eventstore.exporters.report"],
+    ["eventstore.exporters.bundle"],
     ["eventstore"],
     ["eventstore.cli.terminal"],
     ["eventstore.cli.store"],
     [
         "eventstore.cli.analytics",
+        "eventstore.cli.audit",
         "eventstore.cli.health",
         "eventstore.cli.retention",
         "eventstore.cli.search",
