@@ -27,11 +27,15 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
+from eventstore.release import VERSION
 
 if TYPE_CHECKING:
     from eventstore.analytics import Figures
     from eventstore.async_manager import AsyncSessionManager
     from eventstore.codec import Message, Messages
+    from eventstore.exporters.bundle import Bundle, export_audit
+    from eventstore.exporters.questions import Audited, audit_session
+    from eventstore.exporters.report import write_html, write_markdown
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
     from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Ancestor",
@@ -57,7 +61,9 @@ __all__ = [
     "Appended",
     "AsyncSessionManager",
     "At",
+    "Audited",
     "Branch",
+    "Bundle",
     "Call",
     "Change",
     "Comparison",
@@ -108,15 +114,22 @@ __all__ = [
     "VersionConflict",
     "Written",
     "__version__",
+    "audit_session",
     "env_manager",
+    "export_audit",
     "load_settings",
     "verify_session",
     "verify_store",
+    "write_html",
+    "write_markdown",
 ]
 
 _HOMES = {
     "eventstore.analytics": ("Figures",),
     "eventstore.async_manager": ("AsyncSessionManager",),
+    "eventstore.exporters.bundle": ("Bundle", "export_audit"),
+    "eventstore.exporters.questions": ("Audited", "audit_session"),
+    "eventstore.exporters.report": ("write_html", "write_markdown"),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),

@@ -18,7 +18,7 @@ MODULES = sorted(
     for path in (ROOT / package).rglob("*.py")
 )
 FLOORS = [
-    ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
+    ["eventstore.errors", "eventstore.release", "eventstore.events", "eventstore.log", "projections"],
     ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec", "eventstore.glyphs"],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
@@ -61,7 +61,8 @@ FLOORS = [
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
     ],
-    ["eventstore.importers.formats", "eventstore.exporters.transcript", "eventstore.exporters.report"],
+    ["eventstore.importers.formats", "eventstore.exporters.transcript", "eventstore.exporters.questions"],
+    ["eventstore.exporters.report"],
     ["eventstore.exporters.bundle"],
     ["eventstore"],
     ["eventstore.cli.terminal"],

@@ -65,20 +65,19 @@ def report_command(store: str | None, session_id: str, output: Path | None) -> N
     """
     if output is not None and output.suffix not in _ENDINGS:
         raise click.UsageError(f"{output.name} ends in neither .html nor .md")
-    from eventstore import __version__, codec
-    from eventstore.exporters import report
+    from eventstore.exporters import questions, report
 
     with open_manager(store) as manager:
-        found = [report.audit_session(manager.storage, session_id)]
+        found = [questions.audit_session(manager.storage, session_id)]
         if output is None:
-            report.write_markdown(sys.stdout.buffer, found, made_at=codec.now(), version=__version__)
+            report.write_markdown(sys.stdout.buffer, found)
             sys.stdout.buffer.flush()
             return
         write = report.write_html if output.suffix.startswith(".htm") else report.write_markdown
         temporary = output.with_name(f".{output.name}.new")
         try:
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-                write(stream, found, made_at=codec.now(), version=__version__)
+                write(stream, found)
             temporary.replace(output)
         finally:
             temporary.unlink(missing_ok=True)

@@ -17,11 +17,13 @@ from typing import IO, Any, Protocol
 
 from msgspec import json
 
-from eventstore import __version__, codec
+from eventstore import codec
 from eventstore.errors import ExportRefused
-from eventstore.exporters.report import Audited, Writer, audit_session, write_html, write_markdown
+from eventstore.exporters.questions import Audited, audit_session
+from eventstore.exporters.report import Writer, write_html, write_markdown
 from eventstore.manager import SessionManager
 from eventstore.names import STORE_ID, check_log_id
+from eventstore.release import VERSION
 from eventstore.storage import FileSystemSessionStorage, SessionStorage
 from projections import statistics
 
@@ -92,9 +94,9 @@ def _write(files: "_Files", storage: SessionStorage, sessions: Sequence[Audited]
     """Write all files, the manifest last; return its SHA-256."""
     told = [_write_session(files, storage, one) for one in sessions]
     with files.open("report.html") as stream:
-        write_html(stream, sessions, made_at=made_at, version=__version__)
+        write_html(stream, sessions, made_at=made_at)
     with files.open("report.md") as stream:
-        write_markdown(stream, sessions, made_at=made_at, version=__version__)
+        write_markdown(stream, sessions, made_at=made_at)
     for name, table in TABLES.items():
         with files.open(name) as stream:
             table(stream, sessions)
@@ -105,7 +107,7 @@ def _write(files: "_Files", storage: SessionStorage, sessions: Sequence[Audited]
     manifest = {
         "format": FORMAT,
         "made_at": made_at,
-        "eventstore": __version__,
+        "eventstore": VERSION,
         "sessions": told,
         "files": dict(sorted(files.written.items())),
     }

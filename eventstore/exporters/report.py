@@ -3,27 +3,34 @@
 Everything a session holds is hostile: it is escaped, and characters that act or hide are shown as escapes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import islice
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
 from msgspec import json
 
 from eventstore import codec
-from eventstore.events import Event
+from eventstore.exporters.questions import (
+    Audited,
+    answers,
+    duration,
+    figures,
+    moment,
+    money,
+    numbers_of,
+    origin_of,
+    tell_removal,
+    tokens_of,
+)
 from eventstore.glyphs import clean, is_plain
-from eventstore.storage import SessionStorage
-from projections import audit, statistics
-from projections.audit import Entry, Index, Removal
-
-Mark: TypeAlias = Literal["good", "warn", "bad", ""]
+from eventstore.release import VERSION
+from projections import audit
+from projections.audit import Entry
 
 _INLINE, _HTML_TEXT, _MARKDOWN_TEXT = 120, 20_000, 400
 _CHUNK = 200
-_MOST_REMOVALS, _MOST_NAMES = 50, 12
 
 
 class Writer(Protocol):
@@ -33,260 +40,20 @@ class Writer(Protocol):
         """Take bytes."""
 
 
-@dataclass(frozen=True)
-class Audited:
-    """A session as it is reported on: its first `version` events, the last with `hash`; `read` streams them again.
-
-    `root` is the log whose chain of hashes it is, `tail` describes torn bytes behind the last event.
-    """
-
-    session_id: str
-    root: str
-    version: int
-    hash: str
-    index: Index
-    read: Callable[[], Iterator[Event]]
-    tail: str | None = None
-
-
-def audit_session(storage: SessionStorage, session_id: str) -> Audited:
-    """Read a session once, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
-    head = storage.log.head(session_id)
-    index = audit.projection.fold(storage.log.read(session_id, 0, head.version))
-    return Audited(
-        session_id,
-        storage.log.root_of(session_id),
-        head.version,
-        head.hash,
-        index,
-        lambda: storage.log.read(session_id, 0, head.version),
-        storage.log.tail(session_id),
-    )
-
-
-def write_html(stream: Writer, sessions: Sequence[Audited], *, made_at: str, version: str) -> None:
+def write_html(stream: Writer, sessions: Sequence[Audited], *, made_at: str | None = None) -> None:
     """Write one HTML file: per session the five questions of an auditor, the figures, and the timeline.
 
-    It holds no script and asks for nothing from outside. `made_at` is RFC 3339, `version` that of this package. Texts over 20,000
+    It holds no script and asks for nothing from outside. `made_at` is RFC 3339, now if none is given. Texts over 20,000
     characters are cut, and the report says so. Streams: memory does not grow with the session.
     """
-    for piece in _html(sessions, made_at, version):
+    for piece in _html(sessions, made_at or codec.now()):
         stream.write(piece.encode())
 
 
-def write_markdown(stream: Writer, sessions: Sequence[Audited], *, made_at: str, version: str) -> None:
+def write_markdown(stream: Writer, sessions: Sequence[Audited], *, made_at: str | None = None) -> None:
     """Write the same as Markdown with GFM tables; texts over 400 characters are cut, and the report says so."""
-    for piece in _markdown(sessions, made_at, version):
+    for piece in _markdown(sessions, made_at or codec.now()):
         stream.write(piece.encode())
-
-
-# --- the five questions
-
-
-class Fact(NamedTuple):
-    """One part of an answer: a name, what is so, and how good that is. `code` marks hashes and keys."""
-
-    name: str
-    value: str
-    mark: Mark = ""
-    code: bool = False
-
-
-def answers(one: Audited) -> list[tuple[str, list[Fact]]]:
-    """Answer what an auditor asks of a session; nothing in it is escaped yet."""
-    return [
-        ("Is it complete, and to which event?", list(_complete(one))),
-        ("Unchanged since when?", list(_unchanged(one))),
-        ("Who did it, and with which model?", list(_who(one))),
-        ("What was removed, by whom, and why?", list(_removed(one))),
-        ("How do I check it without you?", list(_check(one))),
-    ]
-
-
-def _complete(one: Audited) -> Iterator[Fact]:
-    index = one.index
-    yield Fact(
-        "Events", f"1 to {one.version:,}, none missing; the chain of hashes fits from the first to the last", "good"
-    )
-    yield Fact("Recorded", f"{_moment(index.first_at)} to {_moment(index.last_at)}")
-    yield Fact("Hash of the last", one.hash, code=True)
-    forks = index.summary.metadata.forks
-    if forks:
-        line = ", ".join(f"{parent} up to event {upto:,}" for parent, upto in forks)
-        yield Fact("Began as a fork", f"of {line}; those events are included. The chain begins at {one.root}")
-    status = index.summary.metadata.status
-    if index.kinds["session.created"]:
-        more = "more events may follow" if status == "active" else "it may still be reopened"
-        yield Fact("Status", f"{status}; {more}")
-    if one.tail is not None:
-        yield Fact("Torn tail", f"{one.tail}; no event is in it", "warn")
-    for repair in index.repairs[:_MOST_REMOVALS]:
-        told = f"event {repair.seq:,}: {repair.removed_bytes:,} bytes were cut and kept as {repair.quarantine}"
-        yield Fact("Repaired", told, "warn")
-    if index.unknown:
-        yield Fact(
-            "Not understood",
-            f"{index.unknown:,} events of types this release does not know; they are shown raw",
-            "warn",
-        )
-
-
-def _unchanged(one: Audited) -> Iterator[Fact]:
-    signed = one.index.checkpoint
-    if signed is None:
-        yield Fact(
-            "Checkpoint", "none in this log: whoever could write the files could have rewritten all of it", "warn"
-        )
-        yield Fact("So", "compare the hash of the last event with a copy that was kept elsewhere")
-        return
-    keys = ", ".join(_signers(signed.note)) or "a key that the note does not name"
-    yield Fact("Checkpoint", f"signed {_moment(signed.time)} over events 1 to {signed.size:,} by {keys}")
-    yield Fact("Merkle root", signed.root, code=True)
-    behind = one.version - signed.size
-    yield Fact(
-        "Not covered", f"{behind:,} events after it (the checkpoint's own record is one)", "warn" if behind > 1 else ""
-    )
-    yield Fact("Mind", "the signature was not checked for this report: see the last question", "warn")
-
-
-def _signers(note: str) -> list[str]:
-    lines = [line.split(" ") for line in note.split("\n") if line.startswith("\N{EM DASH} ")]
-    return [words[1] for words in lines if len(words) == 3]
-
-
-def _who(one: Audited) -> Iterator[Fact]:
-    index, known = one.index, one.index.summary.metadata
-    if known.purpose:
-        yield Fact("Purpose", known.purpose)
-    if known.user_id:
-        yield Fact("For user", known.user_id)
-    yield Fact("Actors", _counted(index.actors) or "none is recorded (field by.actor)", "" if index.actors else "warn")
-    yield Fact("Models", _counted(index.models) or "none is recorded (usage.recorded)", "" if index.models else "warn")
-    if known.tools_used:
-        yield Fact("Tools", _listed(known.tools_used))
-
-
-def _counted(names: "dict[str, int]") -> str:
-    ordered = sorted(names.items(), key=lambda pair: (-pair[1], pair[0]))
-    return _listed([f"{name} ({count:,} event{'s' if count > 1 else ''})" for name, count in ordered])
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def _removed(one: Audited) -> Iterator[Fact]:
-    index = one.index
-    found = list(islice(index.removals(), _MOST_REMOVALS))
-    total = len({*index.stubs, *index.told})
-    if not total:
-        yield Fact("Redactions", "none: no event's content was removed from this log", "good")
-    for removal in found:
-        yield Fact(f"Event {removal.target:,}", _tell_removal(removal), _MARKS[removal.state])
-    if total > len(found):
-        yield Fact("And", f"{total - len(found):,} more: see the timeline")
-    taken = [
-        ("conversation.cleared", "cleared"),
-        ("conversation.rewound", "rewound"),
-        ("invocation.unlinked", "calls unlinked"),
-        ("data.deleted", "data deleted"),
-        ("data.cleared", "data cleared"),
-    ]
-    said = [f"{name} {index.kinds[tag]:,} times" for tag, name in taken if index.kinds[tag]]
-    if said:
-        yield Fact("Out of sight", f"{', '.join(said)}: the session no longer shows it, the log and this report do")
-
-
-_MARKS: dict[str, Mark] = {"done": "warn", "unfinished": "warn", "unexplained": "bad"}
-
-
-def _tell_removal(removal: Removal) -> str:
-    if removal.state == "unexplained":
-        return f"{removal.type} of {_moment(removal.at)}: its content is gone and no fitting event.redacted says why: TAMPERING"
-    told = f"by {removal.by or 'somebody not named'}, {_moment(removal.told_at)}, event {removal.told_in:,}: {removal.reason}"
-    if removal.state == "unfinished":
-        return f"announced, but the content is still there: {told}"
-    return f"{removal.type} of {_moment(removal.at)}, redacted {told}"
-
-
-def _check(one: Audited) -> Iterator[Fact]:
-    log = f"sessions/{one.session_id}/events.jsonl"
-    yield Fact("You need", f"the bundle (manifest.json, {log}) and Python 3.11; nothing of ours is installed or asked")
-    yield Fact("Run", "python verify.py BUNDLE", code=True)
-    yield Fact("Mind", "use your own copy of verify.py, got elsewhere: one that comes with the evidence proves nothing")
-    yield Fact(
-        "Anchor",
-        "give it the public key and the checkpoints that you, or somebody you trust, kept; without them it can only "
-        "show that the log is whole in itself",
-    )
-    yield Fact("By hand", "README, The record: each line's hash can be recomputed with sha256sum")
-
-
-def _moment(text: str) -> str:
-    """Show a time to the millisecond, in UTC: the same for every reader."""
-    try:
-        return codec.to_datetime(text).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
-    except ValueError:
-        return text
-
-
-def _figures(one: Audited) -> list[tuple[str, str]]:
-    """Give the figures; the same as `get_session_statistics`."""
-    index = one.index
-    if not index.kinds["session.created"]:
-        return [("Events", f"{one.version:,}")]
-    known = statistics.to_dict(index.summary, one.session_id)
-    failed = sum(index.failed.values())
-    tokens = known["token_usage"] or {}
-    found = [
-        ("Events", f"{one.version:,}"),
-        ("Messages", f"{known['message_count']:,}"),
-        ("Tool calls", f"{known['total_invocations']:,}" + (f" ({failed:,} failed)" if failed else "")),
-        ("Time in tools", _duration(known["total_duration_ms"])),
-        ("From first to last", _duration(known["duration_seconds"] * 1000)),
-        *((f"Tokens {kind}", f"{count:,}") for kind, count in tokens.items()),
-        ("Cost", "" if known["estimated_cost"] is None else _cost(known["estimated_cost"])),
-    ]
-    return [(name, value) for name, value in found if value]
-
-
-def _duration(milliseconds: float | None) -> str:
-    if milliseconds is None:
-        return ""
-    if milliseconds < 1000:
-        return f"{milliseconds:,.3g} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1000
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _cost(cost: float | None) -> str:
-    return "" if cost is None else f"{cost:,.6f}".rstrip("0").rstrip(".")
-
-
-def _numbers(entry: Entry) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in entry.tokens.items())
-
-
-def _seqs(entry: Entry) -> str:
-    """Number an entry by its events: 4, or 4, 6, 7."""
-    shown = ", ".join(map(str, entry.seqs[:4]))
-    return shown + (" …" if len(entry.seqs) > 4 else "")
-
-
-def _by(entry: Entry) -> str:
-    more = {name: value for name, value in entry.by.items() if name != "actor"}
-    return ", ".join(
-        f"{name} {value if isinstance(value, str) else json.encode(value).decode()}" for name, value in more.items()
-    )
-
-
-def _where(one: Audited, seq: int) -> str:
-    return f"events.jsonl of {one.session_id}, event {seq:,}"
 
 
 # --- HTML
@@ -334,8 +101,10 @@ dd.code{align-self:center}
 .t th{position:sticky;top:0;z-index:1;background:var(--faint);font-size:12.5px;color:var(--soft);font-weight:600;padding:6px 10px}
 .t td{padding:7px 10px;border-bottom:1px solid var(--line)!important}
 .t tr:target td{background:var(--warnbg)}
-.t .n{width:64px}.t .w{width:104px}.t .o{width:110px}.t .d{width:12.5%}.t .l{width:10%}.t .m{width:76px}.t .k{width:118px}
+.t .n{width:66px}.t .w{width:108px}.t .o{width:13%}.t .d{width:11%}.t .l{width:9%}.t .m{width:86px}.t .k{width:11%}
+.t .w{white-space:nowrap}td.o small.by{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 td.n,td.w,td.m,td.k{font-variant-numeric:tabular-nums;color:var(--soft)}
+td.m{white-space:nowrap}
 td.m,td.k,th.m,th.k{text-align:end}
 td.o b{color:var(--other)}
 td.o.user b{color:var(--user)}td.o.assistant b{color:var(--assistant)}td.o.tool b{color:var(--tool)}
@@ -347,7 +116,7 @@ max-height:60vh;overflow:auto;unicode-bidi:plaintext}
 .none{color:var(--soft);font-style:italic}
 summary{cursor:pointer}
 summary small{display:inline}
-tr.usage td{padding-top:4px;padding-bottom:4px}
+
 tr.redacted td{background:var(--warnbg)}
 tr.unexplained td{background:var(--badbg)}
 @media (max-width:860px){
@@ -357,10 +126,11 @@ main,header,footer{padding-left:14px;padding-right:14px}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:6px}dd.code{align-self:auto}
 .t,.t tbody{display:block}.t thead,.t colgroup{display:none}
 .t tr{display:block;position:relative;padding:10px 12px;border-bottom:1px solid var(--line)}
-.t td{display:inline;padding:0;border:0!important;background:none!important}
+.t td{display:inline;width:auto!important;padding:0;border:0!important;background:none!important}
+.t td.w{white-space:normal}.t td.w small{display:inline;margin-left:6px}
 .t td.n,.t td.w{font-size:12px}.t td.n{float:right}
-.t td.o{display:block;float:none}.t td.o b,.t td.o small{display:inline}
-.t td.d{display:block}.t td.l{font-weight:600;display:block}
+.t td.o{display:block;float:none}.t td.o b,.t td.o small{display:inline;margin-right:8px}
+.t td.d{margin-right:8px}.t td.l{font-weight:600}
 .t td.i,.t td.r{display:block;margin-top:4px}
 .t td.i[data-l]::before,.t td.r[data-l]::before{content:attr(data-l);display:block;font-size:12px;color:var(--soft)}
 .t td.m,.t td.k{text-align:start;font-size:12px;margin-right:10px}
@@ -372,7 +142,7 @@ tr.redacted{background:var(--warnbg)}tr.unexplained{background:var(--badbg)}
 body{background:#fff;color:#000;font-size:10pt}main,header,footer{max-width:none;padding:0}
 .chunk{content-visibility:visible}.list,.scroll{border-radius:0;overflow:visible}
 .t th{position:static}.t{font-size:8pt}.t tr,.ask tr{break-inside:avoid}pre{max-height:none}
-thead{display:table-header-group}h2,h3{break-after:avoid}
+td.o small.by{white-space:normal}thead{display:table-header-group}h2,h3{break-after:avoid}
 }
 """
 
@@ -382,7 +152,7 @@ _HEAD = (
 )
 
 
-def _html(sessions: Sequence[Audited], made_at: str, version: str) -> Iterator[str]:
+def _html(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
     title = (
         f"Audit of session {sessions[0].session_id}" if len(sessions) == 1 else f"Audit of {len(sessions):,} sessions"
     )
@@ -391,7 +161,7 @@ def _html(sessions: Sequence[Audited], made_at: str, version: str) -> Iterator[s
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{_safe(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{_safe(title)}</h1>\n"
-        f'<p class="soft">Made {_safe(_moment(made_at))} by eventstore {_safe(version)} from the append-only log. '
+        f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {VERSION} from the append-only log. '
         "Marked text like <span class=x>\\u202e</span> stands for a character that would act or hide.</p>\n</header>\n<main>\n"
     )
     if len(sessions) > 1:
@@ -431,7 +201,7 @@ def _overview(one: Audited) -> list[str]:
         one.session_id,
         status,
         f"{one.version:,}",
-        _moment(index.last_at),
+        moment(index.last_at),
         covered,
         f"{removed:,}" if removed else "none",
     ]
@@ -445,10 +215,12 @@ def _html_answers(one: Audited, number: int) -> Iterator[str]:
             shown = _safe(_cut(fact.value, 4000))
             if fact.mark:
                 shown = f'<span class="{fact.mark}">{shown}</span>'
-            yield f"<dt>{_safe(fact.name)}<dd{' class=code' if fact.code else ''}>{shown}"
+            name = _safe(fact.name)
+            name = f'<a href="#s{number}e{fact.seq}">{name}</a>' if fact.seq else name
+            yield f"<dt>{name}<dd{' class=code' if fact.code else ''}>{shown}"
         yield "</dl></tr>\n"
     yield '</tbody></table></div>\n<ul class="figures">'
-    for name, value in _figures(one):
+    for name, value in figures(one):
         yield f"<li><b>{_safe(value)}</b><span>{_safe(name)}</span></li>"
     yield "</ul>\n"
 
@@ -465,17 +237,19 @@ def _html_timeline(one: Audited, number: int) -> Iterator[str]:
 
 
 def _html_row(one: Audited, entry: Entry, number: int) -> str:
-    day, _, clock = _moment(entry.time).removesuffix(" UTC").partition(" ")
+    day, _, clock = moment(entry.time).removesuffix(" UTC").partition(" ")
     state = " unexplained" if entry.removal and entry.removal.state == "unexplained" else ""
-    who = f"<b>{_safe(entry.actor or entry.who)}</b>" + _small(entry.who if entry.actor else "") + _small(_by(entry))
-    cost = _small(f"cost {_cost(entry.cost)}" if entry.cost else "")
+    who = f"<b>{_safe(entry.actor or entry.who)}</b>" + _small(entry.who if entry.actor else "") + _html_by(entry)
+    what = _safe(entry.what)
+    what = f'<span class="bad">{what}</span>' if entry.success is False or state else what
+    cost = _small(f"cost {money(entry.cost)}" if entry.cost else "")
     return (
-        f'<tr class="{entry.kind}{state}" id="s{number}e{entry.seqs[0]}"><td class=n>{_seqs(entry)}'
+        f'<tr class="{entry.kind}{state}" id="s{number}e{entry.seqs[0]}"><td class=n>{numbers_of(entry)}'
         f"<td class=w>{_safe(clock or day)}{_small(day if clock else '')}"
         f'<td class="o {entry.who if entry.who in _ROLES else ""}">{who}'
-        f"<td class=d>{_safe(entry.what)}<td class=l>{_safe(entry.tool_name or '')}{_html_texts(one, entry)}"
-        f"<td class=m>{_safe(_duration(entry.duration_ms))}"
-        f"<td class=k>{_safe(_numbers(entry))}{_small(entry.model or '')}{cost}</tr>\n"
+        f"<td class=d>{what}<td class=l>{_safe(entry.tool_name or '')}{_html_texts(one, entry)}"
+        f"<td class=m>{_safe(duration(entry.duration_ms))}"
+        f"<td class=k>{_safe(tokens_of(entry))}{_small(entry.model or '')}{cost}</tr>\n"
     )
 
 
@@ -486,11 +260,20 @@ def _small(text: str) -> str:
     return f"<small>{_safe(_cut(text, 200))}</small>" if text else ""
 
 
+def _html_by(entry: Entry) -> str:
+    text = _safe(_cut(origin_of(entry), 400))
+    return f'<small class=by title="{text}">{text}</small>' if text and "<" not in text else _small(origin_of(entry))
+
+
+def _where(one: Audited, seq: int) -> str:
+    return f"events.jsonl of {one.session_id}, event {seq:,}"
+
+
 def _html_texts(one: Audited, entry: Entry) -> str:
     where = _where(one, entry.seqs[0])
     if entry.kind != "call":
-        text = _tell_removal(entry.removal) if entry.removal else entry.text
-        return f"<td class=i colspan=2>{_html_text(text, where)}"
+        text = _safe(tell_removal(entry.removal)) if entry.removal else _html_text(entry.text, where)
+        return f"<td class=i colspan=2>{text}"
     asked = '<span class="none">not recorded</span>' if entry.input is None else _html_text(_pretty(entry.input), where)
     return f"<td class=i data-l=Input>{asked}<td class=r data-l=Result>{_html_result(entry, where)}"
 
@@ -498,7 +281,7 @@ def _html_texts(one: Audited, entry: Entry) -> str:
 def _html_result(entry: Entry, where: str) -> str:
     parts = []
     if entry.error and entry.error != entry.result:
-        parts.append(f'<span class="bad">error</span> {_html_text(entry.error, where)}')
+        parts.append(f'<div><span class="bad">error</span> {_html_text(entry.error, where)}</div>')
     if entry.result is not None:
         parts.append(_html_text(entry.result, where))
     if entry.folder:
@@ -507,13 +290,14 @@ def _html_result(entry: Entry, where: str) -> str:
 
 
 def _html_text(text: str, where: str) -> str:
-    if len(text) <= _INLINE and "\n" not in text:
-        return _safe(text)
+    if len(text) <= _INLINE and "\n" not in text.rstrip("\n"):
+        return _safe(text.rstrip("\n"))
     shown, more = text[:_HTML_TEXT], ""
     if len(text) > _HTML_TEXT:
         more = f"\n<i>… cut here: {len(text) - _HTML_TEXT:,} more characters are in {_safe(where)}</i>"
-    lead = " ".join(text[: _INLINE * 2].split())[: _INLINE - 20]
-    summary = f"<summary>{_safe(lead)}… <small>{len(text):,} characters</small></summary>"
+    lead = " ".join(text[: _INLINE * 2].split())
+    lead = lead if len(lead) <= _INLINE and len(text) <= _INLINE * 2 else lead[: _INLINE - 20] + "…"
+    summary = f"<summary>{_safe(lead)} <small>{len(text):,} characters</small></summary>"
     return f"<details>{summary}<pre>{_safe(shown)}{more}</pre></details>"
 
 
@@ -554,11 +338,11 @@ _LINKING = {"://": "&#58;//", "www.": "www&#46;", "{{": "{&#123;", "{%": "{&#37;
 """What some readers of Markdown make links or programs of, and what stands for it."""
 
 
-def _markdown(sessions: Sequence[Audited], made_at: str, version: str) -> Iterator[str]:
+def _markdown(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
     title = (
         f"Audit of session {sessions[0].session_id}" if len(sessions) == 1 else f"Audit of {len(sessions):,} sessions"
     )
-    yield f"# {_plain(title)}\n\nMade {_moment(made_at)} by eventstore {_plain(version)} from the append-only log.\n"
+    yield f"# {_plain(title)}\n\nMade {moment(made_at)} by eventstore {VERSION} from the append-only log.\n"
     if len(sessions) > 1:
         yield (
             "\n## Sessions\n\n"
@@ -575,7 +359,7 @@ def _markdown(sessions: Sequence[Audited], made_at: str, version: str) -> Iterat
                 value = _plain(_cut(fact.value, 1000))
                 yield _row(f"**{question}**" if place == 0 else "", f"{mark}{_plain(fact.name)}&#58; {value}")
         yield "\n### Figures\n\n" + _row("Figure", "Value") + _rule(2)
-        for name, value in _figures(one):
+        for name, value in figures(one):
             yield _row(_plain(name), _plain(value))
         yield "\n### What happened\n\n" + _row(*_COLUMNS) + _rule(len(_COLUMNS))
         for entry in audit.entries(one.read(), one.index):
@@ -588,22 +372,22 @@ _COLUMNS = ("Event", "Time", "Who", "What", "Tool", "Input", "Result", "Took", "
 
 
 def _markdown_row(entry: Entry) -> str:
-    text = _tell_removal(entry.removal) if entry.removal else entry.text
+    text = tell_removal(entry.removal) if entry.removal else entry.text
     results = [f"error: {entry.error}" if entry.error and entry.error != entry.result else "", entry.result or ""]
     results.append(f"kept in {entry.folder}" if entry.folder else "")
     who = f"{entry.actor} ({entry.who})" if entry.actor and entry.who else entry.actor or entry.who
     model = f" ({entry.model})" if entry.model else ""
     cells = [
-        _seqs(entry),
-        _moment(entry.time),
+        numbers_of(entry),
+        moment(entry.time),
         who,
         entry.what,
         entry.tool_name or "",
         text if entry.kind != "call" else entry.input if entry.input is not None else "not recorded",
         "\n".join(one for one in results if one) or ("not recorded" if entry.kind == "call" else ""),
-        _duration(entry.duration_ms),
-        _numbers(entry) + model,
-        _cost(entry.cost),
+        duration(entry.duration_ms),
+        tokens_of(entry) + model,
+        money(entry.cost),
     ]
     return _row(*(_plain(_cut(cell, _MARKDOWN_TEXT)) for cell in cells))
 
