@@ -70,7 +70,8 @@ def export_audit(
     given) give the same bytes. Events that are appended meanwhile are left out. The bundle appears whole or not at all, readable
     by its owner only; a file at `output` is replaced. Memory does not grow with the sessions.
 
-    Raises SessionNotFound, LogDamaged, InvalidSessionId, ExportRefused; then nothing was written.
+    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also where a log is redacted meanwhile; then nothing
+    was written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
     wanted = [check_log_id(one) for one in dict.fromkeys(session_ids)]
@@ -122,6 +123,10 @@ def _write_session(files: "_Files", storage: SessionStorage, one: Audited) -> di
     with files.open(log) as stream:
         for chunk in storage.log.chunks(one.session_id, 0, one.version):
             stream.write(chunk)
+    if files.written[log]["sha256"] != one.sha256:
+        raise ExportRefused(
+            one.session_id, "its log was changed meanwhile, by a redaction or a repair: export it again"
+        )
     notes = []
     for note in _checkpoints(storage, one):
         notes.append(f"{folder}/checkpoints/{note.name}")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import json
 
 from eventstore import codec
+from eventstore.errors import LogDamaged
 from eventstore.events import Event
 from eventstore.storage import SessionStorage
 from projections import audit, statistics
@@ -23,7 +25,7 @@ _MOST_REMOVALS, _MOST_NAMES = 50, 12
 class Audited:
     """A session as it is reported on: its first `version` events, the last with `hash`; `read` streams them again.
 
-    `root` is the log whose chain of hashes it is, `tail` describes torn bytes behind the last event.
+    `root` is the log whose chain of hashes it is, `sha256` that of all its lines, `tail` tells of torn bytes behind them.
     """
 
     session_id: str
@@ -33,21 +35,32 @@ class Audited:
     index: Index
     read: Callable[[], Iterator[Event]]
     tail: str | None = None
+    sha256: str = ""
 
 
 def audit_session(storage: SessionStorage, session_id: str) -> Audited:
-    """Read a session once, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
-    head = storage.log.head(session_id)
-    index = audit.projection.fold(storage.log.read(session_id, 0, head.version))
-    return Audited(
-        session_id,
-        storage.log.root_of(session_id),
-        head.version,
-        head.hash,
-        index,
-        lambda: storage.log.read(session_id, 0, head.version),
-        storage.log.tail(session_id),
-    )
+    """Read a session once, every byte of it, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
+    log = storage.log
+    head, root = log.head(session_id), log.root_of(session_id)
+    index, digest, whole, offset = audit.projection.initial(), codec.first_hash(root), sha256(), 0
+    for chunk in log.chunks(session_id, 0, head.version):
+        whole.update(chunk)
+        for line in codec.lines(chunk):
+            proven = codec.verify(line, digest)
+            if proven is None:
+                seen = index.version
+                raise LogDamaged(session_id, "its log", seen + 1, offset, "the line has a hash that does not fit", seen)
+            digest, offset = proven, offset + len(line) + 1
+            audit.apply(index, codec.decode(line))
+    if (index.version, index.hash) != (head.version, head.hash):
+        reason = "the log does not end as it did when it was opened"
+        raise LogDamaged(session_id, "its log", index.version + 1, offset, reason, index.version)
+
+    def read() -> Iterator[Event]:
+        return log.read(session_id, 0, head.version)
+
+    tail = log.tail(session_id)
+    return Audited(session_id, root, head.version, head.hash, index, read, tail, whole.hexdigest())
 
 
 # --- the five questions

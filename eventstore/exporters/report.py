@@ -134,7 +134,7 @@ dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:6px}dd.code{align-self:auto}
 .t td.i,.t td.r{display:block;margin-top:4px}
 .t td.i[data-l]::before,.t td.r[data-l]::before{content:attr(data-l);display:block;font-size:12px;color:var(--soft)}
 .t td.m,.t td.k{text-align:start;font-size:12px;margin-right:10px}
-.t td:empty{display:none}
+.t td:empty{display:none}.t tr.usage td.i{display:none}.t td.k small{display:inline;margin-left:8px}
 tr.redacted{background:var(--warnbg)}tr.unexplained{background:var(--badbg)}
 }
 @media print{
