@@ -370,6 +370,12 @@ def test_a_report_on_several_sessions_begins_with_a_list_of_them() -> None:
     assert "## Session two" in markdown(one, two)
 
 
+def test_a_row_names_its_events_in_short() -> None:
+    events = numbered(call("a"), result("a"), e.InvocationLinked(invocation_id="a"), said("?"), call("a"))
+    assert "| 1-3, 5 |" in markdown(audited(events))
+    assert "| 4 |" in markdown(audited(events))
+
+
 def test_without_a_checkpoint_the_report_claims_no_proof() -> None:
     assert "none in this log: whoever could write the files" in Page(html(audited(numbered(e.SessionCreated())))).text
     note = "eventstore/s\n1\nroot\n\n\u2014 notary.example/k AAAA\n"

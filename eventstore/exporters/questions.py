@@ -230,7 +230,7 @@ def figures(one: Audited) -> list[tuple[str, str]]:
         ("Messages", f"{known['message_count']:,}"),
         ("Tool calls", f"{known['total_invocations']:,}" + (f" ({failed:,} failed)" if failed else "")),
         ("Time in tools", duration(known["total_duration_ms"])),
-        ("From first to last", duration(known["duration_seconds"] * 1000)),
+        ("From creation to last update", duration(known["duration_seconds"] * 1000)),
         *((f"Tokens {kind}", f"{count:,}") for kind, count in tokens.items()),
         ("Cost", "" if known["estimated_cost"] is None else money(known["estimated_cost"])),
     ]
@@ -262,9 +262,15 @@ def tokens_of(entry: Entry) -> str:
 
 
 def numbers_of(entry: Entry) -> str:
-    """Number an entry by its events: 4, or 4, 6, 7."""
-    shown = ", ".join(map(str, entry.seqs[:4]))
-    return shown + (" …" if len(entry.seqs) > 4 else "")
+    """Number an entry by its events: 4, or 4-6, 9."""
+    runs: list[list[int]] = []
+    for seq in entry.seqs:
+        if runs and runs[-1][1] + 1 == seq:
+            runs[-1][1] = seq
+        else:
+            runs.append([seq, seq])
+    shown = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs[:4])
+    return shown + (" …" if len(runs) > 4 else "")
 
 
 def origin_of(entry: Entry) -> str:

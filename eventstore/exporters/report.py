@@ -96,12 +96,12 @@ dd.code{align-self:center}
 .figures b{display:block;font-size:18px;line-height:1.35;font-variant-numeric:tabular-nums}
 .figures span{font-size:12.5px;color:var(--soft)}
 .list{border:1px solid var(--line);border-radius:8px;background:var(--card)}
-.chunk{content-visibility:auto;contain-intrinsic-size:auto 9000px}
+.chunk{content-visibility:auto;contain-intrinsic-size:auto 10000px}
 .t{table-layout:fixed;font-size:13.5px;background:none}
 .t th{position:sticky;top:0;z-index:1;background:var(--faint);font-size:12.5px;color:var(--soft);font-weight:600;padding:6px 10px}
 .t td{padding:7px 10px;border-bottom:1px solid var(--line)!important}
 .t tr:target td{background:var(--warnbg)}
-.t .n{width:66px}.t .w{width:108px}.t .o{width:13%}.t .d{width:11%}.t .l{width:9%}.t .m{width:86px}.t .k{width:11%}
+.t .n{width:74px}.t .w{width:108px}.t .o{width:13%}.t .d{width:11%}.t .l{width:9%}.t .m{width:86px}.t .k{width:11%}
 .t .w{white-space:nowrap}td.o small.by{white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 td.n,td.w,td.m,td.k{font-variant-numeric:tabular-nums;color:var(--soft)}
 td.m{white-space:nowrap}
@@ -134,7 +134,8 @@ dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:6px}dd.code{align-self:auto}
 .t td.i,.t td.r{display:block;margin-top:4px}
 .t td.i[data-l]::before,.t td.r[data-l]::before{content:attr(data-l);display:block;font-size:12px;color:var(--soft)}
 .t td.m,.t td.k{text-align:start;font-size:12px;margin-right:10px}
-.t td:empty{display:none}.t tr.usage td.i{display:none}.t td.k small{display:inline;margin-left:8px}
+.t td.o small.by,.t td.m{white-space:normal}.t td:empty{display:none}
+.t tr.usage td.i{display:none}.t td.k small{display:inline;margin-left:8px}
 tr.redacted{background:var(--warnbg)}tr.unexplained{background:var(--badbg)}
 }
 @media print{
@@ -142,6 +143,7 @@ tr.redacted{background:var(--warnbg)}tr.unexplained{background:var(--badbg)}
 body{background:#fff;color:#000;font-size:10pt}main,header,footer{max-width:none;padding:0}
 .chunk{content-visibility:visible}.list,.scroll{border-radius:0;overflow:visible}
 .t th{position:static}.t{font-size:8pt}.t tr,.ask tr{break-inside:avoid}pre{max-height:none}
+details::details-content{content-visibility:visible}
 td.o small.by{white-space:normal}thead{display:table-header-group}h2,h3{break-after:avoid}
 }
 """
@@ -229,7 +231,8 @@ def _html_timeline(one: Audited, number: int) -> Iterator[str]:
     yield '<h3>What happened</h3>\n<div class="list">\n'
     rows = audit.entries(one.read(), one.index)
     while chunk := list(islice(rows, _CHUNK)):
-        yield f'<div class="chunk"><table class="t"><thead>{_HEAD}</thead><tbody>\n'
+        lazily = " class=chunk" if len(chunk) == _CHUNK else ""  # a browser lays out of a long list what is looked at
+        yield f'<div{lazily}><table class="t"><thead>{_HEAD}</thead><tbody>\n'
         for entry in chunk:
             yield _html_row(one, entry, number)
         yield "</tbody></table></div>\n"
