@@ -34,6 +34,7 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
+from eventstore.release import VERSION
 
 if TYPE_CHECKING:
     from eventstore.analytics import Figures
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
         sign,
     )
     from eventstore.codec import Message, Messages
+    from eventstore.exporters.bundle import Bundle, export_audit
+    from eventstore.exporters.questions import Audited, audit_session
+    from eventstore.exporters.report import write_html, write_markdown
     from eventstore.follow import Followed, Follower
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
@@ -69,7 +73,7 @@ if TYPE_CHECKING:
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Ancestor",
@@ -78,7 +82,9 @@ __all__ = [
     "Appended",
     "AsyncSessionManager",
     "At",
+    "Audited",
     "Branch",
+    "Bundle",
     "Call",
     "Change",
     "Checkpoint",
@@ -145,8 +151,10 @@ __all__ = [
     "Watch",
     "Written",
     "__version__",
+    "audit_session",
     "consistency_proof",
     "env_manager",
+    "export_audit",
     "inclusion_proof",
     "load_settings",
     "open_note",
@@ -156,6 +164,8 @@ __all__ = [
     "verify_inclusion",
     "verify_session",
     "verify_store",
+    "write_html",
+    "write_markdown",
 ]
 
 _HOMES = {
@@ -173,6 +183,9 @@ _HOMES = {
         "parse_note",
         "sign",
     ),
+    "eventstore.exporters.bundle": ("Bundle", "export_audit"),
+    "eventstore.exporters.questions": ("Audited", "audit_session"),
+    "eventstore.exporters.report": ("write_html", "write_markdown"),
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),

@@ -358,6 +358,7 @@ class EventLogContract:
         log.fork("g", "f", 5, SessionCreated())
         log.fork("h", "f", 1, SessionCreated())
         log.append("g", [said("d")])
+        assert [log.root_of(name) for name in "sfgh"] == ["s"] * 4
         before = {name: list(log.lines(name)) for name in "fgh"}
         heads = {name: log.head(name)[:3] for name in "fgh"}
         for gone in ("s", "f"):
@@ -370,6 +371,7 @@ class EventLogContract:
         assert log.append("g", [said("e")]) == Appended(8, 8)
         assert [one.standing for one in log.salvage("g")] == ["proven"] * 8
         assert [log.inherited(name) for name in "gh"] == [0, 0]
+        assert [log.root_of(name) for name in "gh"] == ["s", "s"]
         log.fork("i", "g", 8, SessionCreated())
         assert log.inherited("i") == 8
         assert len(list(log.read("i"))) == 9

@@ -23,6 +23,7 @@ FLOORS = [
         "eventstore.events",
         "eventstore.log",
         "projections",
+        "eventstore.release",
     ],
     [
         "eventstore.importers",
@@ -33,6 +34,7 @@ FLOORS = [
         "eventstore.merkle",
         "eventstore.ed25519",
         "eventstore.exporters.sheet",
+        "eventstore.glyphs",
     ],
     [
         "eventstore.log.salvage",
@@ -92,6 +94,7 @@ FLOORS = [
         "projections.statistics",
         "projections.difference",
         "eventstore.changes",
+        "projections.audit",
     ],
     [
         "eventstore.storage",
@@ -117,6 +120,13 @@ FLOORS = [
         "eventstore.exporters.cloudevents",
         "eventstore.exporters.otlp",
         "eventstore.exporters.tables",
+        "eventstore.exporters.questions",
+    ],
+    [
+        "eventstore.exporters.report",
+    ],
+    [
+        "eventstore.exporters.bundle",
     ],
     [
         "eventstore",
@@ -135,6 +145,7 @@ FLOORS = [
         "eventstore.cli.session",
         "eventstore.cli.timeline",
         "eventstore.cli.transcript",
+        "eventstore.cli.audit",
     ],
     [
         "eventstore.cli.demo",

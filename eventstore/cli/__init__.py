@@ -9,6 +9,7 @@ from eventstore.errors import EventStoreError
 
 _COMMANDS = {
     "analytics": ("analytics", "Show figures over many sessions."),
+    "audit": ("audit", "Hand sessions to an auditor: bundles, reports."),
     "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),

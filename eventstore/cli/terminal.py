@@ -1,7 +1,6 @@
 """What people see: text made harmless, tables and bars in a terminal, plain columns in a pipe."""
 
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from eventstore.glyphs import clean as clean
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-_HARMFUL = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 
 
 class Column(NamedTuple):
@@ -22,19 +21,6 @@ class Column(NamedTuple):
     title: str
     colour: str | None = None
     number: bool = False
-
-
-def clean(text: str, *, keep_lf: bool = False) -> str:
-    r"""Show what a terminal could act on as `\\x1b`, `\\u202e`, ...; a line feed stays where asked for."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_clean_one(one, keep_lf) for one in text)
-
-
-def _clean_one(one: str, keep_lf: bool) -> str:
-    if (one == "\n" and keep_lf) or unicodedata.category(one) not in _HARMFUL:
-        return one
-    return "    " if one == "\t" and keep_lf else one.encode("unicode_escape").decode("ascii")
 
 
 def one_line(text: str, limit: int | None = None) -> str:

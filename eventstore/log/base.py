@@ -151,6 +151,15 @@ class EventLog(ABC):
         """Tell how many events of a fork are its parent's, not copied; 0 where it is whole. Raises SessionNotFound."""
         return 0
 
+    def root_of(self, session_id: str) -> str:
+        """Name the log whose chain of hashes it is: of a fork the first of its line, else itself. Raises SessionNotFound."""
+        root = session_id
+        for line in self.lines(session_id):
+            point = codec.fork_point(line)
+            if point is not None and point.into == session_id:
+                root = point.root
+        return root
+
     def make_whole(self, session_id: str) -> None:
         """Let a fork need its parent no more, where it does: what it has of it is copied. Raises SessionNotFound, LogDamaged."""
         return

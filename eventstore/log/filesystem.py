@@ -174,6 +174,10 @@ class FileSystemEventLog(EventLog):
         fork = self._fork_of(session_id)
         return fork.seq if fork else 0
 
+    def root_of(self, session_id: str) -> str:
+        self.head(session_id)
+        return self._file(session_id).root
+
     def make_whole(self, session_id: str) -> None:
         check_log_id(session_id)
         file = self._file(session_id)

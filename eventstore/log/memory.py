@@ -95,6 +95,10 @@ class MemoryEventLog(EventLog):
         with self._mutex:
             return self._find(session_id).inherited
 
+    def root_of(self, session_id: str) -> str:
+        with self._mutex:
+            return self._find(session_id).root or session_id
+
     def make_whole(self, session_id: str) -> None:
         with self._mutex:
             log = self._find(session_id)

@@ -1,0 +1,83 @@
+"""What an auditor is given: bundles and reports."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.terminal import print_json
+
+_ENDINGS = (".html", ".htm", ".md")
+
+
+@click.group("audit", short_help="Hand sessions to an auditor: bundles, reports.")
+def audit_command() -> None:
+    """Hand sessions to an auditor: with all that is needed to check them elsewhere, or as a report to read."""
+
+
+@audit_command.command("export", short_help="Write a bundle that can be checked without this program.")
+@click.argument("sessions", metavar="SESSION...", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file that ends in .zip, or a new folder.")
+@click.option("--all", "every", is_flag=True, help="All sessions.")
+@click.option("--store-log", is_flag=True, help="The store's own log too: it tells of deletions.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_option
+def export_command(
+    store: str | None, sessions: Sequence[str], output: Path | None, every: bool, store_log: bool, as_json: bool
+) -> None:
+    """Write logs, checkpoints, reports, tables and the verifier of sessions, with a manifest of their hashes.
+
+    Without -o the file is SESSION.audit.zip, or eventstore.audit.zip for several. It is written whole or not at all.
+    Keep the printed hash of the manifest somewhere else: it tells later whether a bundle is this one.
+    """
+    if bool(sessions) == every:
+        raise click.UsageError("name sessions, or say --all")
+    from eventstore.exporters.bundle import export_audit
+
+    path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
+    with open_manager(store) as manager:
+        wanted = sorted(manager.storage.log.ids()) if every else sessions
+        done = export_audit(manager, wanted, path, include_store=store_log)
+    if as_json:
+        print_json(done.to_dict())
+        return
+    count = len(done.sessions)
+    click.echo(f"{done.path}: {count} log{'s' if count > 1 else ''}, {done.files} files, {done.size_bytes:,} bytes")
+    click.echo(f"{done.manifest_sha256}  manifest.json")
+
+
+@audit_command.command("report", short_help="Write a report that people read.")
+@click.argument("session_id", metavar="SESSION")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file that ends in .html or .md, written whole or not at all.",
+)
+@store_option
+def report_command(store: str | None, session_id: str, output: Path | None) -> None:
+    """Write who did what, when, with which tool, on what input, with what result, and what was removed.
+
+    To a file as HTML or Markdown, by its name; without -o as Markdown to standard output.
+    """
+    if output is not None and output.suffix not in _ENDINGS:
+        raise click.UsageError(f"{output.name} ends in neither .html nor .md")
+    from eventstore.exporters import questions, report
+
+    with open_manager(store) as manager:
+        found = [questions.audit_session(manager.storage, session_id)]
+        if output is None:
+            report.write_markdown(sys.stdout.buffer, found)
+            sys.stdout.buffer.flush()
+            return
+        write = report.write_html if output.suffix.startswith(".htm") else report.write_markdown
+        temporary = output.with_name(f".{output.name}.new")
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+                write(stream, found)
+            temporary.replace(output)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,281 @@
+"""What an auditor asks of a session, answered from its log: five questions, its figures, and how values are shown."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from typing import Literal, NamedTuple, TypeAlias
+
+from msgspec import json
+
+from eventstore import codec
+from eventstore.errors import LogDamaged
+from eventstore.events import Event
+from eventstore.storage import SessionStorage
+from projections import audit, statistics
+from projections.audit import Entry, Index, Removal
+
+Mark: TypeAlias = Literal["good", "warn", "bad", ""]
+"""How good a fact is; nothing where it is just so."""
+
+_MOST_REMOVALS, _MOST_NAMES = 50, 12
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A session as it is reported on: its first `version` events, the last with `hash`; `read` streams them again.
+
+    `root` is the log whose chain of hashes it is, `sha256` that of all its lines, `tail` tells of torn bytes behind them.
+    """
+
+    session_id: str
+    root: str
+    version: int
+    hash: str
+    index: Index
+    read: Callable[[], Iterator[Event]]
+    tail: str | None = None
+    sha256: str = ""
+
+
+def audit_session(storage: SessionStorage, session_id: str) -> Audited:
+    """Read a session once, every byte of it, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
+    log = storage.log
+    head, root = log.head(session_id), log.root_of(session_id)
+    index, digest, whole, offset = audit.projection.initial(), codec.first_hash(root), sha256(), 0
+    for chunk in log.chunks(session_id, 0, head.version):
+        whole.update(chunk)
+        for line in codec.lines(chunk):
+            proven = codec.digest_after(line, digest)
+            if proven is None:
+                seen = index.version
+                raise LogDamaged(session_id, "its log", seen + 1, offset, "the line has a hash that does not fit", seen)
+            digest, offset = proven, offset + len(line) + 1
+            audit.apply(index, codec.decode(line))
+    if (index.version, index.hash) != (head.version, head.hash):
+        reason = "the log does not end as it did when it was opened"
+        raise LogDamaged(session_id, "its log", index.version + 1, offset, reason, index.version)
+
+    def read() -> Iterator[Event]:
+        return log.read(session_id, 0, head.version)
+
+    tail = log.tail(session_id)
+    return Audited(session_id, root, head.version, head.hash, index, read, tail, whole.hexdigest())
+
+
+# --- the five questions
+
+
+class Fact(NamedTuple):
+    """One part of an answer: a name, what is so, how good that is. `code` marks hashes, `seq` is the event to look at."""
+
+    name: str
+    value: str
+    mark: Mark = ""
+    code: bool = False
+    seq: int = 0
+
+
+def answers(one: Audited) -> list[tuple[str, list[Fact]]]:
+    """Answer what an auditor asks of a session; nothing in it is escaped yet."""
+    return [
+        ("Is it complete, and to which event?", list(_complete(one))),
+        ("Unchanged since when?", list(_unchanged(one))),
+        ("Who did it, and with which model?", list(_who(one))),
+        ("What was removed, by whom, and why?", list(_removed(one))),
+        ("How do I check it without you?", list(_check(one))),
+    ]
+
+
+def _complete(one: Audited) -> Iterator[Fact]:
+    index = one.index
+    yield Fact(
+        "Events", f"1 to {one.version:,}, none missing; the chain of hashes fits from the first to the last", "good"
+    )
+    yield Fact("Recorded", f"{moment(index.first_at)} to {moment(index.last_at)}")
+    yield Fact("Hash of the last", one.hash, code=True)
+    forks = index.summary.metadata.forks
+    if forks:
+        line = ", ".join(f"{parent} up to event {upto:,}" for parent, upto in forks)
+        yield Fact("Began as a fork", f"of {line}; those events are included. The chain begins at {one.root}")
+    status = index.summary.metadata.status
+    if index.kinds["session.created"]:
+        more = "more events may follow" if status == "active" else "it may still be reopened"
+        yield Fact("Status", f"{status}; {more}")
+    if one.tail is not None:
+        yield Fact("Torn tail", f"{one.tail}; no event is in it", "warn")
+    for repair in index.repairs[:_MOST_REMOVALS]:
+        told = f"event {repair.seq:,}: {repair.removed_bytes:,} bytes were cut and kept as {repair.quarantine}"
+        yield Fact("Repaired", told, "warn")
+    if index.unknown:
+        yield Fact(
+            "Not understood",
+            f"{index.unknown:,} events of types this release does not know; they are shown raw",
+            "warn",
+        )
+
+
+def _unchanged(one: Audited) -> Iterator[Fact]:
+    signed = one.index.checkpoint
+    if signed is None:
+        yield Fact(
+            "Checkpoint", "none in this log: whoever could write the files could have rewritten all of it", "warn"
+        )
+        yield Fact("So", "compare the hash of the last event with a copy that was kept elsewhere")
+        return
+    keys = ", ".join(_signers(signed.note)) or "a key that the note does not name"
+    yield Fact("Checkpoint", f"signed {moment(signed.time)} over events 1 to {signed.size:,} by {keys}")
+    yield Fact("Merkle root", signed.root, code=True)
+    behind = one.version - signed.size
+    yield Fact(
+        "Not covered", f"{behind:,} events after it (the checkpoint's own record is one)", "warn" if behind > 1 else ""
+    )
+    yield Fact("Mind", "the signature was not checked for this report: see the last question", "warn")
+
+
+def _signers(note: str) -> list[str]:
+    lines = [line.split(" ") for line in note.split("\n") if line.startswith("\N{EM DASH} ")]
+    return [words[1] for words in lines if len(words) == 3]
+
+
+def _who(one: Audited) -> Iterator[Fact]:
+    index, known = one.index, one.index.summary.metadata
+    if known.purpose:
+        yield Fact("Purpose", known.purpose)
+    if known.user_id:
+        yield Fact("For user", known.user_id)
+    yield Fact("Actors", _counted(index.actors) or "none is recorded (field by.actor)", "" if index.actors else "warn")
+    yield Fact("Models", _counted(index.models) or "none is recorded (usage.recorded)", "" if index.models else "warn")
+    if known.tools_used:
+        yield Fact("Tools", _listed(known.tools_used))
+
+
+def _counted(names: Mapping[str, int]) -> str:
+    ordered = sorted(names.items(), key=lambda pair: (-pair[1], pair[0]))
+    return _listed([f"{name} ({count:,} event{'s' if count > 1 else ''})" for name, count in ordered])
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _removed(one: Audited) -> Iterator[Fact]:
+    index = one.index
+    found = list(islice(index.removals(), _MOST_REMOVALS))
+    total = len({*index.stubs, *index.told})
+    if not total:
+        yield Fact("Redactions", "none: no event's content was removed from this log", "good")
+    for removal in found:
+        seq = 0 if removal.state == "unfinished" else removal.target
+        yield Fact(f"Event {removal.target:,}", tell_removal(removal), _MARKS[removal.state], seq=seq)
+    if total > len(found):
+        yield Fact("And", f"{total - len(found):,} more: see the timeline")
+    taken = [
+        ("conversation.cleared", "cleared"),
+        ("conversation.rewound", "rewound"),
+        ("invocation.unlinked", "calls unlinked"),
+        ("data.deleted", "data deleted"),
+        ("data.cleared", "data cleared"),
+    ]
+    said = [f"{name} {index.kinds[tag]:,} times" for tag, name in taken if index.kinds[tag]]
+    if said:
+        yield Fact("Out of sight", f"{', '.join(said)}: the session no longer shows it, the log and this report do")
+
+
+_MARKS: dict[str, Mark] = {"done": "warn", "unfinished": "warn", "unexplained": "bad"}
+
+
+def tell_removal(removal: Removal) -> str:
+    """Tell of a redaction in one sentence."""
+    if removal.state == "unexplained":
+        return f"{removal.type} of {moment(removal.at)}: its content is gone and no fitting event.redacted says why: TAMPERING"
+    told = f"by {removal.by or 'somebody not named'}, {moment(removal.told_at)}, event {removal.told_in:,}: {removal.reason}"
+    if removal.state == "unfinished":
+        return f"announced, but the content is still there: {told}"
+    return f"{removal.type} of {moment(removal.at)}, redacted {told}"
+
+
+def _check(one: Audited) -> Iterator[Fact]:
+    log = f"sessions/{one.session_id}/events.jsonl"
+    yield Fact("You need", f"the bundle (manifest.json, {log}) and Python 3.11; nothing of ours is installed or asked")
+    yield Fact("Run", "python verify.py BUNDLE", code=True)
+    yield Fact("Mind", "use your own copy of verify.py, got elsewhere: one that comes with the evidence proves nothing")
+    yield Fact(
+        "Anchor",
+        "give it the public key and the checkpoints that you, or somebody you trust, kept; without them it can only "
+        "show that the log is whole in itself",
+    )
+    yield Fact("By hand", "README, The record: each line's hash can be recomputed with sha256sum")
+
+
+def moment(text: str) -> str:
+    """Show a time to the millisecond, in UTC: the same for every reader."""
+    try:
+        return codec.to_datetime(text).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+    except ValueError:
+        return text
+
+
+def figures(one: Audited) -> list[tuple[str, str]]:
+    """Give the figures; the same as `get_session_statistics`."""
+    index = one.index
+    if not index.kinds["session.created"]:
+        return [("Events", f"{one.version:,}")]
+    known = statistics.to_dict(index.summary, one.session_id)
+    failed = sum(index.failed.values())
+    tokens = known["token_usage"] or {}
+    found = [
+        ("Events", f"{one.version:,}"),
+        ("Messages", f"{known['message_count']:,}"),
+        ("Tool calls", f"{known['total_invocations']:,}" + (f" ({failed:,} failed)" if failed else "")),
+        ("Time in tools", duration(known["total_duration_ms"])),
+        ("From creation to last update", duration(known["duration_seconds"] * 1000)),
+        *((f"Tokens {kind}", f"{count:,}") for kind, count in tokens.items()),
+        ("Cost", "" if known["estimated_cost"] is None else money(known["estimated_cost"])),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def duration(milliseconds: float | None) -> str:
+    """Show a duration as people say it: 12 ms, 3.40 s, 2 min 05 s."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1000:
+        return f"{milliseconds:,.3g} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def money(cost: float | None) -> str:
+    """Show a cost, in the caller's currency, to the millionth."""
+    return "" if cost is None else f"{cost:,.6f}".rstrip("0").rstrip(".")
+
+
+def tokens_of(entry: Entry) -> str:
+    """Show tokens by kind."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in entry.tokens.items())
+
+
+def numbers_of(entry: Entry) -> str:
+    """Number an entry by its events: 4, or 4-6, 9."""
+    runs: list[list[int]] = []
+    for seq in entry.seqs:
+        if runs and runs[-1][1] + 1 == seq:
+            runs[-1][1] = seq
+        else:
+            runs.append([seq, seq])
+    shown = ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in runs[:4])
+    return shown + (" …" if len(runs) > 4 else "")
+
+
+def origin_of(entry: Entry) -> str:
+    """Show what is known of who and from where, besides the actor."""
+    more = {name: value for name, value in entry.by.items() if name != "actor"}
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.encode(value).decode()}" for name, value in more.items()
+    )
