@@ -18,7 +18,7 @@ MODULES = sorted(
     for path in (ROOT / package).rglob("*.py")
 )
 FLOORS = [
-    ["eventstore.errors", "eventstore.events", "eventstore.log", "projections"],
+    ["eventstore.errors", "eventstore.events", "eventstore.log", "projections", "eventstore.exporters.verify"],
     ["eventstore.importers", "eventstore.exporters", "eventstore.names", "eventstore.codec"],
     ["eventstore.log.salvage", "eventstore.log.group", "eventstore.catalog"],
     ["eventstore.log.base", "eventstore.log.scan", "eventstore.history"],
