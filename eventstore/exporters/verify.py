@@ -774,9 +774,8 @@ class Log:
 
     def _fork(self, record: dict[str, Any], told: dict[str, Any]) -> None:
         """Follow the line from one session to the next that goes on from it."""
-        place = told.get("session_id"), told.get("seq"), told.get("hash"), told.get("root")
-        into = told.get("into")
-        if place == (self.owner, self.line - 1, self.before.hex(), self.told.root) and isinstance(into, str):
+        place, into = (told.get("seq"), told.get("hash"), told.get("root")), told.get("into")
+        if place == (self.line - 1, self.before.hex(), self.told.root) and isinstance(into, str):
             self.owner, self.first_own, self.first_own_type = into, record["hash"], record["type"]
 
     def findings(self, *, is_file_told: bool) -> Iterator[Finding]:
