@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from histories import HISTORIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from eventstore import MemorySessionStorage, SessionManager, SessionStorage
 from eventstore import events as e
@@ -686,7 +688,32 @@ def test_a_zip_with_a_flipped_bit_is_never_whole(bundle: Bundle, tmp_path: Path)
                 assert all(archive.read(name) == found for name, found in bundle.files().items())
 
 
+def test_folders_in_a_zip_are_no_files(bundle: Bundle, tmp_path: Path) -> None:
+    def change(archive: zipfile.ZipFile) -> None:
+        archive.mkdir("sessions")
+
+    assert run(hostile(tmp_path / "b.zip", bundle, change))[0] == 0
+
+
 # --- properties
+
+
+@given(history=HISTORIES)
+def test_whatever_happens_to_a_session_its_bundle_is_whole(
+    history: list[e.Event], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    manager = SessionManager(MemorySessionStorage())
+    manager.create_session("s")
+    for event in history:
+        manager.storage.append("s", [replace(event, id=None)])
+    manager.storage.append("s", [replace(event, id=None) for event in history] or [e.SessionReopened()])
+    bundle = Bundle()
+    bundle.add(manager, "s")
+    bundle.add(manager, "_store")
+    path = bundle.write(tmp_path_factory.getbasetemp() / "history.zip")
+    checkpoints = [("kept", verifier.read_checkpoint(ANA.sign(bundle.logs[name], name))) for name in bundle.logs]
+    report = verifier.verify(path, [verifier.read_key(ANA.vkey)], checkpoints, 2**30)
+    assert report.status == 0, list(report.lines())
 
 
 @settings(max_examples=300, deadline=None)
