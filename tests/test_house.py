@@ -24,6 +24,7 @@ FLOORS = [
         "eventstore.log",
         "projections",
         "eventstore.release",
+        "eventstore.exporters.verify",
     ],
     [
         "eventstore.importers",

@@ -1,0 +1,1165 @@
+r"""Verify an audit bundle of eventstore.
+
+    python verify.py export.zip [--key VKEY]... [--checkpoint NOTE_FILE]... [--json]
+
+One file, the standard library of Python 3.8 or later, no code in common with eventstore. A copy of it lies in every
+bundle, but whoever forges a bundle can change that copy too: use your own, and compare its SHA-256 with the published one.
+Nothing of the bundle is executed or unpacked, and nothing that was recorded is printed. The bundle may be a folder.
+
+THE FORMAT
+  manifest.json       {"format": "eventstore-audit/1", "sessions": [{"session_id", "root", "log", "events", "head_hash",
+                      "checkpoints": [path...]}...], "files": {path: {"sha256", "size_bytes"}}}; all files but itself.
+  events.jsonl        one event a line: {"type":...,"seq":...,"at":...,<more>,"hash":"<64 hex>"} and LF; seq is 1, 2, 3...
+                      body = the bytes before `,"hash":"`                leaf(n) = SHA-256(0x00 || body)
+                      hash(n) = SHA-256(0x01 || hash(n-1) || leaf(n))    hash(0) = SHA-256("eventstore/1\n" || root)
+                      root is the session itself or, for a fork, the first session of the line it comes from. Where a
+                      session goes on from another, a `session.created` says so: "forked_from": {"session_id", "seq",
+                      "hash" (of that event), "root", "into" (the session that goes on)}.
+  a batch             events written together carry "batch": [i, n], i from 0: all n of them are there, in a row.
+  a redacted line     {"type":...,"seq":...,"at":...,"redacted":"<leaf, base64url>"<spaces>,"hash":"..."}: its leaf is the
+                      one it tells. A later `event.redacted` of the same log names it: "target" (seq), "leaf" (hex).
+  a checkpoint        a C2SP tlog-checkpoint in a C2SP signed note, Ed25519: `eventstore/<session id>`, size, base64 of the
+                      Merkle root (RFC 6962) over the first `size` leaves, then lines `at <time>`, `chain <hash(size)>`.
+                      They stand in `checkpoints/*.note`, in `checkpoint.signed` events, and in files of your own.
+  a key               <name>+<8 hex>+<base64(0x01 || public key)>. Never taken from the bundle: you say which you trust.
+
+WHAT IS PROVEN
+  * Without keys and checkpoints: that the bundle is whole and agrees with itself. Whoever can write the bundle can compute
+    everything anew, so nothing shows that the events are those that were recorded.
+  * With --key: that the owner of the key signed the events up to the last checkpoint in the bundle that fits ("signed to").
+    Not that there were no later ones: a return to an older, signed state is not seen.
+  * With --checkpoint, a note that you kept elsewhere since it was signed: that the log still begins with exactly those events
+    ("anchored outside to"), and that this session was not removed, cut off or set back to before it. Where keys are
+    given too, such a note counts only if one of them signed it.
+  * Events after the last of these are unproven. A trailing `checkpoint.signed` that only records a proven checkpoint is let pass.
+  * Not proven, ever: that what was recorded is true, that all that happened was recorded, the clock behind "at", what stood
+    in redacted lines, and the reports and tables beside the logs, which are only compared with the manifest.
+
+EXIT STATUS, the first of these that holds
+  4  tampered, or inconsistent with a checkpoint: what no accident explains
+  3  damaged: bytes are not what they were; without a checkpoint, an edit looks no different
+  6  unreadable: no bundle, or one that is refused unread (links, odd or repeated names, compression bombs, ...)
+  5  incomplete: whole, but events at its end are unproven (only where keys or checkpoints were given)
+  0  whole; where checkpoints (else keys) were given: proven to the last event. Never for no events at all.
+  1 and 2 are other errors and wrong usage: nothing was verified.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import hashlib
+import json
+import os
+import re
+import stat
+import struct
+import sys
+import zipfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Iterable, Iterator, NamedTuple, Tuple
+
+WHOLE, ERROR, USAGE, DAMAGED, TAMPERED, INCOMPLETE, UNREADABLE = 0, 1, 2, 3, 4, 5, 6
+WORST_FIRST = (TAMPERED, DAMAGED, UNREADABLE, INCOMPLETE, WHOLE)
+WORDS = {0: "whole", 3: "damaged", 4: "tampered", 5: "incomplete", 6: "unreadable"}
+
+CHUNK = 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024 * 1024
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+MAX_NOTE_BYTES = 64 * 1024
+MAX_BUNDLE_BYTES = 64 * 1024**3
+MAX_RATIO, RATIO_FROM_BYTES = 200, 64 * 1024 * 1024
+"""Above so many bytes a file may not be more than so many times what it is compressed."""
+MAX_FINDINGS = 50
+"""How many findings of one kind are told; the rest only counts."""
+
+SESSION_ID = re.compile(r"_store|(_template\.)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
+START = re.compile(rb'\{"type":"([^"\\]+)","seq":([1-9][0-9]{0,17}),"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)"')
+END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
+END_BYTES = 75
+STUB = re.compile(rb',"redacted":"([A-Za-z0-9_-]{43})" *')
+RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
+"""What a `checkpoint.signed` may hold to be a mere record of its checkpoint."""
+
+
+class Refused(Exception):
+    """The bundle is not read on."""
+
+
+class Broken(Exception):
+    """A file of the bundle cannot be read to its end."""
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong: what it means for the outcome, and where it is (line from 1, byte from 0)."""
+
+    status: int
+    text: str
+    line: int = 0
+    byte: int = 0
+
+    def __str__(self) -> str:
+        where = f"line {self.line}, byte {self.byte}: " if self.line else ""
+        return f"{WORDS[self.status]}: {where}{self.text}"
+
+
+def worst(statuses: Iterable[int]) -> int:
+    """Choose the status that the whole has."""
+    found = set(statuses)
+    return next((status for status in WORST_FIRST if status in found), WHOLE)
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """Quote a text of the bundle so that it cannot do anything to a terminal."""
+    return ascii(text if len(text) <= limit else text[:limit] + "...")
+
+
+def sha256(data: bytes) -> bytes:
+    """Hash bytes to 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def unbase64(text: str, length: int = 0) -> bytes:
+    """Decode base64 that is written in the one right way. Raises ValueError."""
+    data = base64.b64decode(text.encode("ascii"), validate=True)
+    if base64.b64encode(data).decode("ascii") != text or (length and len(data) != length):
+        raise ValueError("not base64 of the right length")
+    return data
+
+
+# --- JSON, read strictly
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _small_int(text: str) -> int | None:
+    return int(text) if len(text) <= 20 else None  # longer ones cost time, and nothing here needs them
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_int=_small_int, parse_constant=_no_constant)
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """Read UTF-8 bytes that are one JSON object without repeated keys. Raises ValueError."""
+    try:
+        text = data.decode("utf-8")
+        found, end = _DECODER.raw_decode(text)
+    except RecursionError:
+        raise ValueError("nests too deep") from None
+    if not isinstance(found, dict) or text[end:].strip(" \t\r\n"):
+        raise ValueError("not one object")
+    return found
+
+
+def is_count(value: object) -> bool:
+    """Tell whether a value of JSON is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_hex(value: object) -> bool:
+    """Tell whether a value of JSON is 64 hex digits."""
+    return isinstance(value, str) and HEX.fullmatch(value) is not None
+
+
+# --- the bundle: a zip or a folder, of which nothing is unpacked
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could lead out of the bundle, or that tools read differently."""
+    parts = name.split("/")
+    if not name.isprintable() or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
+        raise Refused(f"the name {shown(name)} is absolute, climbs, or holds what no name of a bundle holds")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused(f"the name {shown(name)} is not UTF-8") from None
+
+
+class Archive:
+    """A bundle in a zip file."""
+
+    ERRORS = (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        ValueError,
+        OverflowError,
+    )
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except self.ERRORS as error:
+            raise Refused(f"it cannot be opened as a zip ({type(error).__name__})") from None
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in self._zip.infolist():
+            self._add(entry)
+        self._check_shape()
+
+    def _add(self, entry: zipfile.ZipInfo) -> None:
+        name = entry.orig_filename
+        is_folder = name.endswith("/") and not entry.file_size
+        check_name(name[:-1] if is_folder else name)
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if entry.filename != name or (kind and not (stat.S_ISDIR(kind) if is_folder else stat.S_ISREG(kind))):
+            raise Refused(f"{shown(name)} is a link, no plain file, or has two names")
+        if is_folder:
+            return
+        if name in self._entries:
+            raise Refused(f"the name {shown(name)} is there twice")
+        if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Refused(f"{shown(name)} is encrypted, or compressed in an unusual way")
+        if entry.file_size > max(RATIO_FROM_BYTES, MAX_RATIO * entry.compress_size):
+            raise Refused(f"{shown(name)} would grow more than {MAX_RATIO} times when it is unpacked")
+        self._entries[name] = entry
+
+    def _check_shape(self) -> None:
+        entries = self._zip.infolist()
+        starts = {entry.header_offset for entry in entries}
+        if self._zip.comment or len(starts) != len(entries) or (starts and min(starts) != 0):
+            raise Refused("the zip has parts that overlap, or something in front of it or behind it")
+
+    def sizes(self) -> dict[str, int]:
+        """Give the size of every file by its name."""
+        return {name: entry.file_size for name, entry in self._entries.items()}
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Stream a file. Raises Broken where it cannot be read to its end."""
+        entry, total = self._entries[name], 0
+        try:
+            with self._zip.open(entry) as file:
+                for chunk in iter(lambda: file.read(CHUNK), b""):
+                    total += len(chunk)
+                    if total > entry.file_size or total > max(RATIO_FROM_BYTES, MAX_RATIO * entry.compress_size):
+                        raise Refused(f"{shown(name)} is larger than it says")
+                    yield chunk
+        except self.ERRORS as error:
+            raise Broken(f"cannot be read to its end ({type(error).__name__})") from None
+        if total != entry.file_size:
+            raise Broken("is shorter than it says")
+
+
+class Folder:
+    """A bundle in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sizes: dict[str, int] = {}
+        try:
+            self._walk(path, "")
+        except OSError as error:
+            raise Refused(f"its folder cannot be read ({type(error).__name__})") from None
+
+    def _walk(self, folder: Path, prefix: str) -> None:
+        for path in sorted(folder.iterdir()):
+            name = prefix + path.name
+            check_name(name)
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode):
+                self._walk(path, name + "/")
+            elif stat.S_ISREG(found.st_mode):
+                self._sizes[name] = found.st_size
+            else:
+                raise Refused(f"{shown(name)} is a link or no plain file")
+
+    def sizes(self) -> dict[str, int]:
+        """Give the size of every file by its name."""
+        return dict(self._sizes)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Stream a file. Raises Broken where it cannot be read to its end."""
+        left = self._sizes[name]
+        try:
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            with os.fdopen(os.open(str(self._path / name), flags), "rb") as file:
+                while left:
+                    chunk = file.read(min(CHUNK, left))
+                    if not chunk:
+                        break
+                    left -= len(chunk)
+                    yield chunk
+        except OSError as error:
+            raise Broken(f"cannot be read to its end ({type(error).__name__})") from None
+        if left:
+            raise Broken("is shorter than it was")
+
+
+def open_bundle(path: Path, max_bytes: int) -> Archive | Folder:
+    """Open a bundle and look at its names and sizes only. Raises Refused."""
+    if not path.exists():
+        raise Refused("there is no such file or folder")
+    bundle = Folder(path) if path.is_dir() else Archive(path)
+    if sum(bundle.sizes().values()) > max_bytes:
+        raise Refused(f"it holds more than {max_bytes} bytes: say --max-bytes if it should")
+    return bundle
+
+
+def read_small(bundle: Archive | Folder, name: str, limit: int) -> bytes:
+    """Read a small file as a whole. Raises Refused, Broken."""
+    if bundle.sizes().get(name, 0) > limit:
+        raise Refused(f"{shown(name)} is larger than {limit} bytes")
+    return b"".join(bundle.chunks(name))
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Split at LF only: each line without it, and whether it had one. Stops behind a line over the limit."""
+    rest = b""
+    for chunk in chunks:
+        parts = (rest + chunk).split(b"\n")
+        rest = parts.pop()
+        for part in parts:
+            yield part, True
+        if len(rest) > MAX_LINE_BYTES:
+            break
+    if rest:
+        yield rest, False
+
+
+# --- the manifest
+
+
+class Told(NamedTuple):
+    """What the manifest tells of a session."""
+
+    session_id: str
+    root: str
+    log: str
+    events: int
+    head_hash: str
+    checkpoints: tuple[str, ...]
+
+
+class Manifest(NamedTuple):
+    """The sessions and the files that belong to a bundle."""
+
+    sessions: tuple[Told, ...]
+    files: dict[str, tuple[str, int]]
+
+
+def read_manifest(bundle: Archive | Folder) -> Manifest:
+    """Read what should be there. Raises Refused."""
+    if "manifest.json" not in bundle.sizes():
+        raise Refused("it has no manifest.json: it is no audit bundle")
+    try:
+        found = read_object(read_small(bundle, "manifest.json", MAX_MANIFEST_BYTES))
+    except (ValueError, Broken):
+        raise Refused("its manifest.json is not one JSON object") from None
+    if found.get("format") != "eventstore-audit/1":
+        raise Refused("its format is not eventstore-audit/1: a newer verify.py may know it")
+    files, sessions = found.get("files"), found.get("sessions")
+    if not isinstance(files, dict) or not isinstance(sessions, list):
+        raise Refused("its manifest.json lists no files or no sessions")
+    manifest = Manifest(tuple(map(_told, sessions)), {name: _file_told(name, value) for name, value in files.items()})
+    if len({one.session_id for one in manifest.sessions}) != len(manifest.sessions):
+        raise Refused("its manifest.json has a session twice")
+    return manifest
+
+
+def _file_told(name: str, value: object) -> tuple[str, int]:
+    check_name(name)
+    if not isinstance(value, dict) or not is_hex(value.get("sha256")) or not is_count(value.get("size_bytes")):
+        raise Refused(f"its manifest.json does not tell SHA-256 and size of {shown(name)}")
+    return value["sha256"], value["size_bytes"]
+
+
+def _told(value: object) -> Told:
+    if not isinstance(value, dict):
+        raise Refused("its manifest.json lists what is no session")
+    for key in ("session_id", "root"):
+        if not isinstance(value.get(key), str) or not SESSION_ID.fullmatch(value[key]):
+            raise Refused(f"its manifest.json has a session whose {key} no session can have")
+    session_id, notes = value["session_id"], value.get("checkpoints")
+    folder = f"sessions/{session_id}/"
+    if value.get("log") != folder + "events.jsonl" or not isinstance(notes, list):
+        raise Refused(f"its manifest.json tells odd places for the files of session {session_id}")
+    if not all(isinstance(note, str) and note.startswith(folder + "checkpoints/") for note in notes):
+        raise Refused(f"its manifest.json tells odd places for the checkpoints of session {session_id}")
+    if not is_count(value.get("events")) or not is_hex(value.get("head_hash")):
+        raise Refused(f"its manifest.json does not tell the events and head_hash of session {session_id}")
+    return Told(session_id, value["root"], value["log"], value["events"], value["head_hash"], tuple(notes))
+
+
+def check_files(
+    bundle: Archive | Folder, manifest: Manifest, signed: dict[str, set[int]]
+) -> tuple[list[Finding], set[str]]:
+    """Compare every file with the manifest; return what is wrong, and which files are not what it tells.
+
+    On the way, collect the sizes of which each log in `signed` records checkpoints.
+    """
+    there, listed = bundle.sizes(), {path for one in manifest.sessions for path in (one.log, *one.checkpoints)}
+    findings = [Finding(TAMPERED, f"{shown(name)} {why}") for name, why in sorted(_odd_files(there, listed, manifest))]
+    broken = (listed | manifest.files.keys()) - there.keys()
+    findings += [Finding(DAMAGED, f"{shown(name)} is missing") for name in sorted(broken)]
+    for name in sorted(manifest.files.keys() & there.keys()):
+        try:
+            digest, size = _read_through(bundle.chunks(name), signed.get(name))
+            why = "is not the file that the manifest tells of (size or SHA-256)"
+        except Broken as error:
+            digest, size, why = "", 0, str(error)
+        if (digest, size) != manifest.files[name]:
+            broken.add(name)
+            findings.append(Finding(DAMAGED, f"{shown(name)} {why}"))
+    return findings, broken
+
+
+def _odd_files(there: dict[str, int], listed: set[str], manifest: Manifest) -> Iterator[tuple[str, str]]:
+    for name in there.keys() - manifest.files.keys() - {"manifest.json"}:
+        yield name, "is not in the manifest"
+    for name in listed - manifest.files.keys():
+        yield name, "is of a session but not among the files of the manifest"
+    for name in manifest.files.keys() - listed:
+        if name.endswith((".note", "/events.jsonl")) and name.startswith("sessions/"):
+            yield name, "is a log or checkpoint of no session of the manifest"
+
+
+def _read_through(chunks: Iterator[bytes], signed: set[int] | None) -> tuple[str, int]:
+    """Hash a file to its end; of a log, also note the sizes that its `checkpoint.signed` events name."""
+    hasher, size = hashlib.sha256(), 0
+
+    def hashed() -> Iterator[bytes]:
+        nonlocal size
+        for chunk in chunks:
+            hasher.update(chunk)
+            size += len(chunk)
+            yield chunk
+
+    data = hashed()
+    if signed is not None:
+        for line, _ in split_lines(data):
+            if line.startswith(b'{"type":"checkpoint.signed"'):
+                _note_size(line, signed)
+    for _chunk in data:
+        pass
+    return hasher.hexdigest(), size
+
+
+def _note_size(line: bytes, signed: set[int]) -> None:
+    try:
+        size = read_object(line).get("size")
+    except ValueError:
+        return
+    if isinstance(size, int):
+        signed.add(size)
+
+
+# --- Ed25519 (RFC 8032), verification only: points are X:Y:Z:T with x = X/Z, y = Y/Z, xy = T/Z
+
+P = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, P - 2, P) % P
+Point = Tuple[int, int, int, int]
+ZERO: Point = (0, 1, 1, 0)
+
+
+def add(a: Point, b: Point) -> Point:
+    """Add two points of the curve."""
+    e, f = (a[1] - a[0]) * (b[1] - b[0]) % P, (a[1] + a[0]) * (b[1] + b[0]) % P
+    g, h = 2 * a[3] * b[3] * D % P, 2 * a[2] * b[2] % P
+    i, j, k, m = f - e, h - g, h + g, f + e
+    return i * j % P, k * m % P, j * k % P, i * m % P
+
+
+def double(a: Point) -> Point:
+    """Add a point to itself."""
+    e, f, g = a[0] * a[0] % P, a[1] * a[1] % P, 2 * a[2] * a[2] % P
+    h, i = e + f, e - f
+    j, k = h - (a[0] + a[1]) ** 2, g + i
+    return j * k % P, i * h % P, k * i % P, j * h % P
+
+
+def unpack_point(data: bytes) -> Point | None:
+    """Read a point that is written in the one right way, else None."""
+    number = int.from_bytes(data, "little")
+    sign, y = number >> 255, number & (2**255 - 1)
+    if y >= P:
+        return None
+    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if x * x % P != square:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if x * x % P != square or (x == 0 and sign):
+        return None
+    x = P - x if x & 1 != sign else x
+    return x, y, 1, x * y % P
+
+
+def pack_point(a: Point) -> bytes:
+    """Write a point as 32 bytes."""
+    inverse = pow(a[2], P - 2, P)
+    x, y = a[0] * inverse % P, a[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def multiply(n: int, a: Point, m: int, b: Point) -> Point:
+    """Compute n times a plus m times b."""
+    both, total = add(a, b), ZERO
+    for bit in range(max(n.bit_length(), m.bit_length()) - 1, -1, -1):
+        total = double(total)
+        first, second = n >> bit & 1, m >> bit & 1
+        if first or second:
+            total = add(total, both if first and second else a if first else b)
+    return total
+
+
+BASE = unpack_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little")) or ZERO
+
+
+@lru_cache(maxsize=4096)
+def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Tell whether an Ed25519 signature is that of the key: canonical encodings only, without cofactor."""
+    point, s = unpack_point(public), int.from_bytes(signature[32:], "little")
+    if point is None or len(signature) != 64 or s >= ORDER:
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + public + message).digest(), "little") % ORDER
+    minus = (P - point[0], point[1], point[2], P - point[3])
+    return pack_point(multiply(s, BASE, k, minus)) == signature[:32]
+
+
+# --- keys, notes and checkpoints
+
+
+class Key(NamedTuple):
+    """A key that the caller trusts."""
+
+    name: str
+    key_id: bytes
+    public: bytes
+
+
+def read_key(text: str) -> Key:
+    """Read `<name>+<8 hex>+<base64>`. Raises ValueError."""
+    name, _, rest = text.strip().partition("+")
+    number, _, data = rest.partition("+")
+    public = unbase64(data, 33)
+    key_id = sha256(name.encode("utf-8") + b"\n" + public)[:4]
+    if not name or not name.isprintable() or " " in name or public[0] != 1 or number != key_id.hex():
+        raise ValueError("not an Ed25519 verifier key, or one with a wrong digit")
+    point = unpack_point(public[1:])
+    if point is None or pack_point(double(double(double(point)))) == pack_point(ZERO):
+        raise ValueError("not a public key of Ed25519")
+    return Key(name, key_id, public[1:])
+
+
+class Checkpoint(NamedTuple):
+    """A signed statement: the first `size` events of a log have this Merkle root, and the chain this hash."""
+
+    origin: str
+    size: int
+    root: bytes
+    chain: str
+    text: bytes
+    signatures: tuple[tuple[str, bytes, bytes], ...]
+
+    @property
+    def session_id(self) -> str:
+        """The session it is of, as it says."""
+        return self.origin[len("eventstore/") :] if self.origin.startswith("eventstore/") else ""
+
+
+def read_checkpoint(data: bytes) -> Checkpoint:
+    """Read a signed note that holds a checkpoint. Raises ValueError."""
+    note = data.decode("utf-8")
+    text, blank, signatures = note.rpartition("\n\n")
+    lines = text.split("\n")
+    chains = [line[6:] for line in lines[3:] if line.startswith("chain ")]
+    if len(data) > MAX_NOTE_BYTES or not blank or not signatures.endswith("\n") or len(lines) < 4:
+        raise ValueError("not a signed note")
+    if not all(line and line.isprintable() for line in lines) or len(chains) != 1 or not is_hex(chains[0]):
+        raise ValueError("not a checkpoint of eventstore")
+    if not re.fullmatch("[1-9][0-9]{0,17}", lines[1], re.ASCII):
+        raise ValueError("not the size of a log")
+    found = tuple(map(_signature, signatures[:-1].split("\n")))
+    return Checkpoint(lines[0], int(lines[1]), unbase64(lines[2], 32), chains[0], (text + "\n").encode(), found)
+
+
+def _signature(line: str) -> tuple[str, bytes, bytes]:
+    dash, name, data = line.split(" ")
+    raw = unbase64(data)
+    if dash != "\u2014" or not name or not name.isprintable() or len(raw) < 5:
+        raise ValueError("not a signature of a note")
+    return name, raw[:4], raw[4:]
+
+
+def count_signatures(checkpoint: Checkpoint, keys: list[Key]) -> tuple[int, int]:
+    """Count the signatures of trusted keys on it: the good and the bad."""
+    good = bad = 0
+    for name, key_id, signature in checkpoint.signatures:
+        for key in keys:
+            if (key.name, key.key_id) == (name, key_id):
+                fits = is_signed(key.public, checkpoint.text, signature)
+                good, bad = good + fits, bad + (not fits)
+    return good, bad
+
+
+class Tree:
+    """A Merkle tree (RFC 6962) that grows by leaves and keeps only its perfect subtrees."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._peaks: list[bytes] = []
+
+    def append(self, leaf: bytes) -> None:
+        """Add the next leaf hash."""
+        rest = self.size
+        self.size += 1
+        while rest & 1:
+            leaf = sha256(b"\x01" + self._peaks.pop() + leaf)
+            rest >>= 1
+        self._peaks.append(leaf)
+
+    def root(self) -> bytes:
+        """Compute the root over all leaves so far."""
+        root = self._peaks[-1] if self._peaks else sha256(b"")
+        for peak in reversed(self._peaks[:-1]):
+            root = sha256(b"\x01" + peak + root)
+        return root
+
+
+# --- one log, line by line
+
+
+class Log:
+    """A log as far as it is read: `events` are whole and fit; behind a `fault`, lines only count as leaves of the tree."""
+
+    def __init__(self, told: Told, roots: set[str], sizes: set[int], checkpoints: Checkpoints, store: Store) -> None:
+        self.told, self.roots, self.sizes = told, roots, sizes
+        self.checkpoints, self.store = checkpoints, store
+        self.digest = self.before = first_hash(told.root)
+        self.head, self.events, self.line, self.byte, self.at = "", 0, 0, 0, ""
+        self.owner, self.first_own, self.first_own_type = told.root, "", ""
+        self.batch: tuple[int, int] | None = None
+        self.loose_stubs = 0
+        self.stubs: dict[int, tuple[str, int]] = {}
+        self.redacted: set[int] = set()
+        self.unfinished: set[int] = set()
+        self.tree = Tree()
+        self.points: dict[int, tuple[bytes, str]] = {}
+        self.fault: Finding | None = None
+
+    def read(self, chunks: Iterable[bytes]) -> None:
+        """Take in all lines."""
+        try:
+            for line, has_end in split_lines(chunks):
+                self.line += 1
+                if self.fault is None:
+                    self._take(line, has_end)
+                else:
+                    self._count(line)
+                self.byte += len(line) + has_end
+        except Broken as error:
+            self.line += 1
+            self._fail(DAMAGED, str(error))
+        if self.fault is None and self.batch is not None:
+            self.line += 1
+            self._fail(DAMAGED, f"is missing: the last batch has {self.batch[0]} of its {self.batch[1]} events")
+
+    def _fail(self, status: int, text: str) -> None:
+        if self.fault is None:
+            self.fault = Finding(status, text, self.line, self.byte)
+
+    def _take(self, line: bytes, has_end: bool) -> None:
+        start, end = START.match(line), END.fullmatch(line, max(len(line) - END_BYTES, 0))
+        leaf, is_stub = leaf_of(line)
+        digest = sha256(b"\x01" + self.digest + leaf)
+        if not has_end or end is None or end[1] != binascii.hexlify(digest):
+            self._fail(*self._why_not(has_end, end is not None, leaf, line))
+            self._count(line)
+            return
+        self.before, self.digest = self.digest, digest
+        try:
+            record = read_object(line)
+            if start is None or list(record)[-1] != "hash":
+                raise ValueError("not a record")
+            self._judge(record, start[3].decode("ascii"), leaf, is_stub)
+        except ValueError:
+            self._fail(
+                TAMPERED, "fits the chain but is no event: not one JSON object in UTF-8 with the keys it must have"
+            )
+        self._grow(leaf)
+
+    def _why_not(self, has_end: bool, has_hash: bool, leaf: bytes, line: bytes) -> tuple[int, str]:
+        if not has_end:
+            return DAMAGED, "is cut off, or too long: it has no LF"
+        if not has_hash:
+            return DAMAGED, "does not end as an event does"
+        if self.line == 1:
+            for other in sorted(self.roots - {self.told.root}):
+                if line[-66:-2] == binascii.hexlify(sha256(b"\x01" + first_hash(other) + leaf)):
+                    return TAMPERED, f"begins the chain of session {other}, not of {self.told.root}"
+        return DAMAGED, "has a hash that does not fit: it, or the line before it, is not what was written"
+
+    def _count(self, line: bytes) -> None:
+        self._grow(leaf_of(line)[0])
+
+    def _grow(self, leaf: bytes) -> None:
+        self.tree.append(leaf)
+        if self.tree.size in self.sizes:
+            self.points[self.tree.size] = self.tree.root(), "" if self.fault else self.digest.hex()
+
+    def _judge(self, record: dict[str, Any], at: str, leaf: bytes, is_stub: bool) -> None:
+        """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
+        if record["seq"] != self.line:
+            self._fail(TAMPERED, f"fits the chain but has not the seq {self.line}")
+        elif at < self.at:
+            self._fail(TAMPERED, "fits the chain but was recorded before the line in front of it")
+        elif not (self._place_stub() if is_stub else self._place(record.get("batch"))):
+            self._fail(TAMPERED, "fits the chain but does not continue its batch")
+        else:
+            self.at = at
+            if self.batch is None:
+                self.events, self.head = self.line, record["hash"]
+            if self.line == 1:
+                self.first_own, self.first_own_type = record["hash"], record["type"]
+            if is_stub:
+                self.stubs[self.line] = leaf.hex(), self.byte
+            self._understand({"type": ""} if is_stub else record)
+
+    def _place(self, batch: object) -> bool:
+        """Take the place in a batch that an event claims; False where it cannot have it."""
+        loose, self.loose_stubs = self.loose_stubs, 0
+        if batch is None:
+            return self.batch is None
+        if not isinstance(batch, list) or len(batch) != 2 or not all(map(is_count, batch)) or batch[0] >= batch[1]:
+            return False
+        index, count = batch
+        if count < 2 or (self.batch != (index, count) if self.batch else index > loose):
+            return False
+        self.batch = (index + 1, count) if index + 1 < count else None
+        return True
+
+    def _place_stub(self) -> bool:
+        """Give a redacted line the place that its neighbours leave: what its batch was is not known."""
+        if self.batch is None:
+            self.loose_stubs += 1
+        else:
+            index, count = self.batch
+            self.batch = (index + 1, count) if index + 1 < count else None
+        return True
+
+    def _understand(self, record: dict[str, Any]) -> None:
+        kind = record["type"]
+        if kind == "event.redacted":
+            self._redact(record.get("target"), record.get("leaf"))
+        elif kind == "session.created" and isinstance(record.get("forked_from"), dict):
+            self._fork(record, record["forked_from"])
+        elif self.told.session_id == "_store":
+            self.store.take(record)
+        self.checkpoints.take_event(self, record)
+
+    def _redact(self, target: object, leaf: object) -> None:
+        if not isinstance(target, int) or not 0 < target < self.line:
+            return  # it makes no redacted line legitimate
+        if target in self.stubs and self.stubs[target][0] == leaf:
+            del self.stubs[target]
+            self.redacted.add(target)
+        elif target not in self.stubs and target not in self.redacted:
+            self.unfinished.add(target)
+
+    def _fork(self, record: dict[str, Any], told: dict[str, Any]) -> None:
+        """Follow the line from one session to the next that goes on from it."""
+        place, into = (told.get("seq"), told.get("hash"), told.get("root")), told.get("into")
+        if place == (self.line - 1, self.before.hex(), self.told.root) and isinstance(into, str):
+            self.owner, self.first_own, self.first_own_type = into, record["hash"], record["type"]
+
+    def findings(self, *, is_file_told: bool) -> Iterator[Finding]:
+        """Say what is wrong with the log as a whole, once it is read. Behind a fault nothing more is known."""
+        if self.fault is not None:
+            yield self.fault
+            return
+        if not self.events:
+            yield Finding(DAMAGED, "holds no event")
+            return
+        if (self.events, self.head) != (self.told.events, self.told.head_hash):
+            text = f"has {self.events} events, and the manifest tells of {self.told.events}, or of another last hash"
+            yield Finding(TAMPERED if is_file_told else DAMAGED, text)
+        if self.owner != self.told.session_id:
+            yield Finding(TAMPERED, f"no session.created at its place leads from {self.told.root} to this session")
+        for line, (_, byte) in sorted(self.stubs.items())[:MAX_FINDINGS]:
+            yield Finding(TAMPERED, "is redacted, and no later event tells of that redaction", line, byte)
+
+    def notes(self) -> Iterator[str]:
+        """Say what is worth knowing, and not wrong."""
+        if self.redacted:
+            yield f"{len(self.redacted)} redacted"
+        if self.unfinished and self.fault is None:
+            some = ", ".join(map(str, sorted(self.unfinished)[:MAX_FINDINGS]))
+            yield f"redaction told of but not finished: event {some}"
+
+
+def first_hash(root: str) -> bytes:
+    """Compute the chain's hash before the first event."""
+    return sha256(b"eventstore/1\n" + root.encode("ascii"))
+
+
+def leaf_of(line: bytes) -> tuple[bytes, bool]:
+    """Compute the leaf of a line, or take the one that a redacted line tells; the latter is True then."""
+    body = line[:-END_BYTES]
+    start = START.match(body)
+    stub = STUB.fullmatch(body, start.end()) if start else None
+    if stub:
+        leaf = base64.urlsafe_b64decode(stub[1] + b"=")
+        if base64.urlsafe_b64encode(leaf)[:-1] == stub[1]:
+            return leaf, True
+    return sha256(b"\x00" + body), False
+
+
+class Checkpoints:
+    """What checkpoints prove of one log. `signed` and `anchored` are numbers of events from the first."""
+
+    def __init__(self, keys: list[Key], anchors: list[tuple[str, Checkpoint]]) -> None:
+        self.keys, self.anchors = keys, anchors
+        self.signed = self.anchored = self.unsigned = 0
+        self.findings: list[Finding] = []
+        self.trailing: list[tuple[int, Checkpoint]] = []
+
+    def take_event(self, log: Log, record: dict[str, Any]) -> None:
+        """Take in an event of the log: a checkpoint that it records, or anything else."""
+        checkpoint = self._recorded(log, record) if record["type"] == "checkpoint.signed" else None
+        if checkpoint is None or not RECORD_ONLY.issuperset(record):
+            self.trailing.clear()
+        else:
+            self.trailing.append((log.line, checkpoint))
+
+    def _recorded(self, log: Log, record: dict[str, Any]) -> Checkpoint | None:
+        try:
+            checkpoint = read_checkpoint(str(record.get("note")).encode("utf-8"))
+        except ValueError:
+            self.unsigned += 1
+            return None
+        told = record.get("size"), record.get("root")
+        if told != (checkpoint.size, base64.b64encode(checkpoint.root).decode("ascii")):
+            self._find(
+                Finding(TAMPERED, "records a checkpoint of other size or root than its note", log.line, log.byte)
+            )
+            return None
+        where = Finding(TAMPERED, "records a checkpoint that", log.line, log.byte)
+        return checkpoint if self.judge(log, checkpoint, where, log.owner) else None
+
+    def take_anchors(self, log: Log) -> None:
+        """Compare the log, once it is read, with what was kept outside."""
+        for name, checkpoint in self.anchors:
+            where = Finding(TAMPERED, f"the checkpoint kept outside in {shown(name)}")
+            if self.judge(log, checkpoint, where, log.told.session_id):
+                self.anchored = max(self.anchored, checkpoint.size)
+
+    def judge(self, log: Log, checkpoint: Checkpoint, where: Finding, owner: str) -> bool:
+        """Tell whether a checkpoint fits the log and is signed by a trusted key, if there are any."""
+        good, bad = count_signatures(checkpoint, self.keys)
+        why = "has a forged or broken signature of a key that you trust" if bad else _why_no_fit(log, checkpoint, owner)
+        if why:
+            self._find(where._replace(text=f"{where.text} {why}"))
+        elif good:
+            self.signed = max(self.signed, checkpoint.size)
+        else:
+            self.unsigned += 1
+        return not why and (good > 0 or not self.keys)
+
+    def _find(self, finding: Finding) -> None:
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(finding)
+
+    def recorded(self, proven: int) -> int:
+        """Tell to which event there are only records of proven checkpoints behind what is proven."""
+        known = {checkpoint.text for _, checkpoint in self.anchors}
+        last = proven
+        for line, checkpoint in self.trailing:
+            if line == last + 1 and 0 < checkpoint.size <= proven and (self.keys or checkpoint.text in known):
+                last = line
+        return last
+
+    def notes(self) -> Iterator[str]:
+        """Say what is worth knowing, and not wrong."""
+        if self.keys and self.unsigned:
+            yield f"{self.unsigned} checkpoints are unproven: no key of yours signed them"
+
+
+def _why_no_fit(log: Log, checkpoint: Checkpoint, owner: str) -> str:
+    if checkpoint.origin != f"eventstore/{owner}":
+        return f"is of another session: {shown(checkpoint.origin)}"
+    if checkpoint.size not in log.points:
+        return f"is of {checkpoint.size} events, and there are {log.tree.size}: the log was cut off or set back"
+    root, chain = log.points[checkpoint.size]
+    if root != checkpoint.root:
+        return f"does not fit: the first {checkpoint.size} events are not those that were signed"
+    if chain and chain != checkpoint.chain:
+        return f"does not fit: its chain line is not the hash of event {checkpoint.size}"
+    return ""
+
+
+class Store:
+    """What the store's own log tells of sessions: which were made, and are not deleted or in the trash since."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, str] = {}
+        self._aside: dict[str, str] = {}
+        self.is_there = False
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Take in an event of the store's own log."""
+        self.is_there = True
+        session_id, kind = str(record.get("session_id")), record["type"]
+        if kind == "store.session_created":
+            self.made[session_id] = str(record.get("first_hash"))
+        elif kind == "store.session_trashed":
+            self._aside[str(record.get("name"))] = self.made.pop(session_id, "")
+        elif kind == "store.session_restored":
+            self.made[session_id] = self._aside.pop(str(record.get("name")), "")
+        elif kind == "store.session_deleted":
+            self.made.pop(session_id, None)
+
+    def findings(self, log: Log) -> Iterator[Finding]:
+        """Compare the first event of a session's own with what the store's own log tells."""
+        told = self.made.get(log.told.session_id, "")
+        if told and log.events and told != log.first_own and log.first_own_type != "log.repaired":
+            yield Finding(TAMPERED, "its first event is not that of the session of which the store's own log tells")
+
+    def notes(self, log: Log) -> Iterator[str]:
+        """Say what is worth knowing, and not wrong."""
+        session_id = log.told.session_id
+        if self.is_there and session_id != "_store" and session_id not in self.made:
+            yield "the store's own log does not tell of it"
+
+
+# --- the whole
+
+
+class Verdict(NamedTuple):
+    """What was found of one session. `signed` and `anchored` are 0 for not at all; `proven` includes trailing records."""
+
+    session_id: str
+    events: int
+    signed: int
+    anchored: int
+    proven: int
+    recorded: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    def status(self, *, is_proof_wanted: bool) -> int:
+        """Give the exit status of this session."""
+        if self.findings:
+            return worst(one.status for one in self.findings)
+        return INCOMPLETE if is_proof_wanted and self.recorded < self.events else WHOLE
+
+    def describe(self, *, with_keys: bool) -> str:
+        """Say it in one line."""
+        signed = f"signed to {self.signed}" if self.signed else "not signed by your keys"
+        text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
+        text.append(f"anchored outside to {self.anchored}" if self.anchored else "not anchored outside")
+        more = [str(one) for one in self.findings]
+        if self.recorded < self.events:
+            more.insert(0, f"events {self.recorded + 1}-{self.events} are unproven")
+        if self.recorded > self.proven:
+            more.append(f"events {self.proven + 1}-{self.recorded} only record checkpoints")
+        notes = f" ({'; '.join(self.notes)})" if self.notes else ""
+        return "; ".join([", ".join(text), *more]) + notes
+
+    def to_dict(self, *, is_proof_wanted: bool) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        status = self.status(is_proof_wanted=is_proof_wanted)
+        return {
+            "session_id": self.session_id,
+            "status": status,
+            "outcome": WORDS[status],
+            "events": self.events,
+            "signed_to": self.signed,
+            "anchored_to": self.anchored,
+            "unproven": [self.recorded + 1, self.events] if self.recorded < self.events else None,
+            "findings": [_finding_dict(one) for one in self.findings],
+            "notes": list(self.notes),
+        }
+
+
+def _finding_dict(one: Finding) -> dict[str, Any]:
+    place = {"line": one.line, "byte": one.byte} if one.line else {}
+    return {"status": one.status, "outcome": WORDS[one.status], "text": one.text, **place}
+
+
+class Report(NamedTuple):
+    """What was found of a bundle."""
+
+    keys: int
+    anchors: int
+    findings: tuple[Finding, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def status(self) -> int:
+        """Give the exit status."""
+        wanted = self.keys + self.anchors > 0
+        statuses = [
+            *(one.status for one in self.findings),
+            *(one.status(is_proof_wanted=wanted) for one in self.verdicts),
+        ]
+        return worst(statuses)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return {
+            "format": "eventstore-verification/1",
+            "status": self.status,
+            "outcome": WORDS[self.status],
+            "keys": self.keys,
+            "checkpoints_outside": self.anchors,
+            "findings": [_finding_dict(one) for one in self.findings],
+            "sessions": [one.to_dict(is_proof_wanted=self.keys + self.anchors > 0) for one in self.verdicts],
+            "limits": self.limits(),
+        }
+
+    def limits(self) -> list[str]:
+        """Say what this verification could not show."""
+        said = []
+        if not self.keys and not self.anchors:
+            said.append("nothing proves that the chain was not recomputed: give --key and a --checkpoint kept outside")
+        elif not self.keys:
+            said.append(
+                "no signature was checked: no --key was given, checkpoints kept outside were taken at their word"
+            )
+        elif not self.anchors:
+            said.append("no --checkpoint kept outside was given: a return to an older, signed state would not be seen")
+        said.append(
+            "events after the last checkpoint are unproven; reports and tables were only compared with the manifest"
+        )
+        return said
+
+    def lines(self) -> Iterator[str]:
+        """Say it in words."""
+        for finding in self.findings:
+            yield f"bundle: {finding}"
+        for verdict in self.verdicts:
+            yield verdict.describe(with_keys=self.keys > 0)
+        for text in self.limits():
+            yield f"note: {text}"
+        yield f"{WORDS[self.status]} (exit status {self.status})"
+
+
+def verify(path: Path, keys: list[Key], anchors: list[tuple[str, Checkpoint]], max_bytes: int) -> Report:
+    """Verify a bundle."""
+    try:
+        bundle = open_bundle(path, max_bytes)
+        manifest = read_manifest(bundle)
+        findings, verdicts = _verify_all(bundle, manifest, keys, anchors)
+    except Refused as error:
+        findings, verdicts = [Finding(UNREADABLE, f"nothing was verified: {error}")], []
+    return Report(len(keys), len(anchors), tuple(findings), tuple(verdicts))
+
+
+def _verify_all(
+    bundle: Archive | Folder, manifest: Manifest, keys: list[Key], anchors: list[tuple[str, Checkpoint]]
+) -> tuple[list[Finding], list[Verdict]]:
+    sizes: dict[str, set[int]] = {told.log: set() for told in manifest.sessions}
+    findings, broken = check_files(bundle, manifest, sizes)
+    ids = {told.session_id for told in manifest.sessions}
+    for session_id in sorted({one.session_id for _, one in anchors} - ids):
+        text = f"session {session_id}, of which a checkpoint was kept outside, is not in the bundle"
+        findings.append(Finding(TAMPERED, text))
+    if not manifest.sessions:
+        findings.append(Finding(UNREADABLE, "nothing was verified: it has no sessions"))
+    kept: dict[str, list[tuple[str, Checkpoint]]] = {}
+    for name, one in anchors:
+        kept.setdefault(one.session_id, []).append((name, one))
+    store, roots, done = Store(), {told.root for told in manifest.sessions}, []
+    for told in manifest.sessions:
+        checkpoints = Checkpoints(keys, kept.get(told.session_id, []))
+        log = Log(told, roots, sizes[told.log], checkpoints, store)
+        done.append((log, _read_log(bundle, manifest, log), told.log not in broken))
+    return findings, [_conclude(*one, has_anchors=bool(anchors)) for one in done]
+
+
+def _read_log(bundle: Archive | Folder, manifest: Manifest, log: Log) -> list[Finding]:
+    """Read a log and hold its checkpoints against it; return what is wrong with the notes."""
+    notes, findings = _read_notes(bundle, manifest, log.told)
+    log.sizes.update(one.size for _, one in (*notes, *log.checkpoints.anchors))
+    if log.told.log in bundle.sizes():
+        log.read(bundle.chunks(log.told.log))
+    for name, checkpoint in notes:
+        log.checkpoints.judge(log, checkpoint, Finding(TAMPERED, shown(name)), log.told.session_id)
+    log.checkpoints.take_anchors(log)
+    return findings
+
+
+def _read_notes(
+    bundle: Archive | Folder, manifest: Manifest, told: Told
+) -> tuple[list[tuple[str, Checkpoint]], list[Finding]]:
+    notes, findings = [], []
+    for name in told.checkpoints:
+        try:
+            if name in bundle.sizes():
+                notes.append((name, read_checkpoint(read_small(bundle, name, MAX_NOTE_BYTES))))
+        except (ValueError, Broken):
+            findings.append(Finding(DAMAGED, f"{shown(name)} is no checkpoint"))
+    return notes, findings
+
+
+def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anchors: bool) -> Verdict:
+    checkpoints = log.checkpoints
+    proven = min(checkpoints.anchored if has_anchors else checkpoints.signed, log.events)
+    found = [*log.findings(is_file_told=is_file_told), *findings, *checkpoints.findings, *log.store.findings(log)]
+    return Verdict(
+        log.told.session_id,
+        log.events,
+        min(checkpoints.signed, log.events),
+        min(checkpoints.anchored, log.events),
+        proven,
+        min(checkpoints.recorded(proven), log.events),
+        tuple(found),
+        (*log.notes(), *checkpoints.notes(), *log.store.notes(log)),
+    )
+
+
+def _read_anchor(name: str) -> tuple[str, Checkpoint]:
+    with Path(name).open("rb") as file:
+        checkpoint = read_checkpoint(file.read(MAX_NOTE_BYTES + 1))
+    if not SESSION_ID.fullmatch(checkpoint.session_id):
+        raise ValueError("not of a session")
+    return name, checkpoint
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Verify the bundle named on the command line, print what was found, and give the exit status."""
+    parser = argparse.ArgumentParser(
+        "verify.py",
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="The text at the top of this file says the rest.",
+    )
+    parser.add_argument("bundle", help="an audit bundle: a .zip, or a folder")
+    parser.add_argument("--key", action="append", default=[], metavar="VKEY", help="a public key that you trust")
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], metavar="NOTE_FILE", help="a checkpoint that you kept elsewhere"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--max-bytes", type=int, default=MAX_BUNDLE_BYTES, help="refuse larger bundles (unpacked)")
+    asked = parser.parse_args(arguments)
+    try:
+        keys = [read_key(text) for text in asked.key]
+        anchors = [_read_anchor(name) for name in asked.checkpoint]
+    except (OSError, ValueError, RecursionError) as error:
+        parser.error(f"nothing was verified: a --key or --checkpoint cannot be read ({type(error).__name__})")
+    try:
+        report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes)
+    except Exception as error:  # whatever a made-up bundle brings about is no verification
+        print(f"error: nothing was verified: {type(error).__name__}", file=sys.stderr)
+        return ERROR
+    print(json.dumps(report.to_dict(), indent=2) if asked.json else "\n".join(report.lines()))
+    return report.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
