@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from eventstore.manager import Call, SessionManager
     from eventstore.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
     from eventstore.moments import At
+    from eventstore.patterns import Patterns
+    from eventstore.redaction import Redactable, Redacted
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
@@ -129,7 +131,10 @@ __all__ = [
     "Note",
     "OutcomeUnknown",
     "Page",
+    "Patterns",
     "Record",
+    "Redactable",
+    "Redacted",
     "RedactionRefused",
     "Remnant",
     "Repair",
@@ -197,6 +202,8 @@ _HOMES = {
     "eventstore.manager": ("Call", "SessionManager"),
     "eventstore.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
     "eventstore.moments": ("At",),
+    "eventstore.patterns": ("Patterns",),
+    "eventstore.redaction": ("Redactable", "Redacted"),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("Expiry", "FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),

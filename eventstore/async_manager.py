@@ -46,7 +46,7 @@ class _Planner(SessionManager):
     """Makes events as its manager does, and leaves them to commits: what its methods return is still to come."""
 
     def __init__(self, manager: SessionManager, commits: Commits) -> None:
-        super().__init__(manager.storage)
+        super().__init__(manager.storage, secrets=manager.secrets)
         self.by, self._commits = manager.by, commits
 
     def _append_event(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
@@ -102,6 +102,9 @@ class AsyncSessionManager:
     cleanup_old_sessions = _awaited(SessionManager.cleanup_old_sessions)
     trash_session = _awaited(SessionManager.trash_session)
     restore_session = _awaited(SessionManager.restore_session)
+    redact = _awaited(SessionManager.redact)
+    plan_redactions = _awaited(SessionManager.plan_redactions)
+    redact_plan = _awaited(SessionManager.redact_plan)
     recover_sessions = _awaited(SessionManager.recover_sessions)
     add_conversation_message = _committed(SessionManager.add_conversation_message)
     clear_conversation = _committed(SessionManager.clear_conversation)

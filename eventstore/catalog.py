@@ -261,6 +261,22 @@ class Catalog:
         base.execute("SELECT count(*) FROM known").fetchone()
         return base
 
+    def scrub(self) -> None:
+        """Write the base anew, so that nothing is left in its files of what was dropped; one that is in use is thrown away.
+
+        Takes as much memory as the base is large: a temporary file would lie outside the store.
+        """
+        with self._mutex:
+            base = self._base or self._open()
+            try:
+                base.execute("PRAGMA temp_store=MEMORY")
+                base.execute("VACUUM")
+                (busy, *_) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.Error:
+                busy = 1
+        if busy:
+            self.clear()
+
     def clear(self) -> None:
         """Throw everything away; the next list makes it anew."""
         with self._mutex:

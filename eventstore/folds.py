@@ -2,11 +2,13 @@
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from eventstore.events import EventRedacted
 from eventstore.log.base import EventLog, Head
-from projections.projection import Projection
+from projections.projection import Projection, Told
 
 S = TypeVar("S")
 
@@ -17,6 +19,16 @@ class Fold(Generic[S]):
 
     head: Head
     state: S
+
+
+class _Redacted(Exception):
+    """Something was redacted that a known state may hold: it is to be folded anew."""
+
+
+def _pass(event: Told) -> Told:
+    if isinstance(event, EventRedacted):
+        raise _Redacted
+    return event
 
 
 class Folds(Generic[S]):
@@ -57,7 +69,9 @@ class Folds(Generic[S]):
         if known is not None and known.head.version < head.version:
             last = next(self._log.read(session_id, known.head.version - 1, known.head.version))
             if last.hash == known.head.hash:
-                return self._projection.fold(self._log.skim(session_id, known.head.version, head.version), known.state)
+                with suppress(_Redacted):
+                    news = self._log.skim(session_id, known.head.version, head.version)
+                    return self._projection.fold(map(_pass, news), known.state)
         return self._fold(session_id, head.version)
 
     def _fold(self, session_id: str, version: int) -> S:

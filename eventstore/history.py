@@ -3,14 +3,15 @@
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from eventstore.names import file_name
+from eventstore.patterns import cleaned
 
 RECORD = "record.jsonl"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -71,12 +72,18 @@ class ToolHistory:
             return False
         return (record.session_id, record.invocation_id) == (session_id, invocation_id)
 
-    def write(self, folder: Path | str, record: Record) -> None:
+    def write(self, folder: Path | str, record: Record, clean: Callable[[str], str] | None = None) -> None:
         """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`.
+
+        Texts of what the call was given, gave back or failed with go through `clean`, where there is one.
 
         Raises ValueError where the folder is not inside the history folder, whatever links are on the way, and OSError.
         """
-        line = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr).encode("utf-8", "replace")
+        text = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr)
+        if clean is not None:
+            found = json.loads(text)
+            text = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
+        line = text.encode("utf-8", "replace")
         temporary = f".{RECORD}.new"
         with self._inside(folder) as inside:
             with suppress(FileNotFoundError):
@@ -85,6 +92,24 @@ class ToolHistory:
             with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=inside), "wb") as stream:
                 stream.write(line + b"\n")
             os.replace(temporary, RECORD, src_dir_fd=inside, dst_dir_fd=inside)
+
+    def redact(self, folder: Path | str, clean: Callable[[str], str]) -> bool:
+        """Put every text that a call was given, gave back or failed with through `clean`; False where that changes nothing.
+
+        Raises as `read` and `write` do.
+        """
+        record = self.read(folder)
+        fields = record.to_dict()
+        told = _cleaned_fields(fields, clean)
+        if all(value is fields[name] for name, value in told.items()):
+            return False
+        self.write(folder, replace(record, **told))
+        return True
+
+    def others(self, folder: Path | str) -> list[str]:
+        """Name what else lies in the folder of a call. Raises ValueError, OSError."""
+        with self._inside(folder) as inside:
+            return sorted(name for name in os.listdir(inside) if name != RECORD)
 
     def read(self, folder: Path | str) -> Record:
         """Read the record of a call, also one printed over many lines.
@@ -141,6 +166,11 @@ class ToolHistory:
             yield inside
         finally:
             os.close(inside)
+
+
+def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
+    names = ("arguments", "result", "error")
+    return {name: cleaned(found[name], clean) for name in names if name in found}
 
 
 def _step(inside: int, part: str, whole: str) -> int:

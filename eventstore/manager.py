@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from eventstore import codec, moments
+from eventstore import codec, moments, redaction
 from eventstore import events as e
 from eventstore.analytics import By, Figures
 from eventstore.catalog import Filter, Sort
@@ -26,6 +26,8 @@ from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
 from eventstore.moments import At
 from eventstore.names import new_session_id
+from eventstore.patterns import Patterns
+from eventstore.redaction import Redactable, Redacted
 from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import (
@@ -61,14 +63,19 @@ class AppendOptions(TypedDict, total=False):
 class SessionManager:
     """Sessions on a storage: create, add to, ask, list, end. Safe for threads.
 
-    `by` says who acts (actor, tool, trace id); it is written into every event. Methods that append return the numbers of
-    their events. They raise SessionNotFound for an unknown session, EventRefused for what no event can hold, VersionConflict
-    and LogDamaged.
+    `by` says who acts (actor, tool, trace id); it is written into every event. With `secrets`, such as `Patterns()`, what looks
+    like a key, a token or a password is replaced by a mark before it is written, in events and in records of tool calls.
+
+    Methods that append return the numbers of their events. They raise SessionNotFound for an unknown session, EventRefused for
+    what no event can hold, VersionConflict and LogDamaged.
     """
 
-    def __init__(self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None, secrets: Patterns | None = None
+    ) -> None:
         self.storage = storage
         self.by = dict(by or {})
+        self.secrets = secrets
         self.tool_history = storage.history
 
     @classmethod
@@ -83,7 +90,7 @@ class SessionManager:
             storage = FileSystemSessionStorage(found.storage_path, found.history_path, fsync=found.fsync)
         else:
             storage = MemorySessionStorage(found.history_path)
-        manager = cls(storage)
+        manager = cls(storage, secrets=Patterns() if found.redact_secrets else None)
         if not found.history_enabled:
             manager.tool_history = None
         return manager
@@ -143,7 +150,8 @@ class SessionManager:
         self, purpose: str | None, user_id: str | None, tags: Sequence[str] | None, by: Mapping[str, Any] | None
     ) -> e.SessionCreated:
         who = {**self.by, **(by or {})} or None
-        return e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags), by=who)
+        begun = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags), by=who)
+        return begun if self.secrets is None else self.secrets.clean(begun)
 
     def _fork_version(self, session_id: str, at: At | None, *, recorded: bool) -> int:
         """Find the version to go on from. A time in the middle of a batch means the end of the one before."""
@@ -261,6 +269,40 @@ class SessionManager:
     def restore_session(self, session_id: str) -> None:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         self.storage.restore_session(session_id)
+
+    def redact(
+        self, session_id: str, seqs: int | Sequence[int], reason: str, *, by: Mapping[str, Any] | None = None
+    ) -> Redacted:
+        """Remove the content of events for good: out of the log, of its forks and copies, and of all that was made of it.
+
+        What stays is that there was an event of that type, when, its hash, and who removed it and why: the chain and every
+        checkpoint hold. An event that came out of an imported line takes the line along, one that tells of a tool call the record
+        of that call. Raises RedactionRefused, where an event is not there, has no text, or is one that the log cannot do without,
+        SessionNotFound, LogDamaged; nothing is changed then.
+        """
+        wanted = [seqs] if isinstance(seqs, int) else list(seqs)
+        return redaction.redact(self.storage, session_id, wanted, reason, {**self.by, **(by or {})} or None)
+
+    def plan_redactions(
+        self, patterns: Patterns | None = None, session_ids: Collection[str] | None = None
+    ) -> list[Redactable]:
+        """Find secrets in sessions, if none are named in all, the trash and templates too: in events and records of tool calls.
+
+        `patterns` are those of `SECRETS` where none are given. Changes nothing; `redact_plan` carries it out.
+        """
+        return list(redaction.plan_redactions(self.storage, patterns or Patterns(), session_ids))
+
+    def redact_plan(
+        self,
+        plan: Iterable[Redactable],
+        reason: str,
+        patterns: Patterns | None = None,
+        *,
+        by: Mapping[str, Any] | None = None,
+    ) -> list[Redacted]:
+        """Carry out a plan made with these patterns; what has an obstacle is left out. Raises as `redact` does."""
+        who = {**self.by, **(by or {})} or None
+        return redaction.redact_plan(self.storage, plan, patterns or Patterns(), reason, who)
 
     def recover_sessions(self, silent_hours: float = 24) -> list[str]:
         """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids."""
@@ -623,6 +665,8 @@ class SessionManager:
     def _append(self, session_id: str, event: e.Event, **options: Unpack[AppendOptions]) -> Appended:
         if options or self.by:
             event = self._stamped(event, **options)
+        if self.secrets is not None:
+            event = self.secrets.clean(event)
         return self._append_event(session_id, event, options.get("expected_version"))
 
     def _append_event(self, session_id: str, event: e.Event, expected_version: int | None) -> Appended:
@@ -698,7 +742,8 @@ class Call:
             session_id=self.session_id,
             invocation_id=self.invocation_id,
         )
-        history.write(self.folder, record)
+        secrets = self.manager.secrets
+        history.write(self.folder, record, secrets.replace if secrets else None)
 
     def _link(self, error: str | None = None) -> None:
         if self.session_id is not None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from eventstore.catalog import Catalog
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.events import Event, InvocationLinked, MessageAdded, SessionCreated, SessionUpdated
+from eventstore.events import Event, EventRedacted, InvocationLinked, MessageAdded, SessionCreated, SessionUpdated
 from eventstore.log.base import EventLog
 
 _SCHEMA = """
@@ -78,6 +78,16 @@ class Search:
             visible = (row for row in found if is_visible(row[0], row[1]))
             return [_hit(base, row, words) for row, _ in zip(visible, range(max(asked.limit, 0)), strict=False)]
 
+    def forget(self, session_id: str) -> None:
+        """Drop all that can be found of a session; what its log still holds is taken in anew."""
+        with self._catalog.using(_SCHEMA) as base:
+            _forget(base, session_id)
+
+    def compact(self) -> None:
+        """Write the index anew, so that nothing is left in it of what was dropped."""
+        with self._catalog.using(_SCHEMA) as base:
+            base.execute("INSERT INTO words (words) VALUES ('optimize')")
+
     def text_of(self, session_id: str, seq: int) -> str:
         """Return the whole text of a hit."""
         with self._catalog.using(_SCHEMA) as base:
@@ -107,9 +117,14 @@ class Search:
         version, last = known or (since, "")
         if not known or next((event.hash for event in self._log.read(session_id, version - 1, version)), "") != last:
             _forget(base, session_id)
-            version = since
+            version, known = since, None
+        taken = version if known else 0
         rows = list[tuple[Any, ...]]()
         for event in self._log.read(session_id, version):
+            if isinstance(event, EventRedacted) and event.target <= taken:
+                _forget(base, session_id)
+                self._take(base, session_id, size)
+                return
             version, last = event.seq, event.hash
             rows += _texts(session_id, event)
             if len(rows) >= _TAKEN_AT_ONCE:

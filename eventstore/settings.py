@@ -7,6 +7,7 @@
 | `SESSION_STORAGE_BACKEND` | `filesystem` | `filesystem` or `memory` |
 | `SESSION_STORAGE_RETENTION_DAYS` | 30 | age in days at which `cleanup` removes; `SESSION_RETENTION_DAYS` is read too |
 | `SESSION_STORAGE_FSYNC` | `always` | `always`, `everysec` or `no` |
+| `SESSION_STORAGE_REDACT_SECRETS` | false | true replaces what looks like a key, a token or a password before it is written |
 | `TOOL_HISTORY_ENABLED` | true | false makes no folder for a tool call |
 | `TOOL_HISTORY_PATH` | `.history` | the history folder |
 """
@@ -35,6 +36,7 @@ class Settings:
     backend: Backend = "filesystem"
     retention_days: int = 30
     fsync: Fsync = "always"
+    redact_secrets: bool = False
     history_enabled: bool = True
     history_path: Path = Path(".history")
 
@@ -51,6 +53,7 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
         backend=cast("Backend", values.choice("SESSION_STORAGE_BACKEND", "filesystem", get_args(Backend))),
         retention_days=values.days("SESSION_STORAGE_RETENTION_DAYS", "SESSION_RETENTION_DAYS", default=30),
         fsync=cast("Fsync", values.choice("SESSION_STORAGE_FSYNC", "always", get_args(Fsync))),
+        redact_secrets=values.flag("SESSION_STORAGE_REDACT_SECRETS", default=False),
         history_enabled=values.flag("TOOL_HISTORY_ENABLED", default=True),
         history_path=values.path("TOOL_HISTORY_PATH", ".history"),
     )

@@ -44,7 +44,7 @@ from eventstore.events import (
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
-from eventstore.log.filesystem import FileSystemEventLog
+from eventstore.log.filesystem import TRASH, FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
 from eventstore.moments import At, as_text, version_at
 from eventstore.names import STORE_ID, TEMPLATE, Fsync, check_session_id, file_name, id_of
@@ -270,6 +270,23 @@ class SessionStorage:
         except SessionNotFound:
             return store_fold.State()
 
+    def has_forks(self) -> bool:
+        """Tell whether any log of the store ever went on from another."""
+        return self._store().forks > 0
+
+    @contextmanager
+    def hold_lineages(self) -> Iterator[None]:
+        """Hold off others who fork, delete, put in the trash, restore or redact."""
+        with self._lineages():
+            yield
+
+    def note(self, event: Event) -> None:
+        """Append to the store's own log."""
+        self._note(event)
+
+    def forget_trashed_views(self, name: str) -> None:
+        """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
+
     @contextmanager
     def _lineages(self) -> Iterator[None]:
         """Hold off others who fork, delete, put in the trash or restore: a parent goes only when no fork of it is being made."""
@@ -463,6 +480,18 @@ class SessionStorage:
         """Put the sessions last updated before a moment (without a zone: local) in the trash; return how many there were."""
         plan = self.plan_cleanup(cutoff_date, datetime.now(UTC) - timedelta(days=_GRACE_DAYS))
         return sum(one.action == "trash" for one in self.clean_up(plan))
+
+    def redone(self, session_id: str) -> None:
+        """Make anew all that is kept of a session besides its log, after something in it was redacted."""
+        self._wholes.forget(session_id)
+        self._summaries.forget(session_id)
+        self._search.forget(session_id)
+
+    def compact(self) -> None:
+        """See that nothing is left in the catalogue's files of what was dropped."""
+        self.page(Filter(limit=0))
+        self._search.compact()
+        self.catalog.scrub()
 
     def _forget(self, session_id: str) -> None:
         """Drop what is kept of a session that goes."""
@@ -782,6 +811,16 @@ class FileSystemSessionStorage(SessionStorage):
         self._summaries.get(check_session_id(session_id))
         self.views.remove(session_id)
         self._write_views(session_id)
+
+    def forget_trashed_views(self, name: str) -> None:
+        """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
+        Views(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
+
+    def redone(self, session_id: str) -> None:
+        """Make anew all that is kept of a session besides its log, after something in it was redacted."""
+        super().redone(session_id)
+        self.views.remove(session_id)
+        self._write_or_tell(session_id)
 
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:
         """Delete a session for good, views and all; False where there was none."""

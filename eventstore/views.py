@@ -68,6 +68,8 @@ class Views:
             old = _read_stamp(folder)
             if old and old.version > head.version:
                 return
+            if old and old.version < state.redacted_at:
+                old = None  # its files may hold what was redacted
             if old and self._hash_at(session_id, old.version) != old.hash:
                 old = None  # it stands for another log
             metadata = _pretty(state.metadata.to_model(session_id).to_dict())

@@ -14,7 +14,7 @@ from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
 from projections.projection import Projection, Told
 
-_SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned])
+_SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent])
 """Events about the log itself: a session is not updated by them."""
 
 
@@ -97,6 +97,8 @@ def apply(state: State, event: Told) -> None:
             state.updated_at = time
         if not state.created_at:
             state.created_at = time
+    elif kind is e.RedactedEvent and not state.created_at:
+        state.created_at = state.updated_at = event.at  # when it happened is gone with what happened
     handler = _HANDLERS.get(kind)
     if handler is not None:
         handler(state, event)

@@ -13,16 +13,17 @@ class State:
 
     `parents` maps each session and template that was forked, and not deleted since, to what it was forked from; `trashed` maps
     names in the trash to when they came there; `used` maps the ids of sessions that were deleted or put in the trash to the most
-    events that one of them had.
+    events that one of them had. `forks` counts how often a log went on from another.
     """
 
     parents: dict[str, str] = field(default_factory=dict)
     trashed: dict[str, str] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)
+    forks: int = 0
 
     def copy(self) -> "State":
         """Give an independent state."""
-        return State(self.parents.copy(), self.trashed.copy(), self.used.copy())
+        return State(self.parents.copy(), self.trashed.copy(), self.used.copy(), self.forks)
 
     def descendants(self, session_id: str) -> list[str]:
         """List what goes on from a session, or from what goes on from it, each in front of its own descendants."""
@@ -40,6 +41,7 @@ def apply(state: State, event: Told) -> None:
     """Take one event in."""
     if isinstance(event, e.StoreSessionForked):
         state.parents[event.session_id] = event.parent
+        state.forks += 1
     elif isinstance(event, e.StoreSessionDeleted):
         state.parents.pop(event.session_id, None)
         _ended(state, event)

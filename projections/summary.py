@@ -22,7 +22,8 @@ class State:
     """What is known at `version`.
 
     `spoken` are the seqs of the messages that the conversation holds. `rewritten_at`, `linked_at` and `kept_at` are the seqs of
-    the last events that took messages away, told of a tool call, and changed the session's own data; 0 where there was none.
+    the last events that took messages away, told of a tool call, and changed the session's own data, `redacted_at` that of the
+    last that told of a redaction; 0 where there was none.
     """
 
     version: int = 0
@@ -32,6 +33,7 @@ class State:
     rewritten_at: int = 0
     linked_at: int = 0
     kept_at: int = 0
+    redacted_at: int = 0
 
     def links(self) -> dict[str, str]:
         """Plan the session's tree, as `tree.plan` does."""
@@ -47,6 +49,7 @@ class State:
             self.rewritten_at,
             self.linked_at,
             self.kept_at,
+            self.redacted_at,
         )
 
 
@@ -66,6 +69,8 @@ def apply(state: State, event: Told) -> None:
     elif kind in _KEEPING:
         state.kept_at = event.seq
         data_fold.apply(state.data, event)
+    elif kind is e.EventRedacted:
+        state.redacted_at = event.seq
     elif isinstance(event, e.ConversationCleared):
         state.rewritten_at = event.seq
         del state.spoken[:]

@@ -292,6 +292,10 @@ class EventLog(ABC):
     def trashed_lines(self, name: str) -> Iterator[bytes]:
         """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
 
+    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        """Overwrite byte strings wherever they stand in what repairs have kept; name what was changed. Raises SessionNotFound."""
+        return []
+
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
         lines = ((0, line) for line in self.lines(session_id))

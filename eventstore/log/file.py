@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from binascii import hexlify, unhexlify
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -539,6 +539,24 @@ def list_quarantine(folder: int) -> list[str]:
         return sorted(f"{QUARANTINE}/{name}" for name in os.listdir(quarantine))
     finally:
         os.close(quarantine)
+
+
+def scrub_quarantine(folder: int, needles: Sequence[bytes]) -> list[str]:
+    """Overwrite byte strings wherever they stand in the files in a session folder's quarantine; name the files that had any."""
+    changed = []
+    for name in list_quarantine(folder):
+        file = os.open(name, os.O_RDWR | _SAFE, dir_fd=folder)
+        try:
+            data = old = _read(file, 0, os.fstat(file).st_size)
+            for needle in needles:
+                data = data.replace(needle, b"*" * len(needle))
+            if data != old:
+                os.pwrite(file, data, 0)
+                os.fsync(file)
+                changed.append(name)
+        finally:
+            os.close(file)
+    return changed
 
 
 def mark_as_written(descriptor: int) -> None:

@@ -49,6 +49,7 @@ from eventstore.log.file import (
     list_quarantine,
     numbered_lines,
     read_lines,
+    scrub_quarantine,
     sync_folders,
 )
 from eventstore.log.salvage import Remnant, salvage
@@ -175,8 +176,9 @@ class FileSystemEventLog(EventLog):
         return fork.seq if fork else 0
 
     def root_of(self, session_id: str) -> str:
-        self.head(session_id)
-        return self._file(session_id).root
+        file = self._file(session_id)
+        with file.open_aside() as descriptor:
+            return file.beginning(descriptor, os.fstat(descriptor).st_size)[1]
 
     def make_whole(self, session_id: str) -> None:
         check_log_id(session_id)
@@ -541,6 +543,11 @@ class FileSystemEventLog(EventLog):
         check_log_id(session_id)
         with self._file(session_id).open_folder(create=False) as folder:
             return list_quarantine(folder)
+
+    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        file = self._file(session_id) if trashed is None else self._trashed_file(trashed)
+        with file.open_folder(create=False) as folder:
+            return scrub_quarantine(folder, needles)
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         check_log_id(session_id)

@@ -1,0 +1,160 @@
+"""Patterns of secrets: what keys, tokens and passwords look like, found in texts and replaced by a mark that tells the kind."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from msgspec.structs import fields, replace
+
+from eventstore.events import Event, Origin
+
+E = TypeVar("E", bound=Event)
+
+SECRETS: dict[str, str] = {
+    "private-key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
+    r"(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    "age-key": r"AGE-SECRET-KEY-1[A-Z0-9]{50,}",
+    "aws-key-id": r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",
+    "aws-secret": r"(?i:aws_?secret_?(?:access_?)?key)[\"'\s:=]{1,8}\K[A-Za-z0-9/+=]{40}",
+    "azure-key": r"(?i:AccountKey)=\K[A-Za-z0-9+/=]{40,}",
+    "google-key": r"\bAIza[0-9A-Za-z_-]{35}",
+    "google-token": r"\bya29\.[0-9A-Za-z_-]{20,}",
+    "github-token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
+    "gitlab-token": r"\bgl(?:pat|dt|rt|ptt|cbt)-[A-Za-z0-9_-]{20,}",
+    "slack-token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "slack-webhook": r"https://hooks\.slack\.com/services/\K[A-Za-z0-9/_+-]{20,}",
+    "stripe-key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
+    "anthropic-key": r"\bsk-ant-[A-Za-z0-9_-]{20,}",
+    "openai-key": r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,}",
+    "huggingface-token": r"\bhf_[A-Za-z0-9]{30,}",
+    "npm-token": r"\bnpm_[A-Za-z0-9]{36}",
+    "pypi-token": r"\bpypi-AgEI[A-Za-z0-9_-]{50,}",
+    "digitalocean-token": r"\bdo[oprt]_v1_[a-f0-9]{64}",
+    "sendgrid-key": r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
+    "telegram-token": r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",
+    "jwt": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    "authorization": r"(?i:authorization)[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?i:bearer|basic|token)\s{1,4}\K[A-Za-z0-9._~+/=-]{8,}",
+    "url-password": r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,100}:\K[^\s/@\"'<>]{1,200}(?=@)",
+}
+"""Labels and patterns; `\\K` is where the secret begins that is replaced, where that is not the whole of what matches."""
+
+
+_HINTS: dict[str, tuple[str, ...]] = {
+    "private-key": ("-----BEGIN",),
+    "age-key": ("AGE-SECRET-KEY-1",),
+    "aws-key-id": ("AKIA", "ASIA", "ABIA", "ACCA"),
+    "aws-secret": ("aws",),
+    "azure-key": ("accountkey=",),
+    "google-key": ("AIza",),
+    "google-token": ("ya29.",),
+    "github-token": ("gh", "github_pat_"),
+    "gitlab-token": ("gl",),
+    "slack-token": ("xox",),
+    "slack-webhook": ("hooks.slack.com",),
+    "stripe-key": ("k_live_", "k_test_"),
+    "anthropic-key": ("sk-ant-",),
+    "openai-key": ("sk-",),
+    "huggingface-token": ("hf_",),
+    "npm-token": ("npm_",),
+    "pypi-token": ("pypi-AgEI",),
+    "digitalocean-token": ("_v1_",),
+    "sendgrid-key": ("SG.",),
+    "telegram-token": (":AA",),
+    "jwt": ("eyJ",),
+    "authorization": ("authorization",),
+    "url-password": ("://",),
+}
+"""What must be in a text, in any case, before a pattern is worth trying: looking for it costs a hundredth of that."""
+
+
+class Patterns:
+    """Patterns by their labels, such as `SECRETS`, looked for all at once."""
+
+    def __init__(self, patterns: Mapping[str, str] = SECRETS) -> None:
+        self._patterns = dict(patterns)
+        self._hints = [
+            (hint.lower(), label)
+            for label, pattern in patterns.items()
+            for hint in (_HINTS[label] if SECRETS.get(label) == pattern else ("",))
+        ]
+        self._compiled: dict[frozenset[str], Callable[[str], Iterator[re.Match[str]]]] = {}
+        self._labels = {f"p{number}": label for number, label in enumerate(patterns)}
+        self._finder(frozenset(patterns))  # a pattern that is none is told of at once
+
+    def _finder(self, labels: frozenset[str]) -> Callable[[str], Iterator[re.Match[str]]]:
+        found = self._compiled.get(labels)
+        if found is None:
+            parts = []
+            for name, label in self._labels.items():
+                if label in labels:
+                    front, cut, secret = self._patterns[label].rpartition(r"\K")
+                    parts.append(f"{front if cut else ''}(?P<{name}>{secret})")
+            found = self._compiled[labels] = re.compile("|".join(parts)).finditer
+        return found
+
+    def find(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Stream where secrets are in a text: the first character, the one behind, the label. No two of them overlap."""
+        lower = text.lower()
+        labels = frozenset(label for hint, label in self._hints if hint in lower)
+        for found in self._finder(labels)(text) if labels else ():
+            group = found.lastgroup
+            if group is not None and found.end(group) > found.start(group):
+                yield found.start(group), found.end(group), self._labels[group]
+
+    def replace(self, text: str) -> str:
+        """Put `[redacted:label]` in the place of each secret."""
+        done, parts = 0, list[str]()
+        for start, end, label in self.find(text):
+            parts += [text[done:start], f"[redacted:{label}]"]
+            done = end
+        return "".join([*parts, text[done:]]) if parts else text
+
+    def clean(self, event: E) -> E:
+        """Give an event without secrets: the same one where there are none."""
+        changed = {}
+        for field in fields(event):
+            if field.name in _LOGS_OWN:
+                continue
+            value = getattr(event, field.name)
+            new = cleaned(value, self.replace)
+            if new is not value:
+                changed[field.name] = new
+        return replace(event, **changed) if changed else event
+
+
+_LOGS_OWN = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at", "id", "origin"])
+
+
+def cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """Give a JSON value with every text in it, keys too, cleaned; the same object where nothing changed."""
+    if isinstance(value, str):
+        new = clean(value)
+        return value if new == value else new
+    if isinstance(value, dict):
+        pairs = {cleaned(key, clean): cleaned(item, clean) for key, item in value.items()}
+        same = len(pairs) == len(value) and all(key in value and value[key] is item for key, item in pairs.items())
+        return value if same else pairs
+    if isinstance(value, list | tuple):
+        items = [cleaned(item, clean) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
+    return value
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Stream every text in an event, in a JSON value, or in where an event came from; keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(key)
+            yield from texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, Origin):
+        yield from texts([value.line, value.line_base64])
+    elif isinstance(value, Event):
+        yield from texts([getattr(value, field.name) for field in fields(value) if field.name not in _ENVELOPE])
+
+
+_ENVELOPE = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at"])

@@ -1,0 +1,256 @@
+"""Redaction: a secret is in no byte of the store, and what was removed, when, why and by whom stays."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from eventstore import (
+    FileSystemSessionStorage,
+    LogTampered,
+    MemorySessionStorage,
+    Patterns,
+    RedactionRefused,
+    SessionManager,
+    SessionNotFound,
+    SessionStorage,
+    verify_session,
+    verify_store,
+)
+from eventstore import events as e
+
+SECRET = "hunter2-the-secret"
+TOKEN = "ghp_" + "a1B2" * 9
+
+
+def occurrences(root: Path, secret: str = SECRET) -> list[str]:
+    """Name the files below a folder that hold a text, in whatever part of them."""
+    forms = {secret.encode(), secret.encode("utf-16-le")}
+    return [
+        str(path.relative_to(root))
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.is_symlink() and any(form in path.read_bytes() for form in forms)
+    ]
+
+
+def assert_whole(storage: SessionStorage) -> None:
+    verdicts = [verify_session(storage, one) for one in storage.log.ids()]
+    assert [finding for verdict in [*verdicts, verify_store(storage)] for finding in verdict.findings] == []
+
+
+@pytest.fixture
+def told(manager: SessionManager) -> SessionManager:
+    """Give a manager with a session that has a secret in several places."""
+    manager.create_session("s", purpose="find it", tags=["t"])
+    manager.add_conversation_message("s", "user", f"my password is {SECRET}")
+    with manager.invocation("s", "login", {"password": SECRET}) as call:
+        call.result = f"{SECRET} is accepted"
+    manager.add_conversation_message("s", "tool", f"got {SECRET}", "login", call.invocation_id)
+    manager.set_data("s", "auth", {"deep": [SECRET]})
+    manager.add_conversation_message("s", "assistant", "done")
+    return manager
+
+
+def seqs_with(manager: SessionManager, session_id: str = "s", secret: str = SECRET) -> list[int]:
+    lines = manager.storage.log.lines(session_id)
+    return [seq for seq, line in enumerate(lines, 1) if secret.encode() in line]
+
+
+def test_a_redacted_secret_is_in_no_byte_of_the_store(told: SessionManager, tmp_path: Path) -> None:
+    told.search("password")
+    told.list_sessions()
+    told.flush()
+    before = told.get_session_statistics("s")
+    done = told.redact("s", seqs_with(told), "a password", by={"actor": "ana"})
+    told.flush()
+    assert occurrences(tmp_path) == []
+    assert done.records
+    assert done.left == ()
+    assert told.search(SECRET) == []
+    assert "done" in [message.content for message in told.conversation("s")]
+    assert told.data("s") == {}
+    after = told.get_session_statistics("s")
+    assert before is not None
+    assert after is not None
+    assert (after["total_invocations"], after["tools_used"]) == (before["total_invocations"], before["tools_used"])
+    assert_whole(told.storage)
+    last = list(told.events("s"))[-1]
+    assert isinstance(last, e.EventRedacted)
+    assert (last.reason, last.by) == ("a password", {"actor": "ana"})
+
+
+def test_what_was_made_in_another_program_is_made_anew_there(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    one = SessionManager(files)
+    one.create_session("s")
+    one.add_conversation_message("s", "user", SECRET)
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        other = SessionManager(storage)
+        assert len(other.conversation("s")) == 1
+        assert len(other.search(SECRET)) == 1
+        one.redact("s", 2, "a secret")
+        assert other.conversation("s") == []
+        assert other.search(SECRET) == []
+        other.add_conversation_message("s", "user", "on")
+        other.flush()
+    assert occurrences(tmp_path) == []
+
+
+def test_forks_parents_templates_and_the_trash_are_redacted_too(told: SessionManager, tmp_path: Path) -> None:
+    secret = seqs_with(told)
+    told.fork_session("s", new_id="child")
+    told.fork_session("child", new_id="grandchild")
+    told.fork_session("s", at=secret[0], new_id="early")
+    told.fork_session("s", new_id="thrown")
+    told.save_template("shape", "s")
+    told.create_session("made", template="shape")
+    told.trash_session("thrown")
+    told.storage.flush()
+    done = told.redact("child", secret, "a password")
+    told.flush()
+    assert set(done.logs) == {"s", "child", "grandchild", "early", "thrown", "_template.shape", "made"}
+    assert occurrences(tmp_path) == []
+    told.restore_session("thrown")
+    told.delete_session("s")
+    assert_whole(told.storage)
+    for one in ("child", "grandchild", "early", "thrown", "made"):
+        assert any(isinstance(event, e.RedactedEvent) for event in told.events(one))
+        assert SECRET not in str(told.get_session(one))
+    assert SECRET not in str(told.get_template("shape"))
+
+
+def test_copies_whose_parent_is_gone_are_found(told: SessionManager, tmp_path: Path) -> None:
+    secret = seqs_with(told)
+    told.fork_session("s", new_id="a")
+    told.fork_session("a", new_id="b")
+    told.fork_session("s", new_id="c")
+    told.delete_session("a")
+    told.delete_session("s")
+    told.redact("b", secret, "a password")
+    told.flush()
+    assert not seqs_with(told, "c")
+    assert occurrences(tmp_path) == []
+    assert_whole(told.storage)
+
+
+def test_a_session_in_the_trash_can_be_redacted_as_part_of_a_plan(manager: SessionManager, tmp_path: Path) -> None:
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", f"use {TOKEN}")
+    manager.flush()
+    manager.trash_session("s")
+    (found,) = manager.plan_redactions()
+    assert (found.session_id, found.seq, found.labels, found.trashed) == ("s", 2, ("github-token",), "s")
+    manager.redact_plan([found], "a token")
+    assert occurrences(tmp_path, TOKEN) == []
+    manager.restore_session("s")
+    assert_whole(manager.storage)
+
+
+def test_a_plan_finds_secrets_in_events_and_in_records_and_changes_nothing(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    manager.create_session("s", purpose=f"use {TOKEN}")
+    with manager.invocation("s", "env") as call:
+        call.result = {"GITHUB": TOKEN, "kept": "this"}
+    manager.create_session("clean")
+    plan = manager.plan_redactions()
+    assert [(one.session_id, one.seq, one.type) for one in plan] == [("s", 1, "session.created"), ("s", 0, "record")]
+    assert manager.head("s").version == 3
+    manager.redact_plan(plan, "tokens")
+    manager.flush()
+    assert occurrences(tmp_path, TOKEN) == []
+    assert manager.plan_redactions() == []
+    history = manager.tool_history
+    assert history is not None
+    assert history.read(next(tmp_path.glob(".history/*"))).result == {
+        "GITHUB": "[redacted:github-token]",
+        "kept": "this",
+    }
+
+
+def test_what_repairs_have_kept_is_scrubbed(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", SECRET)
+    with (tmp_path / ".sessions" / "s" / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"type":"message.added","content":"' + SECRET.encode())
+    manager.add_conversation_message("s", "user", "on")
+    assert any("quarantine" in one for one in occurrences(tmp_path))
+    manager.redact("s", 2, "a secret")
+    manager.flush()
+    assert occurrences(tmp_path) == []
+
+
+def test_files_that_a_tool_left_are_named_not_changed(told: SessionManager, tmp_path: Path) -> None:
+    folder = next(tmp_path.glob(".history/*"))
+    (folder / "output.txt").write_text(SECRET)
+    done = told.redact("s", seqs_with(told), "a password")
+    assert done.left == (f"{folder.name}/output.txt",)
+    assert (folder / "output.txt").read_text() == SECRET
+
+
+def test_redacting_again_goes_over_it_again(told: SessionManager) -> None:
+    (first, *_) = seqs_with(told)
+    told.redact("s", first, "a password")
+    version = told.head("s").version
+    told.redact("s", first, "a password")
+    assert told.head("s").version == version
+
+
+def test_a_redaction_is_refused_without_a_reason_an_event_or_a_text(told: SessionManager) -> None:
+    version = told.head("s").version
+    told.clear_data("s")
+    for seq, reason in ((2, " "), (99, "why"), (0, "why"), (version + 1, "why")):
+        with pytest.raises(RedactionRefused):
+            told.redact("s", [2, seq], reason)
+    with pytest.raises(SessionNotFound):
+        told.redact("nope", 1, "why")
+    assert told.head("s").version == version + 1
+
+
+def test_the_line_that_an_event_was_imported_from_goes_with_it(manager: SessionManager, tmp_path: Path) -> None:
+    manager.create_session("s")
+    line = e.Origin("codex", line=f'{{"text":"{SECRET}"}}\n')
+    said = e.MessageAdded(role="user", content=SECRET)
+    manager.storage.append("s", [e.ForeignRecorded(origin=line), said])
+    done = manager.redact("s", 3, "a secret")
+    manager.flush()
+    assert done.seqs == (2, 3)
+    assert occurrences(tmp_path) == []
+
+
+def test_a_line_that_was_blanked_by_hand_is_tampering(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", SECRET)
+    path = tmp_path / ".sessions" / "s" / "events.jsonl"
+    before = path.read_bytes().split(b"\n")
+    manager.redact("s", 2, "a secret")
+    after = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([before[0], after[1], b""]))
+    with pytest.raises(LogTampered):
+        manager.head("s")
+
+
+def test_secrets_are_replaced_before_they_are_written(tmp_path: Path) -> None:
+    storage = FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")
+    with SessionManager(storage, secrets=Patterns(), by={"token": TOKEN}) as manager:
+        manager.create_session("s", purpose=f"use {TOKEN}")
+        manager.add_conversation_message("s", "user", f"postgres://me:{SECRET}@host/db and {TOKEN}")
+        manager.set_data("s", "k", {TOKEN: [TOKEN]})
+        with suppress(LookupError), manager.invocation("s", "env", {"t": TOKEN}) as call:
+            call.result = {"odd": object, "t": TOKEN}
+            raise LookupError(f"boom {TOKEN}")
+        manager.fork_session("s", new_id="f", purpose=TOKEN)
+        said = manager.conversation("s")
+    assert said[0].content == "postgres://me:[redacted:url-password]@host/db and [redacted:github-token]"
+    assert occurrences(tmp_path, TOKEN) == occurrences(tmp_path) == []
+
+
+def test_memory_forgets_too() -> None:
+    manager = SessionManager(MemorySessionStorage())
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", SECRET)
+    manager.fork_session("s", new_id="f")
+    manager.redact("f", 2, "a secret")
+    assert SECRET.encode() not in b"".join([*manager.storage.log.chunks("s"), *manager.storage.log.chunks("f")])
+    assert manager.conversation("s") == manager.conversation("f") == []
