@@ -588,6 +588,8 @@ def decode(line: bytes) -> AnyEvent | UnknownEvent:
 
 def read_redaction(line: bytes) -> EventRedacted | None:
     """Decode a line that tells of a redaction; None for any other."""
+    if not line.startswith(b'{"type":"event.redacted",'):
+        return None
     try:
         event = _decoder.decode(line)
     except (msgspec.DecodeError, RecursionError):

@@ -216,7 +216,8 @@ class LogRepaired(Event, frozen=True, kw_only=True, tag="log.repaired"):
 class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
     """The content of event `target` was, or is about to be, overwritten; `leaf` is its leaf hash, 64 hex digits.
 
-    `target_id` and `target_batch` are the idempotency key and the place in its batch that its line had, which are gone with it.
+    `target_id` and `target_batch` are the idempotency key and the place in its batch that its line had, `target_origin_bytes` how
+    long the foreign piece was that it came from: they are gone with it.
     """
 
     target: int
@@ -224,6 +225,7 @@ class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
     reason: str
     target_id: str | None = None
     target_batch: tuple[int, int] | None = None
+    target_origin_bytes: int | None = None
 
 
 class CheckpointSigned(Event, frozen=True, kw_only=True, tag="checkpoint.signed"):

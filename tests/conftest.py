@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("house", deadline=None)  # how long an example takes says more of the machine than of the code
+settings.load_profile("house")
 pytest.register_assert_rewrite("eventstore.testing")
 
 from eventstore import (  # noqa: E402 - the line above must come before the first import of it

@@ -1,11 +1,13 @@
 """Redaction: a secret is in no byte of the store, and what was removed, when, why and by whom stays."""
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from eventstore import (
+    ExportRefused,
     FileSystemSessionStorage,
     LogTampered,
     MemorySessionStorage,
@@ -18,6 +20,9 @@ from eventstore import (
     verify_store,
 )
 from eventstore import events as e
+from eventstore.exporters.transcript import export_transcript
+from eventstore.importers.formats import FORMATS
+from eventstore.importers.transcript import import_transcript
 
 SECRET = "hunter2-the-secret"
 TOKEN = "ghp_" + "a1B2" * 9
@@ -254,3 +259,27 @@ def test_memory_forgets_too() -> None:
     manager.redact("f", 2, "a secret")
     assert SECRET.encode() not in b"".join([*manager.storage.log.chunks("s"), *manager.storage.log.chunks("f")])
     assert manager.conversation("s") == manager.conversation("f") == []
+
+
+def test_a_transcript_with_redacted_lines_goes_on_growing_and_is_not_exported(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    def line(n: int, role: str, text: str) -> str:
+        message = {"role": role, "content": text}
+        told = {"type": role, "uuid": f"u{n}", "parentUuid": f"u{n - 1}" if n else None, "sessionId": "t"}
+        return json.dumps({**told, "timestamp": f"2026-01-01T00:00:0{n}Z", "message": message}) + "\n"
+
+    path = tmp_path / "t.jsonl"
+    path.write_text(line(0, "user", "hello") + line(1, "user", SECRET) + line(2, "user", "bye"))
+    form = FORMATS["claude-code"]
+    session_id = import_transcript(manager.storage, form, path).session_id
+    manager.redact(session_id, seqs_with(manager, session_id), "a secret")
+    with path.open("a") as stream:
+        stream.write(line(3, "user", "again"))
+    assert import_transcript(manager.storage, form, path).events > 0
+    path.unlink()
+    manager.flush()
+    assert [message.content for message in manager.conversation(session_id)] == ["hello", "bye", "again"]
+    assert occurrences(tmp_path) == []
+    with pytest.raises(ExportRefused, match="redacted"):
+        export_transcript(manager.storage, session_id, "claude-code")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from eventstore.errors import ExportRefused
 from eventstore.events import SessionCreated
-from eventstore.importers.transcript import pieces
+from eventstore.importers.transcript import pieces, redacted_pieces
 from eventstore.storage import SessionStorage
 
 
@@ -18,4 +18,7 @@ def export_transcript(storage: SessionStorage, session_id: str, form: str) -> It
         )
     if known.get("source") != form:
         raise ExportRefused(session_id, f"it was not imported from {form}: export it as events")
+    redacted = redacted_pieces(storage, session_id)
+    if redacted:
+        raise ExportRefused(session_id, f"{len(redacted)} pieces of that file were redacted: export it as events")
     return pieces(storage.log.read(session_id), form)

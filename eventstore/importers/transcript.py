@@ -153,7 +153,11 @@ class _Import:
         stored = self.storage.log.read(self.session_id)
         self._check_source(next(stored))
         self.version, last, calls = 1, 1, {}
+        redacted = redacted_pieces(self.storage, self.session_id)
         for event in stored:
+            if event.seq in redacted:
+                self.translator.placed(last)
+                self._meant(file.read(redacted[event.seq]), keep_odd=False)
             if event.origin is not None and event.origin.format == self.translator.format:
                 self.translator.placed(last)
                 if not self._same(file, piece_of(event.origin)):
@@ -358,6 +362,12 @@ def piece_of(origin: e.Origin) -> bytes:
 def pieces(events: Iterator[e.Event], form: str) -> Iterator[bytes]:
     """Stream the pieces of the file that events came from, in order."""
     return (piece_of(event.origin) for event in events if event.origin is not None and event.origin.format == form)
+
+
+def redacted_pieces(storage: SessionStorage, session_id: str) -> dict[int, int]:
+    """Tell which events held pieces of the file that were redacted since, by their numbers, and how many bytes each piece had."""
+    told = filter(None, map(codec.read_redaction, storage.log.lines(session_id)))
+    return {one.target: one.target_origin_bytes for one in told if one.target_origin_bytes is not None}
 
 
 def _oddity(text: bytes) -> str:

@@ -1,5 +1,6 @@
 """Deciding one append and sealing its lines: the part that is the same for every backend."""
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 from eventstore import codec
 from eventstore.codec import Piece
 from eventstore.errors import IdReused, RedactionRefused
-from eventstore.events import CheckpointSigned, Event, EventRedacted, LogRepaired, RedactedEvent, SessionCreated
+from eventstore.events import CheckpointSigned, Event, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
 from eventstore.log.base import Appended
 from eventstore.log.scan import Position
 
@@ -68,8 +69,20 @@ def tell_redaction(
     if leaf is None or codec.make_stub(line) is None:
         raise RedactionRefused(session_id, seq, "it holds no text")
     return EventRedacted(
-        target=seq, leaf=leaf.hex(), reason=reason, by=by, target_id=event.id, target_batch=event.batch
+        target=seq,
+        leaf=leaf.hex(),
+        reason=reason,
+        by=by,
+        target_id=event.id,
+        target_batch=event.batch,
+        target_origin_bytes=None if event.origin is None else _size_of(event.origin),
     )
+
+
+def _size_of(origin: Origin) -> int:
+    if origin.line is not None:
+        return len(origin.line.encode())
+    return len(b64decode(origin.line_base64 or ""))
 
 
 def untold_redactions(lines: Iterable[bytes], told: Mapping[int, bytes]) -> list[EventRedacted]:
