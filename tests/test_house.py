@@ -102,10 +102,12 @@ FLOORS = [
         "eventstore.storage",
     ],
     [
+        "eventstore.redaction",
+    ],
+    [
         "eventstore.manager",
         "eventstore.commits",
         "eventstore.verification",
-        "eventstore.redaction",
         "eventstore.rebuilding",
         "eventstore.importers.meaning",
     ],
@@ -143,6 +145,7 @@ FLOORS = [
     [
         "eventstore.cli.analytics",
         "eventstore.cli.health",
+        "eventstore.cli.redaction",
         "eventstore.cli.retention",
         "eventstore.cli.search",
         "eventstore.cli.session",

@@ -20,6 +20,7 @@ _COMMANDS = {
     "pin": ("retention", "Keep a session whatever its age."),
     "rebuild": ("store", "Make every view anew from the logs, or compare."),
     "recover": ("health", "Mark sessions abandoned whose program is gone."),
+    "redact": ("redaction", "Remove what events say for good, after showing a plan."),
     "repair": ("health", "Set damaged logs right, after showing how."),
     "replay": ("timeline", "Show a session's timeline as it happened."),
     "restore": ("retention", "Bring a session back out of the trash."),
