@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from eventstore.follow import Followed, Follower
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
+    from eventstore.listing import Page
     from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
     from eventstore.log.filesystem import FileSystemEventLog
     from eventstore.log.memory import MemoryEventLog
@@ -65,9 +66,11 @@ if TYPE_CHECKING:
     from eventstore.manager import Call, SessionManager
     from eventstore.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
     from eventstore.moments import At
+    from eventstore.retention import Expiry
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
-    from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
+    from eventstore.storage import SessionStorage
+    from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
     from eventstore.verification import Finding, Verdict, verify_session, verify_store
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
@@ -189,6 +192,7 @@ _HOMES = {
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),
+    "eventstore.listing": ("Page",),
     "eventstore.log.base": ("Append", "Appended", "EventLog", "Head", "Repair", "Written"),
     "eventstore.log.filesystem": ("FileSystemEventLog",),
     "eventstore.log.memory": ("MemoryEventLog",),
@@ -197,9 +201,11 @@ _HOMES = {
     "eventstore.manager": ("Call", "SessionManager"),
     "eventstore.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
     "eventstore.moments": ("At",),
+    "eventstore.retention": ("Expiry",),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
-    "eventstore.storage": ("Expiry", "FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),
+    "eventstore.storage": ("SessionStorage",),
+    "eventstore.storages": ("FileSystemSessionStorage", "MemorySessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
     "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),

@@ -89,8 +89,11 @@ FLOORS = [
         "eventstore.follow",
         "eventstore.search",
         "eventstore.analytics",
+        "eventstore.lineages",
     ],
     [
+        "eventstore.listing",
+        "eventstore.retention",
         "projections.statistics",
         "projections.difference",
         "eventstore.changes",
@@ -98,6 +101,9 @@ FLOORS = [
     ],
     [
         "eventstore.storage",
+    ],
+    [
+        "eventstore.storages",
     ],
     [
         "eventstore.manager",
