@@ -91,15 +91,21 @@ FLOORS = [
         "eventstore.follow",
         "eventstore.search",
         "eventstore.analytics",
+        "eventstore.lineages",
     ],
     [
         "projections.statistics",
         "projections.difference",
         "eventstore.changes",
         "projections.audit",
+        "eventstore.listing",
+        "eventstore.retention",
     ],
     [
         "eventstore.storage",
+    ],
+    [
+        "eventstore.storages",
     ],
     [
         "eventstore.redaction",

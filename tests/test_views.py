@@ -16,7 +16,7 @@ from eventstore import events as e
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let views be written only when a test asks: a warning of the thread that writes them would reach nobody."""
-    monkeypatch.setattr("eventstore.storage._VIEW_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr("eventstore.storages._VIEW_DELAY_SECONDS", 3600.0)
 
 
 @pytest.fixture

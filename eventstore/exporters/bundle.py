@@ -24,7 +24,8 @@ from eventstore.exporters.report import Writer, write_html, write_markdown
 from eventstore.manager import SessionManager
 from eventstore.names import STORE_ID, check_log_id
 from eventstore.release import VERSION
-from eventstore.storage import FileSystemSessionStorage, SessionStorage
+from eventstore.storage import SessionStorage
+from eventstore.storages import FileSystemSessionStorage
 from projections import statistics
 
 FORMAT = "eventstore-audit/1"
