@@ -2,13 +2,18 @@
 
 import time
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from eventstore.catalog import Sizes
 from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound
 from eventstore.log.base import EventLog
 from eventstore.moments import At, as_text
 from projections.models import SessionMetadata
+
+Track: TypeAlias = Callable[[Sequence[str]], Iterable[str]]
+"""Gives ids back one by one, as what is to be done with each is done: a progress bar, say."""
 
 
 def tell_damage(damage: LogDamaged) -> None:

@@ -18,7 +18,7 @@ from eventstore.events import Event, InvocationLinked, SessionCompleted, Session
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
 from eventstore.lineages import Lineages
-from eventstore.listing import LogSizes, Page, as_time, tell_damage
+from eventstore.listing import LogSizes, Page, Track, as_time, tell_damage
 from eventstore.log.base import Append, Appended, EventLog, Repair, Written
 from eventstore.moments import At, version_at
 from eventstore.names import STORE_ID, TEMPLATE, check_session_id
@@ -309,21 +309,32 @@ class SessionStorage:
         wanted = None if status is None else SessionStatus(status).value
         return self.page(Filter(user_id, wanted, tags, limit=limit), on_damage, at).sessions
 
-    def page(self, wanted: Filter, on_damage: Callable[[LogDamaged], None] = tell_damage, at: At | None = None) -> Page:
-        """List the sessions that fit, a page of them, as `list_metadata` does. Raises ValueError for a cursor that is none."""
+    def page(
+        self,
+        wanted: Filter,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        at: At | None = None,
+        track: Track = iter,
+    ) -> Page:
+        """List the sessions that fit, a page of them, as `list_metadata` does. Raises ValueError for a cursor that is none.
+
+        `track` is given the ids of the sessions that have to be looked at first, and gives them back as that goes on.
+        """
         if at is not None:
             then = Catalog()
-            then.put(self._rows(self.log.ids(), on_damage, as_time(at)))
+            then.put(self._rows(track(list(self.log.ids())), on_damage, as_time(at)))
             rows, cursor = then.find(wanted)
         else:
             try:
-                rows, cursor = self._find(wanted, on_damage)
+                rows, cursor = self._find(wanted, on_damage, track)
             except sqlite3.DatabaseError:  # it was thrown away: the second time it is made anew
-                rows, cursor = self._find(wanted, on_damage)
+                rows, cursor = self._find(wanted, on_damage, track)
         return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
 
-    def _find(self, wanted: Filter, on_damage: Callable[[LogDamaged], None]) -> tuple[list[dict[str, Any]], str | None]:
-        self.catalog.put(self._rows(self.catalog.stale(self._sizes), on_damage, None))
+    def _find(
+        self, wanted: Filter, on_damage: Callable[[LogDamaged], None], track: Track = iter
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        self.catalog.put(self._rows(track(self.catalog.stale(self._sizes)), on_damage, None))
         return self.catalog.find(wanted)
 
     def search(self, asked: Asked, at: At | None = None) -> list[Hit]:
