@@ -61,6 +61,7 @@ class LogFile:
         self.written = self._flushed = 0
         self._seen_at = 0
         self._changed, self.is_touched = (0, 0), True
+        self.is_unfinished = False
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
         self._identity, self._opened = (0, 0), (0, 0)
         self.text = str(self.path)
@@ -240,16 +241,25 @@ class LogFile:
             scan = self._begin(descriptor, size)
         if size == scan.here.offset:
             scan.fault, scan.missing_lf = None, False
-            scan.judge_stubs()
-            return scan
+            return self._judged(scan)
         began = scan.here.offset
         if size > began:
             scan.feed(blocks(descriptor, began, size))
         if began and (size < began or scan.fault):
             scan = self._begin(descriptor, size)
             scan.feed(blocks(descriptor, 0, size))
+        return self._judged(scan)
+
+    def _judged(self, scan: Scan) -> Scan:
+        """See that redacted lines are told of, and whether what is told of is still to be done."""
         scan.judge_stubs()
+        self.is_unfinished = any(seq not in scan.stubs for seq in self.own_redactions(scan))
         return scan
+
+    def own_redactions(self, scan: Scan) -> Iterator[int]:
+        """Stream the numbers of the events that are said to be redacted and are in this file."""
+        inherited = self.fork.seq if self.fork else 0
+        return (seq for seq in scan.redactions if seq > inherited)
 
     def _begin(self, descriptor: int, size: int) -> Scan:
         """Stand in front of the first line: where its session begins, or goes on from another."""
@@ -321,6 +331,7 @@ class LogFile:
         scan = self.scan
         return (
             not self.is_touched
+            and not self.is_unfinished
             and scan.fault is None
             and os.lseek(self.descriptor, 0, os.SEEK_END) == scan.here.offset > 0
         )

@@ -770,10 +770,10 @@ def _ready(file: LogFile) -> Scan:
 
 def _finish_redactions(file: LogFile, scan: Scan) -> None:
     """Overwrite what the log says was redacted, and a crash or somebody else left."""
-    inherited = file.fork.seq if file.fork else 0
-    for seq, leaf in scan.redactions.items():
-        if seq > inherited and seq not in scan.stubs:
-            file.redact(seq, leaf)
+    for seq in file.own_redactions(scan):
+        if seq not in scan.stubs:
+            file.redact(seq, scan.redactions[seq])
+    file.is_unfinished = False
 
 
 def _finish_torn_redaction(file: LogFile, scan: Scan) -> bool:
