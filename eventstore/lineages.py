@@ -104,8 +104,14 @@ class Lineages:
             raise SessionNotFound(name) from None
 
     def templates(self) -> list[str]:
-        """List the names of templates."""
-        return [name for name in self.state().templates() if self._log.exists(TEMPLATE + name)]
+        """List the names of templates, of damaged ones too."""
+        return [name for name in self.state().templates() if self._is_there(TEMPLATE + name)]
+
+    def _is_there(self, log_id: str) -> bool:
+        try:
+            return self._log.exists(log_id)
+        except LogDamaged:
+            return True
 
     def make_descendants_whole(self, log_id: str) -> None:
         """Copy to the forks of a session what they have of it, before it goes. Raises LogDamaged."""
