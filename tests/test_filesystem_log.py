@@ -26,6 +26,7 @@ from eventstore import (
     SessionNotFound,
 )
 from eventstore import events as e
+from eventstore.log.base import BEGINNING, Head
 from eventstore.testing import said
 
 WHOLE = 4
@@ -304,6 +305,7 @@ def test_processes_neither_lose_nor_interleave(root: Path, log: FileSystemEventL
 WRITER = """
 import sys
 from eventstore import FileSystemEventLog
+from eventstore.log.base import BEGINNING, Head
 from eventstore.testing import said
 log = FileSystemEventLog(sys.argv[1], fsync="no")
 while True:
@@ -527,3 +529,40 @@ def test_a_reader_that_saw_a_new_file_does_not_make_an_old_one_current(root: Pat
     assert log.append("s", [said("ours")]).last == 3
     with anew(root) as other:
         assert [event.content for event in other.read("s") if isinstance(event, e.MessageAdded)] == ["theirs", "ours"]
+
+
+def test_a_torn_tail_is_not_read_on_yet_at_any_byte(log: FileSystemEventLog, file: Path) -> None:
+    data = file.read_bytes()
+    events = {event.seq: event for event in log.read("s")}
+    for size in range(1, len(data)):
+        file.write_bytes(data[:size])
+        for seq in range(committed(data[:size]) + 1):
+            start = sum(map(len, data.splitlines(keepends=True)[:seq]))
+            for hint in {0, start}:
+                place = Head(seq, "", events[seq].hash, hint) if seq else BEGINNING
+                read, end = log.resume("s", place)
+                assert (end.version, read) == (committed(data[:size]), data[start : start + len(read)])
+
+
+def test_damage_behind_a_place_is_told_once_all_before_it_was_read_on(log: FileSystemEventLog, file: Path) -> None:
+    log.append("s", [said("d")])
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b'"content":"c"', b'"content":"C"'))
+    read, end = log.resume("s")
+    assert (read.count(b"\n"), end.version) == (3, 3)
+    with pytest.raises(LogDamaged) as caught:
+        log.resume("s", end)
+    assert (caught.value.line, caught.value.readable) == (4, 3)
+
+
+def test_a_fork_of_which_the_first_line_is_not_whole_has_not_begun(log: FileSystemEventLog, file: Path) -> None:
+    log.fork("f", "s", 3, e.SessionCreated())
+    own = log.own_beginning("f")
+    path = file.parents[1] / "f" / file.name
+    data = path.read_bytes()
+    for size in (0, 1, 40, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(SessionNotFound):
+            log.own_beginning("f")
+    path.write_bytes(data)
+    assert log.own_beginning("f") == own
