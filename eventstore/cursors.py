@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore.errors import CursorRefused, InvalidSessionId
-from eventstore.log.base import Head
+from eventstore.log.base import BEGINNING, Head
 from eventstore.names import check_session_id
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ class Cursors:
         found: Places = {}
         for line in data.split(b"\n")[:-1]:
             session_id, version, size, packed = json.loads(line)
-            found[session_id] = Head(version, "", _unpack(packed), size)
+            if version:
+                found[session_id] = Head(version, "", _unpack(packed), size)
+            else:
+                found.pop(session_id, None)
         found[cursor.session_id] = cursor.place
         return found
 
@@ -163,7 +166,7 @@ class Journal:
     ) -> None:
         self._memory, self._file, self._waiting = memory, -1, list[bytes]()
         self._written, self._hash = 0, sha256()
-        if folder is None or after is None or not self._go_on(folder, after):
+        if folder is None or after is None or not self._go_on(folder, after, places):
             self.name, self.end, self.check = os.urandom(12).hex(), 0, _check(self._hash)
             if folder is not None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _FLAGS
@@ -173,8 +176,11 @@ class Journal:
                 self.add(session_id, place)
         self.enough = max(_ENOUGH_BYTES, 4 * self.end)
 
-    def _go_on(self, folder: Path, after: Cursor) -> bool:
-        """Go on with the file that a cursor is the end of, where nobody else does and it has not grown large."""
+    def _go_on(self, folder: Path, after: Cursor, places: Places) -> bool:
+        """Go on with the file of a cursor, where nobody else does and it has not grown large.
+
+        What stands in it behind the cursor is taken back: other cursors may need it.
+        """
         try:
             file = os.open(folder / f"{after.journal}.journal", os.O_RDWR | os.O_APPEND | _FLAGS)
         except OSError:
@@ -184,20 +190,23 @@ class Journal:
             data = os.pread(file, _ENOUGH_BYTES + 1, 0)
         except OSError:
             data = b""
-        self._hash.update(data)
-        if not data or len(data) != after.offset or len(data) > _ENOUGH_BYTES or _check(self._hash) != after.check:
+        if not data.endswith(b"\n") or len(data) > _ENOUGH_BYTES or _check(sha256(data[: after.offset])) != after.check:
             os.close(file)
-            self._hash = sha256()
             return False
-        self._file, self.name, self.end, self.check = file, after.journal, len(data), after.check
-        self._written = self.end
-        self.add(after.session_id, after.place)
+        self._file, self.name, self.end, self._written = file, after.journal, len(data), len(data)
+        self._hash.update(data)
+        self.check = _check(self._hash)
+        behind = {json.loads(line)[0] for line in data[after.offset : -1].split(b"\n") if line}
+        for session_id in sorted({*behind, after.session_id}):
+            self._put(session_id, places.get(session_id, BEGINNING))
         return True
 
     def add(self, session_id: str, place: Head) -> None:
         """Tell that a session was read to a place."""
-        if not place.version:
-            return
+        if place.version:
+            self._put(session_id, place)
+
+    def _put(self, session_id: str, place: Head) -> None:
         line = _line(session_id, place)
         self._waiting.append(line)
         self.end += len(line)

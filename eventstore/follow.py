@@ -281,6 +281,7 @@ class Follower(Iterator[Followed]):
         if len(self._chunks) > _KEPT_CHUNKS:
             oldest = self._chunks.popleft()
             self._base[oldest.session_id] = oldest.end
+            self._cursor = None  # its journal does not lead here
 
     # --- reading
 
