@@ -324,8 +324,10 @@ class Follower(Iterator[Followed]):
         first = BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
         if self._wanted.since is None:
             return first
-        head = self._log.head(session_id)
-        return head if head.at < self._wanted.since else first
+        with suppress(LogDamaged):  # reading on comes to it
+            head = self._log.head(session_id)
+            return head if head.at < self._wanted.since else first
+        return first
 
     def _give(self, chunk: _Chunk, events: Sequence[AnyEvent | UnknownEvent], data: bytes) -> None:
         offset = max(chunk.end.size_bytes - len(data), 0)

@@ -75,7 +75,7 @@ FLOORS = [
         "eventstore.cli.timeline",
         "eventstore.cli.transcript",
     ],
-    ["eventstore.cli.demo"],
+    ["eventstore.cli.demo", "eventstore.cli.follow"],
     ["eventstore.cli"],
     ["eventstore.__main__"],
 ]
