@@ -321,13 +321,12 @@ class Follower(Iterator[Followed]):
 
     def _first_place(self, session_id: str) -> Head:
         """Tell where a session begins for us: a follower of all reads what a fork inherits with its parent."""
-        first = BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
-        if self._wanted.since is None:
-            return first
-        with suppress(LogDamaged):  # reading on comes to it
-            head = self._log.head(session_id)
-            return head if head.at < self._wanted.since else first
-        return first
+        if self._wanted.since is not None:
+            with suppress(LogDamaged):  # reading on comes to it
+                last = self._log.peek(session_id)
+                if last.at < self._wanted.since:
+                    return last
+        return BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
 
     def _give(self, chunk: _Chunk, events: Sequence[AnyEvent | UnknownEvent], data: bytes) -> None:
         offset = max(chunk.end.size_bytes - len(data), 0)

@@ -536,6 +536,17 @@ class EventLogContract:
             with pytest.raises(InvalidSessionId):
                 ask("a/b")
 
+    def test_a_peek_tells_where_to_read_on(self, log: EventLog) -> None:
+        """`peek` gives the place behind the last batch, however long its lines are."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        for texts in (["a"], ["b", "c"], ["x" * 200_000], ["d"]):
+            log.append("s", [said(text) for text in texts])
+            assert log.peek("s") == log.head("s")
+        log.fork("f", "s", 3 - 1, SessionCreated())
+        assert log.peek("f") == log.head("f")
+        with pytest.raises(SessionNotFound):
+            log.peek("nope")
+
     def test_a_watch_tells_of_what_changes(self, log: EventLog) -> None:
         """Whoever watches is told soon of an append, of one log or of any, of new ones and of those that go."""
         log.append("s", [SessionCreated()], expected_version=0)

@@ -541,6 +541,7 @@ def test_a_torn_tail_is_not_read_on_yet_at_any_byte(log: FileSystemEventLog, fil
             for hint in {0, start}:
                 place = Head(seq, "", events[seq].hash, hint) if seq else BEGINNING
                 read, end = log.resume("s", place)
+                assert not end.version or log.peek("s")[:1] == end[:1]
                 assert (end.version, read) == (committed(data[:size]), data[start : start + len(read)])
 
 

@@ -461,6 +461,17 @@ def _is_where(descriptor: int, scan: Scan) -> bool:
     return os.pread(descriptor, 64, scan.here.offset - 67) == hexlify(scan.here.digest)
 
 
+def last_line(descriptor: int, end: int) -> tuple[bytes, int] | None:
+    """Return the last line that is whole, without its LF, and the byte behind it; None where it is too long to look for."""
+    start = max(end - CHUNK // 2, 0)
+    data = _read(descriptor, start, end)
+    whole = data.rfind(b"\n")
+    before = data.rfind(b"\n", 0, max(whole, 0))
+    if whole < 0 or (before < 0 and start):
+        return None
+    return data[before + 1 : whole], start + whole + 1
+
+
 def _read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:
     """Read one line without its LF, or what there is of it."""
     size = _SMALL

@@ -34,6 +34,7 @@ from eventstore.log.file import (
     LogFile,
     blocks,
     is_being_written,
+    last_line,
     list_quarantine,
     numbered_lines,
     read_lines,
@@ -415,6 +416,18 @@ class FileSystemEventLog(EventLog):
                 raise damage
             here = scan.here
         return Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def peek(self, session_id: str) -> Head:
+        check_log_id(session_id)
+        with self._file(session_id).open_aside() as descriptor:
+            found = last_line(descriptor, os.fstat(descriptor).st_size)
+        parts = codec.split(found[0]) if found else None
+        if found is None or parts is None:
+            return self.head(session_id)
+        last = codec.head(found[0])
+        if last is None or (last.batch is not None and last.batch[0] + 1 < last.batch[1]):
+            return self.head(session_id)
+        return Head(last.seq, last.at, parts[1].hex(), found[1])
 
     def ids(self) -> Iterator[str]:
         try:
