@@ -21,6 +21,7 @@ from eventstore.names import STORE_ID, check_session_id
 from projections.models import SessionMetadata
 
 _LOOK_SECONDS = 2.0
+_SLICE_SECONDS, _PAUSE_SECONDS = 0.002, 0.002
 _HOT_SECONDS, _HOT_STEP_SECONDS = 2.0, 0.005
 _LOOK_SHARE = 100  # a look at all logs takes at most this part of the time
 _SAVE_SECONDS = 0.1
@@ -134,11 +135,15 @@ class Follower(Iterator[Followed]):
         self._journal: Journal | None = None
         self._watch = self._log.watch(session_id) if live else None
         self._store = BEGINNING
-        self._next_look = self._earliest_look = 0.0
+        self._next_look = self._earliest_look = self._looked_seconds = 0.0
+        self._looking: Iterator[str] | None = None
+        self._is_hinted = False
         if session_id is None:
             with suppress(SessionNotFound, LogDamaged):
                 self._store = self._log.head(STORE_ID)
-        self._look()
+        while not self._look():
+            pass
+        self._due = dict.fromkeys(sorted(self._due))
 
     def _begin(self, after: str | int | None) -> tuple[Places, Cursor | None]:
         """Find where to go on. Raises CursorRefused, SessionNotFound, LogDamaged, LogRolledBack."""
@@ -392,18 +397,18 @@ class Follower(Iterator[Followed]):
         """Wait for a hint, or until it is time to look without one."""
         assert self._watch is not None  # noqa: S101 - only who is live waits
         now = time.monotonic()
-        rest = self._next_look - now
+        rest = self._next_look - now if self._looking is None else _PAUSE_SECONDS
         if self._hot:
             rest = min(rest, _HOT_STEP_SECONDS)
         if rest > 0:
             hinted = self._watch.wait(rest)
             if hinted is None:
-                self._next_look = min(self._next_look, self._earliest_look)
+                self._next_look, self._is_hinted = min(self._next_look, self._earliest_look), True
             else:
                 for one in hinted:
                     self._hint(one)
             self._look_at_hot()
-        if time.monotonic() >= self._next_look:
+        if self._looking is not None or time.monotonic() >= self._next_look:
             self._look()
 
     def _hint(self, one: str) -> None:
@@ -429,21 +434,34 @@ class Follower(Iterator[Followed]):
             if self._log.size_bytes(session_id) != self._sizes.get(session_id):
                 self._due[session_id] = None
 
-    def _look(self) -> None:
-        """Find what is new without any hint."""
+    def _look(self) -> bool:
+        """Find what is new without any hint, in slices: what comes meanwhile does not wait for all logs. True at the end."""
         began = time.monotonic()
-        one = self._session_id
-        for session_id in self._all() if one is None else [one]:
+        if self._looking is None:
+            self._looking, self._looked_seconds, self._is_hinted = self._all(), 0.0, False
+            if self._session_id is None:
+                self._due[STORE_ID] = None
+        for session_id in self._looking:
             if self._log.size_bytes(session_id) != self._sizes.get(session_id):
                 self._due[session_id] = None
-        if one is None:
-            self._due[STORE_ID] = None
+            if time.monotonic() - began > _SLICE_SECONDS:
+                self._looked_seconds += time.monotonic() - began
+                return False
         now = time.monotonic()
-        self._earliest_look = now + 20 * (now - began)
-        self._next_look = now + max(_LOOK_SECONDS, _LOOK_SHARE * (now - began))
+        self._looking, took = None, self._looked_seconds + now - began
+        self._earliest_look = now + 20 * took
+        self._next_look = self._earliest_look if self._is_hinted else now + max(_LOOK_SECONDS, _LOOK_SHARE * took)
+        return True
 
-    def _all(self) -> list[str]:
-        return sorted({*self._log.ids(), *self._places})
+    def _all(self) -> Iterator[str]:
+        if self._session_id is not None:
+            yield self._session_id
+            return
+        seen: set[str] = set()
+        for session_id in self._log.ids():
+            seen.add(session_id)
+            yield session_id
+        yield from [one for one in self._places if one not in seen]
 
 
 def _is_session(name: str) -> bool:

@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant("follow no link", _FILE, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
     Mutant("the hash at a cursor", _LOG, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
     Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
-    Mutant("look without a hint", _FOLLOW, "        if time.monotonic() >= self._next_look:\n", "        if False:\n", "follow"),
+    Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
     Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),
 ]  # fmt: skip
 
