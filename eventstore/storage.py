@@ -217,7 +217,12 @@ class SessionStorage:
         return session_id in self.lineages.state().used
 
     def ended(self, session_id: str) -> int:
-        """Tell how many events a session with this id had that was deleted or put in the trash, at most; 0 where none was."""
+        """Tell how many events a session with this id had that was deleted or put in the trash, at most; 0 where none was.
+
+        Waits for whoever deletes or puts in the trash right now: only then it is told.
+        """
+        with suppress(OSError), self.lineages.locked():  # nobody does where nothing may be written
+            return self.lineages.state().used.get(session_id, 0)
         return self.lineages.state().used.get(session_id, 0)
 
     def trash_session(self, session_id: str, reason: str | None = None) -> bool:

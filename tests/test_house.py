@@ -161,6 +161,7 @@ FLOORS = [
     ],
     [
         "eventstore.cli.demo",
+        "eventstore.cli.follow",
     ],
     [
         "eventstore.cli",

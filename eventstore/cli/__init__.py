@@ -14,6 +14,7 @@ _COMMANDS = {
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),
     "export": ("transcript", "Write sessions out: as they came in, as events, traces or tables."),
+    "follow": ("follow", "Show what happens in a session, or in all, as it happens."),
     "fork": ("retention", "Begin a session with another's past."),
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
     "list": ("session", "List sessions, the most recently updated first."),

@@ -38,6 +38,7 @@ _TICK_NS, _SLACK_NS = 20_000_000, 50_000_000  # how far behind the clock, and ah
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _SMALL = 4 * 1024
+_HEAD_BYTES = 256
 _SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
 _LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
@@ -126,29 +127,41 @@ class LogFile:
 
         Raises LogDamaged.
         """
-        size = os.fstat(descriptor).st_size
+        size, seen = os.fstat(descriptor).st_size, None
         while place.offset < size:
             data = _read(descriptor, place.offset, min(place.offset + most_bytes, size))
             scan = Scan(place, self._max_event_bytes, joins=place.offset > 0)
             scan.feed([data])
             if scan.here.offset > place.offset:
                 return data[: scan.here.offset - place.offset], scan.here
-            if place.offset + len(data) >= size:
-                damage = self.damage(scan)
-                if damage is not None:
-                    raise damage
+            if place.offset + len(data) < size:
+                most_bytes *= 4
+                continue
+            damage = self.damage(scan)
+            if damage is None:
                 break
-            most_bytes *= 4
+            if seen == damage.args:
+                raise damage
+            size, seen = (
+                os.fstat(descriptor).st_size,
+                damage.args,
+            )  # it may have been an append that was cut back meanwhile
         return b"", place
 
     def find(self, descriptor: int, seq: int, digest: bytes, offset: int) -> int | None:
         """Find the byte behind event `seq` with that digest; `offset` is where to look first. None where it is not there."""
-        size = os.fstat(descriptor).st_size
         end = b'"%b"}\n' % hexlify(digest)
-        if offset <= 0 or os.pread(descriptor, len(end), max(offset - len(end), 0)) != end:
-            offset = _find_line(descriptor, seq + 1, size)
-            if offset < len(end) or os.pread(descriptor, len(end), offset - len(end)) != end:
-                return None
+        if offset >= len(end):
+            block = os.pread(descriptor, len(end) + _HEAD_BYTES, offset - len(end))
+            following = _SEQ.match(block, len(end))
+            if block.startswith(end) and following is not None and int(following[1]) == seq + 1:
+                return offset
+        size = os.fstat(descriptor).st_size
+        start = _find_line(descriptor, seq, size)
+        line = _read_line(descriptor, start, size, self._max_event_bytes) + b"\n"
+        found, offset = _SEQ.match(line), start + len(line)
+        if found is None or int(found[1]) != seq or not line.endswith(end) or offset > size:
+            return None
         return offset
 
     @contextmanager
@@ -281,6 +294,10 @@ class LogFile:
             if root is not None:
                 return None, root, Position(codec.first_hash(root))
         return None, self.session_id, here
+
+    def has_begun(self, descriptor: int, size: int) -> bool:
+        """Tell whether the first line is whole: until then it is not known what the log goes on from."""
+        return any(b"\n" in block for block in blocks(descriptor, 0, size, _SMALL))
 
     def _find_root(self, descriptor: int, size: int) -> str | None:
         """Find whose chain it is, where a fork was made whole: the line is in the middle that tells what it came from."""
@@ -512,6 +529,17 @@ def _read(descriptor: int, start: int, end: int) -> bytes:
 def _is_where(descriptor: int, scan: Scan) -> bool:
     """Tell whether the last line that was verified still is where it was: a log made anew can have its number, size and time."""
     return os.pread(descriptor, 64, scan.here.offset - 67) == hexlify(scan.here.digest)
+
+
+def last_line(descriptor: int, end: int) -> tuple[bytes, int] | None:
+    """Return the last line that is whole, without its LF, and the byte behind it; None where it is too long to look for."""
+    start = max(end - CHUNK // 2, 0)
+    data = _read(descriptor, start, end)
+    whole = data.rfind(b"\n")
+    before = data.rfind(b"\n", 0, max(whole, 0))
+    if whole < 0 or (before < 0 and start):
+        return None
+    return data[before + 1 : whole], start + whole + 1
 
 
 def _read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:
