@@ -84,6 +84,7 @@ FLOORS = [
     [
         "projections.session",
         "eventstore.views",
+        "eventstore.snapshots",
         "projections.turns",
         "eventstore.moments",
         "eventstore.follow",
