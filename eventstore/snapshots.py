@@ -53,6 +53,7 @@ PROJECTION = "summary"
 LEAST_EVENTS = 1_000
 """Sessions of so many events, and smaller ones, have no snapshot: to read them takes no longer than a snapshot's file."""
 
+_SOON_EVENTS, _LATE_EVENTS = 100, 1_000
 _MAGIC = b"ESSNAP1\n"
 _FRONT_AT = len(_MAGIC) + 32 + 4
 _FIRST_READ = 16 * 1024
@@ -295,7 +296,7 @@ class Snapshots:
         behind = version - self._written[session_id]
         if not behind:
             self._behind.discard(session_id)
-        elif 0 <= behind <= (max(100, version // 1024) if soon else max(1_000, version // 64)):
+        elif 0 <= behind <= (max(_SOON_EVENTS, version // 1024) if soon else max(_LATE_EVENTS, version // 64)):
             self._behind.add(session_id)
         else:
             self._behind.add(session_id)
