@@ -92,6 +92,43 @@ TAIL = [
 ]
 
 
+KNOWN_AGAIN: dict[str, list[e.Event]] = {
+    "a call": [e.InvocationLinked(invocation_id="a", duration_ms=9.0)],
+    "a call's tool": [e.InvocationLinked(invocation_id="a", tool_name="sed")],
+    "a new call's tool": [TAIL[1], e.InvocationLinked(invocation_id="b", tool_name="sed")],
+    "the tool of the last call that used it": [
+        e.InvocationLinked(invocation_id="b", tool_name="git"),
+        e.InvocationLinked(invocation_id="b", tool_name="sed"),
+    ],
+    "a call undone": [e.InvocationUnlinked(invocation_id="a")],
+    "a use": [e.UsageRecorded(tokens={"input": 4, "output": 1}, cost=0.7, key="k")],
+    "a use by no name": [e.UsageRecorded(tokens={"input": 4}), e.UsageRecorded(cost=0.7)],
+    "a new use": [e.UsageRecorded(tokens={"input": 4}, key="n"), e.UsageRecorded(tokens={"input": 6}, key="n")],
+    "messages": [e.MessageAdded(role="user", content="x" * 200)] * 50,
+    "messages taken back": [e.ConversationRewound(to=1)],
+    "a new conversation": [e.ConversationCleared(), TAIL[0]],
+    "figures set": [e.SessionAdjusted(total_invocations=7, tools_used=("x",), token_usage={"x": 1})],
+    "all of it": TAIL,
+}
+WHOLE_ASKED = {
+    "a call", "a call's tool", "a new call's tool", "the tool of the last call that used it", "a call undone", "a use",
+    "messages taken back",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", KNOWN_AGAIN)
+def test_what_follows_is_taken_in_by_the_small_part_or_by_the_whole(tmp_path: Path, worth_it: None, told: str) -> None:
+    fill(tmp_path)
+    append(tmp_path, *KNOWN_AGAIN[told])
+    assert answers(tmp_path) == truth(tmp_path)
+    assert (opened(tmp_path).snapshots.shown("s") is None) == (told in WHOLE_ASKED)
+    kept = opened(tmp_path)
+    kept.statistics("s")
+    append(tmp_path, *KNOWN_AGAIN[told])
+    assert kept.statistics("s") == truth(tmp_path)[0]
+    assert kept.summary("s") == truth(tmp_path)[2]
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES, data=st.data())
 def test_a_snapshot_and_the_tail_give_what_the_whole_log_gives(
