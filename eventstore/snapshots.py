@@ -41,6 +41,7 @@ from eventstore import events as e
 from eventstore.errors import EventStoreError
 from eventstore.folds import Fold, Mark
 from eventstore.log.base import EventLog, Head
+from eventstore.log.filesystem import TRASH
 from eventstore.release import VERSION
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
@@ -309,10 +310,11 @@ class Snapshots:
         """Name the sessions, of all or this one, whose snapshots may be worth to be written before this program ends."""
         return set(self._behind) if session_id is None else self._behind & {session_id}
 
-    def remove(self, session_id: str) -> None:
-        """Delete a session's snapshot: where events were redacted, or it is to be made anew."""
+    def remove(self, session_id: str, *, trashed: str | None = None) -> None:
+        """Delete a session's snapshot: events were redacted, or it is to be made anew. `trashed` is its name in the trash."""
         self.forget(session_id)
-        with suppress(FileNotFoundError, NotADirectoryError), self._folder(session_id) as folder:
+        folders = (session_id,) if trashed is None else (TRASH, trashed)
+        with suppress(FileNotFoundError, NotADirectoryError), self._folder(*folders) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX)
             for name in (NAME, f".{NAME}.new"):
                 with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
@@ -341,13 +343,14 @@ class Snapshots:
         return 0
 
     @contextmanager
-    def _folder(self, session_id: str) -> Iterator[int]:
-        root = os.open(self._sessions_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def _folder(self, *names: str) -> Iterator[int]:
+        """Lend a descriptor of a folder, walked to from the sessions folder without following any link."""
+        folder = os.open(self._sessions_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            folder = os.open(session_id, _FOLDER, dir_fd=root)
-        finally:
-            os.close(root)
-        try:
+            for name in names:
+                inside = os.open(name, _FOLDER, dir_fd=folder)
+                os.close(folder)
+                folder = inside
             yield folder
         finally:
             os.close(folder)

@@ -318,6 +318,37 @@ def test_a_removed_snapshot_is_missed_by_nobody(tmp_path: Path, worth_it: None) 
     assert answers(tmp_path) == truth(tmp_path)
 
 
+def test_the_snapshot_of_a_session_in_the_trash_can_be_removed_too(tmp_path: Path, worth_it: None) -> None:
+    fill(tmp_path)
+    with opened(tmp_path) as storage:
+        storage.trash_session("s")
+        (name,) = storage.log.trashed()
+        assert (tmp_path / ".sessions" / "_trash" / name / NAME).is_file()
+        storage.snapshots.remove("s", trashed=name)
+        assert not (tmp_path / ".sessions" / "_trash" / name / NAME).exists()
+        storage.restore_session("s")
+    assert answers(tmp_path) == truth(tmp_path)
+
+
+def test_a_log_that_grew_and_is_older_is_read_as_a_whole(tmp_path: Path, worth_it: None) -> None:
+    fill(tmp_path)
+    append(tmp_path, *TAIL)
+    os.utime(log_of(tmp_path), ns=(0, 0))
+    assert opened(tmp_path).snapshots.shown("s") is None
+    assert answers(tmp_path) == truth(tmp_path)
+
+
+def test_a_fold_that_the_log_has_left_behind_becomes_no_snapshot(tmp_path: Path, worth_it: None) -> None:
+    fill(tmp_path)
+    snapshot(tmp_path).unlink()
+    storage = opened(tmp_path)
+    fold, before = storage._summaries.get_verified("s"), storage.snapshots.mark("s")
+    append(tmp_path, *TAIL)
+    for mark in (before, storage.snapshots.mark("s"), None):
+        storage.snapshots.write("s", fold, mark, soon=True)
+        assert not snapshot(tmp_path).exists()
+
+
 def test_no_snapshot_is_written_of_small_sessions_and_none_for_few_events(tmp_path: Path) -> None:
     with opened(tmp_path) as storage:
         storage.append("s", [e.SessionCreated()], expected_version=0)
