@@ -34,7 +34,7 @@ from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
 from eventstore.storage import SessionStorage
 from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
-from projections import branches, difference, statistics, timeline, turns
+from projections import branches, difference, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
 from projections.difference import Change
@@ -507,7 +507,7 @@ class SessionManager:
     ) -> dict[str, Any] | None:
         """Return a session's figures as JSON values, or None: durations in milliseconds or, where named so, seconds."""
         try:
-            return statistics.to_dict(self.storage.summary(session_id, at, recorded=recorded), session_id)
+            return self.storage.statistics(session_id, at, recorded=recorded)
         except SessionNotFound:
             return None
 

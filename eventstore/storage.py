@@ -25,6 +25,7 @@ from eventstore.names import STORE_ID, TEMPLATE, check_session_id
 from eventstore.retention import GRACE_DAYS, Expiry, Retention
 from eventstore.search import Asked, Hit, Search
 from projections import session as session_fold
+from projections import statistics as statistics_fold
 from projections import summary as summary_fold
 from projections.models import Session, SessionMetadata, SessionStatus
 
@@ -99,6 +100,10 @@ class SessionStorage:
         if at is None:
             return self._summaries.get(check_session_id(session_id)).state
         return self._summaries.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
+
+    def statistics(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
+        """Give a session's figures as JSON values, as they are or were. Raises as `fold` does."""
+        return statistics_fold.to_dict(self.summary(session_id, at, recorded=recorded), session_id)
 
     def version_at(self, session_id: str, at: At | None, *, recorded: bool = False) -> int:
         """Return how many of a session's events had happened at a version or time; None means now.

@@ -7,12 +7,13 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from eventstore.analytics import Analytics
 from eventstore.catalog import FOLDER, Catalog, Sizes
 from eventstore.cursors import FOLDER as CURSORS
 from eventstore.cursors import Cursors
-from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.errors import EventStoreError, LogDamaged, SessionNotFound
 from eventstore.events import Event, InvocationLinked
 from eventstore.history import ToolHistory
 from eventstore.lineages import Lineages
@@ -20,10 +21,13 @@ from eventstore.listing import tell_damage
 from eventstore.log.base import Repair
 from eventstore.log.filesystem import TRASH, FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
-from eventstore.names import Fsync, check_session_id, file_name
+from eventstore.moments import At
+from eventstore.names import Fsync, check_session_id, file_name, id_of
 from eventstore.search import Search
+from eventstore.snapshots import Snapshots
 from eventstore.storage import SessionStorage
 from eventstore.views import Views
+from projections import statistics as statistics_fold
 from projections.models import SessionMetadata
 
 _VIEW_DELAY_SECONDS = 0.1
@@ -53,6 +57,8 @@ class FileSystemSessionStorage(SessionStorage):
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
+        self.snapshots = Snapshots(self.log, Path(sessions_dir))
+        self._summaries.from_snapshot = self.snapshots.open
         self._begin()
         _begin_in_child(self)
 
@@ -63,8 +69,20 @@ class FileSystemSessionStorage(SessionStorage):
         self._flushing = threading.RLock()
 
     def metadata(self, session_id: str) -> SessionMetadata:
-        """Return what is known of one session: from its view where that stands for the log as it is, else folded."""
-        return self.views.metadata(check_session_id(session_id)) or super().metadata(session_id)
+        """Return what is known of one session: from its view or snapshot where that stands for the log as it is, else folded."""
+        known = self.views.metadata(check_session_id(session_id))
+        if known is None and not self._summaries.has(session_id):
+            shown = self.snapshots.shown(session_id)
+            known = None if shown is None else shown.to_model(session_id)
+        return known or super().metadata(session_id)
+
+    def statistics(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
+        """Give a session's figures, from its snapshot where there is one; what is in front of that is not verified then."""
+        if at is None and not self._summaries.has(check_session_id(session_id)):
+            shown = self.snapshots.shown(session_id)
+            if shown is not None:
+                return statistics_fold.show(shown.to_model(session_id), shown.messages)
+        return super().statistics(session_id, at, recorded=recorded)
 
     def _changed(self, session_id: str, events: Sequence[Event]) -> None:
         for event in events:
@@ -84,6 +102,7 @@ class FileSystemSessionStorage(SessionStorage):
         plan = super().repair_session(session_id, dry_run=dry_run)
         if plan is not None and not dry_run:
             self.views.remove(session_id)
+            self.snapshots.remove(session_id)
             self._write_views(session_id)
         return plan
 
@@ -97,11 +116,18 @@ class FileSystemSessionStorage(SessionStorage):
 
     def check_views(self, session_id: str) -> Iterator[str]:
         """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
-        fold = self._summaries.get(check_session_id(session_id))
-        return self.views.check(session_id, fold.state, fold.head)
+        fold = self._summaries.get_verified(check_session_id(session_id))
+        yield from self.views.check(session_id, fold.state, fold.head)
+        yield from self.snapshots.check(session_id, fold)
 
     def flush_views(self, session_id: str | None = None) -> None:
-        """Write the views of one session, or of all that changed, at once."""
+        """Write the views of one session, or of all that changed, at once, and the snapshots that are worth it."""
+        self._flush_late(session_id)
+        for one in self.snapshots.behind(session_id):
+            with suppress(EventStoreError, OSError):
+                self._write_snapshot(one, soon=True)
+
+    def _flush_late(self, session_id: str | None = None) -> None:
         with self._flushing:
             with self._due:
                 due = set(self._stale) if session_id is None else self._stale & {session_id}
@@ -125,6 +151,11 @@ class FileSystemSessionStorage(SessionStorage):
     def _write_views(self, session_id: str) -> None:
         fold = self._summaries.get(session_id)
         self.views.write(session_id, fold.state, fold.head)
+        self._write_snapshot(session_id)
+
+    def _write_snapshot(self, session_id: str, *, soon: bool = False) -> None:
+        mark = self.snapshots.mark(session_id)
+        self.snapshots.write(session_id, self._summaries.get(session_id), mark, soon=soon)
 
     def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
         """Delete all views, make them anew from the logs, and yield each session's id when it is done.
@@ -142,18 +173,26 @@ class FileSystemSessionStorage(SessionStorage):
 
     def rebuild_session(self, session_id: str) -> None:
         """Delete the views of one session and make them anew. Raises SessionNotFound, and LogDamaged: then they stay."""
-        self._summaries.get(check_session_id(session_id))
+        self._summaries.get_verified(check_session_id(session_id))
         self.views.remove(session_id)
+        self.snapshots.remove(session_id)
         self._write_views(session_id)
+        self._write_snapshot(session_id, soon=True)
+
+    def _forget(self, session_id: str) -> None:
+        self.snapshots.forget(session_id)
+        super()._forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
         Views(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
+        self.snapshots.remove(id_of(name), trashed=name)
 
     def redone(self, session_id: str) -> None:
         """Make anew all that is kept of a session besides its log, after something in it was redacted."""
         super().redone(session_id)
         self.views.remove(session_id)
+        self.snapshots.remove(session_id)
         self._write_or_tell(session_id)
 
     def delete_session(self, session_id: str, reason: str | None = None) -> bool:
@@ -172,7 +211,7 @@ def _write_views(storage: "weakref.ref[FileSystemSessionStorage]") -> None:
         if kept is None:
             return
         with suppress(Exception):  # a view that cannot be written is seen to be stale and folded instead
-            kept.flush_views()
+            kept._flush_late()
         with kept._due:
             if not kept._stale:
                 kept._writer = None

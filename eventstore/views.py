@@ -10,7 +10,6 @@ import os
 import stat
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -23,6 +22,7 @@ import msgspec
 from eventstore import codec
 from eventstore.codec import Message, Messages
 from eventstore.events import MessageAdded
+from eventstore.forking import hold_while_forking
 from eventstore.log.base import EventLog, Head
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
@@ -59,7 +59,7 @@ class Views:
         self.history_dir = Path(os.path.realpath(history_dir))
         self._mutex = threading.Lock()
         self._told = False
-        _hold_while_forking(self)
+        hold_while_forking(self._mutex)
 
     def write(self, session_id: str, state: summary_fold.State, head: Head) -> None:
         """Make the views of a session stand for `state`, the fold of its log up to `head`.
@@ -230,24 +230,6 @@ class Views:
         if not self._told:
             self._told = True
             warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
-
-
-def _hold_while_forking(views: Views) -> None:
-    """Let no child of this process begin while views are written: it would keep the folder's lock for as long as it lives."""
-    kept = weakref.ref(views)
-    held: list[threading.Lock] = []
-
-    def hold() -> None:
-        found = kept()
-        if found is not None:
-            found._mutex.acquire()
-            held.append(found._mutex)
-
-    def release() -> None:
-        while held:
-            held.pop().release()
-
-    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=release)
 
 
 def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, events: Reader) -> int:

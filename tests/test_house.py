@@ -31,6 +31,7 @@ FLOORS = [
         "eventstore.exporters",
         "eventstore.names",
         "eventstore.patterns",
+        "eventstore.forking",
         "eventstore.codec",
         "eventstore.log.watch",
         "eventstore.merkle",
@@ -86,6 +87,7 @@ FLOORS = [
     [
         "projections.session",
         "eventstore.views",
+        "eventstore.snapshots",
         "projections.turns",
         "eventstore.moments",
         "eventstore.follow",

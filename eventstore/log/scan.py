@@ -65,7 +65,7 @@ class Scan:
             whole, lf, rest = (rest + chunk).rpartition(b"\n")
             if lf:
                 lines = whole.split(b"\n")
-                if self.joins and len(lines) > 1:
+                if self.joins and self.fault is None:
                     self._take(lines.pop(0), ahead, pending)
                     whole = whole.partition(b"\n")[2]
                 for line in lines[self._take_records(whole, lines, ahead, pending) :]:
