@@ -130,6 +130,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     rewritten_at: int
     linked_at: int
     kept_at: int
+    redacted_at: int
 
 
 _front_decoder, _rest_decoder = msgspec.msgpack.Decoder(_Front), msgspec.msgpack.Decoder(_Rest)
@@ -492,6 +493,7 @@ def _rest_of(state: summary_fold.State) -> _Rest:
         state.rewritten_at,
         state.linked_at,
         state.kept_at,
+        state.redacted_at,
     )
 
 
@@ -524,6 +526,7 @@ def _state_of(front: _Front, raw: bytes) -> summary_fold.State:
         rest.rewritten_at,
         rest.linked_at,
         rest.kept_at,
+        rest.redacted_at,
     )
 
 
