@@ -35,6 +35,7 @@ FLOORS = [
         "eventstore.ed25519",
         "eventstore.exporters.sheet",
         "eventstore.glyphs",
+        "eventstore.staging",
     ],
     [
         "eventstore.log.salvage",
@@ -48,6 +49,7 @@ FLOORS = [
         "eventstore.history",
     ],
     [
+        "eventstore.log.adoption",
         "eventstore.log.batch",
         "eventstore.cursors",
     ],
