@@ -128,6 +128,9 @@ FLOORS = [
         "eventstore.exporters.report",
     ],
     [
+        "eventstore.exporters.target",
+    ],
+    [
         "eventstore.exporters.bundle",
     ],
     [
