@@ -43,6 +43,7 @@ from eventstore.events import (
 )
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
+from eventstore.log.adoption import Whole
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.log.filesystem import FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
@@ -211,6 +212,60 @@ class SessionStorage:
                 self.log.append(STORE_ID, [event], expected_version=0)
             except VersionConflict:
                 self.log.append(STORE_ID, [event])
+
+    # --- whole logs from elsewhere
+
+    def adopt(
+        self,
+        whole: Whole,
+        chunks: Iterable[bytes],
+        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        *,
+        ended: int = 0,
+    ) -> Head:
+        """Take in the log of a session or template that was verified, as `EventLog.adopt` does; views are written anew.
+
+        `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
+        LogDamaged where the chunks are not those that were verified; then nothing was taken in.
+        """
+        log_id = whole.session_id
+        if not log_id.startswith(TEMPLATE):
+            self.catalog.mark(log_id)
+        with self._lineages():
+            if self.log.exists(log_id):
+                raise SessionExists(log_id)
+            if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
+                self._note_origin(whole)
+            root = None if whole.fork else whole.root
+            head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
+            self.note_adopted(whole, ended=ended)
+        if not log_id.startswith(TEMPLATE):
+            self._changed(log_id, ())
+            self.flush_views(log_id)
+            self._wholes.forget(log_id)
+            self._summaries.forget(log_id)
+        return head
+
+    def _note_origin(self, whole: Whole) -> None:
+        assert whole.origin is not None  # noqa: S101 - asked before
+        origin = whole.origin
+        self._note(StoreSessionForked(session_id=whole.session_id, parent=origin.parent, upto=origin.seq))
+
+    def note_adopted(self, whole: Whole, *, ended: int = 0) -> None:
+        """Let the store's own log tell of a log that was taken in, where it does not, say because a crash came in between."""
+        state = self._store()
+        if ended > state.used.get(whole.session_id, 0):
+            reason = "told by the archive that the session of this id came from"
+            self._note(
+                StoreSessionDeleted(
+                    session_id=whole.session_id, events=ended, size_bytes=0, head_hash="", reason=reason
+                )
+            )
+            state = self._store()
+        if whole.origin and whole.session_id not in state.parents:
+            self._note_origin(whole)
+        if whole.session_id not in state.there:
+            self._note(StoreSessionCreated(session_id=whole.session_id, first_hash=whole.first_hash))
 
     # --- forks
 
@@ -788,6 +843,16 @@ class FileSystemSessionStorage(SessionStorage):
         with self._due:
             self._stale.discard(session_id)
         return super().delete_session(session_id, reason)
+
+
+def _same(whole: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass on the bytes of a log that was verified; raise LogDamaged at the end where they are others."""
+    last, size = b"", 0
+    for chunk in chunks:
+        last, size = (last + chunk)[-67:], size + len(chunk)
+        yield chunk
+    if size != whole.head.size_bytes or not last.startswith(whole.head.hash.encode("ascii")):
+        raise LogDamaged(whole.session_id, "its log", 1, 0, "it is not the log that was verified before", 0)
 
 
 def _time(at: At) -> str:

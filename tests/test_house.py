@@ -42,6 +42,7 @@ FLOORS = [
         "eventstore.log.group",
         "eventstore.catalog",
         "eventstore.checkpoint",
+        "eventstore.manifest",
     ],
     [
         "eventstore.log.base",
@@ -112,6 +113,7 @@ FLOORS = [
         "eventstore.async_manager",
         "eventstore.importers.inspection",
         "eventstore.importers.claude_code",
+        "eventstore.importers.archive",
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
         "eventstore.exporters.records",
@@ -131,6 +133,7 @@ FLOORS = [
         "eventstore.exporters.target",
     ],
     [
+        "eventstore.exporters.archive",
         "eventstore.exporters.bundle",
     ],
     [
