@@ -51,11 +51,13 @@ if TYPE_CHECKING:
         sign,
     )
     from eventstore.codec import Message, Messages
+    from eventstore.exporters.archive import Archive, export_archive
     from eventstore.exporters.bundle import Bundle, export_audit
     from eventstore.exporters.questions import Audited, audit_session
     from eventstore.exporters.report import write_html, write_markdown
     from eventstore.follow import Followed, Follower
     from eventstore.history import Record, ToolHistory
+    from eventstore.importers.archive import Adopted, import_archive
     from eventstore.importers.transcript import Imported
     from eventstore.listing import Page
     from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
@@ -81,10 +83,12 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "Adopted",
     "Ancestor",
     "Append",
     "AppendRefused",
     "Appended",
+    "Archive",
     "AsyncSessionManager",
     "At",
     "Audited",
@@ -162,7 +166,9 @@ __all__ = [
     "audit_session",
     "consistency_proof",
     "env_manager",
+    "export_archive",
     "export_audit",
+    "import_archive",
     "inclusion_proof",
     "load_settings",
     "open_note",
@@ -191,10 +197,12 @@ _HOMES = {
         "parse_note",
         "sign",
     ),
+    "eventstore.exporters.archive": ("Archive", "export_archive"),
     "eventstore.exporters.bundle": ("Bundle", "export_audit"),
     "eventstore.exporters.questions": ("Audited", "audit_session"),
     "eventstore.exporters.report": ("write_html", "write_markdown"),
     "eventstore.history": ("Record", "ToolHistory"),
+    "eventstore.importers.archive": ("Adopted", "import_archive"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),
     "eventstore.listing": ("Page",),

@@ -3,17 +3,21 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from eventstore.names import file_name
 from eventstore.patterns import cleaned
+from eventstore.staging import open_stage
 
 RECORD = "record.jsonl"
+_BLOCK = 1 << 16
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -126,6 +130,54 @@ class ToolHistory:
             file = os.path.join(folder, RECORD)
             raise ValueError(f"{file} holds no record of a tool call ({error}); it was left alone") from None
 
+    def files(self, folder: str) -> Iterator[tuple[str, int | None]]:
+        """Stream the names of all that lies below a folder, in a fixed order, each with a descriptor of what is a regular file.
+
+        The descriptor is lent until the next is asked for; links and devices come with None. Raises FileNotFoundError, and
+        ValueError for a folder that is not inside the history folder, whatever links are on the way.
+        """
+        with self._inside(folder) as inside:
+            for where, folders, names, descriptor in os.fwalk(".", dir_fd=inside, follow_symlinks=False):
+                links = {name for name in folders if not _is_folder(name, descriptor)}
+                folders[:] = sorted(set(folders) - links)
+                for name in sorted([*names, *links]):
+                    path = os.path.normpath(os.path.join(where, name))
+                    file = _open_regular(name, descriptor)
+                    try:
+                        yield path, file
+                    finally:
+                        if file is not None:
+                            os.close(file)
+
+    def holds(self, folder: str, wanted: Mapping[str, str]) -> bool | None:
+        """Tell whether the regular files of a folder are just such, given by name with their SHA-256; None where it is not there.
+
+        Raises ValueError as `files` does.
+        """
+        try:
+            found = {name: _sha256(file) for name, file in self.files(folder) if file is not None}
+        except FileNotFoundError:
+            return None
+        return found == wanted
+
+    def adopt(self, folder: str, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Make a folder of files that come from elsewhere; it is there whole or not at all.
+
+        `folder` and the names of the files are paths of plain names. Raises FileExistsError, OSError.
+        """
+        with open_stage(self.path) as stage:
+            stage.begin()
+            for name, chunks in files:
+                with stage.open(name) as write:
+                    for chunk in chunks:
+                        write(chunk)
+            try:
+                stage.put(folder)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise FileExistsError(errno.EEXIST, "is there already", str(self.path / folder)) from None
+                raise
+
     def records(self) -> Iterator[tuple[Path, Record]]:
         """Stream all calls in the order of their folders' names; folders without a readable record are passed over."""
         names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
@@ -185,6 +237,31 @@ def _step(inside: int, part: str, whole: str) -> int:
         raise
     os.close(inside)
     return found
+
+
+def _is_folder(name: str, inside: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode)
+
+
+def _open_regular(name: str, inside: int) -> int | None:
+    """Open a regular file for reading; None for anything else, which is not followed and not waited for."""
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return None
+
+
+def _sha256(file: int) -> str:
+    found = sha256()
+    while data := os.read(file, _BLOCK):
+        found.update(data)
+    return found.hexdigest()
 
 
 def _faithful(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
 from eventstore.folds import Folds
+from eventstore.log.adoption import Whole
 from eventstore.log.base import EventLog, Head
 from eventstore.names import STORE_ID, TEMPLATE, check_session_id
 from projections import store as store_fold
@@ -62,6 +63,28 @@ class Lineages:
         """Note that a session came into being; its own first event stands behind `version` inherited ones."""
         first = next(self._log.read(session_id, version, version + 1))
         self.note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
+
+    def note_origin(self, whole: Whole) -> None:
+        """Note that a log that is taken in is about to go on from another."""
+        assert whole.origin is not None  # noqa: S101 - asked before
+        origin = whole.origin
+        self.note(StoreSessionForked(session_id=whole.session_id, parent=origin.parent, upto=origin.seq))
+
+    def note_adopted(self, whole: Whole, *, ended: int = 0) -> None:
+        """Let the store's own log tell of a log that was taken in, where it does not, say because a crash came in between."""
+        state = self.state()
+        if ended > state.used.get(whole.session_id, 0):
+            reason = "told by the archive that the session of this id came from"
+            self.note(
+                StoreSessionDeleted(
+                    session_id=whole.session_id, events=ended, size_bytes=0, head_hash="", reason=reason
+                )
+            )
+            state = self.state()
+        if whole.origin and whole.session_id not in state.parents:
+            self.note_origin(whole)
+        if whole.session_id not in state.there:
+            self.note(StoreSessionCreated(session_id=whole.session_id, first_hash=whole.first_hash))
 
     def state(self) -> store_fold.State:
         """Fold the store's own log; the state is shared, nobody changes it."""

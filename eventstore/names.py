@@ -19,6 +19,7 @@ TEMPLATE = "_template."
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
+_BESIDE = re.compile(r"checkpoints/[0-9]{12}-[0-9a-f]{8}\.note|quarantine/[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 
 
@@ -45,6 +46,11 @@ def check_log_id(log_id: str) -> str:
         return log_id
     check_session_id(log_id.removeprefix(TEMPLATE) if isinstance(log_id, str) else log_id)
     return log_id
+
+
+def is_beside(name: str) -> bool:
+    """Tell whether a file may have that name beside a log: `checkpoints/<size>-<key>.note` or `quarantine/<name>`."""
+    return _BESIDE.fullmatch(name) is not None
 
 
 def free_name(session_id: str, taken: Container[str]) -> str:

@@ -13,13 +13,14 @@ from eventstore.analytics import Analytics, By, Figures
 from eventstore.catalog import Catalog, Filter, Sizes
 from eventstore.changes import find_changes
 from eventstore.cursors import Cursors
-from eventstore.errors import InvalidSessionId, LogDamaged, SessionNotFound, VersionConflict
+from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, SessionCompleted, SessionCreated
 from eventstore.folds import Folds
 from eventstore.history import ToolHistory
 from eventstore.lineages import Lineages
 from eventstore.listing import LogSizes, Page, Track, as_time, tell_damage
-from eventstore.log.base import Append, Appended, EventLog, Repair, Written
+from eventstore.log.adoption import Whole
+from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.moments import At, version_at
 from eventstore.names import STORE_ID, TEMPLATE, check_session_id
 from eventstore.retention import GRACE_DAYS, Expiry, Retention
@@ -119,6 +120,39 @@ class SessionStorage:
         if not version:
             raise SessionNotFound(session_id)
         return version
+
+    # --- whole logs from elsewhere
+
+    def adopt(
+        self,
+        whole: Whole,
+        chunks: Iterable[bytes],
+        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        *,
+        ended: int = 0,
+    ) -> Head:
+        """Take in the log of a session or template that was verified, as `EventLog.adopt` does; views are written anew.
+
+        `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
+        LogDamaged where the chunks are not those that were verified; then nothing was taken in.
+        """
+        log_id = whole.session_id
+        if not log_id.startswith(TEMPLATE):
+            self.catalog.mark(log_id)
+        with self.lineages.locked():
+            if self.log.exists(log_id):
+                raise SessionExists(log_id)
+            if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
+                self.lineages.note_origin(whole)
+            root = None if whole.fork else whole.root
+            head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
+            self.lineages.note_adopted(whole, ended=ended)
+        if not log_id.startswith(TEMPLATE):
+            self._changed(log_id, ())
+            self.flush_views(log_id)
+            self._wholes.forget(log_id)
+            self._summaries.forget(log_id)
+        return head
 
     # --- forks
 
@@ -471,6 +505,16 @@ class SessionStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _same(whole: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass on the bytes of a log that was verified; raise LogDamaged at the end where they are others."""
+    last, size = b"", 0
+    for chunk in chunks:
+        last, size = (last + chunk)[-67:], size + len(chunk)
+        yield chunk
+    if size != whole.head.size_bytes or not last.startswith(whole.head.hash.encode("ascii")):
+        raise LogDamaged(whole.session_id, "its log", 1, 0, "it is not the log that was verified before", 0)
 
 
 def _show(session: Session, found: Session) -> None:

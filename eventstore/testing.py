@@ -22,9 +22,11 @@ from eventstore.errors import (
     EventTooLarge,
     IdReused,
     InvalidSessionId,
+    LogDamaged,
     LogRolledBack,
     NoSuchMoment,
     RedactionRefused,
+    SessionExists,
     SessionNotFound,
     VersionConflict,
 )
@@ -174,6 +176,68 @@ class EventLogContract:
             log.append("s", [said(text)])
         times = [event.at for event in log.read("s")]
         assert times == sorted(times)
+
+    # --- whole logs from elsewhere
+
+    def test_a_whole_log_is_taken_in_to_the_byte(self, log: EventLog) -> None:
+        """A log that is adopted has the same bytes, head, keys and files beside it, and goes on."""
+        log.append("s", [SessionCreated(), said("a", "key")], expected_version=0)
+        data, head = b"".join(log.chunks("s")), log.head("s")
+        note = ("checkpoints/000000000002-0011aabb.note", [b"no", b"te"])
+        log.remove("s")
+        assert log.adopt("s", [data[:10], data[10:]], [note]) == head == log.head("s")
+        assert b"".join(log.chunks("s")) == data
+        assert log.beside("s") == [note[0]]
+        assert b"".join(log.read_beside("s", note[0])) == b"note"
+        assert log.append("s", [said("b")]) == Appended(3, 3)
+        assert log.append("s", [SessionCreated(), said("a", "key")]).repeated
+
+    def test_a_fork_is_taken_in_on_top_of_its_parent(self, log: EventLog) -> None:
+        """Of a fork by reference only its own lines are adopted; without its parent it is refused."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a")])
+        log.fork("f", "s", 2, SessionCreated())
+        log.append("f", [said("b")])
+        whole, own, head = b"".join(log.chunks("f")), b"".join(log.chunks("f", 2)), log.head("f")
+        log.remove("f")
+        log.adopt("f", [own])
+        assert (b"".join(log.chunks("f")), log.head("f"), log.root_of("f")) == (whole, head, "s")
+        assert log.inherited("f") == 2
+        log.remove("f")
+        log.remove("s")
+        with pytest.raises(LogDamaged, match="not there"):
+            log.adopt("f", [own])
+        with pytest.raises(LogDamaged):
+            log.adopt("f", [whole])
+        log.adopt("f", [whole], root="s")
+        assert (b"".join(log.chunks("f")), log.root_of("f"), log.inherited("f")) == (whole, "s", 0)
+
+    def test_what_is_no_whole_log_is_not_taken_in(self, log: EventLog) -> None:
+        """Bytes that do not verify to the last are refused, and nothing of them is there."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a"), said("b")])
+        data = b"".join(log.chunks("s"))
+        log.remove("s")
+        half_a_batch = data[: data.rindex(b"\n", 0, -1) + 1]
+        for bad in (b"", b"x", data[:-1], data.replace(b'"b"', b'"c"'), data + b"x", data[5:], half_a_batch):
+            with pytest.raises(LogDamaged):
+                log.adopt("s", [bad])
+        with pytest.raises(LogDamaged):
+            log.adopt("t", [data])
+        with pytest.raises(InvalidSessionId):
+            log.adopt(STORE_ID, [data])
+        with pytest.raises(ValueError, match="name"):
+            log.adopt("s", [data], [("../x", [b"x"])])
+        assert not list(log.ids())
+
+    def test_a_log_that_is_there_is_not_replaced(self, log: EventLog) -> None:
+        """Adopting an id that is taken is an error."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        data = b"".join(log.chunks("s"))
+        log.append("s", [said("a")])
+        with pytest.raises(SessionExists):
+            log.adopt("s", [data])
+        assert log.head("s").version == 2
 
     # --- expected versions and idempotency
 

@@ -38,12 +38,14 @@ FLOORS = [
         "eventstore.ed25519",
         "eventstore.exporters.sheet",
         "eventstore.glyphs",
+        "eventstore.staging",
     ],
     [
         "eventstore.log.salvage",
         "eventstore.log.group",
         "eventstore.catalog",
         "eventstore.checkpoint",
+        "eventstore.manifest",
     ],
     [
         "eventstore.log.base",
@@ -51,6 +53,7 @@ FLOORS = [
         "eventstore.history",
     ],
     [
+        "eventstore.log.adoption",
         "eventstore.log.batch",
         "eventstore.cursors",
     ],
@@ -123,6 +126,7 @@ FLOORS = [
         "eventstore.async_manager",
         "eventstore.importers.inspection",
         "eventstore.importers.claude_code",
+        "eventstore.importers.archive",
         "eventstore.importers.codex",
         "eventstore.importers.transcript",
         "eventstore.exporters.records",
@@ -139,6 +143,10 @@ FLOORS = [
         "eventstore.exporters.report",
     ],
     [
+        "eventstore.exporters.target",
+    ],
+    [
+        "eventstore.exporters.archive",
         "eventstore.exporters.bundle",
     ],
     [

@@ -19,19 +19,35 @@ if TYPE_CHECKING:
 _FORMATS = ("claude-code", "codex")
 _TRACES = ("otlp", "cloudevents")
 _TABLES = ("csv", "json", "parquet")
+_ARCHIVE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("import", short_help="Take in transcripts of Claude Code or Codex.")
-@click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.command("import", short_help="Take in transcripts of Claude Code or Codex, or an archive of sessions.")
+@click.argument("form", metavar="FORMAT", required=False)
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--archive", type=_ARCHIVE, help="Take in what `export --archive` wrote, instead.")
+@click.option("--dry-run", is_flag=True, help="Verify the archive, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a transcript.")
 @store_option
-def import_command(store: str | None, form: str, paths: Sequence[Path], as_json: bool) -> None:
+def import_command(
+    store: str | None, form: str | None, paths: Sequence[Path], archive: Path | None, dry_run: bool, as_json: bool
+) -> None:
     """Take in transcripts, each as one session; FORMAT is claude-code or codex, PATH a file or a folder.
 
     Without a PATH they are taken from where the tool keeps them: ~/.claude/projects or ~/.codex/sessions. Every line is kept byte
     for byte. Taking a transcript in again adds only what is new in it.
+
+    With --archive, sessions come in as they were in the store they come from. All of the archive is verified before anything is
+    written; sessions that are here already are skipped, and refused where the archive has others or more of them.
     """
+    if archive is not None:
+        if form is not None:
+            raise click.UsageError("--archive takes no FORMAT and no PATH.")
+        _take_in_archive(store, archive, dry_run=dry_run, as_json=as_json)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run goes with --archive.")
+    form = _choice(form, _FORMATS)
     from eventstore.importers.formats import FORMATS
 
     found = FORMATS[form]
@@ -54,6 +70,37 @@ def import_command(store: str | None, form: str, paths: Sequence[Path], as_json:
         _summarize(done, refused)
     if refused or not files:
         sys.exit(1)
+
+
+def _choice(form: str | None, forms: Sequence[str]) -> str:
+    """Read the FORMAT, which must be there where no archive is named."""
+    context = click.get_current_context()
+    (parameter,) = (one for one in context.command.params if one.name == "form")
+    choice = click.Choice(forms)
+    if form is None:
+        raise click.MissingParameter(ctx=context, param=parameter, message=f"Choose from: {', '.join(forms)}.")
+    return str(choice.convert(form, parameter, context))
+
+
+def _take_in_archive(store: str | None, archive: Path, *, dry_run: bool, as_json: bool) -> None:
+    from eventstore.importers.archive import import_archive
+
+    with open_manager(store) as manager:
+        done = import_archive(manager, archive, dry_run=dry_run)
+    if as_json:
+        print_json(done.to_dict())
+        return
+    for session_id in done.sessions:
+        click.echo(click.style(session_id, bold=True))
+    for session_id in done.skipped:
+        click.echo(f"{click.style(session_id, bold=True)}  is here already")
+    told = [
+        f"{len(done.sessions):,} session{'' if len(done.sessions) == 1 else 's'}",
+        f"{done.events:,} event{'' if done.events == 1 else 's'}",
+        f"{done.history:,} folder{'' if done.history == 1 else 's'} of tool calls",
+    ]
+    how = "verified, nothing written" if dry_run else "taken in"
+    click.echo(f"{', '.join(told)} {how}" + (f", {len(done.skipped):,} here already" if done.skipped else ""))
 
 
 def _files(form: "Format", path: Path) -> list[Path]:
@@ -93,9 +140,12 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
     click.echo(", ".join([told, *(part for part in more if part)]))
 
 
-@click.command("export", short_help="Write sessions out: as they came in, as events, traces or tables.")
-@click.argument("form", metavar="FORMAT", type=click.Choice([*_FORMATS, "events", *_TRACES, *_TABLES]))
-@click.argument("session_ids", metavar="SESSION...", nargs=-1, required=True)
+@click.command("export", short_help="Write sessions out: as they came in, as events, traces, tables or an archive.")
+@click.argument("form", metavar="FORMAT", required=False)
+@click.argument("session_ids", metavar="SESSION...", nargs=-1)
+@click.option(
+    "--archive", type=_ARCHIVE, help="Write sessions, or without any named the whole store, to this .zip file, instead."
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, whole or not at all."
 )
@@ -105,14 +155,17 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
     help="The table that csv, json and parquet give: events if not said.",
 )
 @click.option("--content", is_flag=True, help="Let otlp hold what was said, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON of what is in the archive.")
 @store_option
 def export_command(
     store: str | None,
-    form: str,
+    form: str | None,
     session_ids: Sequence[str],
     output: Path | None,
     table: "TableName | None",
     content: bool,
+    archive: Path | None,
+    as_json: bool,
 ) -> None:
     """Write sessions to standard output or to a file.
 
@@ -125,7 +178,20 @@ def export_command(
     cloudevents  CloudEvents 1.0, one line an event
     csv, json    a table of events, of tool calls or of token usage
     parquet      the same, into a file (extra `parquet`)
+
+    With --archive there is no FORMAT: all that belongs to the sessions goes into one file, logs to the byte, with checkpoints and
+    the folders of tool calls, for `import --archive` in another store. Templates are named _template.NAME.
     """
+    if archive is not None:
+        if output is not None or table is not None or content:
+            raise click.UsageError("--archive goes with none of --output, --table and --content.")
+        _write_archive(store, archive, [*([form] if form else []), *session_ids], as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json goes with --archive; as a FORMAT, json gives a table.")
+    form = _choice(form, [*_FORMATS, "events", *_TRACES, *_TABLES])
+    if not session_ids:
+        raise click.UsageError("Missing argument 'SESSION...'.")
     _check(form, session_ids, output, table, content=content)
     with open_manager(store) as manager:
         if form == "parquet":
@@ -141,6 +207,23 @@ def export_command(
             sys.stdout.buffer.flush()
         else:
             _write_whole(output, chunks)
+
+
+def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str], *, as_json: bool) -> None:
+    from eventstore.exporters.archive import export_archive
+
+    with open_manager(store) as manager:
+        done = export_archive(manager, archive, session_ids or None)
+    if as_json:
+        print_json(done.to_dict())
+        return
+    for text in done.left_out:
+        click.echo(click.style(f"left out: {clean(text)}", fg="yellow"), err=True)
+    count = len(done.sessions)
+    click.echo(
+        f"{done.path}: {count:,} session{'' if count == 1 else 's'}, {done.files:,} files, {done.size_bytes:,} bytes"
+    )
+    click.echo(f"{done.manifest_sha256}  manifest.json")
 
 
 def _check(form: str, session_ids: Sequence[str], output: Path | None, table: str | None, *, content: bool) -> None:

@@ -4,23 +4,18 @@ The layout is documented in the README and promised: `eventstore-audit/1`.
 """
 
 import os
-import shutil
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Protocol
-
-from msgspec import json
+from typing import Any
 
 from eventstore import codec
 from eventstore.errors import ExportRefused
 from eventstore.exporters.questions import Audited, audit_session
 from eventstore.exporters.report import Writer, write_html, write_markdown
+from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
 from eventstore.manager import SessionManager
 from eventstore.names import STORE_ID, check_log_id
 from eventstore.release import VERSION
@@ -30,9 +25,6 @@ from projections import statistics
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
-
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)
-_BUFFER = 1 << 16
 
 Table = Callable[[Writer, Sequence[Audited]], None]
 TABLES: dict[str, Table] = {}
@@ -84,15 +76,15 @@ def export_audit(
     if path.suffix != ".zip" and os.path.lexists(path):
         raise ExportRefused(", ".join(wanted), f"{path} is there already: choose another folder, or move it away")
     sessions = [audit_session(storage, one) for one in wanted]
-    with _whole_or_not_at_all(path) as temporary:
-        target: _Target = _Zip(temporary) if path.suffix == ".zip" else _Folder(temporary)
+    with whole_or_not_at_all(path) as temporary:
+        target: Target = ZipTarget(temporary) if path.suffix == ".zip" else FolderTarget(temporary)
         with target:
-            digest = _write(_Files(target), storage, sessions, codec.to_text(made_at) if made_at else codec.now())
+            digest = _write(Files(target), storage, sessions, codec.to_text(made_at) if made_at else codec.now())
         size = target.size_bytes()
     return Bundle(path, tuple(wanted), target.files, size, digest)
 
 
-def _write(files: "_Files", storage: SessionStorage, sessions: Sequence[Audited], made_at: str) -> str:
+def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str) -> str:
     """Write all files, the manifest last; return its SHA-256."""
     told = [_write_session(files, storage, one) for one in sessions]
     with files.open("report.html") as stream:
@@ -114,11 +106,11 @@ def _write(files: "_Files", storage: SessionStorage, sessions: Sequence[Audited]
         "files": dict(sorted(files.written.items())),
     }
     with files.open(MANIFEST) as stream:
-        stream.write(_json(manifest))
+        stream.write(to_json(manifest))
     return str(files.written[MANIFEST]["sha256"])
 
 
-def _write_session(files: "_Files", storage: SessionStorage, one: Audited) -> dict[str, Any]:
+def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[str, Any]:
     folder = f"sessions/{one.session_id}"
     log = f"{folder}/events.jsonl"
     with files.open(log) as stream:
@@ -134,7 +126,7 @@ def _write_session(files: "_Files", storage: SessionStorage, one: Audited) -> di
         with files.open(notes[-1]) as stream:
             stream.write(note.read_bytes())
     with files.open(f"{folder}/session.json") as stream:
-        stream.write(_json(_describe(one)))
+        stream.write(to_json(_describe(one)))
     return {
         "session_id": one.session_id,
         "root": one.root,
@@ -173,146 +165,3 @@ def _describe(one: Audited) -> dict[str, Any]:
             {name: getattr(removal, name) for name in removal.__slots__} for removal in one.index.removals()
         ],
     }
-
-
-def _json(value: Any) -> bytes:
-    return json.format(json.encode(value), indent=2) + b"\n"
-
-
-# --- where it goes
-
-
-class _Target(Protocol):
-    """A zip or a folder, while it is being written."""
-
-    files: int
-
-    def open(self, name: str) -> IO[bytes]: ...
-
-    def size_bytes(self) -> int: ...
-
-    def __enter__(self) -> "_Target": ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-
-class _Zip:
-    """One file, the same bytes each time: times are fixed, the order is that of writing."""
-
-    def __init__(self, path: Path) -> None:
-        self.files, self._path = 0, path
-        self._stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w+b")
-        self._zip = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_DEFLATED)
-
-    def open(self, name: str) -> IO[bytes]:
-        self.files += 1
-        told = zipfile.ZipInfo(name, _LONG_AGO)
-        told.compress_type, told.create_system, told.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
-        return self._zip.open(told, "w", force_zip64=True)
-
-    def size_bytes(self) -> int:
-        return self._path.stat().st_size
-
-    def __enter__(self) -> "_Zip":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._stream:
-            self._zip.close()
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-
-
-class _Folder:
-    """A folder of the same layout."""
-
-    def __init__(self, path: Path) -> None:
-        self.files, self._path = 0, path
-        path.mkdir(0o700)
-
-    def open(self, name: str) -> IO[bytes]:
-        self.files += 1
-        path = self._path / name
-        for folder in reversed(path.relative_to(self._path).parents[:-1]):
-            (self._path / folder).mkdir(0o700, exist_ok=True)
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-
-    def size_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._path.rglob("*") if path.is_file())
-
-    def __enter__(self) -> "_Folder":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for path in [*self._path.rglob("*"), self._path]:
-            _sync(path)
-
-
-class _Hashing:
-    """Bytes go through in pieces worth a call, are counted and hashed."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._hash, self._pieces, self._held = stream, sha256(), list[bytes](), 0
-        self.size_bytes = 0
-
-    def write(self, data: bytes, /) -> None:
-        self._pieces.append(data)
-        self._held += len(data)
-        if self._held >= _BUFFER:
-            self.flush()
-
-    def flush(self) -> None:
-        data = b"".join(self._pieces)
-        self._pieces, self._held = [], 0
-        self._hash.update(data)
-        self.size_bytes += len(data)
-        self._stream.write(data)
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Files:
-    """The files of a bundle so far, with hash and size, as the manifest tells them."""
-
-    def __init__(self, target: _Target) -> None:
-        self._target = target
-        self.written: dict[str, dict[str, Any]] = {}
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[Writer]:
-        """Begin a file; it is noted when it is whole."""
-        with self._target.open(name) as stream:
-            hashing = _Hashing(stream)
-            yield hashing
-            hashing.flush()
-        self.written[name] = {"sha256": hashing.hexdigest(), "size_bytes": hashing.size_bytes}
-
-
-@contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """Lend a name beside `path`; what is there becomes `path` where the block ends well, and goes where it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    _drop(temporary)
-    try:
-        yield temporary
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        _drop(temporary)
-
-
-def _drop(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

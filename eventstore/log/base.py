@@ -164,6 +164,32 @@ class EventLog(ABC):
         """Let a fork need its parent no more, where it does: what it has of it is copied. Raises SessionNotFound, LogDamaged."""
         return
 
+    @abstractmethod
+    def adopt(
+        self,
+        session_id: str,
+        chunks: Iterable[bytes],
+        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        *,
+        root: str | None = None,
+    ) -> Head:
+        """Take in a whole log from elsewhere, byte for byte, and return where it ends.
+
+        `chunks` are its own lines, in pieces of any size; of a fork by reference those behind what its parent has, which must be
+        here with the event it goes on from. `root` names the log whose chain it is, which a fork that was made whole must be
+        given. `beside` are files that go beside it, each named as `beside` names them. All is verified before any of it can be
+        seen, and is on stable storage, whatever the durability. Raises LogDamaged, SessionExists, InvalidSessionId; then nothing
+        was taken in.
+        """
+
+    def beside(self, session_id: str) -> list[str]:
+        """Name the files kept beside a log: `checkpoints/...` and `quarantine/...`. Raises SessionNotFound."""
+        return []
+
+    def read_beside(self, session_id: str, name: str) -> Iterator[bytes]:
+        """Stream a file that `beside` names. Raises SessionNotFound, FileNotFoundError."""
+        raise FileNotFoundError(name)
+
     def point_at(self, session_id: str, version: int) -> Head:
         """Tell what `head` told, without the size, when the log had so many events. Raises as `fork` does for a parent."""
         line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None

@@ -28,9 +28,11 @@ from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
 from eventstore.log.scan import UNTOLD, Position, Scan
+from eventstore.names import is_beside
+from eventstore.staging import open_below
 
 LOG = "events.jsonl"
-QUARANTINE = "quarantine"
+CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
 CHUNK = 128 * 1024
 IDENTITY_NS = 20_000
 """For how long a file at its path is trusted to be there still: looking costs a third of an append."""
@@ -596,6 +598,32 @@ def scrub_quarantine(folder: int, needles: Sequence[bytes]) -> list[str]:
         finally:
             os.close(file)
     return changed
+
+
+def list_beside(folder: int) -> list[str]:
+    """Name the files in a session folder that go with its log: signed checkpoints, and what repairs have kept."""
+    found = []
+    for inner in (CHECKPOINTS, QUARANTINE):
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            open_below(folder, [inner]) as inside,
+            os.scandir(inside) as entries,
+        ):
+            found += [f"{inner}/{one.name}" for one in entries if one.is_file(follow_symlinks=False)]
+    return sorted(filter(is_beside, found))
+
+
+def open_beside(folder: int, name: str) -> int:
+    """Open for reading what `list_beside` names. Raises FileNotFoundError, OSError."""
+    inner, _, last = name.partition("/")
+    if not is_beside(name):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    with open_below(folder, [inner]) as inside:
+        descriptor = os.open(last, os.O_RDONLY | _SAFE, dir_fd=inside)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotARegularFile(name, "no file")
 
 
 def mark_as_written(descriptor: int) -> None:

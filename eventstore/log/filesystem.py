@@ -7,7 +7,7 @@ import threading
 import weakref
 from binascii import unhexlify
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -30,6 +30,7 @@ from eventstore.errors import (
     VersionConflict,
 )
 from eventstore.events import Event, SessionCreated, UnknownEvent
+from eventstore.log.adoption import Whole, verify_whole
 from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Repair, Written, types_of
 from eventstore.log.batch import (
     Batch,
@@ -42,13 +43,16 @@ from eventstore.log.batch import (
     untold_redactions,
 )
 from eventstore.log.file import (
+    CHUNK,
     LOG,
     LogFile,
     blocks,
     is_being_written,
     last_line,
+    list_beside,
     list_quarantine,
     numbered_lines,
+    open_beside,
     read_lines,
     scrub_quarantine,
     sync_folders,
@@ -56,7 +60,8 @@ from eventstore.log.file import (
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position, Scan
 from eventstore.log.watch import FolderWatch, Watch
-from eventstore.names import Fsync, check_log_id, check_session_id, free_name, id_of
+from eventstore.names import STORE_ID, Fsync, check_log_id, check_session_id, free_name, id_of, is_beside
+from eventstore.staging import Stage, open_stage
 
 TRASH = "_trash"
 _REPAIR_BATCH = 200
@@ -198,6 +203,74 @@ class FileSystemEventLog(EventLog):
             end = os.fstat(file.descriptor).st_size
             inherited = self._inherited(file, fork, 0, fork.seq)
             file.replace_by(chain(inherited, blocks(file.descriptor, 0, end)))
+
+    def adopt(
+        self,
+        session_id: str,
+        chunks: Iterable[bytes],
+        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        *,
+        root: str | None = None,
+    ) -> Head:
+        if check_log_id(session_id) == STORE_ID:
+            raise InvalidSessionId(session_id, "it is that of the store's own log")
+        file = self._file(session_id)
+        with open_stage(self.root) as stage:
+            whole = self._make_aside(stage, file, chunks, beside, root)
+            self._check_past(file, whole)
+            try:
+                stage.put(session_id)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                raise SessionExists(session_id) from None
+        if whole.redactions:
+            with self._writing(file, create=False):
+                _ready(file)
+        return whole.head
+
+    def _make_aside(
+        self,
+        stage: Stage,
+        file: LogFile,
+        chunks: Iterable[bytes],
+        beside: Iterable[tuple[str, Iterable[bytes]]],
+        root: str | None,
+    ) -> Whole:
+        """Write a whole log, and what goes beside it, into a folder that is not in its place yet, and verify it on the way."""
+        stage.begin()
+        with stage.open(LOG) as write:
+            passing = _passing(chunks, write)
+            limit = self._max_event_bytes
+            whole = verify_whole(file.session_id, passing, root=root, max_event_bytes=limit, file=file.text)
+        for name, parts in beside:
+            if not is_beside(name):
+                raise ValueError(f"{name[:80]!a} is no name of a file beside a log")
+            with stage.open(name) as write:
+                for part in parts:
+                    write(part)
+        return whole
+
+    def _check_past(self, file: LogFile, whole: Whole) -> None:
+        """Raise LogDamaged where a fork goes on from what is not here."""
+        fork = whole.fork
+        if fork is not None:
+            list(self._inherited(file, fork, fork.seq - 1, fork.seq))
+            if self.root_of(fork.parent) != fork.root:
+                raise _without_past(file, fork)
+
+    def beside(self, session_id: str) -> list[str]:
+        check_log_id(session_id)
+        with self._file(session_id).open_folder(create=False) as folder:
+            return list_beside(folder)
+
+    def read_beside(self, session_id: str, name: str) -> Iterator[bytes]:
+        check_log_id(session_id)
+        with self._file(session_id).open_folder(create=False) as folder:
+            descriptor = open_beside(folder, name)
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            while data := stream.read(CHUNK):
+                yield data
 
     def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
         by_session: dict[str, list[int]] = {}
@@ -859,6 +932,13 @@ def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: Log
         yield from read_lines(descriptor, after, None if upto is None else max(upto - after, 0), end)
     if damage is not None:
         raise damage
+
+
+def _passing(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Write chunks on their way."""
+    for chunk in chunks:
+        write(chunk)
+        yield chunk
 
 
 def _need_events(scan: Scan, file: LogFile) -> None:

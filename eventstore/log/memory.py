@@ -1,7 +1,7 @@
 """Logs in memory: the executable definition of what a log does."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -9,8 +9,16 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from eventstore import codec
-from eventstore.errors import RedactionRefused, SessionExists, SessionNotFound, VersionConflict
+from eventstore.errors import (
+    InvalidSessionId,
+    LogDamaged,
+    RedactionRefused,
+    SessionExists,
+    SessionNotFound,
+    VersionConflict,
+)
 from eventstore.events import Event, EventRedacted, SessionCreated
+from eventstore.log.adoption import Whole, verify_whole
 from eventstore.log.base import Appended, EventLog, Head, types_of
 from eventstore.log.batch import (
     Batch,
@@ -25,7 +33,7 @@ from eventstore.log.batch import (
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position
 from eventstore.log.watch import Bell, Watch
-from eventstore.names import STORE_ID, TEMPLATE, check_log_id, free_name, id_of
+from eventstore.names import STORE_ID, TEMPLATE, check_log_id, free_name, id_of, is_beside
 
 
 @dataclass
@@ -35,6 +43,7 @@ class _Log:
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     root: str = ""
     inherited: int = 0
+    beside: dict[str, bytes] = field(default_factory=dict)
 
     def take(self, batch: Batch) -> None:
         first = self.here.seq + 1
@@ -131,6 +140,60 @@ class MemoryEventLog(EventLog):
             log.take(prepare([replace(event, forked_from=told.to_dict())], self._max_event_bytes))
             self._put(session_id, log)
             return Appended(version + 1, version + 1)
+
+    def adopt(
+        self,
+        session_id: str,
+        chunks: Iterable[bytes],
+        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        *,
+        root: str | None = None,
+    ) -> Head:
+        if check_log_id(session_id) == STORE_ID:
+            raise InvalidSessionId(session_id, "it is that of the store's own log")
+        data = b"".join(chunks)
+        whole = verify_whole(session_id, [data], root=root, max_event_bytes=self._max_event_bytes)
+        kept = {name: b"".join(parts) for name, parts in beside}
+        if not all(map(is_beside, kept)):
+            raise ValueError("a file has a name that none beside a log can have")
+        with self._mutex:
+            if session_id in self._logs:
+                raise SessionExists(session_id)
+            lines = self._past(whole) + [line + b"\n" for line in codec.lines(data)]
+            here = Position(bytes.fromhex(whole.head.hash), whole.head.size_bytes, whole.head.version, whole.head.at)
+            own_root = "" if whole.root == session_id else whole.root
+            log = _Log(here, lines, whole.ids, own_root, whole.inherited, kept)
+            for seq, leaf in whole.redactions.items():
+                if codec.leaf_of(lines[seq - 1][:-1]) == leaf:
+                    self._overwrite(log, seq)
+            self._put(session_id, log)
+        return whole.head
+
+    def _past(self, whole: Whole) -> list[bytes]:
+        """Give the lines that a fork goes on from."""
+        if whole.fork is None:
+            return []
+        before = self._logs.get(whole.fork.parent, _Log(Position(b"")))
+        lines = before.lines[: whole.inherited]
+        parts = codec.split(lines[-1]) if len(lines) == whole.inherited else None
+        if parts is None or parts[1] != whole.fork.digest or (before.root or whole.fork.parent) != whole.root:
+            what = f"goes on from event {whole.inherited} of session {whole.fork.parent!r}, which is not there"
+            raise LogDamaged(whole.session_id, "its log", 1, 0, what, 0)
+        return lines
+
+    def beside(self, session_id: str) -> list[str]:
+        with self._mutex:
+            return sorted(self._find(session_id).beside)
+
+    def read_beside(self, session_id: str, name: str) -> Iterator[bytes]:
+        with self._mutex:
+            found = self._find(session_id).beside.get(name)
+        if found is None:
+            raise FileNotFoundError(name)
+        return iter([found])
+
+    def quarantine(self, session_id: str) -> list[str]:
+        return [name for name in self.beside(session_id) if name.startswith("quarantine/")]
 
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         with self._mutex:

@@ -1,0 +1,238 @@
+"""Archives: sessions with all that belongs to them, to be taken in by another store. The format is in `eventstore.manifest`."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from eventstore import codec
+from eventstore.errors import ExportRefused, InvalidSessionId, LogTampered, SessionNotFound
+from eventstore.events import InvocationLinked
+from eventstore.exporters.target import Files, ZipTarget, to_json, whole_or_not_at_all
+from eventstore.log.adoption import Whole, verify_whole
+from eventstore.log.base import Head
+from eventstore.manager import SessionManager
+from eventstore.manifest import FORMAT, MANIFEST, FileEntry, ForkedFrom, Manifest, SessionEntry, find_twins, odd_name
+from eventstore.names import STORE_ID, TEMPLATE, check_log_id
+from eventstore.release import VERSION
+from eventstore.staging import ASIDE
+from eventstore.storage import SessionStorage
+
+_LINKED = b'{"type":"invocation.linked",'
+_BLOCK = 1 << 17
+_LEVEL = 1  # measured: a fifth of the time of level 6, for a file a fifth larger
+_MEANWHILE = "its log was changed meanwhile, by a redaction or a repair, or is gone: export it again"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive that was written: its sessions and templates, how many files it has, the SHA-256 of its manifest.
+
+    `left_out` says what of those sessions is not in it, a line each: folders of tool calls that are gone or lie elsewhere, links.
+    """
+
+    path: Path
+    sessions: tuple[str, ...]
+    files: int
+    size_bytes: int
+    manifest_sha256: str
+    left_out: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON values."""
+        return {
+            **vars(self),
+            "path": str(self.path),
+            "sessions": list(self.sessions),
+            "left_out": list(self.left_out),
+        }
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A log, how far it is exported, and from where: behind `after`, what its parent has, where that is exported too."""
+
+    log_id: str
+    head: Head
+    after: int
+    root: str
+
+
+def export_archive(
+    store: SessionStorage | SessionManager,
+    output: Path | str,
+    session_ids: Iterable[str] | None = None,
+    *,
+    made_at: datetime | None = None,
+) -> Archive:
+    """Write sessions, and templates named `_template.<name>`, to one zip file: all of the store where none is named.
+
+    Their logs go in byte for byte, with checkpoints, quarantine and the folders of their tool calls. A fork goes in as what is
+    its own where its parent does too, else whole. Events that are appended meanwhile are left out. The same sessions and the same
+    `made_at` (now, if none is given) give the same bytes. The file appears whole or not at all, readable by its owner only; one
+    that is there is replaced. Memory grows with the number of files, not with their sizes.
+
+    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also where a session is deleted or redacted
+    meanwhile; then nothing was written.
+    """
+    storage = store.storage if isinstance(store, SessionManager) else store
+    wanted = _wanted(storage, session_ids)
+    plan = [_plan(storage, one, after) for one, after in _own_parts(storage, wanted).items()]
+    path = Path(output)
+    with whole_or_not_at_all(path) as temporary:
+        target = ZipTarget(temporary, _LEVEL)
+        with target:
+            writing = _Writing(Files(target), storage)
+            for one in plan:
+                writing.add_session(one)
+            for folder in sorted(writing.linked):
+                writing.add_history(folder)
+            digest = writing.finish(codec.to_text(made_at) if made_at else codec.now())
+        size = target.size_bytes()
+    return Archive(path, tuple(wanted), target.files, size, digest, tuple(writing.left_out))
+
+
+def _wanted(storage: SessionStorage, session_ids: Iterable[str] | None) -> list[str]:
+    if session_ids is None:
+        found = [*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())]
+    else:
+        found = [check_log_id(one) for one in session_ids]
+    if STORE_ID in found:
+        raise InvalidSessionId(STORE_ID, "the store's own log stays with its store")
+    if not found:
+        raise ExportRefused("", "no session was named, or there is none")
+    return sorted(set(found))
+
+
+def _own_parts(storage: SessionStorage, wanted: list[str]) -> dict[str, int]:
+    """Tell how much of each log is left to its parent: of a fork what that has, where it is exported too.
+
+    All is asked before any head is: a parent has by then what a fork goes on from.
+    """
+    among = frozenset(wanted)
+    return {one: _left_to_parent(storage, one, among) for one in wanted}
+
+
+def _left_to_parent(storage: SessionStorage, log_id: str, wanted: frozenset[str]) -> int:
+    after = storage.log.inherited(log_id)
+    if not after:
+        return 0
+    point = codec.fork_point(next(storage.log.lines(log_id, after, after + 1), b""))
+    return after if point is not None and point.into == log_id and point.parent in wanted else 0
+
+
+def _plan(storage: SessionStorage, log_id: str, after: int) -> _Planned:
+    return _Planned(log_id, storage.log.head(log_id), after, storage.log.root_of(log_id))
+
+
+class _Writing:
+    """An archive while it is written: what is in it, which folders of tool calls belong to it, what is left out."""
+
+    def __init__(self, files: Files, storage: SessionStorage) -> None:
+        self._files, self._storage = files, storage
+        self._sessions: list[SessionEntry] = []
+        self._history: list[str] = []
+        self._above: set[str] = set()
+        self.linked: set[str] = set()
+        self.left_out: list[str] = []
+
+    def add_session(self, one: _Planned) -> None:
+        """Write a log, verified on the way, and what is kept beside it."""
+        log = self._storage.log
+        folder = f"sessions/{one.log_id}"
+        try:
+            with self._files.open(f"{folder}/events.jsonl") as stream:
+                lines = self._passing(log.chunks(one.log_id, one.after, one.head.version), stream.write)
+                whole = verify_whole(one.log_id, lines, root=one.root)
+        except LogTampered as error:
+            if not one.after and error.line <= log.inherited(one.log_id):
+                reason = f"event {error.line} was redacted in the session that it goes on from: export that session too"
+                raise ExportRefused(one.log_id, reason) from error
+            raise ExportRefused(one.log_id, _MEANWHILE) from error
+        except SessionNotFound as error:
+            raise ExportRefused(one.log_id, _MEANWHILE) from error
+        if (whole.inherited, whole.head.version, whole.head.hash) != (one.after, one.head.version, one.head.hash):
+            raise ExportRefused(one.log_id, _MEANWHILE)
+        self._refuse_unfinished(whole)
+        for name in log.beside(one.log_id):
+            with self._files.open(f"{folder}/{name}") as stream:
+                for chunk in log.read_beside(one.log_id, name):
+                    stream.write(chunk)
+        self._sessions.append(
+            SessionEntry(
+                one.log_id,
+                whole.root,
+                whole.head.version,
+                whole.inherited,
+                whole.head.hash,
+                ForkedFrom(whole.origin.parent, whole.origin.seq, whole.origin.digest.hex()) if whole.origin else None,
+                self._storage.ended(one.log_id),
+            )
+        )
+
+    def _passing(self, chunks: Iterable[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
+        for chunk in chunks:
+            write(chunk)
+            if _LINKED in chunk:
+                self._note_links(chunk)
+            yield chunk
+
+    def _note_links(self, chunk: bytes) -> None:
+        for line in codec.lines(chunk):
+            event = codec.decode(line) if line.startswith(_LINKED) else None
+            if isinstance(event, InvocationLinked) and event.invocation_dir:
+                self.linked.add(event.invocation_dir)
+
+    def _refuse_unfinished(self, whole: Whole) -> None:
+        """Let no content out that the log says is removed: a redaction that a crash cut short."""
+        for seq, leaf in whole.redactions.items():
+            line = next(self._storage.log.lines(whole.session_id, seq - 1, seq), b"")
+            if codec.read_stub(line) is None and codec.leaf_of(line) == leaf and codec.make_stub(line) is not None:
+                reason = (
+                    f"event {seq} is told to be redacted and is not yet: append to the session, which finishes that"
+                )
+                if whole.origin and seq <= whole.origin.seq:
+                    reason = f"event {seq}, of {whole.origin.parent!r}, is redacted here only: export that session too"
+                raise ExportRefused(whole.session_id, reason)
+
+    def add_history(self, folder: str) -> None:
+        """Write the folder of a tool call, without what is no regular file."""
+        history = self._storage.history
+        why = odd_name(folder) or ("has a name that is taken" if folder.split("/")[0] == ASIDE else None)
+        if history is None or why:
+            self.left_out.append(f"history {folder[:200]!a}: {why or 'there is no history folder'}")
+            return
+        if not self._above.isdisjoint(str(one) for one in PurePosixPath(folder).parents):
+            return  # inside one that is written already
+        try:
+            for name, file in history.files(folder):
+                self._add_file(f"{folder}/{name}", file)
+        except FileNotFoundError:
+            self.left_out.append(f"history {folder!a}: is not there")
+        except ValueError:
+            self.left_out.append(f"history {folder!a}: is a link or lies elsewhere")
+        else:
+            self._history.append(folder)
+            self._above.add(folder)
+
+    def _add_file(self, name: str, file: int | None) -> None:
+        why = odd_name(name)
+        if why or file is None:
+            self.left_out.append(f"history {name[:200]!a}: {why or 'is no regular file'}")
+            return
+        with self._files.open(f"history/{name}") as stream:
+            while data := os.read(file, _BLOCK):
+                stream.write(data)
+
+    def finish(self, made_at: str) -> str:
+        """Write the manifest; return its SHA-256."""
+        twins = find_twins(self._files.written)
+        if twins:
+            raise ExportRefused("", f"{twins[0]!a} and {twins[1]!a} are one file on some systems: export them apart")
+        files = {name: FileEntry(**told) for name, told in sorted(self._files.written.items())}
+        manifest = Manifest(FORMAT, made_at, VERSION, self._sessions, self._history, files)
+        with self._files.open(MANIFEST) as stream:
+            stream.write(to_json(manifest))
+        return str(self._files.written[MANIFEST]["sha256"])
