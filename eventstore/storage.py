@@ -251,8 +251,14 @@ class SessionStorage:
         self.fork_session(session_id, TEMPLATE + name, version, event)
 
     def templates(self) -> list[str]:
-        """List the names of templates."""
-        return [name for name in self._store().templates() if self.log.exists(TEMPLATE + name)]
+        """List the names of templates, damaged ones too."""
+        return [name for name in self._store().templates() if self._is_there(TEMPLATE + name)]
+
+    def _is_there(self, log_id: str) -> bool:
+        try:
+            return self.log.exists(log_id)
+        except LogDamaged:
+            return True
 
     def load_template(self, name: str) -> Session:
         """Return a template as a session object. Raises SessionNotFound."""

@@ -139,7 +139,9 @@ FLOORS = [
     ],
     [
         "eventstore.cli.analytics",
+        "eventstore.cli.branch",
         "eventstore.cli.health",
+        "eventstore.cli.life",
         "eventstore.cli.retention",
         "eventstore.cli.search",
         "eventstore.cli.session",
@@ -149,6 +151,7 @@ FLOORS = [
     ],
     [
         "eventstore.cli.demo",
+        "eventstore.cli.template",
     ],
     [
         "eventstore.cli",

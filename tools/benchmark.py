@@ -8,16 +8,20 @@ folder whose disk is measured, where that is not the one for temporary files.
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from bench import memory, peers, report, stores, workloads  # noqa: E402 - run as a file, from anywhere
+from bench.adapters import Maker  # noqa: E402
 from bench.measure import Row  # noqa: E402
 
+Workload = Callable[[Sequence[Maker]], list[Row]]
+
 _HERE = Path(__file__).parent / "bench"
-WORKLOADS = {**workloads.WORKLOADS, "memory": memory.memory, **stores.STORES}
+WORKLOADS: dict[str, Workload] = {**workloads.WORKLOADS, "memory": memory.memory, **stores.STORES}
 _PLOTTED = {"append.svg": "append, one session", "read.svg": "read back"}
 
 
@@ -37,7 +41,7 @@ def main() -> None:
     for module in missing:
         print(f"not installed, left out: {module}", file=sys.stderr)
     rows: list[Row] = []
-    workload_of = {**WORKLOADS, "memory": partial(memory.memory, gigabytes=asked.gigabytes)}
+    workload_of: dict[str, Workload] = {**WORKLOADS, "memory": partial(memory.memory, gigabytes=asked.gigabytes)}
     for name in asked.workloads or WORKLOADS:
         print(f"== {name}", file=sys.stderr)
         found = workload_of[name]((*workloads.PLAIN_AND_OURS, *others))
