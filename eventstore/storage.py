@@ -56,7 +56,8 @@ from projections import summary as summary_fold
 from projections.models import Session, SessionMetadata, SessionStatus
 
 _WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
-_VIEW_DELAY_SECONDS = 0.1
+_VIEW_DELAY_SECONDS, _MOST_VIEW_DELAY_SECONDS = 0.1, 10.0
+_VIEW_SHARE = 4  # views wait so many times as long as they took to write: appends keep four fifths of the time
 _GRACE_DAYS = 7.0
 _LOCK = "_lock"
 
@@ -690,6 +691,7 @@ class FileSystemSessionStorage(SessionStorage):
         self._stale: set[str] = set()
         self._due = threading.Condition()
         self._writer: threading.Thread | None = None
+        self._view_delay = 0.0
         self._flushing = threading.RLock()
 
     @contextmanager
@@ -719,7 +721,9 @@ class FileSystemSessionStorage(SessionStorage):
         with self._due:
             self._stale.add(session_id)
             if self._writer is None:
-                self._writer = threading.Thread(target=_write_views, args=(weakref.ref(self),), daemon=True)
+                self._writer = threading.Thread(
+                    target=_write_views, args=(weakref.ref(self), self._view_delay), daemon=True
+                )
                 self._writer.start()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
@@ -803,16 +807,19 @@ def _time(at: At) -> str:
     return as_text(at)
 
 
-def _write_views(storage: "weakref.ref[FileSystemSessionStorage]") -> None:
+def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float) -> None:
     """Write views a moment after the append that made them stale; end when nothing is left to write."""
     pause = threading.Event()
     while True:
-        pause.wait(_VIEW_DELAY_SECONDS)
+        pause.wait(max(delay, _VIEW_DELAY_SECONDS))
         kept = storage()
         if kept is None:
             return
+        began = time.perf_counter()
         with suppress(Exception):  # a view that cannot be written is seen to be stale and folded instead
             kept.flush_views()
+        took = time.perf_counter() - began
+        delay = kept._view_delay = min(_VIEW_SHARE * took, _MOST_VIEW_DELAY_SECONDS)
         with kept._due:
             if not kept._stale:
                 kept._writer = None
