@@ -123,7 +123,7 @@ class _Rest(msgspec.Struct, frozen=True, array_like=True):
     """Part 3. `gaps` are the distances between the seqs of messages, each an integer of `width` (a typecode of `array`)."""
 
     calls: list[_Call]
-    uses: dict[str, metadata_fold.Use]
+    uses: dict[str, bytes]
     data: dict[str, Any]
     width: str
     gaps: bytes

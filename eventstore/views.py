@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -79,7 +80,7 @@ class Views:
             size = _write_conversation(folder, old, state.rewritten_at, self._events(session_id, head))
             known = old.version if old else -1
             if known < state.linked_at or not _exists(folder, INVOCATIONS):
-                _replace(folder, INVOCATIONS, [_pretty(list(state.metadata.calls))])
+                _replace(folder, INVOCATIONS, [_pretty_list(state.metadata.calls)])
                 self._write_links(folder, session_id, state.links())
             if known < state.kept_at or bool(state.data) != _exists(folder, DATA):
                 _replace_or_remove(folder, DATA, _pretty(state.data) if state.data else None)
@@ -98,7 +99,7 @@ class Views:
                 yield f"{STAMP} stands for another log"
             wanted = {
                 METADATA: _pretty(state.metadata.to_model(session_id).to_dict()),
-                INVOCATIONS: _pretty(list(state.metadata.calls)),
+                INVOCATIONS: _pretty_list(state.metadata.calls),
                 DATA: _pretty(state.data) if state.data else None,
             }
             for name, data in wanted.items():
@@ -186,13 +187,14 @@ class Views:
             return
         links = _open_folder(folder, LINKS)
         try:
-            wanted = {link.partition("/")[2]: target for link, target in tree.items()}
-            for name in os.listdir(links):
-                if name not in wanted:
-                    _unlink_link(links, name)
-            for name, target in wanted.items():
-                self._link(links, session_id, name, target)
-            empty = not os.listdir(links)
+            with os.scandir(links) as found:
+                stale = [one.name for one in found if f"{LINKS}/{one.name}" not in tree]
+            for name in stale:
+                _unlink_link(links, name)
+            for link, target in tree.items():
+                self._link(links, session_id, link.partition("/")[2], target)
+            with os.scandir(links) as found:
+                empty = next(found, None) is None
         finally:
             os.close(links)
         if empty:
@@ -224,12 +226,19 @@ class Views:
         inside = os.path.normpath(target)
         if inside == ".." or inside.startswith("../") or "\0" in inside:
             return None
-        return os.path.relpath(self.history_dir / inside, self.sessions_dir / session_id / LINKS)
+        way = _way(str(self.history_dir), f"{self.sessions_dir}/{session_id}/{LINKS}")
+        return way if inside == "." else f"{way}/{inside}"
 
     def _tell_once(self, error: BaseException) -> None:
         if not self._told:
             self._told = True
             warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
+
+
+@lru_cache(64)
+def _way(folder: str, start: str) -> str:
+    """Tell the relative path of a folder; it is asked for once a link, and the same for all of a session."""
+    return os.path.relpath(folder, start)
 
 
 def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, events: Reader) -> int:
@@ -293,6 +302,12 @@ def _read_if_there(folder: int, name: str) -> bytes | None:
 
 def _pretty(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def _pretty_list(texts: Iterable[str]) -> bytes:
+    """Write texts as `_pretty` does, without a list of all the pieces: there may be a hundred thousand."""
+    lines = ",\n  ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    return f"[\n  {lines}\n]\n".encode() if lines else b"[]\n"
 
 
 def _read_stamp(folder: int) -> Stamp | None:

@@ -78,9 +78,9 @@ class Entry:
 class Index:
     """What only the whole session tells.
 
-    `summary` gives the figures, the same as `get_session_statistics`; `parts` how many events speak of each call; `stubs` the
-    redacted lines as (type, time, leaf); `told` the events that tell of redactions, by their target. Of `actors` and `models`
-    at most the first 1,000 names are kept; each counts its events.
+    `summary` gives the figures, the same as `get_session_statistics`; `parts` how many events speak of each call, `failed` which
+    calls failed; `stubs` the redacted lines as (type, time, leaf); `told` the events that tell of redactions, by their target.
+    Of `actors` and `models` at most the first 1,000 names are kept; each counts its events.
     """
 
     summary: summary_fold.State = field(default_factory=summary_fold.State)
@@ -92,7 +92,7 @@ class Index:
     actors: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
     parts: Counter[str] = field(default_factory=Counter)
-    failed: dict[str, bool] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     stubs: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     told: dict[int, list[e.EventRedacted]] = field(default_factory=dict)
     checkpoint: e.CheckpointSigned | None = None
@@ -158,7 +158,7 @@ def _count_call(state: Index, event: e.Event) -> None:
     if invocation_id is not None:
         state.parts[invocation_id] += 1
         if isinstance(event, e.InvocationLinked) and event.success is not None:
-            state.failed[invocation_id] = not event.success
+            (state.failed.discard if event.success else state.failed.add)(invocation_id)
 
 
 def _count(names: Counter[str], name: str) -> None:

@@ -82,6 +82,6 @@ def _messages(before: State, after: State) -> Iterator[Change]:
 
 def _shown(calls: Mapping[str, Invocation]) -> dict[str, Any]:
     return {
-        one: {name: getattr(call, name) for name in call.__slots__ if getattr(call, name) is not None}
+        one: {name: getattr(call, name) for name in call.__struct_fields__ if getattr(call, name) is not None}
         for one, call in calls.items()
     }

@@ -1,13 +1,13 @@
 """The tool calls of a session, in the order of their first link; what is told later of a call is merged into it."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from eventstore.events import Event, InvocationLinked, InvocationUnlinked
 from projections.projection import Projection
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True, gc=False):
     """One tool call. `time` is when it was first linked, RFC 3339; `duration_ms` in milliseconds."""
 
     invocation_id: str
@@ -29,7 +29,7 @@ def merge(known: Invocation | None, event: InvocationLinked) -> Invocation:
         "success": event.success,
         "error": event.error,
     }
-    return replace(call, **{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
+    return replace(call, **{name: value for name, value in told.items() if value is not None})
 
 
 def apply(state: dict[str, Invocation], event: Event) -> None:

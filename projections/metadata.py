@@ -18,8 +18,7 @@ _SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.Redac
 """Events about the log itself: a session is not updated by them."""
 
 
-@dataclass(slots=True)
-class Use:
+class Use(msgspec.Struct, frozen=True, array_like=True):
     """The most that was told of one use: tokens by kind, cost."""
 
     tokens: dict[str, int]
@@ -30,6 +29,7 @@ class Use:
 class State:
     """Figures as they are shown; `calls` and `uses` are what later events of the same id or key are compared with.
 
+    A use is kept as JSON, a quarter of its size as objects: there is one for every answer of a model, and few are told of again.
     `forks` are the sessions it went on from, the first of the line first, each with how many events it had then.
     """
 
@@ -46,7 +46,7 @@ class State:
     token_usage: dict[str, int] | None = None
     custom_metadata: dict[str, Any] = field(default_factory=dict)
     calls: dict[str, Invocation] = field(default_factory=dict)
-    uses: dict[str, Use] = field(default_factory=dict)
+    uses: dict[str, bytes] = field(default_factory=dict)
     forks: tuple[tuple[str, int], ...] = ()
     pinned: bool = False
 
@@ -81,6 +81,7 @@ class State:
         )
 
 
+_USES = msgspec.json.Decoder(Use)
 _NEVER = "1970-01-01T00:00:00+00:00"
 
 
@@ -173,7 +174,8 @@ def _drop_tool(state: State, tool_name: str | None) -> None:
 
 
 def _used(state: State, event: e.UsageRecorded) -> None:
-    old = state.uses.get(event.key) if event.key is not None else None
+    kept = state.uses.get(event.key) if event.key is not None else None
+    old = None if kept is None else _USES.decode(kept)
     known = old.tokens if old else {}
     if event.tokens:
         totals = state.token_usage = state.token_usage or {}
@@ -184,7 +186,7 @@ def _used(state: State, event: e.UsageRecorded) -> None:
         more_cost = event.cost if before is None else max(event.cost - before, 0.0)
         state.estimated_cost = (state.estimated_cost or 0.0) + more_cost
     if event.key is not None:
-        state.uses[event.key] = _most(old, event)
+        state.uses[event.key] = msgspec.json.encode(_most(old, event))
 
 
 def _most(old: Use | None, event: e.UsageRecorded) -> Use:

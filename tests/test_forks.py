@@ -132,6 +132,24 @@ def test_templates_are_made_shown_used_and_removed(begun: SessionManager) -> Non
         begun.save_template("../x", "t")
 
 
+def test_a_damaged_template_is_listed_and_can_be_removed(
+    stored: SessionManager, files: FileSystemSessionStorage
+) -> None:
+    stored.create_session("s", "find out")
+    stored.save_template("bad", "s")
+    stored.save_template("good", "s")
+    path = files.sessions_dir / "_template.bad" / "events.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"session.created", b"session.creatad") + b"\n")
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as opened:
+        manager = SessionManager(opened)
+        assert sorted(manager.list_templates()) == ["bad", "good"]
+        with pytest.raises(LogDamaged):
+            manager.get_template("bad")
+        assert verify_store(opened).is_whole
+        assert manager.remove_template("bad")
+        assert manager.list_templates() == ["good"]
+
+
 def test_a_time_inside_a_batch_is_the_end_of_the_one_before(manager: SessionManager) -> None:
     manager.create_session("s", occurred_at="2020-01-01T00:00:00Z")
     batch = [

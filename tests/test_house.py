@@ -168,10 +168,13 @@ FLOORS = [
         "eventstore.cli.timeline",
         "eventstore.cli.transcript",
         "eventstore.cli.audit",
+        "eventstore.cli.branch",
+        "eventstore.cli.life",
     ],
     [
         "eventstore.cli.demo",
         "eventstore.cli.follow",
+        "eventstore.cli.template",
     ],
     [
         "eventstore.cli",

@@ -1,5 +1,7 @@
 """The law of every fold, and that no fold changes what it is handed."""
 
+import tracemalloc
+from collections.abc import Iterator
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +10,24 @@ import pytest
 from histories import HISTORIES
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import json
 from msgspec.structs import replace
 
 from eventstore import MemoryEventLog
 from eventstore import events as e
-from projections import conversation, data, facts, invocations, metadata, session, statistics, summary, timeline, tree
+from projections import (
+    audit,
+    conversation,
+    data,
+    facts,
+    invocations,
+    metadata,
+    session,
+    statistics,
+    summary,
+    timeline,
+    tree,
+)
 from projections import store as store_fold
 from projections.projection import Projection
 
@@ -173,3 +188,27 @@ def test_a_timeline_tells_each_event() -> None:
     assert [row["what"] for row in rows] == ["created", "calls", "failed", "used"]
     assert (rows[0]["who"], rows[2]["tool_name"], rows[2]["text"]) == ("ana", "grep", "boom")
     assert rows[3]["tokens"] == {"input": 3}
+
+
+def told_of_calls(count: int) -> Iterator[e.Event]:
+    """Make what a log tells of tool calls, each with an answer of a model, read from its lines as a fold reads them."""
+    for n in range(count):
+        call = f"toolu_{n:020d}"
+        for event in (
+            e.InvocationLinked(invocation_id=call, tool_name="grep", invocation_dir=f"2026/{n:08d}_grep"),
+            e.InvocationLinked(invocation_id=call, duration_ms=float(n), success=True),
+            e.UsageRecorded(tokens={"input": 900 + n, "output": 80}, cost=0.01, model="made-up", key=f"message {n}"),
+        ):
+            yield json.decode(json.encode(replace(event, seq=3 * n + 1, at=AT)), type=type(event))
+
+
+@pytest.mark.parametrize(("projection", "most_bytes"), [(summary.projection, 650), (audit.projection, 700)])
+def test_a_session_of_many_calls_takes_little_memory(projection: Projection[Any], most_bytes: int) -> None:
+    """A call, its outcome and a use of tokens: 600 bytes; as plain objects it was 800 and 950, 145 MB for 100,000."""
+    count = 20_000
+    tracemalloc.start()
+    state = projection.fold(told_of_calls(count))
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken < most_bytes * count
+    del state

@@ -67,6 +67,15 @@ def test_a_session_has_the_files_of_the_original(manager: SessionManager, tmp_pa
     assert (link / "record.jsonl").is_file()
 
 
+def test_ids_of_calls_are_written_as_json_with_an_indent(manager: SessionManager, tmp_path: Path) -> None:
+    ids = ["a", 'é"\\\n\u2028\x1b']
+    for one in ids:
+        manager.link_invocation("s", one, "git", None, 1)
+    manager.flush()
+    wanted = json.dumps(ids, ensure_ascii=False, indent=2) + "\n"
+    assert (tmp_path / ".sessions" / "s" / "invocations.json").read_text("utf-8") == wanted
+
+
 def test_a_session_without_data_or_calls_has_no_files_for_them(manager: SessionManager, tmp_path: Path) -> None:
     manager.set_data("s", "k", 1)
     manager.flush()
@@ -122,6 +131,14 @@ def test_a_link_is_there_when_the_call_is_linked(manager: SessionManager, tmp_pa
     manager.link_invocation("s", "a/b", "git", tmp_path / ".history" / "x", 1)
     link = tmp_path / ".sessions" / "s" / "invocations" / "a%2Fb"
     assert str(link.readlink()) == "../../../.history/x"
+
+
+def test_the_history_folder_itself_can_be_linked(manager: SessionManager, tmp_path: Path) -> None:
+    manager.link_invocation("s", "i", "git", tmp_path / ".history" / "x" / "..", 1)
+    link = tmp_path / ".sessions" / "s" / "invocations" / "i"
+    assert os.path.realpath(link) == os.path.realpath(tmp_path / ".history")
+    manager.flush()
+    assert not list(manager.storage.check_views("s"))
 
 
 def test_a_folder_elsewhere_is_linked_as_its_caller_named_it(manager: SessionManager, tmp_path: Path) -> None:

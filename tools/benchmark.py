@@ -8,15 +8,25 @@ folder whose disk is measured, where that is not the one for temporary files.
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from bench import following, peers, report, stores, workloads  # noqa: E402 - run as a file, from anywhere
+from bench import following, memory, peers, report, stores, workloads  # noqa: E402 - run as a file, from anywhere
+from bench.adapters import Maker  # noqa: E402
 from bench.measure import Row  # noqa: E402
 
+Workload = Callable[[Sequence[Maker]], list[Row]]
+
 _HERE = Path(__file__).parent / "bench"
-WORKLOADS = {**workloads.WORKLOADS, **stores.STORES, **following.FOLLOWING}
+WORKLOADS: dict[str, Workload] = {
+    **workloads.WORKLOADS,
+    "memory": memory.memory,
+    **stores.STORES,
+    **following.FOLLOWING,
+}
 _PLOTTED = {"append.svg": "append, one session", "read.svg": "read back"}
 
 
@@ -25,6 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON, one a line")
+    parser.add_argument(
+        "--gigabytes", type=float, default=memory.GIGABYTES, metavar="N", help="size of the files of `memory`"
+    )
     asked = parser.parse_args()
     unknown = sorted(set(asked.workloads) - set(WORKLOADS))
     if unknown:
@@ -33,9 +46,10 @@ def main() -> None:
     for module in missing:
         print(f"not installed, left out: {module}", file=sys.stderr)
     rows: list[Row] = []
+    workload_of: dict[str, Workload] = {**WORKLOADS, "memory": partial(memory.memory, gigabytes=asked.gigabytes)}
     for name in asked.workloads or WORKLOADS:
         print(f"== {name}", file=sys.stderr)
-        found = WORKLOADS[name]((*workloads.PLAIN_AND_OURS, *others))
+        found = workload_of[name]((*workloads.PLAIN_AND_OURS, *others))
         rows += found
         for row in found:
             shown = f"{row.ratio:7.2f} of {row.reference}" if row.ratio else ""

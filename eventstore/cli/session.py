@@ -122,7 +122,12 @@ def show_command(store: str | None, session_id: str, at: str | int | None, as_js
         session = load(manager, session_id, at)
     if as_json:
         print_json(session.to_dict())
-        return
+    else:
+        print_session(session)
+
+
+def print_session(session: "Session") -> None:
+    """Print what is known of a session, and its conversation."""
     _print_metadata(session.metadata)
     for message in session.conversation:
         _print_message(message)

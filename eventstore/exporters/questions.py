@@ -223,7 +223,7 @@ def figures(one: Audited) -> list[tuple[str, str]]:
     if not index.kinds["session.created"]:
         return [("Events", f"{one.version:,}")]
     known = statistics.to_dict(index.summary, one.session_id)
-    failed = sum(index.failed.values())
+    failed = len(index.failed)
     tokens = known["token_usage"] or {}
     found = [
         ("Events", f"{one.version:,}"),

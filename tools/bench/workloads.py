@@ -478,54 +478,6 @@ def size(makers: Sequence[Maker]) -> list[Row]:
     return rows
 
 
-def memory(makers: Sequence[Maker]) -> list[Row]:
-    """How much more memory a process holds at most (VmHWM): to append 1,000,000 events, to fold them, to load them."""
-    rows = []
-    with long_session(1_000_000) as folder:
-        where = repr(str(folder))
-        for what, code, target in (
-            ("append 1,000,000 messages", _APPENDING, "60 MB"),
-            ("fold 1,000,000 to statistics", f"manager({where}).get_session_statistics('s')", "60 MB"),
-            (
-                "a full Session of 1,000,000",
-                f"kept = manager({where}).get_session('s')",
-                "400 bytes a message beyond its text",
-            ),
-        ):
-            base, peak = (int(text) for text in _run_python(_MEMORY + code + _PEAK).split())
-            note = f"{(peak - base) / 1024:.0f} MB above the start"
-            if "full" in what:
-                note += f", {(peak - base) * 1024 / 1_000_000 - len(TEXT):.0f} bytes a message beyond its text"
-            rows.append(Row("memory", what, "", 0.0, target=target, note=note))
-    return rows
-
-
-_MEMORY = """
-import re, tempfile
-from pathlib import Path
-from eventstore import FileSystemSessionStorage, SessionManager
-def manager(folder):
-    return SessionManager(FileSystemSessionStorage(Path(folder) / ".sessions", Path(folder) / ".history", fsync="no"))
-def peak():
-    return int(re.search("VmHWM:\\\\s*([0-9]+)", Path("/proc/self/status").read_text())[1])
-base = peak()
-"""
-_APPENDING = f"""
-with tempfile.TemporaryDirectory() as folder, manager(folder) as one:
-    one.create_session("s")
-    for _ in range(1_000_000):
-        one.add_conversation_message("s", "user", {TEXT!r})
-"""
-_PEAK = "\nprint(base, peak())\n"
-
-
-def _run_python(code: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
-    ).stdout
-
-
 def start(makers: Sequence[Maker]) -> list[Row]:
     """Starting programs, against Python that does nothing."""
     with scratch() as folder:
@@ -568,7 +520,6 @@ WORKLOADS: dict[str, Callable[[Sequence[Maker]], list[Row]]] = {
     "folds": folds,
     "seek": seek,
     "size": size,
-    "memory": memory,
     "start": start,
 }
 PLAIN_AND_OURS: tuple[Maker, ...] = (*PLAIN, *OURS)

@@ -1,0 +1,89 @@
+"""Branches: where a session comes from, and what two of them did since they parted."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.terminal import Column, clean, print_json, print_table
+from eventstore.errors import LogDamaged
+from eventstore.names import TEMPLATE
+
+if TYPE_CHECKING:
+    from eventstore import Ancestor, Branch
+    from eventstore.log.base import EventLog
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))
+
+
+@click.command("lineage", short_help="Show the sessions that one goes on from.")
+@click.argument("session_id", metavar="SESSION")
+@_json
+@store_option
+def lineage_command(store: str | None, session_id: str, as_json: bool) -> None:
+    """Show the sessions that one goes on from, the first of the line first, and itself, each with its share of the events."""
+    with open_manager(store) as manager:
+        line = manager.lineage(session_id)
+        states = [_state(manager.storage.log, one.session_id) for one in line]
+    before, rows = 0, []
+    for one, state in zip(line, states, strict=True):
+        if as_json:
+            print_json({**one._asdict(), "state": state})
+        rows.append((_shown(one), f"{before + 1:,} to {one.version:,}", state))
+        before = one.version
+    if not as_json:
+        print_table(_LINE, rows)
+
+
+def _state(log: "EventLog", session_id: str) -> str:
+    try:
+        return "there" if log.exists(session_id) else "gone"
+    except LogDamaged:
+        return "damaged"
+
+
+def _shown(one: "Ancestor") -> str:
+    name = one.session_id.removeprefix(TEMPLATE)
+    return name if name == one.session_id else f"template {name}"
+
+
+@click.command("compare", short_help="Compare what two sessions did since their past in common.")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@_json
+@store_option
+def compare_command(store: str | None, a: str, b: str, as_json: bool) -> None:
+    """Compare what two sessions did since their past in common: turns, messages, tool calls, tokens, cost.
+
+    Where they have none, all that they did is compared.
+    """
+    with open_manager(store) as manager:
+        found = manager.compare_branches(a, b)
+    if as_json:
+        told = found.common._asdict() if found.common else None
+        print_json({"common": told, "branches": [asdict(branch) for branch in found.branches]})
+        return
+    common = found.common
+    title = f"SINCE EVENT {common.version:,} OF {_shown(common)}" if common else "NOTHING IN COMMON"
+    print_table((Column(title, "cyan"), Column(a, number=True), Column(b, number=True)), list(_rows(*found.branches)))
+
+
+def _rows(one: "Branch", other: "Branch") -> Iterator[tuple[str, str, str]]:
+    for name in ("events", "turns", "messages"):
+        yield name, f"{getattr(one, name):,}", f"{getattr(other, name):,}"
+    yield "tool calls", f"{sum(one.tools.values()):,}", f"{sum(other.tools.values()):,}"
+    for tool, mine, theirs in _pairs(one.tools, other.tools):
+        yield f"  {clean(tool)}", f"{mine:,}", f"{theirs:,}"
+    for kind, mine, theirs in _pairs(one.tokens, other.tokens):
+        yield f"{clean(kind)} tokens", f"{mine:,}", f"{theirs:,}"
+    if one.cost or other.cost:
+        yield "cost", f"{one.cost:.4f}", f"{other.cost:.4f}"
+
+
+def _pairs(one: dict[str, int], other: dict[str, int]) -> list[tuple[str, int, int]]:
+    """Put the counts of two side by side, those of which there is most first."""
+    found = [(name, one.get(name, 0), other.get(name, 0)) for name in {**one, **other}]
+    return sorted(found, key=lambda row: (-row[1] - row[2], row[0]))

@@ -1,0 +1,95 @@
+"""Templates: the past of a session, kept for others to begin with."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from eventstore.cli.session import print_session
+from eventstore.cli.store import as_moment, exit_for, open_manager, store_option
+from eventstore.cli.terminal import Column, clean, one_line, print_json, print_table
+from eventstore.errors import LogDamaged, SessionExists
+
+if TYPE_CHECKING:
+    from eventstore import SessionManager
+
+_COLUMNS = (Column("TEMPLATE"), Column("MESSAGES", number=True), Column("CALLS", number=True), Column("PURPOSE"))
+_name = click.argument("name", metavar="NAME")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+
+
+@click.group("template", short_help="Keep a session's past for others to begin with.")
+def template_command() -> None:
+    """Keep the past of a session as a template; `eventstore create --template NAME` begins sessions with it."""
+
+
+@template_command.command("save", short_help="Keep a session's past as a template.")
+@_name
+@click.argument("session_id", metavar="SESSION")
+@click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")
+@store_option
+def save_command(store: str | None, name: str, session_id: str, at: str | None) -> None:
+    """Keep a session's past, to the end or a moment, as a template. What becomes of the session does not change it."""
+    with open_manager(store) as manager:
+        try:
+            manager.save_template(name, session_id, None if at is None else as_moment(at))
+        except SessionExists:
+            raise click.ClickException(
+                f"there is a template {name!r} already; nothing was saved: remove it, or take another name"
+            ) from None
+    click.echo(f"{name} is kept")
+
+
+@template_command.command("list", short_help="List templates by name.")
+@_json
+@store_option
+def list_command(store: str | None, as_json: bool) -> None:
+    """List templates by name."""
+    rows, damaged = [], list[LogDamaged]()
+    with open_manager(store) as manager:
+        for name in sorted(manager.list_templates()):
+            try:
+                found = manager.get_template(name)
+            except LogDamaged as damage:
+                damaged.append(damage)
+                continue
+            rows.append((name, len(found.conversation), found.metadata.total_invocations, found.metadata.purpose))
+    if as_json:
+        for row in rows:
+            print_json(dict(zip(("name", "messages", "calls", "purpose"), row, strict=True)))
+    elif rows:
+        shown = ((name, f"{said:,}", f"{calls:,}", one_line(text or "", 200)) for name, said, calls, text in rows)
+        print_table(_COLUMNS, shown)
+    elif not damaged:
+        click.echo("no templates", err=True)
+    exit_for(damaged)
+
+
+@template_command.command("show", short_help="Show a template as the session it would become.")
+@_name
+@_json
+@store_option
+def show_command(store: str | None, name: str, as_json: bool) -> None:
+    """Show a template: what is known, and the conversation, of a session that begins with it."""
+    with open_manager(store) as manager:
+        _need(manager, name)
+        found = manager.get_template(name)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_session(found)
+
+
+@template_command.command("remove", short_help="Remove a template.")
+@_name
+@store_option
+def remove_command(store: str | None, name: str) -> None:
+    """Remove a template. Sessions that began with it stay as they are."""
+    with open_manager(store) as manager:
+        _need(manager, name)
+        manager.remove_template(name)
+    click.echo(f"{name} is removed")
+
+
+def _need(manager: "SessionManager", name: str) -> None:
+    if name not in manager.list_templates():
+        raise click.ClickException(f"there is no template {clean(name)!r}: `eventstore template list` shows them")
