@@ -69,8 +69,9 @@ if TYPE_CHECKING:
     from eventstore.redaction import Redactable, Redacted
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
+    from eventstore.signing import Consistency, Inclusion
     from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
-    from eventstore.verification import Finding, Verdict, verify_session, verify_store
+    from eventstore.verification import Finding, Verdict, verify_all, verify_session, verify_store
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
@@ -92,6 +93,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointRefused",
     "Comparison",
+    "Consistency",
     "Conversation",
     "ConversationMessage",
     "CursorRefused",
@@ -116,6 +118,7 @@ __all__ = [
     "IdReused",
     "ImportRefused",
     "Imported",
+    "Inclusion",
     "InvalidSessionId",
     "InvalidSetting",
     "KeyRefused",
@@ -165,6 +168,7 @@ __all__ = [
     "open_note",
     "parse_note",
     "sign",
+    "verify_all",
     "verify_consistency",
     "verify_inclusion",
     "verify_session",
@@ -207,7 +211,8 @@ _HOMES = {
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.storage": ("Expiry", "FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),
-    "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
+    "eventstore.signing": ("Consistency", "Inclusion"),
+    "eventstore.verification": ("Finding", "Verdict", "verify_all", "verify_session", "verify_store"),
     "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),
     "projections.models": ("Conversation", "ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),

@@ -462,10 +462,10 @@ class SessionStorage:
 
     def _expire(self, one: Expiry) -> bool:
         if one.action == "purge":
-            gone = self.log.purge(one.name)
-            if gone:
-                self._note(StoreTrashPurged(session_id=one.session_id, name=one.name))
-            return gone
+            if one.name not in self.log.trashed():
+                return False
+            self._note(StoreTrashPurged(session_id=one.session_id, name=one.name))
+            return self.log.purge(one.name)
         if one.action == "keep":
             return False
         try:

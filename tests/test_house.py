@@ -62,6 +62,7 @@ FLOORS = [
         "eventstore.testing",
     ],
     [
+        "eventstore.examination",
         "eventstore.settings",
         "projections.projection",
         "projections.models",
@@ -102,10 +103,13 @@ FLOORS = [
         "eventstore.storage",
     ],
     [
+        "eventstore.redaction",
+        "eventstore.signing",
+    ],
+    [
         "eventstore.manager",
         "eventstore.commits",
         "eventstore.verification",
-        "eventstore.redaction",
         "eventstore.rebuilding",
         "eventstore.importers.meaning",
     ],
@@ -149,6 +153,7 @@ FLOORS = [
         "eventstore.cli.timeline",
         "eventstore.cli.transcript",
         "eventstore.cli.audit",
+        "eventstore.cli.checkpoint",
     ],
     [
         "eventstore.cli.demo",

@@ -10,14 +10,17 @@ from eventstore.errors import EventStoreError
 _COMMANDS = {
     "analytics": ("analytics", "Show figures over many sessions."),
     "audit": ("audit", "Hand sessions to an auditor: bundles, reports."),
+    "checkpoint": ("checkpoint", "Sign what sessions are now."),
     "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),
     "export": ("transcript", "Write sessions out: as they came in, as events, traces or tables."),
     "fork": ("retention", "Begin a session with another's past."),
     "import": ("transcript", "Take in transcripts of Claude Code or Codex."),
+    "keygen": ("checkpoint", "Make a key to sign checkpoints with."),
     "list": ("session", "List sessions, the most recently updated first."),
     "pin": ("retention", "Keep a session whatever its age."),
+    "prove": ("checkpoint", "Prove what is in a signed session, and that it only grew."),
     "rebuild": ("store", "Make every view anew from the logs, or compare."),
     "recover": ("health", "Mark sessions abandoned whose program is gone."),
     "repair": ("health", "Set damaged logs right, after showing how."),
@@ -27,7 +30,7 @@ _COMMANDS = {
     "show": ("session", "Show a session: what is known of it, and the conversation."),
     "stats": ("session", "Show a session's figures."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),
-    "verify": ("health", "Check that sessions are whole."),
+    "verify": ("health", "Check that sessions are whole, and what is proven."),
 }
 
 

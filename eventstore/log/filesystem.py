@@ -30,7 +30,7 @@ from eventstore.errors import (
     VersionConflict,
 )
 from eventstore.events import Event, SessionCreated, UnknownEvent
-from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Repair, Written, types_of
+from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Raw, Repair, Written, types_of
 from eventstore.log.batch import (
     Batch,
     find_repeat,
@@ -45,10 +45,14 @@ from eventstore.log.file import (
     LOG,
     LogFile,
     blocks,
+    first_lines,
     is_being_written,
+    keep_note,
     list_quarantine,
     numbered_lines,
     read_lines,
+    read_notes,
+    remove_notes,
     scrub_quarantine,
     sync_folders,
 )
@@ -363,6 +367,26 @@ class FileSystemEventLog(EventLog):
             fork = older
         return False
 
+    def raw(self, session_id: str) -> Raw:
+        file = LogFile(self.root, check_log_id(session_id), self._max_event_bytes, durable=False)
+        with file.open_aside() as descriptor:
+            fork, root, _ = file.beginning(descriptor, os.fstat(descriptor).st_size)
+            kept = os.dup(descriptor)
+        if fork is None:
+            return Raw(root, 0, _raw(kept, iter(())))
+        try:
+            with suppress(SessionNotFound):
+                if self._has_own(fork):
+                    past = self.raw(fork.parent)
+                    return Raw(root, fork.seq, _raw(kept, first_lines(past.chunks, fork.seq)))
+            if self._fork_of(session_id) == fork:
+                raise _without_past(file, fork)
+        except BaseException:
+            os.close(kept)
+            raise
+        os.close(kept)
+        return self.raw(session_id)  # made whole since it was opened, because its parent was to go
+
     def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
         check_log_id(session_id)
         file = self._file(session_id)
@@ -449,6 +473,7 @@ class FileSystemEventLog(EventLog):
         try:
             with self._writing(file, create=False):
                 with file.open_folder(create=False) as folder:
+                    remove_notes(folder)
                     os.unlink(LOG, dir_fd=folder)
                 file.disown()
                 _remove_folder(file.path.parent)
@@ -543,6 +568,18 @@ class FileSystemEventLog(EventLog):
         check_log_id(session_id)
         with self._file(session_id).open_folder(create=False) as folder:
             return list_quarantine(folder)
+
+    def keep_note(self, session_id: str, name: str, note: bytes) -> None:
+        file = self._file(session_id)
+        try:
+            with file.open_folder(create=False) as folder:
+                keep_note(folder, name, note)
+        except OSError as error:
+            raise _refused(file, error) from error
+
+    def notes(self, session_id: str) -> list[tuple[str, bytes]]:
+        with self._file(session_id).open_folder(create=False) as folder:
+            return read_notes(folder)
 
     def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
         file = self._file(session_id) if trashed is None else self._trashed_file(trashed)
@@ -839,6 +876,13 @@ def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: Log
         yield from read_lines(descriptor, after, None if upto is None else max(upto - after, 0), end)
     if damage is not None:
         raise damage
+
+
+def _raw(descriptor: int, before: Iterator[bytes]) -> Iterator[bytes]:
+    """Read what comes before a file, and the file to the end that it has now, and close it."""
+    with os.fdopen(descriptor, "rb", buffering=0):
+        yield from before
+        yield from blocks(descriptor, 0, os.fstat(descriptor).st_size)
 
 
 def _need_events(scan: Scan, file: LogFile) -> None:
