@@ -1,11 +1,12 @@
 """Is it whole, and what proves it? Every byte of a session's log read again, its views made again, the store's own log asked."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore.checkpoint import VerifierKey
-from eventstore.errors import EventStoreError, LogDamaged, NotARegularFile, SessionNotFound
+from eventstore.errors import EventStoreError, NotARegularFile, SessionNotFound
 from eventstore.events import (
     Event,
     LogRepaired,
@@ -46,8 +47,8 @@ class Verdict:
     """What was found of one session: how many events are whole, the hash of the last of them, and what is wrong.
 
     `signed_to` and `anchored_to` are the last events that a checkpoint proves which a given key signed, and which was kept
-    outside; 0 for none. `proven_to` is the last one that is proven, with the mere records of checkpoints behind it; where neither
-    keys nor anchors were given that is 0. `notes` are worth knowing, and not wrong.
+    outside; 0 for none. `proven_to` is the last one that is proven: by anchors where there are any, else by keys; `recorded_to`
+    is the last of the mere records of checkpoints behind it. `notes` are worth knowing, and not wrong.
     """
 
     session_id: str
@@ -58,6 +59,7 @@ class Verdict:
     signed_to: int = 0
     anchored_to: int = 0
     proven_to: int = 0
+    recorded_to: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -71,14 +73,16 @@ class Verdict:
         text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
         text.append(f"anchored outside to {self.anchored_to}" if self.anchored_to else "not anchored outside")
         more = [_told(self.session_id, one) for one in self.findings]
-        if self.proven_to < self.events:
-            more.insert(0, f"events {self.proven_to + 1}-{self.events} are unproven")
+        if self.recorded_to < self.events:
+            more.insert(0, f"events {self.recorded_to + 1}-{self.events} are unproven")
+        if self.recorded_to > self.proven_to:
+            more.append(f"events {self.proven_to + 1}-{self.recorded_to} only record checkpoints")
         notes = f" ({'; '.join(self.notes)})" if self.notes else ""
         return "; ".join([", ".join(text), *more]) + notes
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON values."""
-        unproven = [self.proven_to + 1, self.events] if self.proven_to < self.events else None
+        unproven = [self.recorded_to + 1, self.events] if self.recorded_to < self.events else None
         more = {"findings": [one.to_dict() for one in self.findings], "notes": list(self.notes)}
         return {**vars(self), **more, "unproven": unproven, "whole": self.is_whole}
 
@@ -153,7 +157,10 @@ def verify_all(
 
 
 def _all_ids(storage: SessionStorage) -> set[str]:
-    return {*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())}
+    found = set(storage.log.ids())
+    with suppress(EventStoreError, OSError):  # a store's own log that cannot be read says so in its own verdict
+        found.update(TEMPLATE + name for name in storage.templates())
+    return found
 
 
 # --- one session
@@ -171,8 +178,8 @@ def _verify(storage: SessionStorage, session_id: str, pinned: _Pinned) -> Verdic
 
 def _conclude(found: Examination, findings: Sequence[Finding], pinned: _Pinned) -> Verdict:
     checkpoints = found.checkpoints
-    proven = min(checkpoints.recorded(), found.events) if pinned.wants_proof else 0
-    outcome: Outcome = "incomplete" if pinned.wants_proof and proven < found.events else "whole"
+    recorded = min(checkpoints.recorded(), found.events)
+    outcome: Outcome = "incomplete" if pinned.wants_proof and recorded < found.events else "whole"
     return Verdict(
         found.session_id,
         found.events,
@@ -181,7 +188,8 @@ def _conclude(found: Examination, findings: Sequence[Finding], pinned: _Pinned) 
         tuple(findings),
         min(checkpoints.signed, found.events),
         min(checkpoints.anchored, found.events),
-        proven,
+        min(checkpoints.proven, found.events),
+        recorded,
         tuple(found.notes()),
     )
 
@@ -242,7 +250,7 @@ def _beside(storage: SessionStorage, session_id: str, found: Examination) -> Ite
                 yield Finding(session_id, "quarantine", f"{name} is not told of in the log: a repair was cut short")
     except OSError as error:
         yield Finding(session_id, "views", _why(error), "unreadable")
-    except LogDamaged as error:
+    except EventStoreError as error:
         if not list(found.flaws()):
             yield Finding(session_id, "views", str(error))
 
