@@ -28,6 +28,9 @@ _RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
 _INSIGHT = frozenset(["event.redacted", "session.created", "checkpoint.signed", "log.repaired"])
 
 
+_NO_EVENT = (msgspec.MsgspecError, ValueError, KeyError, TypeError)  # whatever made-up lines bring about
+
+
 class Flaw(NamedTuple):
     """What is wrong with a log, and what that means; the place, line from 1 and byte from 0 of its file, where there is one."""
 
@@ -85,12 +88,13 @@ def _is_hash(text: str) -> bool:
 class Checkpoints:
     """What checkpoints prove of one log: the first `signed` and `anchored` events. Keys and anchors are the caller's own.
 
-    `anchors` are those of this log; `has_anchors` tells that the caller kept some, of whatever log.
+    `anchors` are those of this log; `has_anchors` tells that the caller kept some, of whatever log. `last_other` numbers the last
+    event that is no mere record of a checkpoint, whoever signed it.
     """
 
     def __init__(self, keys: Sequence[VerifierKey], anchors: Sequence[Claim], *, has_anchors: bool) -> None:
         self.keys, self.anchors, self.has_anchors = keys, anchors, has_anchors
-        self.signed = self.anchored = self.unsigned = 0
+        self.signed = self.anchored = self.unsigned = self.last_other = 0
         self.flaws: list[Flaw] = []
         self.records: list[Record] = []
         self._trailing: list[Record] = []
@@ -104,15 +108,19 @@ class Checkpoints:
     def take_record(self, log: "Examination", line: bytes, seq: int) -> None:
         """Take in an event that records a checkpoint."""
         record: dict[str, Any] = msgspec.json.decode(line)
+        count = len(self.records)
         claim = self._recorded(log, record)
-        if claim is None or not _RECORD_ONLY.issuperset(record):
+        if len(self.records) == count or not _RECORD_ONLY.issuperset(record):
+            self.take_other(seq)
+        elif claim is None:
             self._trailing.clear()
         else:
             self._trailing.append(Record(seq, claim))
 
-    def take_other(self) -> None:
+    def take_other(self, seq: int) -> None:
         """Take in any other event."""
         self._trailing.clear()
+        self.last_other = seq
 
     def _recorded(self, log: "Examination", record: dict[str, Any]) -> Claim | None:
         try:
@@ -298,9 +306,12 @@ class Examination:
                 self.events, self.hash = self.line, self._digest.hex()
             if stub is not None:
                 self._stubs[self.line] = stub.leaf.hex(), self.offset_bytes
-                self.checkpoints.take_other()
+                self.checkpoints.take_other(self.line)
             else:
-                self._understand(line, head.type)
+                try:
+                    self._understand(line, head.type)
+                except _NO_EVENT:
+                    self._fail("tampered", "fits the chain but is no event: what it says is not what its type holds")
 
     def _place(self, batch: tuple[int, int] | None) -> bool:
         """Take the place in a batch that an event claims; False where it cannot have it."""
@@ -326,12 +337,12 @@ class Examination:
         if self._hear is not None:
             self._hear(codec.decode(line))
         if kind not in _INSIGHT:
-            self.checkpoints.take_other()
+            self.checkpoints.take_other(self.line)
             return
         if kind == "checkpoint.signed":
             self.checkpoints.take_record(self, line, self.line)
             return
-        self.checkpoints.take_other()
+        self.checkpoints.take_other(self.line)
         told = codec.read_redaction(line)
         if told is not None:
             self._redact(told.target, told.leaf)
@@ -412,7 +423,7 @@ def sizes_told(chunks: Iterable[bytes]) -> set[int]:
         if line.startswith(_SIGNED):
             try:
                 size = msgspec.json.decode(line)["size"]
-            except (msgspec.DecodeError, KeyError, TypeError, RecursionError):
+            except (*_NO_EVENT, RecursionError):
                 continue
             if isinstance(size, int):
                 found.add(size)

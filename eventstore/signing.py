@@ -75,8 +75,8 @@ def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -
     mine = Checkpoints([key.verifier_key], (), has_anchors=False)
     found = examine(storage.log, session_id, mine, sizes=[size])
     _need_whole(found, size)
-    old = _last_note(storage.log, session_id, key, mine) if mine.recorded() >= found.events else None
-    if old is not None:
+    old = _last_note(storage.log, session_id, mine)
+    if old is not None and read_claim(old).checkpoint.size >= mine.last_other:
         if all(record.claim.note != old for record in mine.records):  # a crash came between the note and its event
             _record(storage, session_id, key, old)
         return old
@@ -116,8 +116,8 @@ def _record(storage: SessionStorage, session_id: str, key: SigningKey, note: str
     storage.note(told)
 
 
-def _last_note(log: EventLog, session_id: str, key: SigningKey, mine: Checkpoints) -> str | None:
-    """Find the last note of this log that this key signed."""
+def _last_note(log: EventLog, session_id: str, mine: Checkpoints) -> str | None:
+    """Find the last note of this log that a given key signed."""
     found: dict[int, str] = {}
     for note in _with_kept(log, session_id, [record.claim.note for record in mine.records]):
         try:

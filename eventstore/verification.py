@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from eventstore.checkpoint import VerifierKey
 from eventstore.errors import EventStoreError, NotARegularFile, SessionNotFound
 from eventstore.events import (
@@ -253,6 +255,9 @@ def _beside(storage: SessionStorage, session_id: str, found: Examination) -> Ite
     except EventStoreError as error:
         if not list(found.flaws()):
             yield Finding(session_id, "views", str(error))
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError):
+        text = "cannot be made: an event in the log is not what its type holds, and its hash fits"
+        yield Finding(session_id, "views", text, "tampered")
 
 
 # --- the store
