@@ -5,12 +5,15 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from test_cli import in_terminal, objects, run
 
 from eventstore import (
+    Checkpoint,
     CheckpointRefused,
     FileSystemSessionStorage,
     LogDamaged,
@@ -280,7 +283,7 @@ def test_signatures_of_others_prove_nothing(told: SessionManager) -> None:
 def test_an_anchor_that_is_no_checkpoint_is_refused(told: SessionManager) -> None:
     with pytest.raises(CheckpointRefused):
         verified(told.storage, "nonsense")
-    foreign = sign(parse_note(told.sign_checkpoint("s", ANA)).checkpoint.__class__("other/s", 1, b"0" * 32), ANA)
+    foreign = sign(Checkpoint("other/s", 1, b"0" * 32), ANA)
     with pytest.raises(CheckpointRefused, match="no checkpoint of a log"):
         verified(told.storage, foreign)
 
@@ -464,6 +467,138 @@ def test_notes_that_are_none_or_of_another_session_are_found(files: FileSystemSe
     found = verified(files)
     assert found.outcome == "tampered"
     assert found.findings[0].text == "x.note is of another session: t"
+
+
+def rechain(lines: list[bytes], digest: bytes, forge: Callable[[bytes], bytes]) -> list[bytes]:
+    """Change lines, and compute all hashes anew, as whoever knows the format can."""
+    made = []
+    for line in map(forge, lines):
+        leaf = codec.leaf_of(line)
+        assert leaf is not None
+        digest = codec.next_hash(digest, leaf)
+        made.append(line[: -codec.HASH_AT] + b',"hash":"%b"}' % digest.hex().encode())
+    return made
+
+
+def put(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda line: line.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("forge", "outcome", "words"),
+    [
+        (put(b'"seq":3', b'"seq":7'), "tampered", "has not the seq 3"),
+        (put(b'"seq":3,"at":"2', b'"seq":3,"at":"1'), "tampered", "recorded before the line in front"),
+        (put(b'"batch":[1,3]', b'"batch":[2,3]'), "tampered", "does not continue its batch"),
+        (put(b'"leaf":"', b'"leaf":"0'), "tampered", "no later event tells of that redaction"),
+        (put(b'"target":2', b'"target":1'), "tampered", "no later event tells of that redaction"),
+        (put(b'"size":9', b'"size":8'), "tampered", "of other size or root than its note"),
+        (put(b'"root":"', b'"root":"0'), "tampered", "of other size or root than its note"),
+        (put(b'"size":9', b'"size":9,"by":{"actor":"eve"}'), "incomplete", "events 10-10 are unproven"),
+        (put(b"", b""), "whole", "events 10-10 only record checkpoints (1 redacted)"),
+    ],
+)
+def test_what_a_forger_leaves_in_a_chain_that_fits_is_found_by_both(
+    files: FileSystemSessionStorage, tmp_path: Path, forge: Callable[[bytes], bytes], outcome: str, words: str
+) -> None:
+    files.log.append("s", [e.SessionCreated()], expected_version=0)
+    files.log.append("s", [said("something long enough")])
+    for n in range(3):
+        files.log.append("s", [said(f"message {n}")])
+    files.log.append("s", [said(f"batch {n}") for n in range(3)])
+    files.log.redact("s", [2], "asked for")
+    files.log.append("_store", [e.StoreSessionCreated(session_id="s", first_hash="")], expected_version=0)
+    SessionManager(files).sign_checkpoint("s", ANA)
+    files.flush()
+    files.views.remove("s")
+    done = export_audit(files, ["s"], tmp_path / "b")
+    lines = rechain(lines_of(log_of(files)), codec.first_hash("s"), forge)
+    write(log_of(files), lines)
+    found = verified(files)
+    assert found.outcome == outcome
+    assert words in found.describe(with_keys=True)
+    log = done.path / "sessions" / "s" / "events.jsonl"
+    write(log, lines)
+    manifest = json.loads((done.path / "manifest.json").read_bytes())
+    manifest["sessions"][0] |= {"events": len(lines), "head_hash": json.loads(lines[-1])["hash"]}
+    size, digest = log.stat().st_size, sha256(log.read_bytes()).hexdigest()
+    manifest["files"]["sessions/s/events.jsonl"] = {"size_bytes": size, "sha256": digest}
+    (done.path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    theirs = verifier.verify(done.path, [verifier.read_key(ANA.verifier_key.to_text())], [], 1 << 30)
+    assert verifier.WORDS[theirs.status] == outcome
+    assert words in theirs.verdicts[0].describe(with_keys=True)
+
+
+def test_root_and_chain_of_a_checkpoint_must_both_fit(told: SessionManager) -> None:
+    good = parse_note(told.sign_checkpoint("s", ANA)).checkpoint
+    others = (
+        Checkpoint(good.origin, good.size, b"0" * 32, good.extensions),
+        Checkpoint(good.origin, good.size, good.root, ("at x", f"chain {'0' * 64}")),
+        Checkpoint(good.origin, good.size - 1, good.root, good.extensions),
+        Checkpoint("eventstore/t", good.size, good.root, good.extensions),
+    )
+    assert verified(told.storage, sign(good, ANA)).is_whole
+    for other in others[:3]:
+        assert verified(told.storage, sign(other, ANA)).outcome == "tampered"
+    assert verified(told.storage, sign(others[3], ANA)).outcome == "incomplete"
+    assert {one.outcome for one in verify_all(told.storage, anchors=[sign(others[3], ANA)])} == {
+        "tampered",
+        "incomplete",
+    }
+
+
+def test_a_record_of_what_is_not_proven_is_not_let_pass(told: SessionManager) -> None:
+    note = told.sign_checkpoint("s", ANA)
+    told.sign_checkpoint("s", EVE)
+    found = verify_session(told.storage, "s", keys=[ANA.verifier_key, EVE.verifier_key], anchors=[note])
+    assert (found.outcome, found.proven_to, found.recorded_to, found.events) == ("incomplete", 5, 6, 7)
+
+
+def test_a_batch_that_lost_its_end_is_a_torn_tail(files: FileSystemSessionStorage) -> None:
+    files.log.append("s", [said("one")], expected_version=0)
+    files.log.append("s", [said("two"), said("three")])
+    path = log_of(files)
+    write(path, lines_of(path)[:2])
+    (finding,) = verify_session(files, "s").findings
+    assert (finding.part, finding.outcome) == ("tail", "damaged")
+    assert "line 3, byte " in finding.text
+
+
+def test_a_fork_that_does_not_go_on_from_what_it_says_is_tampering(files: FileSystemSessionStorage) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", "hi")
+    manager.fork_session("s", new_id="f")
+    digest = manager.head("s").hash.encode()
+    manager.delete_session("s")
+    files.flush()
+    files.views.remove("f")
+    assert verify_session(files, "f").is_whole
+    other = put(b'"hash":"%b","root"' % digest, b'"hash":"%b","root"' % (b"0" * 64))
+    write(log_of(files, "f"), rechain(lines_of(log_of(files, "f")), codec.first_hash("s"), other))
+    found = verify_session(files, "f")
+    assert found.outcome == "tampered"
+    assert "no session.created at its place leads from s" in found.findings[0].text
+
+
+def test_notes_do_not_outlive_a_session_whose_removal_was_cut_short(
+    files: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", "hi")
+    manager.sign_checkpoint("s", ANA)
+    files.flush()
+
+    def fail(folder: Path) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setattr("eventstore.log.filesystem._remove_folder", fail)
+    with pytest.raises(OSError, match="killed"):
+        manager.delete_session("s")
+    manager.create_session("s")
+    assert manager.checkpoints("s") == []
+    assert "checkpoint" not in {finding.part for finding in verified(files).findings}
 
 
 # --- the auditor's verifier says the same
