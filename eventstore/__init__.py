@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from eventstore.follow import Followed, Follower
     from eventstore.history import Record, ToolHistory
     from eventstore.importers.transcript import Imported
+    from eventstore.listing import Page
     from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
     from eventstore.log.filesystem import FileSystemEventLog
     from eventstore.log.memory import MemoryEventLog
@@ -67,10 +68,12 @@ if TYPE_CHECKING:
     from eventstore.moments import At
     from eventstore.patterns import Patterns
     from eventstore.redaction import Redactable, Redacted
+    from eventstore.retention import Expiry
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.signing import Consistency, Inclusion
-    from eventstore.storage import Expiry, FileSystemSessionStorage, MemorySessionStorage, Page, SessionStorage
+    from eventstore.storage import SessionStorage
+    from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
     from eventstore.verification import Finding, Verdict, verify_all, verify_session, verify_store
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
@@ -198,6 +201,7 @@ _HOMES = {
     "eventstore.history": ("Record", "ToolHistory"),
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.codec": ("Message", "Messages"),
+    "eventstore.listing": ("Page",),
     "eventstore.log.base": ("Append", "Appended", "EventLog", "Head", "Repair", "Written"),
     "eventstore.log.filesystem": ("FileSystemEventLog",),
     "eventstore.log.memory": ("MemoryEventLog",),
@@ -208,10 +212,12 @@ _HOMES = {
     "eventstore.moments": ("At",),
     "eventstore.patterns": ("Patterns",),
     "eventstore.redaction": ("Redactable", "Redacted"),
+    "eventstore.retention": ("Expiry",),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
-    "eventstore.storage": ("Expiry", "FileSystemSessionStorage", "MemorySessionStorage", "Page", "SessionStorage"),
     "eventstore.signing": ("Consistency", "Inclusion"),
+    "eventstore.storage": ("SessionStorage",),
+    "eventstore.storages": ("FileSystemSessionStorage", "MemorySessionStorage"),
     "eventstore.verification": ("Finding", "Verdict", "verify_all", "verify_session", "verify_store"),
     "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),

@@ -68,6 +68,11 @@ def _streamed(
     return twin
 
 
+def _close_all(followers: list[Follower]) -> None:
+    for one in followers:
+        one.close()
+
+
 class AsyncSessionManager:
     """A SessionManager for asyncio: the same methods with the same arguments, results and errors, awaited.
 
@@ -140,16 +145,18 @@ class AsyncSessionManager:
         """Follow one session, or all, as `SessionManager.follow` does, with a thread of its own; it ends with the iteration."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="eventstore-follow")
         loop = asyncio.get_running_loop()
-        follower: Follower | None = None
+        made: list[Follower] = []
         try:
-            follower = await loop.run_in_executor(thread, lambda: self.manager.follow(session_id, after, **options))
+            await loop.run_in_executor(thread, lambda: made.append(self.manager.follow(session_id, after, **options)))
+            follower = made[0]
             while found := await loop.run_in_executor(thread, follower.take):
                 for one in found:
                     yield one
+                    follower.mark_done(one)
         finally:
-            if follower is not None:
+            for follower in made:
                 follower.stop()
-                thread.submit(follower.close)
+            thread.submit(_close_all, made)  # one too that is made after this was cancelled
             thread.shutdown(wait=False)
 
     follow.__doc__ = SessionManager.follow.__doc__

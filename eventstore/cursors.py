@@ -1,7 +1,7 @@
 """Cursors: where a follower stands, as a short text that survives it.
 
-In one session that is the number of an event, its hash, and the byte behind it. In all sessions it is a line of a journal, a file
-below `_cursors` to which a follower appends where it stands whenever somebody asks for a cursor.
+In one session that is the number of an event, its hash, and the byte behind it. In all sessions it is a line of a journal, a
+file below `_cursors` to which a follower appends where it stands once somebody asked for a cursor; it is checked by its hash.
 """
 
 import fcntl
@@ -13,15 +13,19 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore.errors import CursorRefused, InvalidSessionId
-from eventstore.log.base import Head
+from eventstore.log.base import BEGINNING, Head
 from eventstore.names import check_session_id
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 FOLDER = "_cursors"
 _KEPT_SECONDS = 90 * 24 * 3600
-_ENOUGH_BYTES = 1 << 20
+_ENOUGH_BYTES = 4 << 20
+_MOST_WAITING = 1000
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _ONE = re.compile(r"1:([^:]+):([0-9]{1,15}):([0-9]{1,18}):([A-Za-z0-9_-]{43})", re.ASCII)
 _ALL = re.compile(r"2:([0-9a-f]{24}):([0-9]{1,18}):([0-9a-f]{8}):(.*)", re.ASCII)
@@ -71,7 +75,7 @@ class Cursors:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._named: dict[str, str] = {}
-        self._journals: dict[str, bytes] = {}
+        self._journals: dict[str, bytearray] = {}
 
     def load(self, name: str) -> str | None:
         """Return the cursor that was saved under a name; None where there is none. Raises CursorRefused."""
@@ -113,29 +117,28 @@ class Cursors:
     def places(self, cursor: Cursor) -> Places:
         """Tell where a follower of all sessions stood at a cursor. Raises CursorRefused."""
         data = self._read(cursor)
-        if not cursor.offset:
-            return {cursor.session_id: cursor.place}
-        if (
-            len(data) != cursor.offset
-            or data[-1:] != b"\n"
-            or _check(data[data.rfind(b"\n", 0, -1) + 1 :]) != cursor.check
-        ):
+        if len(data) != cursor.offset or _check(sha256(data)) != cursor.check:
             raise CursorRefused(str(cursor), "is not what its journal says: that was changed or lost")
         found: Places = {}
         for line in data.split(b"\n")[:-1]:
             session_id, version, size, packed = json.loads(line)
-            found[session_id] = Head(version, "", _unpack(packed), size)
+            if version:
+                found[session_id] = Head(version, "", _unpack(packed), size)
+            else:
+                found.pop(session_id, None)
         found[cursor.session_id] = cursor.place
         return found
 
     def _read(self, cursor: Cursor) -> bytes:
         if self._folder is None:
-            return self._journals.get(cursor.journal, b"")[: cursor.offset]
+            return bytes(self._journals.get(cursor.journal, b"")[: cursor.offset])
         try:
             with (self._folder / f"{cursor.journal}.journal").open("rb") as stream:
                 return stream.read(cursor.offset)
         except FileNotFoundError:
             raise CursorRefused(str(cursor), "has no journal in this store any more") from None
+        except OSError as error:
+            raise CursorRefused(str(cursor), f"has a journal that cannot be read ({error.strerror})") from None
 
     def journal(self, places: Places, after: Cursor | None = None) -> "Journal":
         """Begin a journal with where a follower stands, or go on with that of its last cursor."""
@@ -159,57 +162,85 @@ class Journal:
     """Where one follower of all sessions stood, line by line; only what a cursor was asked for is written."""
 
     def __init__(
-        self, folder: Path | None, memory: dict[str, bytes], places: Places, after: Cursor | None = None
+        self, folder: Path | None, memory: dict[str, bytearray], places: Places, after: Cursor | None = None
     ) -> None:
         self._memory, self._file, self._waiting = memory, -1, list[bytes]()
-        if folder is None or after is None or not self._go_on(folder, after):
-            self.name, self.end, self.check = os.urandom(12).hex(), 0, _check(b"")
+        self._written, self._hash = 0, sha256()
+        if folder is None or after is None or not self._go_on(folder, after, places):
+            self.name, self.end, self.check = os.urandom(12).hex(), 0, _check(self._hash)
             if folder is not None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _FLAGS
                 self._file = os.open(folder / f"{self.name}.journal", flags, 0o600)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
             for session_id, place in places.items():
                 self.add(session_id, place)
+        self.enough = max(_ENOUGH_BYTES, 4 * self.end)
 
-    def _go_on(self, folder: Path, after: Cursor) -> bool:
-        """Go on with the file that a cursor is the end of, where nobody else does and it has not grown large."""
+    def _go_on(self, folder: Path, after: Cursor, places: Places) -> bool:
+        """Go on with the file of a cursor, where nobody else does and it has not grown large.
+
+        What stands in it behind the cursor is taken back: other cursors may need it.
+        """
         try:
-            file = os.open(folder / f"{after.journal}.journal", os.O_WRONLY | os.O_APPEND | _FLAGS)
-        except FileNotFoundError:
+            file = os.open(folder / f"{after.journal}.journal", os.O_RDWR | os.O_APPEND | _FLAGS)
+        except OSError:
             return False
-        size = os.fstat(file).st_size
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            size = -1
-        if size != after.offset or size > _ENOUGH_BYTES:
+            data = os.pread(file, _ENOUGH_BYTES + 1, 0)
+        except OSError:
+            data = b""
+        if not data.endswith(b"\n") or len(data) > _ENOUGH_BYTES or _check(sha256(data[: after.offset])) != after.check:
             os.close(file)
             return False
-        self._file, self.name, self.end, self.check = file, after.journal, size, after.check
-        self.add(after.session_id, after.place)
+        self._file, self.name, self.end, self._written = file, after.journal, len(data), len(data)
+        self._hash.update(data)
+        self.check = _check(self._hash)
+        behind = {json.loads(line)[0] for line in data[after.offset : -1].split(b"\n") if line}
+        for session_id in sorted({*behind, after.session_id}):
+            self._put(session_id, places.get(session_id, BEGINNING))
         return True
 
     def add(self, session_id: str, place: Head) -> None:
         """Tell that a session was read to a place."""
-        if not place.version:
-            return
+        if place.version:
+            self._put(session_id, place)
+
+    def _put(self, session_id: str, place: Head) -> None:
         line = _line(session_id, place)
         self._waiting.append(line)
         self.end += len(line)
-        self.check = _check(line)
+        self._hash.update(line)
+        self.check = _check(self._hash)
+        if len(self._waiting) >= _MOST_WAITING:
+            self.write()
 
-    def write(self) -> None:
+    def write(self, *, durable: bool = False) -> None:
         """Write what is still to be written: every cursor given so far can be gone on from."""
         data = b"".join(self._waiting)
-        self._waiting.clear()
         if self._file < 0:
-            self._memory[self.name] = self._memory.get(self.name, b"") + data
+            self._memory.setdefault(self.name, bytearray()).extend(data)
         elif data:
-            os.write(self._file, data)
+            self._append(data)
+        self._waiting.clear()
+        if durable and self._file >= 0:
+            os.fdatasync(self._file)
+
+    def _append(self, data: bytes) -> None:
+        """Append all bytes to the file, or none."""
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except BaseException:
+            os.ftruncate(self._file, self._written)
+            raise
+        self._written += written
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Write what is still to be written, and let go of the file."""
         if self._file >= 0:
+            self.write()
             os.close(self._file)
             self._file = -1
 
@@ -219,8 +250,8 @@ def _line(session_id: str, place: Head) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _check(line: bytes) -> str:
-    return sha256(line).hexdigest()[:8]
+def _check(digest: "Hash") -> str:
+    return digest.hexdigest()[:8]
 
 
 def _make(folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from eventstore.events import EventRedacted
 from eventstore.log.base import EventLog, Head
@@ -13,49 +14,86 @@ from projections.projection import Projection, Told
 S = TypeVar("S")
 
 
+class Mark(NamedTuple):
+    """A log's file as it was when it was looked at: which it is, its size, and when it was last changed (nanoseconds)."""
+
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+
+    def follows(self, other: "Mark") -> bool:
+        """Tell whether it may be the same file, grown since."""
+        return self.inode == other.inode and self.size_bytes > other.size_bytes and self.mtime_ns >= other.mtime_ns
+
+
 @dataclass(frozen=True, slots=True)
 class Fold(Generic[S]):
-    """A state, and the end of the log that it stands for. The state is shared: nobody changes it."""
+    """A state, and the end of the log that it stands for. The state is shared: nobody changes it.
+
+    `mark` is there where it was gone on from a snapshot: what is in front of that was not verified.
+    """
 
     head: Head
     state: S
+    mark: Mark | None = None
 
 
-class _Redacted(Exception):
-    """Something was redacted that a known state may hold: it is to be folded anew."""
+class Opener(Protocol[S]):
+    """How a session is folded from a snapshot, or from what this gave before; None where it has to be replayed."""
 
-
-def _pass(event: Told) -> Told:
-    if isinstance(event, EventRedacted):
-        raise _Redacted
-    return event
+    def __call__(self, session_id: str, known: Fold[S] | None = None, version: int | None = None) -> Fold[S] | None: ...
 
 
 class Folds(Generic[S]):
     """The states of sessions under one projection. Safe for threads.
 
-    Those asked for last are kept, as long as their sessions have no more than `most_events` events together.
+    Those asked for last are kept, as long as their sessions have no more than `most_events` events together. `from_snapshot` is
+    how a session that is not kept is folded where there are snapshots.
     """
 
     def __init__(self, log: EventLog, projection: Projection[S], most_events: int) -> None:
         self._log, self._projection, self._most_events = log, projection, most_events
+        self.from_snapshot: Opener[S] = _replay
         self._kept: OrderedDict[str, Fold[S]] = OrderedDict()
         self._events = 0
         self._mutex = threading.Lock()
 
     def get(self, session_id: str) -> Fold[S]:
         """Fold a session up to its end. Raises SessionNotFound, LogDamaged."""
-        head = self._log.head(session_id)
         with self._mutex:
             known = self._kept.get(session_id)
+        if known is None or known.mark is not None:
+            found = self.from_snapshot(session_id, known)
+            if found is not None:
+                if found is not known:
+                    self._keep(session_id, found)
+                return found
+            known = None
+        head = self._log.head(session_id)
         if known is not None and known.head == head:
             return known
         found = Fold(head, self._go_on(session_id, known, head))
         self._keep(session_id, found)
         return found
 
+    def get_verified(self, session_id: str) -> Fold[S]:
+        """Fold a session up to its end as `get` does, with every event verified, whatever snapshot there is."""
+        with self._mutex:
+            known = self._kept.get(session_id)
+        if known is None or known.mark is not None:
+            head = self._log.head(session_id)
+            self._keep(session_id, Fold(head, self._fold(session_id, head.version)))
+        return self.get(session_id)
+
+    def has(self, session_id: str) -> bool:
+        """Tell whether a session's state is kept."""
+        return session_id in self._kept
+
     def get_at(self, session_id: str, version: int) -> S:
         """Fold a session up to a version. Raises SessionNotFound, LogDamaged."""
+        snapshot = None if self.has(session_id) else self.from_snapshot(session_id, None, version)
+        if snapshot is not None:
+            return snapshot.state
         found = self.get(session_id) if self._log.head(session_id).version == version else None
         return self._fold(session_id, version) if found is None or found.head.version != version else found.state
 
@@ -69,9 +107,9 @@ class Folds(Generic[S]):
         if known is not None and known.head.version < head.version:
             last = next(self._log.read(session_id, known.head.version - 1, known.head.version))
             if last.hash == known.head.hash:
+                new = self._log.skim(session_id, known.head.version, head.version)
                 with suppress(_Redacted):
-                    news = self._log.skim(session_id, known.head.version, head.version)
-                    return self._projection.fold(map(_pass, news), known.state)
+                    return self._projection.fold(_unless_redacted(new, known.head.version), known.state)
         return self._fold(session_id, head.version)
 
     def _fold(self, session_id: str, version: int) -> S:
@@ -89,3 +127,19 @@ class Folds(Generic[S]):
         gone = self._kept.pop(session_id, None)
         if gone is not None:
             self._events -= gone.head.version
+
+
+class _Redacted(Exception):
+    """What a state was folded from is not there any more."""
+
+
+def _unless_redacted(new: Iterable[Told], version: int) -> Iterator[Told]:
+    """Stream events behind a version. Raises _Redacted where one tells that the content of an event up to it was removed."""
+    for told in new:
+        if isinstance(told, EventRedacted) and told.target <= version:
+            raise _Redacted
+        yield told
+
+
+def _replay(session_id: str, known: object = None, version: int | None = None) -> None:
+    """Have no snapshots."""

@@ -4,9 +4,10 @@ A log is the only truth: what tells of changes is a hint to look, and there is a
 read is verified from the place that was reached before, so that a log that is another one now is an error, never a restart.
 """
 
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -20,9 +21,9 @@ from eventstore.names import STORE_ID, check_session_id
 from projections.models import SessionMetadata
 
 _LOOK_SECONDS = 2.0
+_SLICE_SECONDS, _PAUSE_SECONDS = 0.002, 0.002
 _HOT_SECONDS, _HOT_STEP_SECONDS = 2.0, 0.005
 _LOOK_SHARE = 100  # a look at all logs takes at most this part of the time
-_GONE_SECONDS = 1.0
 _SAVE_SECONDS = 0.1
 _KEPT_CHUNKS = 4096
 _DESCRIBING = (SessionCreated, SessionUpdated, SessionAdjusted)
@@ -119,13 +120,14 @@ class Follower(Iterator[Followed]):
         self._ready: deque[Followed] = deque()
         self._due: dict[str, None] = {}
         self._hot: dict[str, float] = {}
-        self._gone: dict[str, float] = {}
         self._given_up: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._known: dict[str, SessionMetadata] = {}
-        self._stopped = False
-        self._saved_at, self._unsaved = 0.0, False
+        self._stopped, self._closed = False, False
+        self._saving = threading.Lock()
+        self._saved_at = 0.0
         self._last: Followed | None = None
+        self._done: Followed | None = None
         if name is not None and after is None:
             after = source.cursors.load(name)
         self._places, self._cursor = self._begin(after)
@@ -133,11 +135,15 @@ class Follower(Iterator[Followed]):
         self._journal: Journal | None = None
         self._watch = self._log.watch(session_id) if live else None
         self._store = BEGINNING
-        self._next_look = self._earliest_look = 0.0
+        self._next_look = self._earliest_look = self._looked_seconds = 0.0
+        self._looking: Iterator[str] | None = None
+        self._is_hinted = False
         if session_id is None:
             with suppress(SessionNotFound, LogDamaged):
                 self._store = self._log.head(STORE_ID)
-        self._look()
+        while not self._look():
+            pass
+        self._due = dict.fromkeys(sorted(self._due))
 
     def _begin(self, after: str | int | None) -> tuple[Places, Cursor | None]:
         """Find where to go on. Raises CursorRefused, SessionNotFound, LogDamaged, LogRolledBack."""
@@ -149,8 +155,12 @@ class Follower(Iterator[Followed]):
         if isinstance(after, int):
             if one is None:
                 raise CursorRefused(str(after), "is a number of events, which only one session has")
+            if after == 0:
+                return {}, None
             last = next(self._log.read(one, after - 1, after), None) if after > 0 else None
-            return ({one: Head(after, "", last.hash, 0)} if last else {}), None
+            if last is None:
+                raise CursorRefused(str(after), f"is no number of events that session {one!r} has had")
+            return {one: Head(after, "", last.hash, 0)}, None
         cursor = parse(after)
         if bool(cursor.journal) != (one is None):
             raise CursorRefused(after, f"is one of {'all sessions' if cursor.journal else 'one session'}")
@@ -166,26 +176,41 @@ class Follower(Iterator[Followed]):
         return self
 
     def __next__(self) -> Followed:
+        if self._last is not None:
+            self.mark_done(self._last)
+        if not self._find():
+            raise StopIteration
+        found = self._last = self._ready.popleft()
+        return found
+
+    def take(self) -> list[Followed]:
+        """Return all that is there, waiting for the first of them; nothing once stopped, or at the end where it is not live."""
+        if self._last is not None:
+            self.mark_done(self._last)
+        self._find()
+        found = list(self._ready)
+        self._ready.clear()
+        if found:
+            self._last = found[-1]
+        return found
+
+    def mark_done(self, one: Followed) -> None:
+        """Tell that all up to an event is dealt with: its cursor may be kept under the name. Asking for the next tells so too."""
+        self._last, self._done = None, one
+
+    def _find(self) -> bool:
+        """Wait until there is something to give; False where nothing comes any more."""
         while not self._ready:
             if self._stopped or not (self._due or self._live):
                 self._save(force=True)
-                raise StopIteration
+                return False
             if self._due:
                 self._read(next(iter(self._due)))
             else:
                 self._save(force=True)
                 self._wait()
         self._save()
-        found = self._last = self._ready.popleft()
-        self._unsaved = True
-        return found
-
-    def take(self) -> list[Followed]:
-        """Return all that is there, waiting for the first of them; nothing once stopped, or at the end where it is not live."""
-        found = [one for one in (next(self, None),) if one is not None]
-        while self._ready:
-            found.append(next(self))
-        return found
+        return True
 
     def stop(self) -> None:
         """Let the iteration end, from any thread."""
@@ -194,14 +219,15 @@ class Follower(Iterator[Followed]):
             self._watch.wake()
 
     def close(self) -> None:
-        """Save the cursor that has a name, and let go of files."""
-        self._stopped = True
+        """Save the cursor that has a name, and let go of files. What was not done with by then comes again. From any thread."""
+        self.stop()
         self._save(force=True)
         if self._watch is not None:
             self._watch.close()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        with self._saving:
+            self._closed = True
+            if self._journal is not None:
+                self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -210,13 +236,18 @@ class Follower(Iterator[Followed]):
         self.close()
 
     def _save(self, *, force: bool = False) -> None:
-        """Keep the cursor of the event given last under the follower's name: whoever asks for another is done with it."""
-        if self._name is None or self._last is None or not self._unsaved:
-            return
+        """Keep the cursor of the last event that was dealt with under the follower's name."""
         now = time.monotonic()
-        if force or now - self._saved_at >= _SAVE_SECONDS:
-            self._source.cursors.save(self._name, self._last.cursor)
-            self._saved_at, self._unsaved = now, False
+        if self._name is None or not (force or now - self._saved_at >= _SAVE_SECONDS):
+            return
+        with self._saving:
+            done, self._done = self._done, None
+            if done is not None:
+                cursor = done.cursor
+                if self._journal is not None:
+                    self._journal.write(durable=True)
+                self._source.cursors.save(self._name, cursor)
+                self._saved_at = now
 
     # --- cursors
 
@@ -224,26 +255,30 @@ class Follower(Iterator[Followed]):
         """Make the cursor of a place in what was read."""
         if self._session_id is not None:
             return str(Cursor(chunk.session_id, place))
-        if self._journal is None:
-            self._begin_journal()
+        journal = self._journal or self._begin_journal()
         if chunk.mark is None:
             raise ValueError("the cursor of an event is to be asked for before thousands of later ones are taken")
-        assert self._journal is not None  # noqa: S101 - begun above
-        self._journal.write()
+        journal.write()
+        if self._closed:
+            journal.close()
         return str(Cursor(chunk.session_id, place, *chunk.mark))
 
-    def _begin_journal(self) -> None:
+    def _begin_journal(self) -> Journal:
         """Write down where everything stood in front of the oldest chunk that is still known, and mark the others."""
         journal = self._journal = self._source.cursors.journal(self._base, self._cursor)
         for chunk in self._chunks:
             chunk.mark = journal.name, journal.end, journal.check
             journal.add(chunk.session_id, chunk.end)
         self._chunks.clear()
+        return journal
 
     def _keep(self, chunk: _Chunk) -> None:
         if self._session_id is not None:
             return
         if self._journal is not None:
+            if self._journal.end > self._journal.enough:
+                self._journal.close()
+                self._journal = self._source.cursors.journal(self._places)
             chunk.mark = self._journal.name, self._journal.end, self._journal.check
             self._journal.add(chunk.session_id, chunk.end)
             return
@@ -251,6 +286,7 @@ class Follower(Iterator[Followed]):
         if len(self._chunks) > _KEPT_CHUNKS:
             oldest = self._chunks.popleft()
             self._base[oldest.session_id] = oldest.end
+            self._cursor = None  # its journal does not lead here
 
     # --- reading
 
@@ -266,6 +302,8 @@ class Follower(Iterator[Followed]):
         try:
             place = self._places.get(session_id) or self._first_place(session_id)
             data, end = self._log.resume(session_id, place)
+            events = list(codec.decode_lines(data))
+            is_wanted = bool(events) and self._takes_session(session_id, events)
         except SessionNotFound:
             self._miss(session_id)
         except LogRolledBack as error:
@@ -273,40 +311,42 @@ class Follower(Iterator[Followed]):
         except LogDamaged as damage:
             self._give_up(session_id, damage)
         else:
-            self._gone.pop(session_id, None)
             self._given_up.pop(session_id, None)
-            if not data:
+            if not data or end.size_bytes == size:
                 self._sizes[session_id] = size
+            else:
+                self._due[session_id] = None  # there may be more
+            if not data:
                 return
-            self._due[session_id] = None  # there may be more
+            chunk = _Chunk(session_id, place, end)
+            self._keep(chunk)
             self._places[session_id] = end
-            self._take(session_id, place, data, end)
+            if is_wanted:
+                self._give(chunk, events, data)
 
     def _first_place(self, session_id: str) -> Head:
         """Tell where a session begins for us: a follower of all reads what a fork inherits with its parent."""
-        first = BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
-        if self._wanted.since is None:
-            return first
-        head = self._log.head(session_id)
-        return head if head.at < self._wanted.since else first
+        if self._wanted.since is not None:
+            with suppress(LogDamaged):  # reading on comes to it
+                last = self._log.peek(session_id)
+                if last.at < self._wanted.since:
+                    return last
+        return BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
 
-    def _take(self, session_id: str, start: Head, data: bytes, end: Head) -> None:
-        chunk = _Chunk(session_id, start, end)
-        self._keep(chunk)
-        offset = end.size_bytes - len(data)
-        for event, line in zip(codec.decode_lines(data), codec.lines(data), strict=True):
+    def _give(self, chunk: _Chunk, events: Sequence[AnyEvent | UnknownEvent], data: bytes) -> None:
+        offset = max(chunk.end.size_bytes - len(data), 0)
+        for event, line in zip(events, codec.lines(data), strict=True):
             offset += len(line) + 1
-            if isinstance(event, _DESCRIBING):
-                self._known.pop(session_id, None)
-            if self._wanted.takes(event) and self._takes_session(session_id):
+            if self._wanted.takes(event):
                 self._ready.append(Followed(self, chunk, event, offset))
 
-    def _takes_session(self, session_id: str) -> bool:
+    def _takes_session(self, session_id: str, events: Sequence[AnyEvent | UnknownEvent]) -> bool:
+        """Tell whether a session fits, as it is now; what was known of it is not believed where new events may change it."""
         wanted = self._wanted
         if wanted.user_id is None and wanted.tags is None:
             return True
         known = self._known.get(session_id)
-        if known is None:
+        if known is None or any(isinstance(event, _DESCRIBING) for event in events):
             known = self._known[session_id] = self._source.describe(session_id)
         return (wanted.user_id is None or known.user_id == wanted.user_id) and (
             wanted.tags is None or any(tag in known.tags for tag in wanted.tags)
@@ -331,27 +371,18 @@ class Follower(Iterator[Followed]):
         """A session is not there: not begun yet, deleted, or gone without a word."""
         place = self._places.get(session_id)
         self._sizes[session_id] = 0
-        if place is None:
-            return
-        if self._source.ended(session_id) >= place.version:
-            self._gone.pop(session_id, None)
-            return
-        now = time.monotonic()
-        since = self._gone.setdefault(session_id, now)
-        if now - since < _GONE_SECONDS and self._live:
-            self._hot[session_id] = max(self._hot.get(session_id, 0.0), since + _GONE_SECONDS + 0.1)
-            return
-        self._give_up(
-            session_id, LogRolledBack(session_id, place.version, "is gone, and nothing tells of its deletion")
-        )
+        if place is not None and self._source.ended(session_id) < place.version:
+            error = LogRolledBack(session_id, place.version, "is gone, and nothing tells of its deletion")
+            if not self._log.size_bytes(session_id):
+                self._give_up(session_id, error)
 
     def _judge(self, session_id: str, error: LogRolledBack) -> None:
         """A log is not the one that was read: another session that has the id now, or one that was rolled back."""
-        place = self._places.pop(session_id)
-        if self._source.ended(session_id) < place.version:
-            self._places[session_id] = place
+        if self._source.ended(session_id) < error.seq:
             self._give_up(session_id, error)
-        self._due[session_id] = None
+        else:
+            self._places.pop(session_id, None)
+            self._due[session_id] = None
 
     def _give_up(self, session_id: str, error: LogRolledBack | LogDamaged) -> None:
         self._given_up[session_id] = self._sizes[session_id] = self._log.size_bytes(session_id)
@@ -366,18 +397,18 @@ class Follower(Iterator[Followed]):
         """Wait for a hint, or until it is time to look without one."""
         assert self._watch is not None  # noqa: S101 - only who is live waits
         now = time.monotonic()
-        rest = self._next_look - now
+        rest = self._next_look - now if self._looking is None else _PAUSE_SECONDS
         if self._hot:
             rest = min(rest, _HOT_STEP_SECONDS)
         if rest > 0:
             hinted = self._watch.wait(rest)
             if hinted is None:
-                self._next_look = min(self._next_look, self._earliest_look)
+                self._next_look, self._is_hinted = min(self._next_look, self._earliest_look), True
             else:
                 for one in hinted:
                     self._hint(one)
             self._look_at_hot()
-        if time.monotonic() >= self._next_look:
+        if self._looking is not None or time.monotonic() >= self._next_look:
             self._look()
 
     def _hint(self, one: str) -> None:
@@ -400,24 +431,37 @@ class Follower(Iterator[Followed]):
         for session_id, until in list(self._hot.items()):
             if now > until:
                 del self._hot[session_id]
-            if session_id in self._gone or self._log.size_bytes(session_id) != self._sizes.get(session_id):
-                self._due[session_id] = None
-
-    def _look(self) -> None:
-        """Find what is new without any hint."""
-        began = time.monotonic()
-        one = self._session_id
-        for session_id in self._all() if one is None else [one]:
             if self._log.size_bytes(session_id) != self._sizes.get(session_id):
                 self._due[session_id] = None
-        if one is None:
-            self._due[STORE_ID] = None
-        now = time.monotonic()
-        self._earliest_look = now + 20 * (now - began)
-        self._next_look = now + max(_LOOK_SECONDS, _LOOK_SHARE * (now - began))
 
-    def _all(self) -> list[str]:
-        return sorted({*self._log.ids(), *self._places})
+    def _look(self) -> bool:
+        """Find what is new without any hint, in slices: what comes meanwhile does not wait for all logs. True at the end."""
+        began = time.monotonic()
+        if self._looking is None:
+            self._looking, self._looked_seconds, self._is_hinted = self._all(), 0.0, False
+            if self._session_id is None:
+                self._due[STORE_ID] = None
+        for session_id in self._looking:
+            if self._log.size_bytes(session_id) != self._sizes.get(session_id):
+                self._due[session_id] = None
+            if time.monotonic() - began > _SLICE_SECONDS:
+                self._looked_seconds += time.monotonic() - began
+                return False
+        now = time.monotonic()
+        self._looking, took = None, self._looked_seconds + now - began
+        self._earliest_look = now + 20 * took
+        self._next_look = self._earliest_look if self._is_hinted else now + max(_LOOK_SECONDS, _LOOK_SHARE * took)
+        return True
+
+    def _all(self) -> Iterator[str]:
+        if self._session_id is not None:
+            yield self._session_id
+            return
+        seen: set[str] = set()
+        for session_id in self._log.ids():
+            seen.add(session_id)
+            yield session_id
+        yield from [one for one in self._places if one not in seen]
 
 
 def _is_session(name: str) -> bool:

@@ -23,24 +23,20 @@ from eventstore.checkpoint import SigningKey
 from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.follow import Follower, Source, make_wanted
 from eventstore.history import Record, ToolHistory
+from eventstore.listing import Page, tell_damage
 from eventstore.log.base import Appended, Head
 from eventstore.log.salvage import Remnant
 from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.patterns import Patterns
 from eventstore.redaction import Redactable, Redacted
+from eventstore.retention import Expiry
 from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
 from eventstore.signing import Consistency, Inclusion
-from eventstore.storage import (
-    Expiry,
-    FileSystemSessionStorage,
-    MemorySessionStorage,
-    Page,
-    SessionStorage,
-    tell_damage,
-)
-from projections import branches, difference, statistics, timeline, turns
+from eventstore.storage import SessionStorage
+from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
+from projections import branches, difference, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
 from projections.difference import Change
@@ -513,7 +509,7 @@ class SessionManager:
     ) -> dict[str, Any] | None:
         """Return a session's figures as JSON values, or None: durations in milliseconds or, where named so, seconds."""
         try:
-            return statistics.to_dict(self.storage.summary(session_id, at, recorded=recorded), session_id)
+            return self.storage.statistics(session_id, at, recorded=recorded)
         except SessionNotFound:
             return None
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from eventstore.catalog import Catalog, Filter
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.storage import FileSystemSessionStorage
+from eventstore.storages import FileSystemSessionStorage
 
 _AT_ONCE = 64
 _WORTH_A_PROCESS = 200

@@ -145,7 +145,7 @@ def redact(
     """
     if not reason or not reason.strip():
         raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
-    with storage.hold_lineages():
+    with storage.lineages.locked():
         asked = _Holder(session_id, trashed)
         wanted = sorted(_with_origins(storage, asked, set(seqs)))
         lines = {seq: _line(storage, asked, seq) for seq in wanted}
@@ -154,7 +154,7 @@ def redact(
         leaves = {seq: codec.leaf_of(line) for seq, line in lines.items()}
         holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
         storage.catalog.mark(session_id.removeprefix(TEMPLATE))
-        storage.note(StoreEventsRedacted(session_id=session_id, targets=tuple(wanted), reason=reason, by=by))
+        storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=tuple(wanted), reason=reason, by=by))
         for one, held in sorted(holders.items(), key=lambda pair: not _inherits(storage, *pair)):
             _redact_in(storage, one, held, reason, by)
         for one, held in holders.items():
@@ -188,7 +188,7 @@ def redact_plan(
         for (session_id, trashed), found in seqs.items()
     ]
     for session_id, names in folders.items():
-        storage.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
+        storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
         records, left = _clean_records(storage, names, patterns.replace)
         done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
     return done
@@ -271,7 +271,7 @@ def _all_logs(storage: SessionStorage) -> Iterator[_Holder]:
 
 def _relatives(storage: SessionStorage, asked: _Holder) -> list[_Holder]:
     """List the logs that may have events of the one that is asked for, itself first."""
-    if not storage.has_forks():
+    if not storage.lineages.state().forks:
         return [asked]
     root = None if asked.trashed else storage.log.root_of(asked.log_id)
     others = (one for one in _all_logs(storage) if one != asked)

@@ -106,14 +106,14 @@ def _record(storage: SessionStorage, session_id: str, key: SigningKey, note: str
     root = _base64(checkpoint.root)
     event = CheckpointSigned(size=checkpoint.size, root=root, note=note)
     if session_id == STORE_ID:
-        storage.note(event)
+        storage.lineages.note(event)
         return
     if session_id.startswith(TEMPLATE):
         storage.log.append(session_id, [event])
     else:
         storage.append(session_id, [event])
     told = StoreCheckpointSigned(session_id=session_id, size=checkpoint.size, root=root, key=key.verifier_key.id)
-    storage.note(told)
+    storage.lineages.note(told)
 
 
 def _last_note(log: EventLog, session_id: str, mine: Checkpoints) -> str | None:

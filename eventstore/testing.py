@@ -9,7 +9,8 @@ A backend is done when it passes: subclass in a test module and give it a `log` 
                 yield log
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -21,6 +22,7 @@ from eventstore.errors import (
     EventTooLarge,
     IdReused,
     InvalidSessionId,
+    LogRolledBack,
     NoSuchMoment,
     RedactionRefused,
     SessionNotFound,
@@ -36,13 +38,52 @@ from eventstore.events import (
     SessionCreated,
     StoreSessionCreated,
 )
-from eventstore.log.base import Append, Appended, EventLog
+from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head
+from eventstore.log.watch import Watch
 from eventstore.names import STORE_ID
 
 
 def said(text: str, key: str | None = None) -> Event:
     """Make a message of the user."""
     return MessageAdded(role="user", content=text, id=key)
+
+
+def long_log(log: EventLog, name: str) -> list[bytes]:
+    """Begin a session that is read in many pieces: single events, batches, long lines; return its lines."""
+    log.append(name, [SessionCreated()], expected_version=0)
+    log.append(name, [said("a"), said("b"), said("c")])
+    log.append(name, [said("x" * 300_000), said("y" * 300_000)])
+    log.extend(name, [[said(f"{n}")] for n in range(600)], expected_version=6)
+    return list(log.lines(name))
+
+
+def resumed(log: EventLog, name: str, place: Head) -> tuple[list[bytes], Head]:
+    """Read on from a place to the end, piece by piece; return the lines and where they end."""
+    found: list[bytes] = []
+    while True:
+        data, place = log.resume(name, place)
+        if not data:
+            return found, place
+        found += codec.lines(data)
+
+
+def await_change(watch: Watch, name: str, change: Callable[[], object]) -> None:
+    """Make a change, and wait until a watch that was quiet tells of it."""
+    while watch.wait(0.3) != set():
+        pass
+    change()
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        told = watch.wait(1)
+        if told is None or name in told:
+            return
+    raise AssertionError(f"nobody told of {name}")
+
+
+def drained(watch: Watch) -> None:
+    """Wait until a watch returns though nothing has changed and no time is up."""
+    while watch.wait(60) != set():
+        pass
 
 
 class EventLogContract:
@@ -393,6 +434,147 @@ class EventLogContract:
         log.fork("f", "s", 3, SessionCreated())
         with pytest.raises(VersionConflict):
             log.fork("f", "s", 3, SessionCreated())
+
+    # --- reading on, and watching
+
+    def test_reading_on_from_any_place_gives_the_rest_once(self, log: EventLog) -> None:
+        """`resume` reads on behind any event, inside a batch too, whatever it is told of the offset."""
+        lines = long_log(log, "s")
+        seqs = [1, 2, 3, 4, 5, 6, len(lines) - 1, len(lines)]
+        for event in [event for event in log.read("s") if event.seq in seqs]:
+            for hint in (0, 1, 70, 10**12, sum(map(len, lines[: event.seq])) + event.seq, len(lines[0])):
+                data, end = resumed(log, "s", Head(event.seq, event.at, event.hash, hint))
+                assert data == lines[event.seq :]
+                assert (end.version, end.hash) == log.head("s")[:1] + log.head("s")[2:3]
+        assert resumed(log, "s", BEGINNING)[0] == lines
+
+    def test_what_is_read_on_ends_with_a_batch(self, log: EventLog) -> None:
+        """Each piece is of whole batches, however long they are."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("x" * 900) for _ in range(700)])
+        place = BEGINNING
+        while True:
+            data, place = log.resume("s", place)
+            if not data:
+                break
+            last = codec.decode(data.splitlines()[-1])
+            assert last.batch is None or last.batch[0] + 1 == last.batch[1]
+        assert place.version == 701
+
+    def test_where_nothing_is_new_nothing_is_read_and_later_it_is(self, log: EventLog) -> None:
+        """At the end `resume` gives nothing and the same place; what is appended then comes from there."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        _, end = log.resume("s")
+        assert log.resume("s", end) == (b"", end)
+        log.append("s", [said("a"), said("b")])
+        data, further = log.resume("s", end)
+        assert (data.count(b"\n"), further.version) == (2, 3)
+        assert (further.size_bytes, further.hash) == (log.size_bytes("s"), log.head("s").hash)
+
+    def test_another_log_is_not_read_on(self, log: EventLog) -> None:
+        """Where a log does not have the event of the place, at its number and with its hash, `resume` says so."""
+        long_log(log, "s")
+        events = {event.seq: event for event in log.read("s")}
+        top = max(events)
+        for seq, digest in (
+            (3, "0" * 64),
+            (3, events[2].hash),
+            (2, events[3].hash),
+            (top + 1, events[top].hash),
+            (3, "x"),
+        ):
+            for hint in (0, log.size_bytes("s")):
+                with pytest.raises(LogRolledBack, match="'s'"):
+                    log.resume("s", Head(seq, "", digest, hint))
+        place = Head(4, "", events[4].hash, 0)
+        log.remove("s")
+        with pytest.raises(SessionNotFound):
+            log.resume("s", place)
+        long_log(log, "s")
+        with pytest.raises(LogRolledBack):
+            log.resume("s", place)
+
+    def test_a_fork_is_read_on_over_its_borders(self, log: EventLog) -> None:
+        """What a fork has of its parents is read on as if it were its own, from any event, before and after it is made whole."""
+        long_log(log, "s")
+        log.fork("f", "s", log.head("s").version - 1, SessionCreated())
+        log.append("f", [said("c"), said("d")])
+        log.fork("g", "f", log.head("f").version, SessionCreated())
+        log.append("g", [said("e")])
+        log.fork("h", "g", 4, SessionCreated())
+        for name in "fgh":
+            lines = list(log.lines(name))
+            places = [Head(event.seq, "", event.hash, 0) for event in log.read(name)]
+            borders = {place for place in places if place.version < 8 or place.version + 8 > len(places)}
+            for _ in range(2):
+                assert resumed(log, name, BEGINNING)[0] == lines
+                for place in borders:
+                    assert resumed(log, name, place)[0] == lines[place.version :]
+                    _, further = log.resume(name, place)
+                    assert resumed(log, name, further)[0] == lines[further.version :]
+                log.make_whole(name)
+        with pytest.raises(LogRolledBack):
+            log.resume("g", log.head("s"))
+
+    def test_a_fork_s_own_beginning_is_behind_what_it_inherits(self, log: EventLog) -> None:
+        """`own_beginning` is the start of a session, and of a fork the place of the event that it goes on from."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("a")])
+        last = log.head("s")
+        log.fork("f", "s", 2, SessionCreated())
+        log.fork("g", "f", 3, SessionCreated())
+        assert log.own_beginning("s") == BEGINNING
+        own = log.own_beginning("f")
+        assert (own.version, own.hash) == (2, last.hash)
+        assert log.own_beginning("g").version == 3
+        assert [codec.decode(line).seq for line in resumed(log, "f", own)[0]] == [3]
+        with pytest.raises(SessionNotFound):
+            log.own_beginning("nope")
+        log.make_whole("f")
+        assert log.own_beginning("f") == BEGINNING
+
+    def test_a_size_tells_of_each_change(self, log: EventLog) -> None:
+        """`size_bytes` grows with each append, and is 0 for what is not there."""
+        assert log.size_bytes("s") == 0
+        sizes = [0]
+        log.append("s", [SessionCreated()], expected_version=0)
+        for _ in range(3):
+            sizes.append(log.size_bytes("s"))
+            log.append("s", [said("a")])
+        assert sizes == sorted(set(sizes))
+        log.remove("s")
+        assert log.size_bytes("s") == 0
+        for ask in (log.size_bytes, log.resume, log.own_beginning, log.watch):
+            with pytest.raises(InvalidSessionId):
+                ask("a/b")
+
+    def test_a_peek_tells_where_to_read_on(self, log: EventLog) -> None:
+        """`peek` gives the place behind the last batch, however long its lines are."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        for texts in (["a"], ["b", "c"], ["x" * 200_000], ["d"]):
+            log.append("s", [said(text) for text in texts])
+            assert log.peek("s") == log.head("s")
+        log.fork("f", "s", 3 - 1, SessionCreated())
+        assert log.peek("f") == log.head("f")
+        with pytest.raises(SessionNotFound):
+            log.peek("nope")
+
+    def test_a_watch_tells_of_what_changes(self, log: EventLog) -> None:
+        """Whoever watches is told soon of an append, of one log or of any, of new ones and of those that go."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        with log.watch("s") as one, log.watch() as every:
+            for watch in (one, every):
+                await_change(watch, "s", lambda: log.append("s", [said("a")]))
+            await_change(every, "t", lambda: log.append("t", [SessionCreated()], expected_version=0))
+            await_change(every, "t", lambda: log.remove("t"))
+
+    def test_who_waits_can_be_woken(self, log: EventLog) -> None:
+        """`wake` ends a wait of another thread, one that is still to begin too."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        with log.watch() as watch, ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(drained, watch)
+            watch.wake()
+            waiting.result(30)
 
     # --- sessions
 

@@ -22,6 +22,7 @@ import msgspec
 from eventstore import codec
 from eventstore.codec import Message, Messages
 from eventstore.events import MessageAdded
+from eventstore.forking import hold_while_forking
 from eventstore.log.base import EventLog, Head
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
@@ -58,6 +59,7 @@ class Views:
         self.history_dir = Path(os.path.realpath(history_dir))
         self._mutex = threading.Lock()
         self._told = False
+        hold_while_forking(self._mutex)
 
     def write(self, session_id: str, state: summary_fold.State, head: Head) -> None:
         """Make the views of a session stand for `state`, the fold of its log up to `head`.

@@ -106,6 +106,12 @@ def _told(event: e.Event) -> tuple[str, str, str]:
             return "model", "used", event.model or ""
         case e.DataSet() | e.DataDeleted():
             return "session", event.type.replace(".", " "), event.key
+        case e.RedactedEvent():
+            return "session", "redacted", event.type.replace(".", " ")
+        case e.EventRedacted():
+            return "log", "redacts", f"event {event.target}: {event.reason}"
+        case e.CheckpointSigned():
+            return "log", "signed", f"{event.size} events"
         case e.ForeignRecorded():
             return "import", "kept a line", event.origin.format if event.origin else ""
         case e.LogRepaired():

@@ -27,6 +27,7 @@ from eventstore import (
     SessionNotFound,
 )
 from eventstore import events as e
+from eventstore.log.base import BEGINNING, Head
 from eventstore.testing import said
 
 WHOLE = 4
@@ -305,6 +306,7 @@ def test_processes_neither_lose_nor_interleave(root: Path, log: FileSystemEventL
 WRITER = """
 import sys
 from eventstore import FileSystemEventLog
+from eventstore.log.base import BEGINNING, Head
 from eventstore.testing import said
 log = FileSystemEventLog(sys.argv[1], fsync="no")
 while True:
@@ -573,3 +575,41 @@ def test_another_program_sees_a_redaction_and_goes_on(tmp_path: Path) -> None:
         assert b"secret" not in b"".join(other.chunks("s", 0, 2))
         other.append("s", [e.DataCleared()])
         assert one.head("s").version == 4
+
+
+def test_a_torn_tail_is_not_read_on_yet_at_any_byte(log: FileSystemEventLog, file: Path) -> None:
+    data = file.read_bytes()
+    events = {event.seq: event for event in log.read("s")}
+    for size in range(1, len(data)):
+        file.write_bytes(data[:size])
+        for seq in range(committed(data[:size]) + 1):
+            start = sum(map(len, data.splitlines(keepends=True)[:seq]))
+            for hint in {0, start}:
+                place = Head(seq, "", events[seq].hash, hint) if seq else BEGINNING
+                read, end = log.resume("s", place)
+                assert not end.version or log.peek("s")[:1] == end[:1]
+                assert (end.version, read) == (committed(data[:size]), data[start : start + len(read)])
+
+
+def test_damage_behind_a_place_is_told_once_all_before_it_was_read_on(log: FileSystemEventLog, file: Path) -> None:
+    log.append("s", [said("d")])
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b'"content":"c"', b'"content":"C"'))
+    read, end = log.resume("s")
+    assert (read.count(b"\n"), end.version) == (3, 3)
+    with pytest.raises(LogDamaged) as caught:
+        log.resume("s", end)
+    assert (caught.value.line, caught.value.readable) == (4, 3)
+
+
+def test_a_fork_of_which_the_first_line_is_not_whole_has_not_begun(log: FileSystemEventLog, file: Path) -> None:
+    log.fork("f", "s", 3, e.SessionCreated())
+    own = log.own_beginning("f")
+    path = file.parents[1] / "f" / file.name
+    data = path.read_bytes()
+    for size in (0, 1, 40, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(SessionNotFound):
+            log.own_beginning("f")
+    path.write_bytes(data)
+    assert log.own_beginning("f") == own

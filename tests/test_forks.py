@@ -98,6 +98,16 @@ def test_branches_are_compared_from_where_they_part(begun: SessionManager) -> No
     assert begun.compare_branches("s", "other").common is None
 
 
+def test_a_damaged_template_is_listed_like_the_others(stored: SessionManager, tmp_path: Path) -> None:
+    stored.create_session("s")
+    for name in ("good", "bad"):
+        stored.save_template(name, "s")
+    path = tmp_path / ".sessions" / "_template.bad" / "events.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"session.created", b"session.creatad") + b"\n")
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as fresh:
+        assert SessionManager(fresh).list_templates() == ["bad", "good"]
+
+
 def test_templates_are_made_shown_used_and_removed(begun: SessionManager) -> None:
     begun.save_template("opening", "s", 3)
     with pytest.raises(SessionExists):

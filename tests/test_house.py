@@ -31,6 +31,7 @@ FLOORS = [
         "eventstore.exporters",
         "eventstore.names",
         "eventstore.patterns",
+        "eventstore.forking",
         "eventstore.codec",
         "eventstore.log.watch",
         "eventstore.merkle",
@@ -87,20 +88,27 @@ FLOORS = [
     [
         "projections.session",
         "eventstore.views",
+        "eventstore.snapshots",
         "projections.turns",
         "eventstore.moments",
         "eventstore.follow",
         "eventstore.search",
         "eventstore.analytics",
+        "eventstore.lineages",
     ],
     [
         "projections.statistics",
         "projections.difference",
         "eventstore.changes",
         "projections.audit",
+        "eventstore.listing",
+        "eventstore.retention",
     ],
     [
         "eventstore.storage",
+    ],
+    [
+        "eventstore.storages",
     ],
     [
         "eventstore.redaction",
@@ -147,6 +155,7 @@ FLOORS = [
     [
         "eventstore.cli.analytics",
         "eventstore.cli.health",
+        "eventstore.cli.redaction",
         "eventstore.cli.retention",
         "eventstore.cli.search",
         "eventstore.cli.session",
@@ -157,6 +166,7 @@ FLOORS = [
     ],
     [
         "eventstore.cli.demo",
+        "eventstore.cli.follow",
     ],
     [
         "eventstore.cli",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventstore import Conversation, MemorySessionStorage, NoSuchMoment, SessionManager, SessionNotFound
+from eventstore import Conversation, MemorySessionStorage, NoSuchMoment, Session, SessionManager, SessionNotFound
 from eventstore import events as e
 from projections import difference, session, statistics, summary, timeline, turns
 
@@ -88,6 +88,36 @@ def test_lists_are_those_of_the_time(manager: SessionManager) -> None:
     assert manager.list_sessions(tags=["a"]) == []
     assert len(manager.list_sessions(at=datetime(2023, 1, 1, tzinfo=UTC))) == 2
     assert manager.list_sessions(at="2019-01-01T00:00:00Z") == []
+
+
+@given(
+    histories=st.lists(HISTORIES, min_size=1, max_size=3),
+    when=st.datetimes(datetime(2019, 12, 31), datetime(2030, 1, 1), timezones=st.just(UTC)),
+)
+def test_lists_and_searches_are_those_of_the_prefixes_at_that_time(
+    histories: list[list[e.Event]], when: datetime
+) -> None:
+    manager = SessionManager(MemorySessionStorage())
+    for n, history in enumerate(histories):
+        manager.storage.append(f"s{n}", [e.SessionCreated(occurred_at="2020-06-30T00:00:00Z")], expected_version=0)
+        for event in history:
+            manager.storage.append(f"s{n}", [replace(event, id=None)])
+        manager.add_conversation_message(f"s{n}", "user", "needle", occurred_at="2021-01-01T00:00:00Z")
+    then = {}
+    for n in range(len(histories)):
+        found = manager.get_session(f"s{n}", when)
+        if found is not None:
+            then[f"s{n}"] = found
+    assert {one.metadata.session_id: one for one in manager.list_sessions(at=when, limit=None)} == then
+    page = manager.page_sessions(at=when, limit=None).sessions
+    assert {one.session_id: one for one in page} == {name: one.metadata for name, one in then.items()}
+    hits = manager.search("needle", at=when, limit=100)
+    there = {one.session_id for one in manager.search("needle", limit=100) if one.seq <= _version(then, one.session_id)}
+    assert {one.session_id for one in hits} == there
+
+
+def _version(then: dict[str, Session], session_id: str) -> int:
+    return then[session_id].version if session_id in then else 0
 
 
 def test_what_is_no_moment_is_an_error(manager: SessionManager) -> None:

@@ -1,6 +1,8 @@
 """Redaction: a secret is in no byte of the store, and what was removed, when, why and by whom stays."""
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -283,3 +285,39 @@ def test_a_transcript_with_redacted_lines_goes_on_growing_and_is_not_exported(
     assert occurrences(tmp_path) == []
     with pytest.raises(ExportRefused, match="redacted"):
         export_transcript(manager.storage, session_id, "claude-code")
+
+
+def command(*arguments: str, cwd: Path, status: int = 0, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    found = subprocess.run(
+        [sys.executable, "-m", "eventstore", *arguments],
+        cwd=cwd,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == status, found.stderr
+    return found
+
+
+def test_the_command_shows_a_plan_and_does_it_when_told_to(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", f"{TOKEN} and {SECRET}")
+    manager.add_conversation_message("s", "user", "harmless")
+    manager.close()
+    shown = command("redact", "--all", "--secrets", cwd=tmp_path)
+    assert "github-token" in shown.stdout
+    assert TOKEN not in shown.stdout
+    assert "nothing was changed" in shown.stderr
+    assert occurrences(tmp_path, TOKEN)
+    command("redact", "s", "--texts", "-", "--yes", cwd=tmp_path, status=2, text=SECRET)
+    command("redact", "s", "--texts", "-", "--yes", "--reason", "why", "--by", "ana", cwd=tmp_path, text=SECRET + "\n")
+    assert occurrences(tmp_path) == occurrences(tmp_path, TOKEN) == []
+    assert "message.added" in command("redact", "s", "--event", "3", cwd=tmp_path).stdout
+    command("redact", "s", "--event", "3", "--reason", "why", "--yes", cwd=tmp_path)
+    refused = command("redact", "s", "--event", "9", "--reason", "why", "--yes", cwd=tmp_path, status=1)
+    assert "no such event" in refused.stderr
+    last = list(manager.events("s"))[-2]
+    assert isinstance(last, e.EventRedacted)
+    assert last.by == {"actor": "ana"}

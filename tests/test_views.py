@@ -3,20 +3,24 @@
 import json
 import os
 import shutil
+import signal
+import threading
+from collections.abc import Iterable
+from functools import wraps
 from pathlib import Path
 
 import pytest
 from histories import HISTORIES
 from hypothesis import HealthCheck, given, settings
 
-from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore import FileSystemSessionStorage, SessionManager, views
 from eventstore import events as e
 
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let views be written only when a test asks: a warning of the thread that writes them would reach nobody."""
-    monkeypatch.setattr("eventstore.storage._VIEW_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr("eventstore.storages._VIEW_DELAY_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -186,3 +190,32 @@ def test_the_conversation_is_appended_to_and_not_rewritten(manager: SessionManag
     manager.clear_conversation("s")
     manager.flush()
     assert path.read_bytes() == b""
+
+
+def test_a_child_of_the_process_never_keeps_a_lock_on_views(
+    files: FileSystemSessionStorage, manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, never = threading.Event(), threading.Event()
+
+    def replace_slowly(folder: int, name: str, parts: Iterable[bytes]) -> int:
+        inside.set()
+        never.wait(0.1)
+        return views._replace.__wrapped__(folder, name, parts)  # type: ignore[attr-defined,no-any-return]
+
+    monkeypatch.setattr(views, "_replace", wraps(views._replace)(replace_slowly))
+    writing = threading.Thread(target=files.flush)
+    writing.start()
+    assert inside.wait(30)
+    child = os.fork()
+    if not child:
+        signal.pause()
+    try:
+        writing.join(30)
+        manager.update_session_metadata("s", purpose="again")
+        again = threading.Thread(target=files.flush, daemon=True)
+        again.start()
+        again.join(10)
+        assert not again.is_alive()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from bench import peers, report, stores, workloads  # noqa: E402 - run as a file, from anywhere
+from bench import following, peers, report, stores, workloads  # noqa: E402 - run as a file, from anywhere
 from bench.measure import Row  # noqa: E402
 
 _HERE = Path(__file__).parent / "bench"
-WORKLOADS = {**workloads.WORKLOADS, **stores.STORES}
+WORKLOADS = {**workloads.WORKLOADS, **stores.STORES, **following.FOLLOWING}
 _PLOTTED = {"append.svg": "append, one session", "read.svg": "read back"}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from breaking import bytes as bytes_  # noqa: E402 - run as a file, from anywhere
-from breaking import hostile, machine, mutants, processes, simulation, system, tamper  # noqa: E402
+from breaking import following, hostile, machine, mutants, processes, redaction, simulation, system, tamper  # noqa: E402
 from breaking.case import Counts  # noqa: E402
 
 PROGRAMS: dict[str, Callable[[bool], Counts]] = {
@@ -28,6 +28,8 @@ PROGRAMS: dict[str, Callable[[bool], Counts]] = {
     "resources": system.resources,
     "writers": processes.writers,
     "replaced": processes.replaced,
+    "redact": redaction.redact,
+    "follow": following.follow,
     "clock": bytes_.clock,
     "swap": bytes_.swap,
     "ids": hostile.ids,

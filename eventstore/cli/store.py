@@ -1,7 +1,7 @@
 """The store that a command works on, and making its views anew."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from eventstore.cli.terminal import clean, progress
 from eventstore.errors import LogDamaged
 from eventstore.settings import load_settings
 
+_MANY = 2_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -52,7 +53,19 @@ def list_rows(
             return catalog.find(wanted)[0]
         catalog.close()
     with open_manager(store) as manager:
-        return [one.to_dict() for one in manager.storage.page(wanted, on_damage, at).sessions]
+        return [one.to_dict() for one in manager.storage.page(wanted, on_damage, at, _tracked).sessions]
+
+
+def _tracked(names: Sequence[str]) -> Iterator[str]:
+    """Show how far it is, where many sessions have to be looked at: the first list of a large store."""
+    if len(names) < _MANY:
+        yield from names
+        return
+    with progress("reading sessions", len(names)) as bar:
+        for name in names:
+            yield name
+            if bar:
+                bar.advance(bar.task_ids[0])
 
 
 def _sessions_folder(store: str | None) -> Path | None:

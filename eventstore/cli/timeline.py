@@ -50,12 +50,17 @@ def _in_time(rows: "Iterator[Row]", speed: float | None) -> "Iterator[Row]":
         yield row
 
 
-def print_row(row: "Row", *, full: bool = False) -> None:
-    """Print one row: its text cut to the width of the terminal, and at 200 characters in a pipe."""
+def print_row(row: "Row", *, full: bool = False, front: str = "") -> None:
+    """Print one row, behind what goes in front: its text cut to the width of the terminal, and at 200 characters in a pipe."""
     facts = _facts(row)
-    width = shutil.get_terminal_size((100, 24)).columns - 35 - len(facts) if is_terminal() else 200
+    width = (
+        shutil.get_terminal_size((100, 24)).columns - 35 - len(facts) - len(click.unstyle(front))
+        if is_terminal()
+        else 200
+    )
     text = clean(row.text, keep_lf=True) if full else one_line(row.text, max(width, 20)) if row.text else ""
     parts = [
+        front,
         click.style(since_start(row.since_start_seconds).rjust(12), dim=True),
         click.style(one_line(row.who, 10).ljust(10), fg=_COLOURS.get(row.who)),
         click.style(row.what.ljust(9), bold=True),

@@ -201,18 +201,21 @@ class EventLog(ABC):
         return Raw(self.root_of(session_id), 0, self.chunks(session_id))
 
     def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
-        """Read on behind a place that was read to before: some whole committed lines, verified from there, and where they end.
+        """Read on behind a place that was read to before: some whole batches, verified from there, and where they end.
 
-        No lines where there are none yet. Of the place its version and hash count; its size is where to look first. The cost is
-        that of what is new. Raises LogRolledBack where the log does not have that event, SessionNotFound, LogDamaged.
+        No lines where there are none yet; behind a place inside a batch the rest of that batch comes first. Of the place its
+        version and hash count; its size is where to look first. The cost is that of what is new. Raises LogRolledBack where the
+        log does not have that event, SessionNotFound, LogDamaged.
         """
         if after.version:
             self._check_place(session_id, after)
-        data = next(iter(self.chunks(session_id, after.version)), b"")
-        if not data:
-            return b"", after
-        last = codec.decode(data[data.rfind(b"\n", 0, -1) + 1 : -1])
-        return data, Head(last.seq, last.at, last.hash, after.size_bytes + len(data))
+        data = b""
+        for chunk in self.chunks(session_id, after.version):
+            data += chunk
+            last = codec.decode(data[data.rfind(b"\n", 0, -1) + 1 : -1])
+            if last.batch is None or last.batch[0] + 1 == last.batch[1]:
+                return data, Head(last.seq, last.at, last.hash, after.size_bytes + len(data))
+        return b"", after
 
     def _check_place(self, session_id: str, place: Head) -> None:
         line = next(self.lines(session_id, place.version - 1, place.version), b"")
@@ -229,7 +232,10 @@ class EventLog(ABC):
         return BEGINNING if not inherited else self.point_at(session_id, inherited)
 
     def size_bytes(self, session_id: str) -> int:
-        """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
+        """Tell how large a session's log is; another number means that it changed. 0 where there is none.
+
+        Raises InvalidSessionId.
+        """
         try:
             return self.head(session_id).size_bytes
         except (SessionNotFound, LogDamaged):
@@ -242,6 +248,13 @@ class EventLog(ABC):
     @abstractmethod
     def head(self, session_id: str) -> Head:
         """Tell where a session's log ends. Raises SessionNotFound, LogDamaged."""
+
+    def peek(self, session_id: str) -> Head:
+        """Tell where a log seems to end, at a price that does not grow with it: what is in front is not verified.
+
+        Good for nothing but to read on from. Raises SessionNotFound, LogDamaged.
+        """
+        return self.head(session_id)
 
     @abstractmethod
     def ids(self) -> Iterator[str]:

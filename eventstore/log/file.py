@@ -41,6 +41,7 @@ _TICK_NS, _SLACK_NS = 20_000_000, 50_000_000  # how far behind the clock, and ah
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _SMALL = 4 * 1024
+_HEAD_BYTES = 256
 _SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
 _LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
@@ -64,6 +65,7 @@ class LogFile:
         self.written = self._flushed = 0
         self._seen_at = 0
         self._changed, self.is_touched = (0, 0), True
+        self.is_unfinished = False
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
         self._identity, self._opened = (0, 0), (0, 0)
         self.text = str(self.path)
@@ -128,29 +130,41 @@ class LogFile:
 
         Raises LogDamaged.
         """
-        size = os.fstat(descriptor).st_size
+        size, seen = os.fstat(descriptor).st_size, None
         while place.offset < size:
             data = _read(descriptor, place.offset, min(place.offset + most_bytes, size))
             scan = Scan(place, self._max_event_bytes, joins=place.offset > 0)
             scan.feed([data])
             if scan.here.offset > place.offset:
                 return data[: scan.here.offset - place.offset], scan.here
-            if place.offset + len(data) >= size:
-                damage = self.damage(scan)
-                if damage is not None:
-                    raise damage
+            if place.offset + len(data) < size:
+                most_bytes *= 4
+                continue
+            damage = self.damage(scan)
+            if damage is None:
                 break
-            most_bytes *= 4
+            if seen == damage.args:
+                raise damage
+            size, seen = (
+                os.fstat(descriptor).st_size,
+                damage.args,
+            )  # it may have been an append that was cut back meanwhile
         return b"", place
 
     def find(self, descriptor: int, seq: int, digest: bytes, offset: int) -> int | None:
         """Find the byte behind event `seq` with that digest; `offset` is where to look first. None where it is not there."""
-        size = os.fstat(descriptor).st_size
         end = b'"%b"}\n' % hexlify(digest)
-        if offset <= 0 or os.pread(descriptor, len(end), max(offset - len(end), 0)) != end:
-            offset = _find_line(descriptor, seq + 1, size)
-            if offset < len(end) or os.pread(descriptor, len(end), offset - len(end)) != end:
-                return None
+        if offset >= len(end):
+            block = os.pread(descriptor, len(end) + _HEAD_BYTES, offset - len(end))
+            following = _SEQ.match(block, len(end))
+            if block.startswith(end) and following is not None and int(following[1]) == seq + 1:
+                return offset
+        size = os.fstat(descriptor).st_size
+        start = _find_line(descriptor, seq, size)
+        line = _read_line(descriptor, start, size, self._max_event_bytes) + b"\n"
+        found, offset = _SEQ.match(line), start + len(line)
+        if found is None or int(found[1]) != seq or not line.endswith(end) or offset > size:
+            return None
         return offset
 
     @contextmanager
@@ -243,16 +257,25 @@ class LogFile:
             scan = self._begin(descriptor, size)
         if size == scan.here.offset:
             scan.fault, scan.missing_lf = None, False
-            scan.judge_stubs()
-            return scan
+            return self._judged(scan)
         began = scan.here.offset
         if size > began:
             scan.feed(blocks(descriptor, began, size))
         if began and (size < began or scan.fault):
             scan = self._begin(descriptor, size)
             scan.feed(blocks(descriptor, 0, size))
+        return self._judged(scan)
+
+    def _judged(self, scan: Scan) -> Scan:
+        """See that redacted lines are told of, and whether what is told of is still to be done."""
         scan.judge_stubs()
+        self.is_unfinished = any(seq not in scan.stubs for seq in self.own_redactions(scan))
         return scan
+
+    def own_redactions(self, scan: Scan) -> Iterator[int]:
+        """Stream the numbers of the events that are said to be redacted and are in this file."""
+        inherited = self.fork.seq if self.fork else 0
+        return (seq for seq in scan.redactions if seq > inherited)
 
     def _begin(self, descriptor: int, size: int) -> Scan:
         """Stand in front of the first line: where its session begins, or goes on from another."""
@@ -274,6 +297,10 @@ class LogFile:
             if root is not None:
                 return None, root, Position(codec.first_hash(root))
         return None, self.session_id, here
+
+    def has_begun(self, descriptor: int, size: int) -> bool:
+        """Tell whether the first line is whole: until then it is not known what the log goes on from."""
+        return any(b"\n" in block for block in blocks(descriptor, 0, size, _SMALL))
 
     def _find_root(self, descriptor: int, size: int) -> str | None:
         """Find whose chain it is, where a fork was made whole: the line is in the middle that tells what it came from."""
@@ -324,6 +351,7 @@ class LogFile:
         scan = self.scan
         return (
             not self.is_touched
+            and not self.is_unfinished
             and scan.fault is None
             and os.lseek(self.descriptor, 0, os.SEEK_END) == scan.here.offset > 0
         )
@@ -504,6 +532,17 @@ def _read(descriptor: int, start: int, end: int) -> bytes:
 def _is_where(descriptor: int, scan: Scan) -> bool:
     """Tell whether the last line that was verified still is where it was: a log made anew can have its number, size and time."""
     return os.pread(descriptor, 64, scan.here.offset - 67) == hexlify(scan.here.digest)
+
+
+def last_line(descriptor: int, end: int) -> tuple[bytes, int] | None:
+    """Return the last line that is whole, without its LF, and the byte behind it; None where it is too long to look for."""
+    start = max(end - CHUNK // 2, 0)
+    data = _read(descriptor, start, end)
+    whole = data.rfind(b"\n")
+    before = data.rfind(b"\n", 0, max(whole, 0))
+    if whole < 0 or (before < 0 and start):
+        return None
+    return data[before + 1 : whole], start + whole + 1
 
 
 def _read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:

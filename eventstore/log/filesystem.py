@@ -48,6 +48,7 @@ from eventstore.log.file import (
     first_lines,
     is_being_written,
     keep_note,
+    last_line,
     list_quarantine,
     numbered_lines,
     read_lines,
@@ -418,9 +419,10 @@ class FileSystemEventLog(EventLog):
                 data, here = self.resume(fork.parent, after)
         if here.version > fork.seq:
             lines = data.split(b"\n")[: fork.seq - here.version - 1]
+            behind = here.size_bytes - len(data)
             data = b"".join(line + b"\n" for line in lines)
             last = codec.decode(lines[-1])
-            here = Head(last.seq, last.at, last.hash, 0)
+            here = Head(last.seq, last.at, last.hash, behind + len(data))
         if not data or (here.version == fork.seq and bytes.fromhex(here.hash) != fork.digest):
             if self._fork_of(file.session_id) != fork:
                 return self.resume(file.session_id, after)  # made whole meanwhile, because its parent was to go
@@ -429,10 +431,16 @@ class FileSystemEventLog(EventLog):
 
     def own_beginning(self, session_id: str) -> Head:
         check_log_id(session_id)
-        fork = self._fork_of(session_id)
+        file = self._file(session_id)
+        with file.open_aside() as descriptor:
+            size = os.fstat(descriptor).st_size
+            if not file.has_begun(descriptor, size):
+                raise SessionNotFound(session_id)
+            fork = file.beginning(descriptor, size)[0]
         return BEGINNING if fork is None else Head(fork.seq, "", fork.digest.hex(), 0)
 
     def size_bytes(self, session_id: str) -> int:
+        check_log_id(session_id)
         try:
             return os.stat(f"{self.root}/{session_id}/{LOG}", follow_symlinks=False).st_size
         except OSError:
@@ -454,6 +462,18 @@ class FileSystemEventLog(EventLog):
                 raise damage
             here = scan.here
         return Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def peek(self, session_id: str) -> Head:
+        check_log_id(session_id)
+        with self._file(session_id).open_aside() as descriptor:
+            found = last_line(descriptor, os.fstat(descriptor).st_size)
+        parts = codec.split(found[0]) if found else None
+        if found is None or parts is None:
+            return self.head(session_id)
+        last = codec.head(found[0])
+        if last is None or (last.batch is not None and last.batch[0] + 1 < last.batch[1]):
+            return self.head(session_id)
+        return Head(last.seq, last.at, parts[1].hex(), found[1])
 
     def ids(self) -> Iterator[str]:
         try:
@@ -807,10 +827,10 @@ def _ready(file: LogFile) -> Scan:
 
 def _finish_redactions(file: LogFile, scan: Scan) -> None:
     """Overwrite what the log says was redacted, and a crash or somebody else left."""
-    inherited = file.fork.seq if file.fork else 0
-    for seq, leaf in scan.redactions.items():
-        if seq > inherited and seq not in scan.stubs:
-            file.redact(seq, leaf)
+    for seq in file.own_redactions(scan):
+        if seq not in scan.stubs:
+            file.redact(seq, scan.redactions[seq])
+    file.is_unfinished = False
 
 
 def _finish_torn_redaction(file: LogFile, scan: Scan) -> bool:

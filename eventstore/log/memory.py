@@ -181,8 +181,11 @@ class MemoryEventLog(EventLog):
             return sorted(self._trash)
 
     def watch(self, session_id: str | None = None) -> Watch:
+        if session_id is not None:
+            check_log_id(session_id)
         bell = Bell()
-        self._bells.add(bell)
+        with self._mutex:
+            self._bells.add(bell)
         return bell
 
     def _put(self, session_id: str, log: _Log) -> None:

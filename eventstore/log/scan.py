@@ -65,6 +65,9 @@ class Scan:
             whole, lf, rest = (rest + chunk).rpartition(b"\n")
             if lf:
                 lines = whole.split(b"\n")
+                if self.joins and self.fault is None:
+                    self._take(lines.pop(0), ahead, pending)
+                    whole = whole.partition(b"\n")[2]
                 for line in lines[self._take_records(whole, lines, ahead, pending) :]:
                     self._take(line, ahead, pending)
             if len(rest) > self.max_line_bytes:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from eventstore import FileSystemEventLog, FileSystemSessionStorage, SessionMana
 from eventstore import events as e
 from eventstore.catalog import Filter
 from eventstore.rebuilding import check_all, rebuild_all
+from eventstore.snapshots import NAME
 
 
 def listing(makers: Sequence[Maker]) -> list[Row]:
@@ -76,6 +78,58 @@ def _list_of(count: int) -> list[Row]:
             }
             rows = measure(f"list, {count:,} sessions", tasks, rounds=5)
         return [Row(f"list, {count:,} sessions", "the first: catalogue made", "", first), *rows]
+
+
+_QUESTION = """
+import sys, time
+from eventstore import FileSystemSessionStorage, SessionManager
+storage = FileSystemSessionStorage(*sys.argv[1:3], fsync="no")
+manager = SessionManager(storage)
+began = time.perf_counter()
+manager.get_session_statistics("s")
+print((time.perf_counter() - began) * 1e6)
+"""
+
+
+def opening(makers: Sequence[Maker]) -> list[Row]:
+    """The first question for the statistics of a session of 1,000,000 events: with its snapshot, with a tail, without."""
+    with long_session(1_000_000) as folder:
+        places = folder / ".sessions", folder / ".history"
+        snapshot = places[0] / "s" / NAME
+
+        def ask() -> None:
+            FileSystemSessionStorage(*places, fsync="no").statistics("s")
+
+        with FileSystemSessionStorage(*places, fsync="no") as storage:
+            storage.rebuild_session("s")
+        size = snapshot.stat().st_size
+        rows = _asked("its snapshot at the end", ask, places, 200, target="1 ms")
+        rows[0].note = f"{size:,} bytes"
+        with FileSystemEventLog(places[0], fsync="no") as log:
+            for place in range(250):
+                log.append("s", [e.MessageAdded(role="user", content=TEXT)])
+                log.append("s", [e.InvocationLinked(invocation_id=f"i{place}", tool_name="grep", duration_ms=1.5)])
+                log.append("s", [e.UsageRecorded(tokens={"input": 7}, cost=0.01, key=f"k{place}")])
+                log.append("s", [e.MessageAdded(role="assistant", content=TEXT)])
+        rows += _asked("its snapshot 1,000 events back", ask, places, 50, target="5 ms")
+        snapshot.unlink()
+        return rows + _asked("no snapshot: every hash verified", ask, places, 3)
+
+
+def _asked(who: str, ask: Callable[[], None], places: tuple[Path, Path], count: int, target: str = "") -> list[Row]:
+    """Time a question by a fresh object, and by fresh processes (imports left out)."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", _QUESTION, *map(str, places)]
+    anew = [_timed(ask) * 1e6 for _ in range(count)]
+    processes = [
+        float(subprocess.run(command, check=True, capture_output=True, env=environment).stdout)
+        for _ in range(min(count, 15))
+    ]
+    workload = "statistics of 1,000,000 events"
+    return [
+        Row(workload, f"{who}; {how}", "", statistics.median(times), count=len(times), target=target)
+        for how, times in (("a fresh object", anew), ("a fresh process", processes))
+    ]
 
 
 def branching(makers: Sequence[Maker]) -> list[Row]:
@@ -176,6 +230,7 @@ def _timed(work: Callable[[], object]) -> float:
 STORES: dict[str, Callable[[Sequence[Maker]], list[Row]]] = {
     "list": listing,
     "fork": branching,
+    "opening": opening,
     "search": searching,
     "rebuild": rebuilding,
 }

@@ -27,6 +27,7 @@ class Mutant(NamedTuple):
 
 _FILE, _LOG = "eventstore/log/file.py", "eventstore/log/filesystem.py"
 _SCAN, _CODEC = "eventstore/log/scan.py", "eventstore/codec.py"
+_FOLLOW, _CURSORS = "eventstore/follow.py", "eventstore/cursors.py"
 MUTANTS = [
     Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "writers"),
     Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1", "return True", "replaced"),
@@ -50,6 +51,10 @@ MUTANTS = [
     Mutant("expected version", _LOG, "if expected_version is not None and expected_version != version:", "if False:", "machine"),
     Mutant("keys survive a restart", _SCAN, "self.ids.setdefault(head.id, (first, last))", "pass", "machine"),
     Mutant("follow no link", _FILE, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
+    Mutant("the hash at a cursor", _LOG, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
+    Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
+    Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
+    Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),
 ]  # fmt: skip
 
 

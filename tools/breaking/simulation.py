@@ -280,23 +280,25 @@ def _nothing_cut_is_gone(log: Any, place: Path) -> None:
 
 
 def views(full: bool) -> Counts:
-    """Cut, drop, mix and age the views of a session: no answer is wrong, and a rebuild gives the same bytes."""
-    from eventstore import FileSystemSessionStorage, SessionManager
+    """Cut, drop, mix and age the views and the snapshot of a session: no answer is wrong, and a rebuild gives the same bytes."""
+    from eventstore import FileSystemSessionStorage, SessionManager, snapshots
 
-    counts = {"states": 0, "stale_seen": 0}
+    counts = {"states": 0, "stale_seen": 0, "snapshots_used": 0}
     rng = random.Random(37)
-    names = ["metadata.json", "conversation.jsonl", "invocations.json", "data.json", "views.json"]
+    names = ["metadata.json", "conversation.jsonl", "invocations.json", "data.json", "views.json", snapshots.NAME]
     with folder() as root, FileSystemSessionStorage(root / "s", root / "h", fsync="no") as storage:
         manager = SessionManager(storage)
         manager.create_session("s", "first")
+        storage.append("s", [said("before")] * snapshots.LEAST_EVENTS)
         place = root / "s" / "s"
         ages: list[dict[str, bytes]] = []
         for n in range(4):
             manager.update_session_metadata("s", purpose=f"purpose {n}")
             manager.add_conversation_message("s", "user", str(n))
             manager.set_data("s", "n", n)
-            storage.flush()
+            storage.rebuild_session("s")
             ages.append({name: (place / name).read_bytes() for name in names})
+        wanted = storage.statistics("s")
         for _ in range(3000 if full else 150):
             for name in names:
                 data = rng.choice(ages)[name]
@@ -305,7 +307,10 @@ def views(full: bool) -> Counts:
                     (place / name).write_bytes(data[: rng.randrange(len(data) + 1)] if rng.random() < 0.3 else data)
             with FileSystemSessionStorage(root / "s", root / "h", fsync="no") as fresh:
                 assert fresh.metadata("s").purpose == "purpose 3"
+                assert fresh.statistics("s") == wanted
+                assert fresh.summary("s").data == {"n": 3}
                 counts["stale_seen"] += fresh.views.metadata("s") is None
+                counts["snapshots_used"] += fresh.snapshots.shown("s") is not None
                 try:
                     list(fresh.rebuild())
                 except EventStoreError as error:

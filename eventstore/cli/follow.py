@@ -1,0 +1,224 @@
+"""Follow: what happens in a session, or in all, as it happens."""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+import click
+from msgspec import Raw
+
+from eventstore import codec
+from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.terminal import clean, print_json
+from eventstore.cli.timeline import print_row
+from eventstore.errors import LogDamaged, SessionNotFound
+from projections.timeline import State, row
+
+if TYPE_CHECKING:
+    from eventstore import Followed, Follower, SessionManager
+
+_COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
+_ID_WIDTH = 16
+
+
+def _as_lines(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """Read a number of lines; None stands for all of them."""
+    if value == "all":
+        return None
+    if not (value.isdecimal() and value.isascii() and len(value) < 18):
+        raise click.BadParameter(f"{value!r} is not a number from 0, nor 'all'.")
+    return int(value)
+
+
+@click.command("follow", short_help="Show what happens in a session, or in all, as it happens.")
+@click.argument("session_id", metavar="[SESSION]", required=False)
+@click.option("--all", "every", is_flag=True, help="Follow all sessions, from now on or from --since.")
+@click.option("--type", "types", multiple=True, help="Only events of this type; given again, of any of them.")
+@click.option("--tool", "tools", multiple=True, help="Only calls of this tool; given again, of any of them.")
+@click.option("--user", help="Only sessions of this user.")
+@click.option("--tag", "tags", multiple=True, help="Only sessions with this tag; given again, with any of them.")
+@click.option("--since", metavar="TIME", help="Only what was recorded at or after this.")
+@click.option(
+    "--cursor-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Go on behind what was printed last time: where that was is kept in this file.",
+)
+@click.option(
+    "--name", help="Go on behind what was printed last time: where that was is kept in the store by this name."
+)
+@click.option(
+    "--lines",
+    metavar="N",
+    callback=_as_lines,
+    default="10",
+    show_default=True,
+    help="Of one session, begin with so many of the last events, or all.",
+)
+@click.option("--no-wait", is_flag=True, help="End where there is nothing new.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one event a line, with the cursor to go on behind it."
+)
+@store_option
+def follow_command(
+    store: str | None,
+    session_id: str | None,
+    every: bool,
+    types: Sequence[str],
+    tools: Sequence[str],
+    user: str | None,
+    tags: Sequence[str],
+    since: str | None,
+    cursor_file: Path | None,
+    name: str | None,
+    lines: int | None,
+    no_wait: bool,
+    as_json: bool,
+) -> int:
+    """Show what happens in a session, or with --all in all of them, one row an event, until Ctrl-C.
+
+    With --cursor-file or --name it goes on, at the next start, behind what was printed. An event that was printed in the last
+    moment before a crash may be printed again; none is left out.
+    """
+    if every == (session_id is not None):
+        raise click.UsageError("give a SESSION, or --all")
+    if cursor_file is not None and name is not None:
+        raise click.UsageError("give --cursor-file or --name, not both")
+    damaged: list[LogDamaged] = []
+
+    def tell(damage: LogDamaged) -> None:
+        damaged.append(damage)
+        click.echo(f"eventstore: {clean(str(damage))}", err=True)
+
+    with open_manager(store) as manager:
+        wanted = _Wanted(types or None, tools or None, user, tags or None, since)
+        after: str | int | None = _load(cursor_file)
+        if after is None and (name is None or manager.storage.cursors.load(name) is None):
+            if every and since is None:
+                wanted = wanted._replace(since=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
+            elif session_id is not None and since is None and lines is not None:
+                after = _before_last(manager, session_id, lines, wanted)
+        options = wanted._asdict()
+        with manager.follow(session_id, after, live=not no_wait, name=name, on_damage=tell, **options) as follower:
+            interrupted = _stop_when_interrupted(follower)
+            if not no_wait:
+                _stop_with_the_pipe(follower)
+            _print_all(follower, _as_json if as_json else _Rows(manager, every=every), cursor_file)
+    return 130 if interrupted.is_set() else 1 if damaged else 0
+
+
+class _Wanted(NamedTuple):
+    types: Sequence[str] | None
+    tools: Sequence[str] | None
+    user_id: str | None
+    tags: Sequence[str] | None
+    since: str | None
+
+
+def _load(path: Path | None) -> str | None:
+    """Read the cursor that a file holds; None where there is no file."""
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _save(path: Path, cursor: str) -> None:
+    """Put a cursor in a file: whole, or the one before stays."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new.write_text(cursor + "\n", "utf-8")
+    new.replace(path)
+
+
+def _before_last(manager: "SessionManager", session_id: str, count: int, wanted: _Wanted) -> int:
+    """Find the number of the event in front of the last so many that are wanted."""
+    version = manager.head(session_id).version
+    if wanted == (None,) * len(wanted):
+        return max(version - count, 0)
+    if not count:
+        return version
+    with manager.follow(session_id, live=False, **wanted._asdict()) as follower:
+        last = deque(follower, count)
+    return last[0].event.seq - 1 if len(last) == count else 0
+
+
+def _print_all(follower: "Follower", show: "Callable[[Followed], None]", cursor_file: Path | None) -> None:
+    """Print events as they come, until the follower ends or nobody reads any more."""
+    try:
+        while found := follower.take():
+            for one in found:
+                show(one)
+            sys.stdout.flush()
+            if cursor_file is not None:
+                _save(cursor_file, found[-1].cursor)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stop_when_interrupted(follower: "Follower") -> threading.Event:
+    """Let a follower end at Ctrl-C once what was printed is noted; a second one does not wait for that."""
+    interrupted = threading.Event()
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupted.set()
+        follower.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    return interrupted
+
+
+def _stop_with_the_pipe(follower: "Follower") -> None:
+    """Let a follower end when nobody reads standard output any more, though nothing is written."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always told of
+    except (OSError, ValueError):
+        return
+
+    def wait() -> None:
+        poll.poll()
+        follower.stop()
+
+    threading.Thread(target=wait, name="eventstore-pipe", daemon=True).start()
+
+
+def _as_json(one: "Followed") -> None:
+    event = Raw(codec.to_json(one.event))
+    print_json({"session_id": one.session_id, "cursor": one.cursor, "event": event})
+
+
+class _Rows:
+    """Prints events as rows of their sessions' timelines."""
+
+    def __init__(self, manager: "SessionManager", *, every: bool) -> None:
+        self._manager, self._every = manager, every
+        self._states: dict[str, State] = {}
+
+    def __call__(self, one: "Followed") -> None:
+        name, event = one.session_id, one.event
+        if event.seq == 1 or name not in self._states:
+            self._states[name] = self._begin(name, event.seq)
+        front = ""
+        if self._every:
+            front = click.style(name.ljust(_ID_WIDTH), fg=_COLOURS[crc32(name.encode()) % len(_COLOURS)])
+        print_row(row(self._states[name], event), front=front)
+
+    def _begin(self, name: str, seq: int) -> State:
+        """Begin a timeline that is come to in the middle: times count from the session's first event."""
+        state = State()
+        if seq > 1:
+            with suppress(SessionNotFound, LogDamaged):
+                for first in self._manager.storage.log.read(name, 0, 1):
+                    row(state, first)
+        return state

@@ -1,0 +1,148 @@
+"""Redact: what was said goes for good, after a plan was shown."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.terminal import Column, clean, print_json, print_table
+
+if TYPE_CHECKING:
+    from eventstore import Patterns, Redactable, Redacted, SessionManager
+
+_COLUMNS = (
+    Column("SESSION"),
+    Column("EVENT", number=True),
+    Column("TYPE", "cyan"),
+    Column("FOUND"),
+    Column("HINDERED BY", "red"),
+)
+
+
+@click.command("redact", short_help="Remove what events say for good, after showing a plan.")
+@click.argument("sessions", metavar="SESSION...", nargs=-1)
+@click.option(
+    "--event", "seqs", metavar="N", type=click.IntRange(min=1), multiple=True, help="The event of this number."
+)
+@click.option("--all", "every", is_flag=True, help="Look for secrets in all sessions, the trash and templates too.")
+@click.option("--secrets", is_flag=True, help="Look for what is a key, a token or a password by its form.")
+@click.option("--pattern", "patterns", metavar="REGEX", multiple=True, help="Look for what matches.")
+@click.option(
+    "--texts",
+    type=click.File("r", encoding="utf-8"),
+    help="Look for the lines of this file (- is standard input), so that no secret stands in the shell's history.",
+)
+@click.option("--reason", help="Why; it is kept for ever.")
+@click.option("--by", "actor", metavar="WHO", help="Who does it; kept too.")
+@click.option("--yes", is_flag=True, help="Do it. Without this the plan is shown and nothing is changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+@store_option
+def redact_command(
+    store: str | None,
+    sessions: Sequence[str],
+    seqs: Sequence[int],
+    every: bool,
+    secrets: bool,
+    patterns: Sequence[str],
+    texts: Iterable[str] | None,
+    reason: str | None,
+    actor: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Remove what events say, for good: by their numbers, or by what is looked for in them and in records of tool calls.
+
+    It goes out of the log, forks, views, search, quarantine and records. What stays is that there was an event, of which type and
+    when, who removed it and why; the chain of hashes and every checkpoint hold. There is no way back.
+    """
+    looked_for = _patterns(secrets, patterns, texts)
+    if bool(seqs) == (looked_for is not None):
+        raise click.UsageError("say which events by --event, or what to look for by --secrets, --pattern or --texts")
+    if seqs and (len(sessions) != 1 or every):
+        raise click.UsageError("events by their numbers are those of one session")
+    if not sessions and not every:
+        raise click.UsageError("name sessions, or say --all")
+    if yes and not (reason and reason.strip()):
+        raise click.UsageError("--yes needs a --reason")
+    with open_manager(store) as manager:
+        plan = (
+            _plan_events(manager, sessions[0], seqs)
+            if looked_for is None
+            else _find(manager, looked_for, sessions, every)
+        )
+        if not yes:
+            _show(plan, as_json)
+            click.echo(
+                "nothing was changed: say --yes and --reason to do it" if plan else "nothing was found", err=True
+            )
+            return
+        by = {"actor": actor} if actor else None
+        done = (
+            [manager.redact(sessions[0], seqs, reason or "", by=by)]
+            if looked_for is None
+            else manager.redact_plan(plan, reason or "", looked_for, by=by)
+        )
+    hindered = [one for one in plan if one.obstacle]
+    _tell(done, hindered, as_json)
+    sys.exit(1 if hindered else 0)
+
+
+def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | None) -> "Patterns | None":
+    from eventstore.patterns import SECRETS, Patterns
+
+    wanted = dict(SECRETS) if secrets else {}
+    wanted |= {f"pattern-{number}": pattern for number, pattern in enumerate(patterns, 1)}
+    lines = [line.rstrip("\r\n") for line in texts or ()]
+    wanted |= {f"text-{number}": re.escape(line) for number, line in enumerate(filter(None, lines), 1)}
+    if not wanted:
+        return None
+    try:
+        return Patterns(wanted)
+    except re.error as error:
+        raise click.UsageError(f"--pattern is no regular expression: {error}") from None
+
+
+def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]) -> "list[Redactable]":
+    from eventstore.redaction import Redactable
+
+    events = {seq: next(manager.storage.log.read(session_id, seq - 1, seq), None) for seq in sorted(set(seqs))}
+    return [
+        Redactable(session_id, seq, event.type if event else "", (), obstacle="" if event else "there is no such event")
+        for seq, event in events.items()
+    ]
+
+
+def _find(manager: "SessionManager", patterns: "Patterns", sessions: Sequence[str], every: bool) -> "list[Redactable]":
+    return manager.plan_redactions(patterns, None if every else sessions)
+
+
+def _show(plan: "Sequence[Redactable]", as_json: bool) -> None:
+    if as_json:
+        for one in plan:
+            print_json(one._asdict())
+    elif plan:
+        print_table(_COLUMNS, (_row(one) for one in plan))
+
+
+def _row(one: "Redactable") -> list[str]:
+    where = f"{one.session_id} (trash)" if one.trashed else one.session_id
+    found = clean(", ".join(one.labels))
+    return [where, str(one.seq or ""), clean(one.folder or one.type), found, clean(one.obstacle)]
+
+
+def _tell(done: "Sequence[Redacted]", hindered: "Sequence[Redactable]", as_json: bool) -> None:
+    for one in done:
+        if as_json:
+            print_json(vars(one))
+            continue
+        what = f"{len(one.seqs)} events in {len(one.logs)} logs" if one.seqs else "no events"
+        click.echo(f"{one.session_id}: {what}, {len(one.records)} records of tool calls redacted")
+        for left in one.left:
+            click.echo(f"eventstore: not touched, look at it yourself: {clean(left)}", err=True)
+    for other in hindered:
+        click.echo(f"eventstore: event {other.seq} of {other.session_id} is left: {other.obstacle}", err=True)
+    if not done:
+        click.echo("nothing was found", err=True)

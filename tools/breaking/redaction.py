@@ -1,0 +1,121 @@
+"""Crashes in the middle of a redaction: the log is whole and either says what it said, or holds nothing of it."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from breaking.case import Counts, folder, opened, said
+from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager, verify_session, verify_store
+from eventstore import events as e
+
+SECRET = b"the-secret-of-the-log"
+PROGRAM = """
+import sys
+from eventstore import FileSystemSessionStorage, SessionManager
+manager = SessionManager(FileSystemSessionStorage(sys.argv[1] + "/s", sys.argv[1] + "/h"))
+manager.head("s"), manager.search("nothing")
+print("ready", flush=True)
+manager.redact("s", [2, 4], "a secret")
+"""
+
+
+def redact(full: bool) -> Counts:
+    """Cut a redaction short at every byte of it, and kill it at random: told of or not, half of a text is never left."""
+    counts = {"states": 0, "untouched": 0, "finished": 0, "killed": 0, "done_again": 0}
+    rng = random.Random(41)
+    with folder() as root:
+        states, line = _states(root, rng, 2000 if full else 60)
+        path = root / "s" / "events.jsonl"
+        for state in states:
+            path.write_bytes(state)
+            _goes_on(root, line, counts)
+    for n in range(300 if full else 5):
+        with folder() as root:
+            _kill(root, rng.random() * 0.02 if n else 0.0, counts)
+    return counts
+
+
+def _states(root: Path, rng: random.Random, mixed: int) -> tuple[Iterator[bytes], int]:
+    """Give what the file may be like after a crash, and the number of the line that was to be redacted."""
+    path = root / "s" / "events.jsonl"
+    with opened(root) as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        log.append("s", [said("one"), said(SECRET.decode() * 30), said("three")])
+        log.append("s", [said("four")])
+        before = path.read_bytes()
+        log.redact("s", [3], "a secret")
+        after = path.read_bytes()
+
+    def states() -> Iterator[bytes]:
+        told = before + after[len(before) :]
+        yield from (told[:cut] for cut in range(len(before), len(told) + 1))
+        first = next(place for place in range(len(before)) if before[place] != after[place])
+        last = next(place for place in reversed(range(len(before))) if before[place] != after[place])
+        for cut in range(first, last + 2):
+            yield after[:cut] + told[cut:]
+            yield told[:cut] + after[cut:]
+        for _ in range(mixed):
+            size = rng.choice([1, 8, 64, 512])
+            parts = [rng.choice([after, told])[at : at + size] for at in range(0, len(told), size)]
+            yield b"".join(parts)
+
+    return states(), 3
+
+
+def _goes_on(root: Path, line: int, counts: Counts) -> None:
+    counts["states"] += 1
+    path = root / "s" / "events.jsonl"
+    with opened(root) as log:
+        try:
+            list(log.read("s"))
+        except LogDamaged as damage:
+            named = damage.line
+        else:
+            named = line
+        assert named == line, "another line is named"
+        log.append("s", [said("on")])
+        events = list(log.read("s"))
+    told = any(isinstance(event, e.EventRedacted) for event in events)
+    assert isinstance(events[line - 1], e.RedactedEvent) == told, "told of and done are not the same"
+    assert (SECRET in path.read_bytes()) != told, "something of the text is left"
+    assert SECRET[:8] not in path.read_bytes() or not told, "a part of the text is left"
+    counts["finished" if told else "untouched"] += 1
+
+
+def _kill(root: Path, after_seconds: float, counts: Counts) -> None:
+    with _store(root) as manager:
+        manager.create_session("s", purpose="p")
+        manager.add_conversation_message("s", "user", SECRET.decode())
+        manager.fork_session("s", new_id="f")
+        manager.fork_session("f", new_id="g")
+        manager.trash_session("g")
+        manager.add_conversation_message("s", "user", "between")
+        manager.set_data("s", "k", SECRET.decode())
+        manager.list_sessions()
+        manager.search("secret")
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM, str(root)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    try:
+        child.wait(after_seconds)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        counts["killed"] += 1
+    with _store(root) as manager:
+        manager.redact("s", [2, 4], "a secret, again")
+        manager.flush()
+        for one in manager.storage.log.ids():
+            verdict = verify_session(manager.storage, one)
+            assert verdict.is_whole, verdict
+        assert not verify_store(manager.storage).findings
+    left = [path for path in root.rglob("*") if path.is_file() and SECRET in path.read_bytes()]
+    assert not left, f"the text is left in {left}"
+    counts["done_again"] += 1
+
+
+def _store(root: Path) -> SessionManager:
+    return SessionManager(FileSystemSessionStorage(root / "s", root / "h"))
