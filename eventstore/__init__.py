@@ -73,9 +73,10 @@ if TYPE_CHECKING:
     from eventstore.retention import Expiry
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
+    from eventstore.signing import Consistency, Inclusion
     from eventstore.storage import SessionStorage
     from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
-    from eventstore.verification import Finding, Verdict, verify_session, verify_store
+    from eventstore.verification import Finding, Verdict, verify_all, verify_session, verify_store
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
@@ -99,6 +100,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointRefused",
     "Comparison",
+    "Consistency",
     "Conversation",
     "ConversationMessage",
     "CursorRefused",
@@ -123,6 +125,7 @@ __all__ = [
     "IdReused",
     "ImportRefused",
     "Imported",
+    "Inclusion",
     "InvalidSessionId",
     "InvalidSetting",
     "KeyRefused",
@@ -174,6 +177,7 @@ __all__ = [
     "open_note",
     "parse_note",
     "sign",
+    "verify_all",
     "verify_consistency",
     "verify_inclusion",
     "verify_session",
@@ -219,9 +223,10 @@ _HOMES = {
     "eventstore.retention": ("Expiry",),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
+    "eventstore.signing": ("Consistency", "Inclusion"),
     "eventstore.storage": ("SessionStorage",),
     "eventstore.storages": ("FileSystemSessionStorage", "MemorySessionStorage"),
-    "eventstore.verification": ("Finding", "Verdict", "verify_session", "verify_store"),
+    "eventstore.verification": ("Finding", "Verdict", "verify_all", "verify_session", "verify_store"),
     "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),
     "projections.models": ("Conversation", "ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),

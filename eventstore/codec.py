@@ -514,12 +514,15 @@ def read_stub(line: bytes) -> Stub | None:
     found = _STUB.fullmatch(line) if _STUB_MARK in line else None
     if found is None:
         return None
-    kind, seq, at, leaf, digest = found.groups()
+    kind, seq, at, told, digest = found.groups()
+    leaf = urlsafe_b64decode(told + b"=")
+    if urlsafe_b64encode(leaf)[:43] != told:
+        return None  # the same bytes in another spelling: not what we wrote
     return Stub(
         kind.decode("utf-8", "replace"),
         int(seq),
         at.decode("utf-8", "replace"),
-        urlsafe_b64decode(leaf + b"="),
+        leaf,
         bytes.fromhex(digest.decode("ascii")),
     )
 

@@ -15,7 +15,7 @@
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── LogDamaged                           bytes in a log that are not what was written
-    │   └── LogTampered                      a line that was blanked, and nothing tells of it
+    │   └── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
     ├── LogRolledBack                        a log that is not the one that was read before
     ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
     ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
@@ -213,7 +213,7 @@ class LogDamaged(EventStoreError):
 
 
 class LogTampered(LogDamaged):
-    """A line of the log was blanked as a redaction does, and no later event tells of one."""
+    """What no accident explains: a line blanked as by a redaction of which no event tells, events that are not those signed."""
 
 
 class RedactionRefused(EventStoreError, ValueError):

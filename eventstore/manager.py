@@ -15,10 +15,11 @@ from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from eventstore import codec, moments, redaction
+from eventstore import codec, moments, redaction, signing
 from eventstore import events as e
 from eventstore.analytics import By, Figures
 from eventstore.catalog import Filter, Sort
+from eventstore.checkpoint import SigningKey
 from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.follow import Follower, Source, make_wanted
 from eventstore.history import Record, ToolHistory
@@ -32,6 +33,7 @@ from eventstore.redaction import Redactable, Redacted
 from eventstore.retention import Expiry
 from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
+from eventstore.signing import Consistency, Inclusion
 from eventstore.storage import SessionStorage
 from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
 from projections import branches, difference, timeline, turns
@@ -639,6 +641,35 @@ class SessionManager:
     def head(self, session_id: str) -> Head:
         """Tell where the session's log ends: version, time, hash, size. Raises SessionNotFound, LogDamaged."""
         return self.storage.log.head(session_id)
+
+    # --- what is signed, and proofs
+
+    def sign_checkpoint(self, session_id: str, key: SigningKey) -> str:
+        """Sign what a session is now, and return the note, for somebody who keeps it elsewhere; it is kept in the session too.
+
+        Every byte is verified first. Where nothing but checkpoints came since the last one of this key, that one is returned. The
+        store's own log is session `_store`: sign it last. Raises SessionNotFound, LogDamaged, and LogTampered where the log is
+        not what this key signed before; nothing is signed then.
+        """
+        return signing.sign_checkpoint(self.storage, session_id, key)
+
+    def checkpoints(self, session_id: str) -> list[str]:
+        """List the signed notes of a session, the newest last; no signature is checked. Raises SessionNotFound, LogDamaged."""
+        return signing.checkpoints(self.storage, session_id)
+
+    def prove_inclusion(self, session_id: str, seq: int, size: int | None = None) -> Inclusion:
+        """Prove to whoever has a checkpoint of `size` events (None: all there are now) that event `seq` is one of them.
+
+        Raises NoSuchMoment, SessionNotFound, LogDamaged.
+        """
+        return signing.prove_inclusion(self.storage, session_id, seq, size)
+
+    def prove_consistency(self, session_id: str, old: int, new: int | None = None) -> Consistency:
+        """Prove to whoever has checkpoints of `old` and `new` events (None: all there are now) that one begins with the other.
+
+        Raises NoSuchMoment, SessionNotFound, LogDamaged.
+        """
+        return signing.prove_consistency(self.storage, session_id, old, new)
 
     # --- ends
 

@@ -6,6 +6,7 @@ Leaves are leaf hashes of 32 bytes, in order; what is hashed into them is none o
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import islice
 
 EMPTY = sha256(b"").digest()
 """The root of a tree without leaves."""
@@ -63,19 +64,40 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
     Costs as many hashes as there are leaves. Raises IndexError where there is no such leaf.
     """
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"a tree of {len(leaves)} leaves has no leaf {index}")
-    proof: list[bytes] = []
-    start, end = 0, len(leaves)
+    return [root(leaves[start:end]) for start, end in inclusion_ranges(index, len(leaves))]
+
+
+def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
+    """Name the ranges of leaves, from the first to before the second, whose roots are what `inclusion_proof` gives.
+
+    For who has no room for all leaves: `roots` computes them in one pass. Raises IndexError where there is no such leaf.
+    """
+    if not 0 <= index < size:
+        raise IndexError(f"a tree of {size} leaves has no leaf {index}")
+    ranges: list[tuple[int, int]] = []
+    start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            proof.append(root(leaves[middle:end]))
+            ranges.append((middle, end))
             end = middle
         else:
-            proof.append(root(leaves[start:middle]))
+            ranges.append((start, middle))
             start = middle
-    return proof[::-1]
+    return ranges[::-1]
+
+
+def roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Compute the roots of ranges of leaves, which must not overlap, in one pass; kept are a few hashes for each range."""
+    order = sorted(range(len(ranges)), key=lambda place: ranges[place])
+    found = [EMPTY] * len(ranges)
+    stream, done = iter(leaves), 0
+    for place in order:
+        start, end = ranges[place]
+        for _ in islice(stream, start - done):
+            pass
+        found[place], done = root(islice(stream, end - start)), end
+    return found
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
@@ -103,21 +125,26 @@ def consistency_proof(leaves: Sequence[bytes], old: int) -> list[bytes]:
 
     Empty for no leaves and for all of them. Costs as many hashes as there are leaves. Raises IndexError where there are fewer.
     """
-    if not 0 <= old <= len(leaves):
-        raise IndexError(f"a tree of {len(leaves)} leaves never had {old}")
-    proof: list[bytes] = []
-    start, end, known = 0, len(leaves) if old else 0, True
+    return [root(leaves[start:end]) for start, end in consistency_ranges(old, len(leaves))]
+
+
+def consistency_ranges(old: int, size: int) -> list[tuple[int, int]]:
+    """Name the ranges of leaves whose roots are what `consistency_proof` gives. Raises IndexError where there are fewer."""
+    if not 0 <= old <= size:
+        raise IndexError(f"a tree of {size} leaves never had {old}")
+    ranges: list[tuple[int, int]] = []
+    start, end, known = 0, size if old else 0, True
     while old != end:
         middle = start + _split(end - start)
         if old <= middle:
-            proof.append(root(leaves[middle:end]))
+            ranges.append((middle, end))
             end = middle
         else:
-            proof.append(root(leaves[start:middle]))
+            ranges.append((start, middle))
             start, known = middle, False
     if not known:
-        proof.append(root(leaves[start:end]))
-    return proof[::-1]
+        ranges.append((start, end))
+    return ranges[::-1]
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:

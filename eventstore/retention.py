@@ -112,10 +112,10 @@ class Retention:
 
     def _expire(self, one: Expiry) -> bool:
         if one.action == "purge":
-            gone = self._log.purge(one.name)
-            if gone:
-                self._lineages.note(StoreTrashPurged(session_id=one.session_id, name=one.name))
-            return gone
+            if one.name not in self._log.trashed():
+                return False
+            self._lineages.note(StoreTrashPurged(session_id=one.session_id, name=one.name))
+            return self._log.purge(one.name)
         if one.action == "keep":
             return False
         try:

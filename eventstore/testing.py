@@ -761,6 +761,22 @@ class EventLogContract:
         log.append("f", [said("on")])
         assert log.head("f").version == 7
 
+    def test_a_fork_from_before_a_redaction_was_told_of_tells_of_it(self, log: EventLog) -> None:
+        """A fork to a version that has a redacted line, and not the event that tells of it, begins by telling."""
+        log.append("p", [SessionCreated()], expected_version=0)
+        log.append("p", [said("one")])
+        log.append("p", [said("two")])
+        log.redact("p", [2], "a secret")
+        assert log.fork("f", "p", 3, SessionCreated()) == Appended(4, 5)
+        assert log.fork("g", "f", 5, SessionCreated()) == Appended(6, 6)
+        assert log.fork("h", "p", 4, SessionCreated()) == Appended(5, 5)
+        assert [type(event) for event in log.read("f", 3)] == [SessionCreated, EventRedacted]
+        for one in ("f", "g", "h"):
+            log.make_whole(one)
+        assert log.remove("p")
+        for one in ("f", "g", "h"):
+            assert [event.target for event in log.read(one) if isinstance(event, EventRedacted)] == [2]
+
     def test_what_is_in_the_trash_is_redacted_there(self, log: EventLog) -> None:
         """A session in the trash is read and redacted by the name it has there, and is whole when it comes back."""
         log.append("s", [SessionCreated()], expected_version=0)

@@ -25,6 +25,7 @@ from test_cli import clean_environment, run
 
 from eventstore import (
     Audited,
+    EventLog,
     ExportRefused,
     FileSystemSessionStorage,
     InvalidSessionId,
@@ -491,7 +492,7 @@ def test_a_bundle_cut_short_leaves_what_was_there(
     out.mkdir()
     (out / "a.zip").write_bytes(b"the last one")
 
-    def fail(stream: Any, sessions: Sequence[Audited]) -> None:
+    def fail(stream: Any, log: EventLog, sessions: Sequence[Audited]) -> None:
         raise OSError("disk full")
 
     monkeypatch.setitem(bundle.TABLES, "broken.csv", fail)
@@ -505,7 +506,7 @@ def test_tables_are_called_for_and_listed(
 ) -> None:
     live(manager)
     monkeypatch.setitem(
-        bundle.TABLES, "ids.csv", lambda stream, found: stream.write(f"id\n{found[0].session_id}\n".encode())
+        bundle.TABLES, "ids.csv", lambda stream, log, found: stream.write(f"id\n{found[0].session_id}\n".encode())
     )
     found = contents(export_audit(manager, ["s"], tmp_path / "a.zip").path)
     assert found["ids.csv"] == b"id\ns\n"

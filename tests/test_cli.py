@@ -279,10 +279,11 @@ def test_verify_repair_verify(store: Path) -> None:
     path = store / "store" / ".sessions" / "one" / "events.jsonl"
     damaged = path.read_bytes().replace(b"e41c9d2", b"e41c9d3", 1)
     path.write_bytes(damaged)
-    broken = run("verify", "one", *asked, cwd=store, check=1)
-    assert "one: log: log of session 'one' is damaged" in broken.stdout
-    (verdict,) = objects(run("verify", "one", "--json", *asked, cwd=store, check=1).stdout)
-    assert (verdict["whole"], verdict["findings"][0]["part"]) == (False, "log")
+    broken = run("verify", "one", *asked, cwd=store, check=3)
+    assert "damaged: line " in broken.stdout
+    assert broken.stdout.endswith("damaged (exit status 3)\n")
+    (verdict,) = objects(run("verify", "one", "--json", *asked, cwd=store, check=3).stdout)
+    assert (verdict["whole"], verdict["outcome"], verdict["findings"][0]["part"]) == (False, "damaged", "log")
     assert "nothing was changed" in run("repair", "--all", *asked, cwd=store).stdout
     assert path.read_bytes() == damaged
     assert "appended anew" in run("repair", "one", "--yes", *asked, cwd=store).stdout

@@ -69,6 +69,7 @@ FLOORS = [
         "eventstore.settings",
         "projections.projection",
         "projections.models",
+        "eventstore.examination",
     ],
     [
         "projections.conversation",
@@ -114,6 +115,7 @@ FLOORS = [
     ],
     [
         "eventstore.redaction",
+        "eventstore.signing",
     ],
     [
         "eventstore.manager",
@@ -170,6 +172,7 @@ FLOORS = [
         "eventstore.cli.audit",
         "eventstore.cli.branch",
         "eventstore.cli.life",
+        "eventstore.cli.checkpoint",
     ],
     [
         "eventstore.cli.demo",

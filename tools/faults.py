@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from breaking import bytes as bytes_  # noqa: E402 - run as a file, from anywhere
-from breaking import following, hostile, machine, mutants, processes, redaction, simulation, system  # noqa: E402
+from breaking import following, hostile, machine, mutants, processes, redaction, simulation, system, tamper  # noqa: E402
 from breaking.case import Counts  # noqa: E402
 
 PROGRAMS: dict[str, Callable[[bool], Counts]] = {
@@ -37,6 +37,7 @@ PROGRAMS: dict[str, Callable[[bool], Counts]] = {
     "malformed": hostile.malformed,
     "machine": machine.machine,
     "terminal": hostile.terminal,
+    "tamper": tamper.tamper,
     "mutants": mutants.mutants,
 }
 SLOW = ("mutants",)

@@ -10,6 +10,7 @@ from eventstore.errors import EventStoreError
 _COMMANDS = {
     "analytics": ("analytics", "Show figures over many sessions."),
     "audit": ("audit", "Hand sessions to an auditor: bundles, reports."),
+    "checkpoint": ("checkpoint", "Sign what sessions are now."),
     "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
     "compare": ("branch", "Compare what two sessions did since their past in common."),
     "create": ("life", "Begin a session, and print its id."),
@@ -20,9 +21,11 @@ _COMMANDS = {
     "follow": ("follow", "Show what happens in a session, or in all, as it happens."),
     "fork": ("retention", "Begin a session with another's past."),
     "import": ("transcript", "Take in transcripts of Claude Code or Codex, or an archive of sessions."),
+    "keygen": ("checkpoint", "Make a key to sign checkpoints with."),
     "lineage": ("branch", "Show the sessions that one goes on from."),
     "list": ("session", "List sessions, the most recently updated first."),
     "pin": ("retention", "Keep a session whatever its age."),
+    "prove": ("checkpoint", "Prove what is in a signed session, and that it only grew."),
     "rebuild": ("store", "Make every view anew from the logs, or compare."),
     "recover": ("health", "Mark sessions abandoned whose program is gone."),
     "redact": ("redaction", "Remove what events say for good, after showing a plan."),
@@ -35,7 +38,7 @@ _COMMANDS = {
     "template": ("template", "Keep a session's past for others to begin with."),
     "trash": ("life", "Put a session in the trash."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),
-    "verify": ("health", "Check that sessions are whole."),
+    "verify": ("health", "Check that sessions are whole, and what is proven."),
 }
 
 

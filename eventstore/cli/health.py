@@ -9,6 +9,9 @@ import click
 import eventstore
 from eventstore.cli.store import open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
+from eventstore.examination import read_claim
+from eventstore.names import STORE_ID
+from eventstore.verification import limits, worst_of
 
 _sessions = click.argument("sessions", metavar="SESSION...", nargs=-1)
 _all = click.option("--all", "every", is_flag=True, help="All sessions, and the store's own log.")
@@ -21,28 +24,84 @@ _foreign = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
-@click.command("verify", short_help="Check that sessions are whole.")
+_STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable": 6}
+
+
+@click.command("verify", short_help="Check that sessions are whole, and what is proven.")
 @_sessions
 @_all
 @_foreign
+@click.option(
+    "--key", "keys", multiple=True, metavar="KEY", help="A verifier key that you trust, or a file that holds one."
+)
+@click.option(
+    "--checkpoint",
+    "kept",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A checkpoint that you kept elsewhere; its session is verified too.",
+)
 @_json
 @store_option
-def verify_command(store: str | None, sessions: Sequence[str], every: bool, form: str | None, as_json: bool) -> None:
-    """Read every byte of sessions again: chain, numbers, times, batches, views, quarantine, the store's own log.
+def verify_command(
+    store: str | None,
+    sessions: Sequence[str],
+    every: bool,
+    form: str | None,
+    keys: Sequence[str],
+    kept: Sequence[Path],
+    as_json: bool,
+) -> None:
+    """Read every byte of sessions again: chain, numbers, times, batches, redactions, checkpoints, views, the store's own log.
 
-    Prints one line a session that is whole and one line a fault; the exit status is 1 if there is a fault. Nothing is changed.
+    Prints one line a session, then what could not be shown. Nothing is changed, and no key is taken from the store.
+
+    \b
+    The exit status is the first of these that holds:
+      4  tampered, or inconsistent with a checkpoint: what no accident explains
+      3  damaged: bytes are not what they were
+      6  unreadable: the system would not let it be read, or there is nothing
+      5  incomplete: whole, but events at its end are not proven (where --key or --checkpoint was given)
+      0  whole; where checkpoints (else keys) were given, proven to the last event
+    1 and 2 are other errors and wrong usage: nothing was verified. With --format, 1 says that something is wrong.
     """
-    _need_some(sessions, every and form is None)
+    _need_some([*sessions, *map(str, kept)], every and form is None)
     if form is not None:
         sys.exit(_verify_files([Path(name) for name in sessions], as_json))
+    pinned, anchors = [_read_key(one) for one in keys], [_read_note(one) for one in kept]
     with open_manager(store) as manager:
-        verdicts = list(_verdicts(manager, sessions, every))
+        verdicts = list(_verdicts(manager, sessions, every, pinned, anchors))
     for verdict in verdicts:
         if as_json:
             print_json(verdict.to_dict())
         else:
-            _tell(verdict)
-    sys.exit(0 if all(verdict.is_whole for verdict in verdicts) and verdicts else 1)
+            text = clean(verdict.describe(with_keys=bool(pinned)))
+            click.echo(click.style(text, fg="red") if verdict.findings else text)
+    outcome = worst_of(verdict.outcome for verdict in verdicts)
+    if not as_json:
+        for limit in limits(pinned, anchors):
+            click.echo(f"note: {limit}")
+        click.echo(f"{outcome} (exit status {_STATUS[outcome]})")
+    sys.exit(_STATUS[outcome])
+
+
+def _read_key(given: str) -> "eventstore.VerifierKey":
+    path = Path(given)
+    try:
+        text = path.read_text("utf-8") if "+" not in given or path.is_file() else given
+    except (OSError, UnicodeDecodeError):
+        raise click.BadParameter("it is neither a verifier key nor a file that holds one", param_hint="--key") from None
+    return eventstore.VerifierKey.from_text(text)
+
+
+def _read_note(path: Path) -> bytes:
+    note = path.read_bytes()
+    try:
+        read_claim(note)
+    except eventstore.CheckpointRefused as refused:
+        raise click.BadParameter(f"{path}: {refused}", param_hint="--checkpoint") from None
+    return note
 
 
 def _need_some(sessions: Sequence[str], every: bool) -> None:
@@ -51,21 +110,19 @@ def _need_some(sessions: Sequence[str], every: bool) -> None:
 
 
 def _verdicts(
-    manager: "eventstore.SessionManager", sessions: Sequence[str], every: bool
+    manager: "eventstore.SessionManager",
+    sessions: Sequence[str],
+    every: bool,
+    keys: "Sequence[eventstore.VerifierKey]",
+    anchors: Sequence[bytes],
 ) -> "Iterator[eventstore.Verdict]":
-    for session_id in sorted(manager.storage.log.ids()) if every else sessions:
-        yield eventstore.verify_session(manager.storage, session_id)
+    storage = manager.storage
     if every:
-        yield eventstore.verify_store(manager.storage)
-
-
-def _tell(verdict: "eventstore.Verdict") -> None:
-    for finding in verdict.findings:
-        click.echo(click.style(f"{clean(finding.session_id)}: {finding.part}: {clean(finding.text)}", fg="red"))
-    if verdict.is_whole:
-        click.echo(f"{clean(verdict.session_id)}: whole to event {verdict.events}, hash {verdict.hash}")
-    elif not verdict.findings:
-        click.echo(f"{clean(verdict.session_id)}: holds no event")
+        yield from eventstore.verify_all(storage, keys, anchors)
+        return
+    for session_id in dict.fromkeys([*sessions, *(read_claim(one).session_id for one in anchors)]):
+        verify = eventstore.verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
+        yield verify or eventstore.verify_session(storage, session_id, keys=keys, anchors=anchors)
 
 
 def _verify_files(files: Sequence[Path], as_json: bool) -> int:

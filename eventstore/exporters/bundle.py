@@ -8,26 +8,47 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eventstore import codec
 from eventstore.errors import ExportRefused
+from eventstore.exporters import sheet, tables
 from eventstore.exporters.questions import Audited, audit_session
 from eventstore.exporters.report import Writer, write_html, write_markdown
+from eventstore.exporters.tables import TableName
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
+from eventstore.log.base import EventLog
 from eventstore.manager import SessionManager
 from eventstore.names import STORE_ID, check_log_id
 from eventstore.release import VERSION
 from eventstore.storage import SessionStorage
-from eventstore.storages import FileSystemSessionStorage
 from projections import statistics
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
 
-Table = Callable[[Writer, Sequence[Audited]], None]
-TABLES: dict[str, Table] = {}
+Table = Callable[[Writer, EventLog, Sequence[Audited]], None]
+
+
+def _table(name: TableName, form: Literal["csv", "json"]) -> Table:
+    """Make what writes a table, of the events of each session up to the one that is reported on."""
+    columns, rows_of = tables.TABLES[name]
+
+    def write(stream: Writer, log: EventLog, sessions: Sequence[Audited]) -> None:
+        rows = chain.from_iterable(rows_of(log, one.session_id, one.version) for one in sessions)
+        for piece in sheet.to_csv(columns, rows, bom=True) if form == "csv" else sheet.to_json(columns, rows):
+            stream.write(piece)
+
+    return write
+
+
+_NAMES: tuple[TableName, ...] = ("events", "calls", "usage")
+TABLES: dict[str, Table] = {
+    **{f"{name}.csv": _table(name, "csv") for name in _NAMES},
+    **{f"{name}.json": _table(name, "json") for name in _NAMES},
+}
 """The tables of a bundle: what writes each, by its name in the bundle."""
 
 
@@ -93,7 +114,7 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
         write_markdown(stream, sessions, made_at=made_at)
     for name, table in TABLES.items():
         with files.open(name) as stream:
-            table(stream, sessions)
+            table(stream, storage.log, sessions)
     verifier = resources.files("eventstore.exporters").joinpath("verify.py")
     if verifier.is_file():
         with files.open("verify.py") as stream:
@@ -121,10 +142,11 @@ def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[
             one.session_id, "its log was changed meanwhile, by a redaction or a repair: export it again"
         )
     notes = []
-    for note in _checkpoints(storage, one):
-        notes.append(f"{folder}/checkpoints/{note.name}")
-        with files.open(notes[-1]) as stream:
-            stream.write(note.read_bytes())
+    for name, note in storage.log.notes(one.session_id):
+        if _size_of(name) <= one.version:
+            notes.append(f"{folder}/checkpoints/{name}")
+            with files.open(notes[-1]) as stream:
+                stream.write(note)
     with files.open(f"{folder}/session.json") as stream:
         stream.write(to_json(_describe(one)))
     return {
@@ -137,16 +159,8 @@ def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[
     }
 
 
-def _checkpoints(storage: SessionStorage, one: Audited) -> list[Path]:
-    """List the signed notes beside a log that speak of no more than what is exported."""
-    if not isinstance(storage, FileSystemSessionStorage):
-        return []
-    folder = storage.sessions_dir / one.session_id / "checkpoints"
-    notes = sorted(note for note in folder.glob("*.note") if note.is_file() and not note.is_symlink())
-    return [note for note in notes if not _size_of(note.name) > one.version]
-
-
 def _size_of(name: str) -> int:
+    """Tell of how many events a note speaks, by its name; one that speaks of more than is exported came meanwhile."""
     digits = name.partition("-")[0]
     return int(digits) if digits.isascii() and digits.isdecimal() else 0
 

@@ -63,6 +63,17 @@ class Written:
         self.unflushed.clear()
 
 
+class Raw(NamedTuple):
+    """The bytes of a log as they are, verified by nobody; the first `inherited` lines are a fork's parent's.
+
+    `root` is the log whose chain it claims to be. The chunks end anywhere.
+    """
+
+    root: str
+    inherited: int
+    chunks: Iterator[bytes]
+
+
 class Head(NamedTuple):
     """The end of a session's log: its version, when it was last written, its chain's hash (hex) and its size."""
 
@@ -208,6 +219,13 @@ class EventLog(ABC):
         The end is that of the moment of the call. Raises SessionNotFound at the call, LogDamaged where the damage is reached.
         """
 
+    def raw(self, session_id: str) -> Raw:
+        """Give the bytes of a log for somebody who trusts nothing, this object neither: nothing it knows of them is used.
+
+        Raises SessionNotFound, OSError, and LogDamaged where what a fork goes on from is not there.
+        """
+        return Raw(self.root_of(session_id), 0, self.chunks(session_id))
+
     def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
         """Read on behind a place that was read to before: some whole batches, verified from there, and where they end.
 
@@ -306,6 +324,17 @@ class EventLog(ABC):
 
     def quarantine(self, session_id: str) -> list[str]:
         """Name what repairs have kept, as `log.repaired` names it."""
+        return []
+
+    def keep_note(self, session_id: str, name: str, note: bytes) -> None:
+        """Keep a signed note beside the log, on stable storage, where the backend has such a place.
+
+        Raises SessionNotFound, NotARegularFile, AppendRefused.
+        """
+        return
+
+    def notes(self, session_id: str) -> list[tuple[str, bytes]]:
+        """Give the names and the bytes of the signed notes beside a log, in the order of their names. Raises SessionNotFound."""
         return []
 
     @abstractmethod

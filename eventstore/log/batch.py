@@ -86,14 +86,22 @@ def _size_of(origin: Origin) -> int:
 
 
 def untold_redactions(lines: Iterable[bytes], told: Mapping[int, bytes]) -> list[EventRedacted]:
-    """Make the events that tell of redactions in what a fork had of its parent and is to have itself, of those not told yet."""
-    stubs = filter(None, map(codec.read_stub, lines))
+    """Make the events by which a fork tells of redactions in its past, of those that no line and, by `told`, nothing else tells."""
+    stubs: dict[int, bytes] = {}
+    leaves = {seq: leaf.hex() for seq, leaf in told.items()}
+    for line in lines:
+        stub = codec.read_stub(line)
+        if stub is not None:
+            stubs[stub.seq] = stub.leaf
+        elif (telling := codec.read_redaction(line)) is not None:
+            leaves.setdefault(telling.target, telling.leaf)
+    return [told_before(seq, leaf) for seq, leaf in stubs.items() if leaves.get(seq) != leaf.hex()]
+
+
+def told_before(seq: int, leaf: bytes) -> EventRedacted:
+    """Make the event that tells in a fork of what was redacted in the session it goes on from."""
     reason = "redacted in the session that this one goes on from"
-    return [
-        EventRedacted(target=stub.seq, leaf=stub.leaf.hex(), reason=reason)
-        for stub in stubs
-        if told.get(stub.seq) != stub.leaf
-    ]
+    return EventRedacted(target=seq, leaf=leaf.hex(), reason=reason)
 
 
 def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) -> Appended | None:

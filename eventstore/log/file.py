@@ -33,6 +33,8 @@ from eventstore.staging import open_below
 
 LOG = "events.jsonl"
 CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
+MAX_NOTE_BYTES = 1_000_000
+"""Of a note no more is read: one that is longer is no note."""
 CHUNK = 128 * 1024
 IDENTITY_NS = 20_000
 """For how long a file at its path is trusted to be there still: looking costs a third of an append."""
@@ -580,6 +582,78 @@ def list_quarantine(folder: int) -> list[str]:
         return sorted(f"{QUARANTINE}/{name}" for name in os.listdir(quarantine))
     finally:
         os.close(quarantine)
+
+
+def keep_note(folder: int, name: str, note: bytes) -> None:
+    """Write a note into a session folder's checkpoints, whole or not at all, and force it to stable storage."""
+    with suppress(FileExistsError):
+        os.mkdir(CHECKPOINTS, 0o700, dir_fd=folder)
+    notes = os.open(CHECKPOINTS, _FOLDER, dir_fd=folder)
+    new = f".{name}.new"
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=notes)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=notes)
+        try:
+            _write_all(file, note)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.replace(new, name, src_dir_fd=notes, dst_dir_fd=notes)
+        os.fsync(notes)
+    finally:
+        os.close(notes)
+    os.fsync(folder)
+
+
+def read_notes(folder: int) -> list[tuple[str, bytes]]:
+    """Read the notes in a session folder's checkpoints, in the order of their names; what is no plain file reads as nothing."""
+    try:
+        notes = os.open(CHECKPOINTS, _FOLDER, dir_fd=folder)
+    except FileNotFoundError:
+        return []
+    try:
+        names = sorted(name for name in os.listdir(notes) if name.endswith(".note"))
+        return [(name, _read_note(notes, name)) for name in names]
+    finally:
+        os.close(notes)
+
+
+def _read_note(notes: int, name: str) -> bytes:
+    try:
+        file = os.open(name, os.O_RDONLY | _SAFE, dir_fd=notes)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return b""
+        raise
+    try:
+        return _read(file, 0, MAX_NOTE_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+    finally:
+        os.close(file)
+
+
+def remove_notes(folder: int) -> None:
+    """Remove the notes in a session folder's checkpoints: they must not outlive the log that they are of."""
+    try:
+        notes = os.open(CHECKPOINTS, _FOLDER, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        for name in os.listdir(notes):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=notes)
+        os.fsync(notes)
+    finally:
+        os.close(notes)
+
+
+def first_lines(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    """Stream chunks that end anywhere, up to the end of the line `count`."""
+    for chunk in chunks:
+        if not count:
+            return
+        kept, count = _first_lines(chunk, count) if chunk.count(b"\n") >= count else (chunk, count - chunk.count(b"\n"))
+        yield kept
 
 
 def scrub_quarantine(folder: int, needles: Sequence[bytes]) -> list[str]:

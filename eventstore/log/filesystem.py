@@ -5,7 +5,6 @@ import os
 import resource
 import threading
 import weakref
-from binascii import unhexlify
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,9 +28,9 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import Event, SessionCreated, UnknownEvent
+from eventstore.events import Event, EventRedacted, SessionCreated, UnknownEvent
 from eventstore.log.adoption import Whole, verify_whole
-from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Repair, Written, types_of
+from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head, Raw, Repair, Written, types_of
 from eventstore.log.batch import (
     Batch,
     find_repeat,
@@ -40,6 +39,7 @@ from eventstore.log.batch import (
     refuse_known,
     seal,
     tell_redaction,
+    told_before,
     untold_redactions,
 )
 from eventstore.log.file import (
@@ -47,13 +47,17 @@ from eventstore.log.file import (
     LOG,
     LogFile,
     blocks,
+    first_lines,
     is_being_written,
+    keep_note,
     last_line,
     list_beside,
     list_quarantine,
     numbered_lines,
     open_beside,
     read_lines,
+    read_notes,
+    remove_notes,
     scrub_quarantine,
     sync_folders,
 )
@@ -64,6 +68,7 @@ from eventstore.names import STORE_ID, Fsync, check_log_id, check_session_id, fr
 from eventstore.staging import Stage, open_stage
 
 TRASH = "_trash"
+_TELLING = b'{"type":"event.redacted",'
 _REPAIR_BATCH = 200
 _CLOSED_PER_OPEN = 16
 _POLL_ONE_SECONDS, _POLL_ALL_SECONDS = 0.005, 0.25
@@ -144,7 +149,8 @@ class FileSystemEventLog(EventLog):
     def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
         check_log_id(session_id)
         point, at = self._fork_point(session_id, parent, version)
-        batch = prepare([replace(event, forked_from=point.to_dict())], self._max_event_bytes)
+        begun: list[Event] = [replace(event, forked_from=point.to_dict()), *self._untold_before(point.parent, version)]
+        batch = prepare(begun, self._max_event_bytes)
         file = self._file(session_id)
         try:
             with self._writing(file, create=True):
@@ -161,7 +167,21 @@ class FileSystemEventLog(EventLog):
         except OSError as error:
             raise _refused(file, error) from error
         self._flush_by_level(file, end)
-        return Appended(version + 1, version + 1)
+        return Appended(version + 1, version + len(begun))
+
+    def _untold_before(self, log_id: str, version: int) -> list[EventRedacted]:
+        """Make the events that a fork tells of redactions with, of which its past holds the result and not the telling."""
+        stubs: dict[int, bytes] = {}
+        told: set[int] = set()
+        while True:
+            file = self._file(log_id)
+            with file.open_to_read() as descriptor:
+                scan, fork = file.verify(descriptor), file.fork
+                stubs |= {seq: leaf for seq, (leaf, _) in scan.stubs.items() if seq <= version}
+                told |= {seq for seq, at in scan.told_at.items() if at <= version}
+            if fork is None:
+                return [told_before(seq, stubs[seq]) for seq in sorted(stubs.keys() - told)]
+            log_id, version = fork.parent, min(version, fork.seq)
 
     def _fork_point(self, session_id: str, parent: str, version: int) -> tuple[codec.ForkPoint, str]:
         """Find the log that has the event a fork goes on from, its digest there, and when it was recorded."""
@@ -437,6 +457,26 @@ class FileSystemEventLog(EventLog):
             fork = older
         return False
 
+    def raw(self, session_id: str) -> Raw:
+        file = LogFile(self.root, check_log_id(session_id), self._max_event_bytes, durable=False)
+        with file.open_aside() as descriptor:
+            fork, root, _ = file.beginning(descriptor, os.fstat(descriptor).st_size)
+            kept = os.dup(descriptor)
+        if fork is None:
+            return Raw(root, 0, _raw(kept, iter(())))
+        try:
+            with suppress(SessionNotFound):
+                if self._has_own(fork):
+                    past = self.raw(fork.parent)
+                    return Raw(root, fork.seq, _raw(kept, first_lines(past.chunks, fork.seq)))
+            if self._fork_of(session_id) == fork:
+                raise _without_past(file, fork)
+        except BaseException:
+            os.close(kept)
+            raise
+        os.close(kept)
+        return self.raw(session_id)  # made whole since it was opened, because its parent was to go
+
     def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
         check_log_id(session_id)
         file = self._file(session_id)
@@ -542,6 +582,7 @@ class FileSystemEventLog(EventLog):
         try:
             with self._writing(file, create=False):
                 with file.open_folder(create=False) as folder:
+                    remove_notes(folder)
                     os.unlink(LOG, dir_fd=folder)
                 file.disown()
                 _remove_folder(file.path.parent)
@@ -637,6 +678,18 @@ class FileSystemEventLog(EventLog):
         with self._file(session_id).open_folder(create=False) as folder:
             return list_quarantine(folder)
 
+    def keep_note(self, session_id: str, name: str, note: bytes) -> None:
+        file = self._file(session_id)
+        try:
+            with file.open_folder(create=False) as folder:
+                keep_note(folder, name, note)
+        except OSError as error:
+            raise _refused(file, error) from error
+
+    def notes(self, session_id: str) -> list[tuple[str, bytes]]:
+        with self._file(session_id).open_folder(create=False) as folder:
+            return read_notes(folder)
+
     def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
         file = self._file(session_id) if trashed is None else self._trashed_file(trashed)
         with file.open_folder(create=False) as folder:
@@ -689,8 +742,6 @@ class FileSystemEventLog(EventLog):
         first = _cut_tail(file, scan)
         _seal_and_write(file, scan, [batch])
         file.flush(file.written)
-        for event in told:
-            scan.redactions[event.target] = unhexlify(event.leaf)
         _finish_redactions(file, scan)
         return Appended(first, scan.here.seq)
 
@@ -921,8 +972,11 @@ def _seal_and_write(file: LogFile, scan: Scan, batches: Sequence[Batch]) -> None
         data, here = seal(batch, here, at)
         parts.append(data)
         ids.update(dict.fromkeys(batch.ids, (first, here.seq)))
-    file.write(b"".join(parts), scan.here.offset)
+    data = b"".join(parts)
+    file.write(data, scan.here.offset)
     scan.here = here
+    if _TELLING in data:
+        scan.note(codec.lines(data))
     scan.ids.update(ids)
 
 
@@ -939,6 +993,13 @@ def _passing(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterato
     for chunk in chunks:
         write(chunk)
         yield chunk
+
+
+def _raw(descriptor: int, before: Iterator[bytes]) -> Iterator[bytes]:
+    """Read what comes before a file, and the file to the end that it has now, and close it."""
+    with os.fdopen(descriptor, "rb", buffering=0):
+        yield from before
+        yield from blocks(descriptor, 0, os.fstat(descriptor).st_size)
 
 
 def _need_events(scan: Scan, file: LogFile) -> None:

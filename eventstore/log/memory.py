@@ -112,9 +112,7 @@ class MemoryEventLog(EventLog):
         with self._mutex:
             log = self._find(session_id)
             log.here.offset += sum(map(len, log.lines[: log.inherited]))
-            events = map(codec.decode, log.lines[log.inherited :])
-            told = {one.target: bytes.fromhex(one.leaf) for one in events if isinstance(one, EventRedacted)}
-            untold = untold_redactions((line[:-1] for line in log.lines[: log.inherited]), told)
+            untold = untold_redactions(_bare(log.lines), {})
             log.inherited = 0
             if untold:
                 log.take(prepare(untold, self._max_event_bytes))
@@ -137,9 +135,10 @@ class MemoryEventLog(EventLog):
             kept = before.lines[:version]
             here = Position(told.digest, 0, version, point.at)
             log = _Log(here, kept, root=root, inherited=version)
-            log.take(prepare([replace(event, forked_from=told.to_dict())], self._max_event_bytes))
+            begun = [replace(event, forked_from=told.to_dict()), *untold_redactions(_bare(kept), {})]
+            log.take(prepare(begun, self._max_event_bytes))
             self._put(session_id, log)
-            return Appended(version + 1, version + 1)
+            return Appended(version + 1, version + len(begun))
 
     def adopt(
         self,
@@ -314,3 +313,7 @@ class MemoryEventLog(EventLog):
             return self._logs[session_id]
         except KeyError:
             raise SessionNotFound(session_id) from None
+
+
+def _bare(lines: Iterable[bytes]) -> Iterator[bytes]:
+    return (line[:-1] for line in lines)

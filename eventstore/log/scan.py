@@ -39,7 +39,8 @@ class Scan:
     came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
     `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
     the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
-    their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash; `told`
+    their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash, and
+    `told_at` the number of the first that does; `told`
     are such lines of a batch that is not whole yet.
     """
 
@@ -52,6 +53,7 @@ class Scan:
     joins: bool = False
     stubs: dict[int, tuple[bytes, int]] = field(default_factory=dict)
     redactions: dict[int, bytes] = field(default_factory=dict)
+    told_at: dict[int, int] = field(default_factory=dict)
     told: list[bytes] = field(default_factory=list)
 
     def feed(self, chunks: Iterable[bytes]) -> None:
@@ -130,6 +132,11 @@ class Scan:
         self._note_redactions()
         self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
 
+    def note(self, lines: Iterable[bytes]) -> None:
+        """Take in what lines that were written behind `here` tell of redactions."""
+        self.told += lines
+        self._note_redactions()
+
     def _note_redactions(self) -> None:
         """Remember what lines tell of redactions, and the idempotency keys that went with the content."""
         for told in map(codec.read_redaction, self.told):
@@ -137,6 +144,7 @@ class Scan:
                 continue
             with suppress(ValueError):
                 self.redactions[told.target] = bytes.fromhex(told.leaf)
+                self.told_at.setdefault(told.target, told.seq)
             if told.target_id is not None:
                 index, count = told.target_batch or (0, 1)
                 first = told.target - index

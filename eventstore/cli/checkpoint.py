@@ -1,0 +1,112 @@
+"""Keys, signed checkpoints, and proofs for people who have one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import eventstore
+from eventstore.cli.store import exit_for, open_manager, store_option
+from eventstore.cli.terminal import print_json, print_pairs
+from eventstore.names import STORE_ID, TEMPLATE, file_name
+
+
+@click.command("keygen", short_help="Make a key to sign checkpoints with.")
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file; without it NAME.key.")
+def keygen_command(name: str, output: Path | None) -> None:
+    """Make a new Ed25519 key: the secret goes to a file that only you can read, the verifier key is printed.
+
+    Hand the verifier key to whoever is to check your signatures. NAME stands in front of every signature; a host name with a path
+    is usual, such as example.com/sessions.
+    """
+    key = eventstore.SigningKey.generate(name)
+    path = output or Path(f"{file_name(name)}.key")
+    key.save(path)
+    click.echo(key.verifier_key.to_text())
+    click.echo(f"the secret is in {path}: keep it where nobody else reads it", err=True)
+
+
+@click.command("checkpoint", short_help="Sign what sessions are now.")
+@click.argument("sessions", metavar="SESSION...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All sessions.")
+@click.option("--store-log", is_flag=True, help="The store's own log too, last: it tells which sessions there are.")
+@click.option(
+    "--key", "key_file", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The file of a key."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the notes to this folder too.")
+@store_option
+def checkpoint_command(
+    store: str | None, sessions: Sequence[str], every: bool, store_log: bool, key_file: Path, out: Path | None
+) -> None:
+    """Verify sessions and sign how long they are and what is in them; print the signed notes.
+
+    Keep the notes somewhere else, out of reach of whoever can write the store: `verify --checkpoint` then shows that a session
+    still begins with exactly those events. A session of which nothing is new keeps the checkpoint that it has. One that is
+    damaged is not signed, and told of; then the exit status is 1.
+    """
+    if every == bool(sessions) and not (store_log and not every):
+        raise click.UsageError("name sessions, or say --all, or --store-log")
+    key = eventstore.SigningKey.load(key_file)
+    damaged: list[eventstore.LogDamaged] = []
+    with open_manager(store) as manager:
+        wanted = list(sessions)
+        if every:
+            wanted = [*sorted(manager.storage.log.ids()), *(TEMPLATE + name for name in manager.list_templates())]
+        for session_id in [*wanted, *([STORE_ID] if store_log else [])]:
+            try:
+                note = manager.sign_checkpoint(session_id, key)
+            except eventstore.LogDamaged as damage:
+                damaged.append(damage)
+                continue
+            click.echo(note, nl=False)
+            if out is not None:
+                _keep(out, session_id, note, key)
+    exit_for(damaged)
+
+
+def _keep(folder: Path, session_id: str, note: str, key: "eventstore.SigningKey") -> None:
+    size = eventstore.parse_note(note).checkpoint.size
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    path = folder / f"{session_id}-{size:012d}-{key.verifier_key.hash.hex()}.note"
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(note.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+@click.command("prove", short_help="Prove what is in a signed session, and that it only grew.")
+@click.argument("session_id", metavar="SESSION")
+@click.option("--event", type=click.IntRange(min=1), metavar="N", help="That event N is in the session.")
+@click.option("--since", type=click.IntRange(min=1), metavar="OLD", help="That it begins with its first OLD events.")
+@click.option("--size", type=click.IntRange(min=1), metavar="M", help="Of its first M events; without it, of all.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@store_option
+def prove_command(
+    store: str | None, session_id: str, event: int | None, since: int | None, size: int | None, as_json: bool
+) -> None:
+    """Print a proof (RFC 9162) for somebody who has a checkpoint of M events, and for --since also one of OLD events.
+
+    The proof and the checkpoints are enough: nothing else of the session need be shown. Hashes are hex digits, from the deepest
+    on; roots are printed as they stand in a checkpoint too.
+    """
+    if (event is None) == (since is None):
+        raise click.UsageError("say --event or --since")
+    with open_manager(store) as manager:
+        proof: eventstore.Inclusion | eventstore.Consistency
+        if event is not None:
+            proof = manager.prove_inclusion(session_id, event, size)
+        else:
+            proof = manager.prove_consistency(session_id, since or 0, size)
+    found = proof.to_dict()
+    if as_json:
+        print_json(found)
+        return
+    hashes = found.pop("hashes")
+    print_pairs((name, str(value)) for name, value in found.items())
+    for one in hashes:
+        print_pairs([("hash", one)])
