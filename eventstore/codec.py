@@ -483,6 +483,12 @@ class Stub(NamedTuple):
     leaf: bytes
     digest: bytes
 
+    def is_as_told(self, told: EventRedacted) -> bool:
+        """Tell whether type and time are what is told of the redaction of this leaf."""
+        return told.leaf != self.leaf.hex() or (
+            told.target_type in (None, self.type) and told.target_at in (None, self.at)
+        )
+
 
 def make_stub(line: bytes) -> bytes | None:
     """Give what overwrites a line, without its LF: as long as it is, with the leaf hash of what it was.

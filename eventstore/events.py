@@ -216,13 +216,16 @@ class LogRepaired(Event, frozen=True, kw_only=True, tag="log.repaired"):
 class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
     """The content of event `target` was, or is about to be, overwritten; `leaf` is its leaf hash, 64 hex digits.
 
-    `target_id` and `target_batch` are the idempotency key and the place in its batch that its line had, `target_origin_bytes` how
-    long the foreign piece was that it came from: they are gone with it.
+    `target_type` and `target_at` are what its line still says, for no hash holds them any more. `target_id` and `target_batch`
+    are the idempotency key and the place in its batch that it had, `target_origin_bytes` how long the foreign piece was that it
+    came from: they are gone with it.
     """
 
     target: int
     leaf: str
     reason: str
+    target_type: str | None = None
+    target_at: str | None = None
     target_id: str | None = None
     target_batch: tuple[int, int] | None = None
     target_origin_bytes: int | None = None

@@ -11,7 +11,7 @@ import msgspec
 from eventstore import codec
 from eventstore.checkpoint import Checkpoint, VerifierKey, open_note, parse_note
 from eventstore.errors import CheckpointRefused, EventStoreError
-from eventstore.events import AnyEvent, LogRepaired, UnknownEvent
+from eventstore.events import AnyEvent, EventRedacted, LogRepaired, UnknownEvent
 from eventstore.log.base import EventLog, Raw
 from eventstore.merkle import Tree
 from eventstore.names import STORE_ID, check_log_id
@@ -235,6 +235,7 @@ class Examination:
         self.points: dict[int, tuple[bytes, str]] = {}
         self.fault: Flaw | None = None
         self.redacted: set[int] = set()
+        self._denied: set[int] = set()
         self.unfinished: set[int] = set()
         self.quarantine: set[str] = set()
         self._inherited, self._sizes, self._others, self._hear = raw.inherited, sizes, others, hear
@@ -242,7 +243,7 @@ class Examination:
         self._at = ""
         self._batch: tuple[int, int] | None = None
         self._loose_stubs = 0
-        self._stubs: dict[int, tuple[str, int]] = {}
+        self._stubs: dict[int, tuple[codec.Stub, int]] = {}
 
     def read(self, chunks: Iterable[bytes]) -> None:
         """Take in all lines."""
@@ -305,7 +306,7 @@ class Examination:
             if self._batch is None:
                 self.events, self.hash = self.line, self._digest.hex()
             if stub is not None:
-                self._stubs[self.line] = stub.leaf.hex(), self.offset_bytes
+                self._stubs[self.line] = stub, self.offset_bytes
                 self.checkpoints.take_other(self.line)
             else:
                 try:
@@ -345,20 +346,23 @@ class Examination:
         self.checkpoints.take_other(self.line)
         told = codec.read_redaction(line)
         if told is not None:
-            self._redact(told.target, told.leaf)
+            self._redact(told)
         elif kind == "session.created":
             self._fork(line)
         elif isinstance(event := codec.decode(line), LogRepaired):
             self.quarantine.add(event.quarantine)
 
-    def _redact(self, target: int, leaf: str) -> None:
-        if not 0 < target < self.line:
+    def _redact(self, told: EventRedacted) -> None:
+        if not 0 < told.target < self.line:
             return  # it makes no redacted line legitimate
-        if target in self._stubs and self._stubs[target][0] == leaf:
-            del self._stubs[target]
-            self.redacted.add(target)
-        elif target not in self._stubs and target not in self.redacted:
-            self.unfinished.add(target)
+        if told.target not in self._stubs:
+            self.unfinished.add(told.target)
+            return
+        stub, _ = self._stubs[told.target]
+        if not stub.is_as_told(told):
+            self._denied.add(told.target)
+        elif stub.leaf.hex() == told.leaf:
+            self.redacted.add(told.target)
 
     def _fork(self, line: bytes) -> None:
         """Follow the line from one session to the next that goes on from it."""
@@ -376,13 +380,16 @@ class Examination:
             return
         if self.owner != self.session_id:
             yield Flaw("tampered", f"no session.created at its place leads from {self.root} to this session")
-        for line, (_, offset) in sorted(self._stubs.items())[:MOST_FLAWS]:
-            yield Flaw("tampered", "is redacted, and no later event tells of that redaction", line, offset)
+        wrong = self._denied | (self._stubs.keys() - self.redacted)
+        for line in sorted(wrong)[:MOST_FLAWS]:
+            text = "says another type or time" if line in self._denied else "no later event tells of that redaction"
+            yield Flaw("tampered", f"is redacted, and {text}", line, self._stubs[line][1])
 
     def notes(self) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
-        if self.redacted:
-            yield f"{len(self.redacted)} redacted"
+        redacted = self.redacted - self._denied
+        if redacted:
+            yield f"{len(redacted)} redacted"
         if self.unfinished and self.fault is None:
             some = ", ".join(map(str, sorted(self.unfinished)[:MOST_FLAWS]))
             yield f"redaction told of but not finished: event {some}"

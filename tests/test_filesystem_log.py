@@ -613,3 +613,15 @@ def test_a_fork_of_which_the_first_line_is_not_whole_has_not_begun(log: FileSyst
             log.own_beginning("f")
     path.write_bytes(data)
     assert log.own_beginning("f") == own
+
+
+def test_a_redacted_line_that_says_another_type_or_time_is_tampering(tmp_path: Path) -> None:
+    path, _, after = _redacted(tmp_path)
+    stub = after[2]
+    for old, new in ((b"message.added", b"message.addee"), (b'"at":"2', b'"at":"1')):
+        path.write_bytes(b"\n".join([*after[:2], stub.replace(old, new), *after[3:]]))
+        with FileSystemEventLog(tmp_path, fsync="no") as log, pytest.raises(LogDamaged):
+            log.head("s")
+    path.write_bytes(b"\n".join(after))
+    with FileSystemEventLog(tmp_path, fsync="no") as log:
+        assert log.head("s").version == 7

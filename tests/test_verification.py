@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -335,6 +336,37 @@ def test_bytes_changed_behind_an_open_storage_are_noticed(files: FileSystemSessi
     assert finding.text.startswith("line 2, byte ")
     manager.fork_session("s", new_id="f")
     assert verify_session(files, "f").outcome == "damaged"
+
+
+def test_what_a_redacted_line_still_says_cannot_be_changed(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s", "find out")
+    manager.add_conversation_message("s", "user", "something long enough")
+    manager.redact("s", 2, "why")
+    path = log_of(files)
+    first, stub, told = lines_of(path)
+    bundle = tmp_path / "b.zip"
+    for old, new in ((b"message.added", b"message.addee"), (b"T", b"U"), (b'Z"', b'z"')):
+        write(path, [first, stub.replace(old, new, 1), told])
+        assert verify_session(files, "s").outcome in ("damaged", "tampered")
+    write(path, [first, stub.replace(b"message.added", b"message.addee"), told])
+    (finding,) = verify_session(files, "s").findings
+    assert (finding.outcome, "says another type or time" in finding.text) == ("tampered", True)
+    write(path, [first, stub, told])
+    export_audit(files, ["s"], bundle)
+    with zipfile.ZipFile(bundle) as found:
+        parts = {name: found.read(name) for name in found.namelist()}
+    name = "sessions/s/events.jsonl"
+    parts[name] = parts[name].replace(b'message.added","seq":2', b'message.addee","seq":2')
+    manifest = json.loads(parts["manifest.json"])
+    manifest["files"][name]["sha256"] = sha256(parts[name]).hexdigest()
+    parts["manifest.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(bundle, "w") as changed:
+        for one, data in parts.items():
+            changed.writestr(one, data)
+    program = Path(verifier.__file__)
+    done = subprocess.run([sys.executable, "-I", "-S", program, bundle], capture_output=True, text=True)
+    assert (done.returncode, "says another type or time" in done.stdout) == (4, True)
 
 
 def test_a_line_blanked_without_a_word_is_tampering(files: FileSystemSessionStorage) -> None:

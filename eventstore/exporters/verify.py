@@ -17,7 +17,8 @@ THE FORMAT
                       "hash" (of that event), "root", "into" (the session that goes on)}.
   a batch             events written together carry "batch": [i, n], i from 0: all n of them are there, in a row.
   a redacted line     {"type":...,"seq":...,"at":...,"redacted":"<leaf, base64url>"<spaces>,"hash":"..."}: its leaf is the
-                      one it tells. A later `event.redacted` of the same log names it: "target" (seq), "leaf" (hex).
+                      one it tells. A later `event.redacted` of the same log names it: "target" (seq), "leaf" (hex),
+                      and, where it says them, "target_type" and "target_at", which the line must still have.
   a checkpoint        a C2SP tlog-checkpoint in a C2SP signed note, Ed25519: `eventstore/<session id>`, size, base64 of the
                       Merkle root (RFC 6962) over the first `size` leaves, then lines `at <time>`, `chain <hash(size)>`.
                       They stand in `checkpoints/*.note`, in `checkpoint.signed` events, and in files of your own.
@@ -646,8 +647,9 @@ class Log:
         self.owner, self.first_own, self.first_own_type = told.root, "", ""
         self.batch: tuple[int, int] | None = None
         self.loose_stubs = 0
-        self.stubs: dict[int, tuple[str, int]] = {}
+        self.stubs: dict[int, tuple[str, str, str, int]] = {}
         self.redacted: set[int] = set()
+        self.denied: set[int] = set()
         self.unfinished: set[int] = set()
         self.tree = Tree()
         self.points: dict[int, tuple[bytes, str]] = {}
@@ -728,7 +730,7 @@ class Log:
             if self.line == 1:
                 self.first_own, self.first_own_type = record["hash"], record["type"]
             if is_stub:
-                self.stubs[self.line] = leaf.hex(), self.byte
+                self.stubs[self.line] = leaf.hex(), record["type"], at, self.byte
             self._understand({"type": ""} if is_stub else record)
 
     def _place(self, batch: object) -> bool:
@@ -756,21 +758,24 @@ class Log:
     def _understand(self, record: dict[str, Any]) -> None:
         kind = record["type"]
         if kind == "event.redacted":
-            self._redact(record.get("target"), record.get("leaf"))
+            self._redact(record)
         elif kind == "session.created" and isinstance(record.get("forked_from"), dict):
             self._fork(record, record["forked_from"])
         elif self.told.session_id == "_store":
             self.store.take(record)
         self.checkpoints.take_event(self, record)
 
-    def _redact(self, target: object, leaf: object) -> None:
+    def _redact(self, record: dict[str, Any]) -> None:
+        target = record.get("target")
         if not isinstance(target, int) or not 0 < target < self.line:
             return  # it makes no redacted line legitimate
-        if target in self.stubs and self.stubs[target][0] == leaf:
-            del self.stubs[target]
-            self.redacted.add(target)
-        elif target not in self.stubs and target not in self.redacted:
+        if target not in self.stubs:
             self.unfinished.add(target)
+            return
+        leaf, kind, at, _ = self.stubs[target]
+        if record.get("leaf") == leaf:
+            is_as_told = record.get("target_type") in (None, kind) and record.get("target_at") in (None, at)
+            (self.redacted if is_as_told else self.denied).add(target)
 
     def _fork(self, record: dict[str, Any], told: dict[str, Any]) -> None:
         """Follow the line from one session to the next that goes on from it."""
@@ -791,13 +796,16 @@ class Log:
             yield Finding(TAMPERED if is_file_told else DAMAGED, text)
         if self.owner != self.told.session_id:
             yield Finding(TAMPERED, f"no session.created at its place leads from {self.told.root} to this session")
-        for line, (_, byte) in sorted(self.stubs.items())[:MAX_FINDINGS]:
-            yield Finding(TAMPERED, "is redacted, and no later event tells of that redaction", line, byte)
+        wrong = self.denied | (set(self.stubs) - self.redacted)
+        for line in sorted(wrong)[:MAX_FINDINGS]:
+            text = "says another type or time" if line in self.denied else "no later event tells of that redaction"
+            yield Finding(TAMPERED, f"is redacted, and {text}", line, self.stubs[line][3])
 
     def notes(self) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
-        if self.redacted:
-            yield f"{len(self.redacted)} redacted"
+        redacted = self.redacted - self.denied
+        if redacted:
+            yield f"{len(redacted)} redacted"
         if self.unfinished and self.fault is None:
             some = ", ".join(map(str, sorted(self.unfinished)[:MAX_FINDINGS]))
             yield f"redaction told of but not finished: event {some}"

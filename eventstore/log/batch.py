@@ -60,7 +60,9 @@ def tell_redaction(
     event, leaf = codec.decode(line), codec.leaf_of(line)
     if isinstance(event, RedactedEvent):
         if inherited:
-            return EventRedacted(target=seq, leaf=event.leaf, reason=reason, by=by)
+            return EventRedacted(
+                target=seq, leaf=event.leaf, reason=reason, by=by, target_type=event.type, target_at=event.at
+            )
         raise RedactionRefused(session_id, seq, "it was redacted before")
     if isinstance(event, EventRedacted | LogRepaired | CheckpointSigned):
         raise RedactionRefused(session_id, seq, "it tells of the log itself")
@@ -73,6 +75,8 @@ def tell_redaction(
         leaf=leaf.hex(),
         reason=reason,
         by=by,
+        target_type=event.type,
+        target_at=event.at,
         target_id=event.id,
         target_batch=event.batch,
         target_origin_bytes=None if event.origin is None else _size_of(event.origin),
@@ -86,22 +90,22 @@ def _size_of(origin: Origin) -> int:
 
 
 def untold_redactions(lines: Iterable[bytes], told: Mapping[int, bytes]) -> list[EventRedacted]:
-    """Make the events by which a fork tells of redactions in its past, of those that no line and, by `told`, nothing else tells."""
-    stubs: dict[int, bytes] = {}
+    """Make the events by which a fork tells of redactions in its past, where no line does, nor by `told` anything else."""
+    stubs: dict[int, codec.Stub] = {}
     leaves = {seq: leaf.hex() for seq, leaf in told.items()}
     for line in lines:
         stub = codec.read_stub(line)
         if stub is not None:
-            stubs[stub.seq] = stub.leaf
+            stubs[stub.seq] = stub
         elif (telling := codec.read_redaction(line)) is not None:
             leaves.setdefault(telling.target, telling.leaf)
-    return [told_before(seq, leaf) for seq, leaf in stubs.items() if leaves.get(seq) != leaf.hex()]
+    return [told_before(stub) for stub in stubs.values() if leaves.get(stub.seq) != stub.leaf.hex()]
 
 
-def told_before(seq: int, leaf: bytes) -> EventRedacted:
+def told_before(stub: codec.Stub) -> EventRedacted:
     """Make the event that tells in a fork of what was redacted in the session it goes on from."""
     reason = "redacted in the session that this one goes on from"
-    return EventRedacted(target=seq, leaf=leaf.hex(), reason=reason)
+    return EventRedacted(target=stub.seq, leaf=stub.leaf.hex(), reason=reason, target_type=stub.type, target_at=stub.at)
 
 
 def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) -> Appended | None:

@@ -454,10 +454,11 @@ class LogFile:
         stub = codec.read_stub(line)
         if stub is None:
             new = codec.make_stub(line) if codec.leaf_of(line) == leaf else self._stub_of_torn(line, offset, leaf)
-            if new is None:
+            stub = None if new is None else codec.read_stub(new)
+            if new is None or stub is None:
                 return False
             self._overwrite(offset, new)
-        self.scan.stubs[seq] = leaf, offset
+        self.scan.stubs[seq] = stub, offset
         return True
 
     def _stub_of_torn(self, line: bytes, offset: int, leaf: bytes) -> bytes | None:

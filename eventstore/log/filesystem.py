@@ -171,16 +171,16 @@ class FileSystemEventLog(EventLog):
 
     def _untold_before(self, log_id: str, version: int) -> list[EventRedacted]:
         """Make the events that a fork tells of redactions with, of which its past holds the result and not the telling."""
-        stubs: dict[int, bytes] = {}
+        stubs: dict[int, codec.Stub] = {}
         told: set[int] = set()
         while True:
             file = self._file(log_id)
             with file.open_to_read() as descriptor:
                 scan, fork = file.verify(descriptor), file.fork
-                stubs |= {seq: leaf for seq, (leaf, _) in scan.stubs.items() if seq <= version}
+                stubs |= {seq: stub for seq, (stub, _) in scan.stubs.items() if seq <= version}
                 told |= {seq for seq, at in scan.told_at.items() if at <= version}
             if fork is None:
-                return [told_before(seq, stubs[seq]) for seq in sorted(stubs.keys() - told)]
+                return [told_before(stubs[seq]) for seq in sorted(stubs.keys() - told)]
             log_id, version = fork.parent, min(version, fork.seq)
 
     def _fork_point(self, session_id: str, parent: str, version: int) -> tuple[codec.ForkPoint, str]:

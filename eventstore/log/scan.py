@@ -40,7 +40,7 @@ class Scan:
     `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
     the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
     their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash, and
-    `told_at` the number of the first that does; `told`
+    `told_at` the number of the first that does; `denied` are stubs that say another type or time than is told; `told`
     are such lines of a batch that is not whole yet.
     """
 
@@ -51,9 +51,10 @@ class Scan:
     missing_lf: bool = False
     holed_batch: int = 0
     joins: bool = False
-    stubs: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    stubs: dict[int, tuple[codec.Stub, int]] = field(default_factory=dict)
     redactions: dict[int, bytes] = field(default_factory=dict)
     told_at: dict[int, int] = field(default_factory=dict)
+    denied: set[int] = field(default_factory=set)
     told: list[bytes] = field(default_factory=list)
 
     def feed(self, chunks: Iterable[bytes]) -> None:
@@ -118,7 +119,7 @@ class Scan:
             return
         stub = codec.read_stub(line)
         if stub is not None:
-            self.stubs[head.seq] = stub.leaf, ahead.offset
+            self.stubs[head.seq] = stub, ahead.offset
         elif head.type == codec.REDACTED:
             self.told.append(line)
         _move(ahead, head, digest, len(line) + 1)
@@ -145,6 +146,8 @@ class Scan:
             with suppress(ValueError):
                 self.redactions[told.target] = bytes.fromhex(told.leaf)
                 self.told_at.setdefault(told.target, told.seq)
+                if told.target in self.stubs and not self.stubs[told.target][0].is_as_told(told):
+                    self.denied.add(told.target)
             if told.target_id is not None:
                 index, count = told.target_batch or (0, 1)
                 first = told.target - index
@@ -154,8 +157,8 @@ class Scan:
     def judge_stubs(self) -> None:
         """Let a redacted line that no later event tells of be a fault; all of the log was read."""
         if self.fault is None:
-            for seq, (leaf, offset) in self.stubs.items():
-                if self.redactions.get(seq) != leaf:
+            for seq, (stub, offset) in self.stubs.items():
+                if self.redactions.get(seq) != stub.leaf or seq in self.denied:
                     self.fault = Fault(seq, offset, UNTOLD, torn=False)
                     return
 

@@ -145,7 +145,7 @@ def changed(rng: Rng, line: bytes) -> bytes:
 def edit(rng: Rng, copy: Copy, name: str, key: SigningKey) -> None:
     """A byte is another."""
     lines = copy.lines[name]
-    place = copy.pick(rng, name, stubs=False)
+    place = copy.pick(rng, name)
     line = bytearray(lines[place])
     where = rng.randrange(len(line))
     line[where] = rng.choice([one for one in range(256) if one not in (line[where], 10)])
