@@ -115,6 +115,20 @@ class ToolHistory:
         with self._inside(folder) as inside:
             return sorted(name for name in os.listdir(inside) if name != RECORD)
 
+    def remove(self, folder: Path | str) -> bool:
+        """Delete the folder of a call with all that is in it; False where there is none. Raises ValueError, OSError."""
+        import shutil  # brings five compressors along
+
+        whole = Path(os.path.normpath(self.path / folder))
+        if whole == self.path:
+            raise ValueError(f"{whole} is the history folder itself; it was left alone")
+        try:
+            with self._inside(whole.parent) as inside:
+                shutil.rmtree(whole.name, dir_fd=inside)
+        except FileNotFoundError:
+            return False
+        return True
+
     def read(self, folder: Path | str) -> Record:
         """Read the record of a call, also one printed over many lines.
 

@@ -236,9 +236,12 @@ class SessionManager:
         """Make a session that had ended active again."""
         return self._append(session_id, e.SessionReopened(), **options)
 
-    def delete_session(self, session_id: str) -> bool:
-        """Delete a session for good, its tool calls' folders not; False where there was none."""
-        return self.storage.delete_session(session_id, "deleted by the caller")
+    def delete_session(self, session_id: str, *, history: bool = False) -> bool:
+        """Delete a session for good, its tool calls' folders only where `history` says so; False where there was none.
+
+        Folders that a fork of it refers to, and those outside the history folder, stay. Raises LogDamaged.
+        """
+        return self.storage.delete_session(session_id, "deleted by the caller", history=history)
 
     def pin_session(self, session_id: str, pinned: bool = True, **options: Unpack[AppendOptions]) -> Appended:
         """Keep a session whatever its age, or no longer."""

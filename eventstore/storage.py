@@ -240,14 +240,32 @@ class SessionStorage:
             return None
         return self.history.relative(invocation_dir) if self.history else str(invocation_dir)
 
-    def delete_session(self, session_id: str, reason: str | None = None) -> bool:
+    def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
         """Delete a session for good, a damaged one too; False where there was none.
 
         The store's own log keeps its size and last hash, of a damaged one those of what is readable. Forks of it are made whole
         first; one that cannot be, because it or this session is damaged, is an error and nothing is deleted. Raises LogDamaged.
+        With `history` the folders of its tool calls go too, those inside the history folder that no fork of it refers to.
         """
         check_session_id(session_id)
-        return self.lineages.delete(session_id, reason, self._forget)
+        folders = self._folders_of(session_id) if history else set()
+        for other in self.lineages.state().descendants(session_id) if folders else ():
+            folders -= self._folders_of(other)
+        gone = self.lineages.delete(session_id, reason, self._forget)
+        if gone and self.history is not None:
+            for folder in sorted(folders):
+                with suppress(ValueError):  # it is not inside the history folder
+                    self.history.remove(folder)
+        return gone
+
+    def _folders_of(self, session_id: str) -> set[str]:
+        """Name the folders of a session's tool calls, as far as its log can be read."""
+        found = set[str]()
+        with suppress(SessionNotFound, LogDamaged):
+            for event in self.log.skim(session_id):
+                if isinstance(event, InvocationLinked) and event.invocation_dir:
+                    found.add(event.invocation_dir)
+        return found
 
     # --- retention
 

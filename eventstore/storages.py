@@ -201,11 +201,11 @@ class FileSystemSessionStorage(SessionStorage):
         self.snapshots.remove(session_id)
         self._write_or_tell(session_id)
 
-    def delete_session(self, session_id: str, reason: str | None = None) -> bool:
-        """Delete a session for good, views and all; False where there was none."""
+    def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
+        """Delete a session for good, views and all, as `SessionStorage.delete_session` does; False where there was none."""
         with self._due:
             self._stale.discard(session_id)
-        return super().delete_session(session_id, reason)
+        return super().delete_session(session_id, reason, history=history)
 
 
 def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float) -> None:

@@ -153,3 +153,24 @@ def test_a_trash_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
             manager.cleanup_old_sessions()
         assert manager.get_session("s") is not None
     assert list(outside.iterdir()) == []
+
+
+def test_deleting_takes_the_folders_of_tool_calls_along_only_when_asked(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    for session_id in ("kept", "gone"):
+        manager.create_session(session_id)
+        for tool in ("grep", "sed"):
+            with manager.invocation(session_id, tool):
+                pass
+    manager.link_invocation("gone", "outside", "x", tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    manager.fork_session("gone", 3, "fork")
+    history = tmp_path / ".history"
+    assert manager.delete_session("kept")
+    assert len(list(history.iterdir())) == 4
+    assert manager.delete_session("gone", history=True)
+    (shared,) = {folder.name for folder in history.iterdir() if folder.name in manager.tree("fork").values()}
+    assert shared.endswith("_grep")
+    assert len(list(history.iterdir())) == 3
+    assert (tmp_path / "elsewhere").is_dir()

@@ -52,8 +52,9 @@ def trash_command(store: str | None, session_id: str) -> None:
 @click.command("delete", short_help="Delete a session for good, after saying what would go.")
 @_session
 @click.option("--yes", is_flag=True, help="Do it. Without this it is only said what would go, with exit status 1.")
+@click.option("--history", is_flag=True, help="The folders of its tool calls too, those that no fork refers to.")
 @store_option
-def delete_command(store: str | None, session_id: str, yes: bool) -> None:
+def delete_command(store: str | None, session_id: str, yes: bool, history: bool) -> None:
     """Delete a session for good, its log and its views. Sessions forked from it stay whole, folders of tool calls stay.
 
     The store's own log keeps how many events it had and the hash of the last. `eventstore trash` can be taken back, this cannot.
@@ -65,9 +66,10 @@ def delete_command(store: str | None, session_id: str, yes: bool) -> None:
                 told = f"{head.version:,} events, {head.size_bytes:,} bytes, the last of {head.at}"
             except LogDamaged as damage:
                 told = f"a damaged log, {damage.readable:,} events of which can be read"
-            click.echo(f"{session_id}: {told}, and its views would be deleted for good")
+            calls = " with the folders of its tool calls" if history else ""
+            click.echo(f"{session_id}: {told}, and its views would be deleted for good{calls}")
             click.echo("nothing was deleted: say --yes to do it", err=True)
             sys.exit(1)
-        if not manager.delete_session(session_id):
+        if not manager.delete_session(session_id, history=history):
             raise SessionNotFound(session_id)
     click.echo(f"{session_id} is deleted for good")
