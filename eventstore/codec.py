@@ -685,24 +685,35 @@ def _decode_stub(line: bytes, stub: Stub) -> RedactedEvent:
 
 
 def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:
-    raw = _raw_decoder.decode(line)
-    tag, v = raw["type"], raw.pop("v", 1)
-    kind = EVENT_TYPES.get(tag)
+    head = _head_decoder.decode(line)
+    try:
+        raw = _raw_decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return _unknown(line, head)  # it holds a number, say, that no field of ours could
+    v = raw.pop("v", 1)
+    if not isinstance(v, int) or v < 1:
+        return _unknown(line, head)
+    kind = EVENT_TYPES.get(head.type)
     if kind is not None and v <= kind.version:
         for step in range(v, kind.version):
-            raw = UPCASTERS[tag, step](raw)
+            raw = UPCASTERS[head.type, step](raw)
         with suppress(msgspec.ValidationError):
             event: AnyEvent = msgspec.convert(raw, AnyEvent)
             return replace(event, v=kind.version)
-    head = _head_decoder.decode(line)
+    occurred_at = raw.get("occurred_at")
+    return _unknown(line, head, v, occurred_at if isinstance(occurred_at, str) else None)
+
+
+def _unknown(line: bytes, head: Head, v: int = 1, occurred_at: str | None = None) -> UnknownEvent:
+    parts = split(line)
     return UnknownEvent(
-        known_as=tag,
+        known_as=head.type,
         raw=line.rstrip(b"\n"),
         seq=head.seq,
         at=head.at,
         id=head.id,
         batch=head.batch,
-        occurred_at=raw.get("occurred_at"),
+        occurred_at=occurred_at,
         v=v,
-        hash=raw["hash"],
+        hash=parts[1].hex() if parts else "",
     )

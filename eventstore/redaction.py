@@ -307,9 +307,26 @@ def _redact_in(
     storage: SessionStorage, holder: _Holder, held: Sequence[int], reason: str, by: dict[str, Any] | None
 ) -> None:
     inherited = 0 if holder.trashed or not held else storage.log.inherited(holder.log_id)
-    left = [seq for seq in held if seq <= inherited or codec.read_stub(_line(storage, holder, seq)) is None]
-    if left:
-        storage.log.redact(holder.log_id, left, reason, by, trashed=holder.trashed)
+    left = _left_in(storage, holder, held, inherited)
+    try:
+        _redact_some(storage, holder, left, reason, by)
+    except RedactionRefused:  # one that a crash had cut short was finished by this very look
+        again = _left_in(storage, holder, held, inherited)
+        if again == left:
+            raise
+        _redact_some(storage, holder, again, reason, by)
+
+
+def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int], inherited: int) -> list[int]:
+    """Tell which of the events are still to be redacted in a log, or, where they are its parent's, to be told of."""
+    return [seq for seq in held if seq <= inherited or codec.read_stub(_line(storage, holder, seq)) is None]
+
+
+def _redact_some(
+    storage: SessionStorage, holder: _Holder, seqs: Sequence[int], reason: str, by: dict[str, Any] | None
+) -> None:
+    if seqs:
+        storage.log.redact(holder.log_id, seqs, reason, by, trashed=holder.trashed)
 
 
 def _redo(storage: SessionStorage, holder: _Holder, work: _Work) -> None:

@@ -212,3 +212,15 @@ def test_an_origin_that_is_not_text_is_base64() -> None:
     found = codec.decode(line_of(e.ForeignRecorded(origin=e.Origin("f", line_base64="/w=="))))
     assert found.origin == e.Origin("f", line_base64="/w==")
     assert msgspec.json.decode(codec.to_json(found))["origin"] == {"format": "f", "line_base64": "/w=="}
+
+
+def test_what_no_field_could_hold_is_shown_as_unknown() -> None:
+    line = line_of(e.DataSet(key="k", value=1)).rstrip(b"\n")
+    for old, new in (
+        (b'"value":1', b'"value":1e999'),
+        (b'"key":"k"', b'"v":"x","key":"k"'),
+        (b'"key":"k"', b'"v":-1,"key":"k"'),
+    ):
+        found = codec.decode(line.replace(old, new))
+        assert isinstance(found, e.UnknownEvent)
+        assert (found.type, found.raw) == ("data.set", line.replace(old, new))

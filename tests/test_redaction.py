@@ -18,6 +18,7 @@ from eventstore import (
     SessionManager,
     SessionNotFound,
     SessionStorage,
+    codec,
     verify_session,
     verify_store,
 )
@@ -321,3 +322,21 @@ def test_the_command_shows_a_plan_and_does_it_when_told_to(files: FileSystemSess
     last = list(manager.events("s"))[-2]
     assert isinstance(last, e.EventRedacted)
     assert last.by == {"actor": "ana"}
+
+
+def test_a_redaction_that_a_crash_cut_short_can_be_asked_for_again(
+    files: FileSystemSessionStorage, tmp_path: Path
+) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    for n in range(3):
+        manager.add_conversation_message("s", "user", f"{n} {SECRET}")
+    lines = list(files.log.lines("s"))
+    leaf = codec.leaf_of(lines[1])
+    assert leaf is not None
+    files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="cut short")])
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        SessionManager(storage).redact("s", [2, 3, 4], "again")
+        told = [event for event in storage.log.read("s") if isinstance(event, e.EventRedacted)]
+    assert [(one.target, one.reason) for one in told] == [(2, "cut short"), (3, "again"), (4, "again")]
+    assert occurrences(tmp_path) == []
