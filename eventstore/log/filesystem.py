@@ -42,25 +42,18 @@ from eventstore.log.batch import (
     told_before,
     untold_redactions,
 )
-from eventstore.log.file import (
-    CHUNK,
-    LOG,
-    LogFile,
-    blocks,
-    first_lines,
-    is_being_written,
+from eventstore.log.beside import (
     keep_note,
-    last_line,
     list_beside,
     list_quarantine,
-    numbered_lines,
     open_beside,
-    read_lines,
     read_notes,
     remove_notes,
     scrub_quarantine,
-    sync_folders,
 )
+from eventstore.log.descriptor import is_being_written, sync_folders
+from eventstore.log.file import LOG, LogFile
+from eventstore.log.lines import CHUNK, blocks, first_lines, last_line, numbered_lines, read_lines
 from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.scan import Position, Scan
 from eventstore.log.watch import FolderWatch, Watch

@@ -26,6 +26,7 @@ class Mutant(NamedTuple):
 
 
 _FILE, _LOG = "eventstore/log/file.py", "eventstore/log/filesystem.py"
+_BESIDE, _DESCRIPTOR = "eventstore/log/beside.py", "eventstore/log/descriptor.py"
 _SCAN, _CODEC = "eventstore/log/scan.py", "eventstore/codec.py"
 _FOLLOW, _CURSORS = "eventstore/follow.py", "eventstore/cursors.py"
 MUTANTS = [
@@ -35,9 +36,9 @@ MUTANTS = [
     Mutant("check the chain by the chunk", _CODEC, """return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None""", "return digest", "flip"),
     Mutant("whole batches only, by the chunk", _SCAN, "if batch is None or batch[0] + 1 == batch[1]:", "if True:", "cut"),
     Mutant("cut a torn tail", _LOG, "    if scan.fault is not None:\n        _seal_and_write", "    if False:\n        _seal_and_write", "cut"),
-    Mutant("copy before the cut", _FILE, "self._keep(folder, name, start, size)", "pass", "cut"),
-    Mutant("sync the copy", _FILE, "                os.fsync(copy)\n", "", "simulate"),
-    Mutant("sync the copy's folder", _FILE, "            os.fsync(quarantine)\n", "", "simulate"),
+    Mutant("copy before the cut", _FILE, "keep_bytes(folder, name, self.descriptor, start, size)", "pass", "cut"),
+    Mutant("sync the copy", _BESIDE, "            os.fsync(copy)\n", "", "simulate"),
+    Mutant("sync the copy's folder", _BESIDE, "        os.fsync(quarantine)\n", "", "simulate"),
     Mutant("flush", _FILE, "os.fdatasync(self.descriptor)", "pass", "simulate"),
     Mutant("sync the folder of a new file", _FILE, "                os.fsync(folder)\n", "                pass\n", "simulate"),
     Mutant("sync the root of a new folder", _FILE, "            os.fsync(root)\n", "            pass\n", "simulate"),
@@ -50,7 +51,7 @@ MUTANTS = [
     Mutant("time never goes back", _LOG, "now if now > here.at else here.at", "now", "clock"),
     Mutant("expected version", _LOG, "if expected_version is not None and expected_version != version:", "if False:", "machine"),
     Mutant("keys survive a restart", _SCAN, "self.ids.setdefault(head.id, (first, last))", "pass", "machine"),
-    Mutant("follow no link", _FILE, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
+    Mutant("follow no link", _DESCRIPTOR, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
     Mutant("the hash at a cursor", _LOG, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
     Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
     Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
