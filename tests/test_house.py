@@ -64,6 +64,13 @@ FLOORS = [
         "eventstore.log.file",
     ],
     [
+        "eventstore.log.trash",
+        "eventstore.log.writing",
+    ],
+    [
+        "eventstore.log.reading",
+    ],
+    [
         "eventstore.log.memory",
         "eventstore.log.filesystem",
         "eventstore.testing",
