@@ -43,7 +43,7 @@ from eventstore.errors import EventStoreError
 from eventstore.folds import Fold, Mark
 from eventstore.forking import hold_while_forking
 from eventstore.log.base import EventLog, Head
-from eventstore.log.filesystem import TRASH
+from eventstore.log.trash import TRASH
 from eventstore.release import VERSION
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold

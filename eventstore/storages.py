@@ -20,8 +20,9 @@ from eventstore.history import ToolHistory
 from eventstore.lineages import Lineages
 from eventstore.listing import tell_damage
 from eventstore.log.base import Repair
-from eventstore.log.filesystem import TRASH, FileSystemEventLog
+from eventstore.log.filesystem import FileSystemEventLog
 from eventstore.log.memory import MemoryEventLog
+from eventstore.log.trash import TRASH
 from eventstore.moments import At
 from eventstore.names import Fsync, check_session_id, file_name, id_of
 from eventstore.search import Search

@@ -34,6 +34,8 @@ FLOORS = [
         "eventstore.forking",
         "eventstore.codec",
         "eventstore.log.watch",
+        "eventstore.log.lines",
+        "eventstore.log.descriptor",
         "eventstore.merkle",
         "eventstore.ed25519",
         "eventstore.exporters.sheet",
@@ -43,6 +45,7 @@ FLOORS = [
     [
         "eventstore.log.salvage",
         "eventstore.log.group",
+        "eventstore.log.beside",
         "eventstore.catalog",
         "eventstore.checkpoint",
         "eventstore.manifest",
@@ -59,6 +62,13 @@ FLOORS = [
     ],
     [
         "eventstore.log.file",
+    ],
+    [
+        "eventstore.log.trash",
+        "eventstore.log.writing",
+    ],
+    [
+        "eventstore.log.reading",
     ],
     [
         "eventstore.log.memory",

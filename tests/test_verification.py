@@ -625,7 +625,7 @@ def test_notes_do_not_outlive_a_session_whose_removal_was_cut_short(
     def fail(folder: Path) -> None:
         raise OSError("killed")
 
-    monkeypatch.setattr("eventstore.log.filesystem._remove_folder", fail)
+    monkeypatch.setattr("eventstore.log.filesystem.remove_folder", fail)
     with pytest.raises(OSError, match="killed"):
         manager.delete_session("s")
     manager.create_session("s")

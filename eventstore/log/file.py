@@ -3,13 +3,11 @@
 import errno
 import fcntl
 import os
-import re
 import stat
-import struct
 import threading
 import time
 from binascii import hexlify, unhexlify
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,25 +24,17 @@ from eventstore.errors import (
 from eventstore.events import LogRepaired
 from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
+from eventstore.log.beside import QUARANTINE, keep_bytes
+from eventstore.log.descriptor import FOLDER, SAFE, kind_of, mark_as_written, sync_folders, write_all
 from eventstore.log.group import Group
+from eventstore.log.lines import CHUNK, SEQ, SMALL, blocks, find_line, numbered_lines, read_bytes, read_line
 from eventstore.log.scan import UNTOLD, Position, Scan
-from eventstore.names import is_beside
-from eventstore.staging import open_below
 
 LOG = "events.jsonl"
-CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
-MAX_NOTE_BYTES = 1_000_000
-"""Of a note no more is read: one that is longer is no note."""
-CHUNK = 128 * 1024
 IDENTITY_NS = 20_000
 """For how long a file at its path is trusted to be there still: looking costs a third of an append."""
 _TICK_NS, _SLACK_NS = 20_000_000, 50_000_000  # how far behind the clock, and ahead, the time of our own write can lie
-_SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-_SMALL = 4 * 1024
 _HEAD_BYTES = 256
-_SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
-_LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
 
 class LogFile:
@@ -133,7 +123,7 @@ class LogFile:
         """
         size, seen = os.fstat(descriptor).st_size, None
         while place.offset < size:
-            data = _read(descriptor, place.offset, min(place.offset + most_bytes, size))
+            data = read_bytes(descriptor, place.offset, min(place.offset + most_bytes, size))
             scan = Scan(place, self._max_event_bytes, joins=place.offset > 0)
             scan.feed([data])
             if scan.here.offset > place.offset:
@@ -157,13 +147,13 @@ class LogFile:
         end = b'"%b"}\n' % hexlify(digest)
         if offset >= len(end):
             block = os.pread(descriptor, len(end) + _HEAD_BYTES, offset - len(end))
-            following = _SEQ.match(block, len(end))
+            following = SEQ.match(block, len(end))
             if block.startswith(end) and following is not None and int(following[1]) == seq + 1:
                 return offset
         size = os.fstat(descriptor).st_size
-        start = _find_line(descriptor, seq, size)
-        line = _read_line(descriptor, start, size, self._max_event_bytes) + b"\n"
-        found, offset = _SEQ.match(line), start + len(line)
+        start = find_line(descriptor, seq, size)
+        line = read_line(descriptor, start, size, self._max_event_bytes) + b"\n"
+        found, offset = SEQ.match(line), start + len(line)
         if found is None or int(found[1]) != seq or not line.endswith(end) or offset > size:
             return None
         return offset
@@ -177,7 +167,7 @@ class LogFile:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 where = str(self.path.parent)
-                raise NotARegularFile(where, _kind(where), "a folder") from None
+                raise NotARegularFile(where, kind_of(where), "a folder") from None
             raise
         finally:
             os.close(root)
@@ -188,7 +178,7 @@ class LogFile:
 
     def _open_root(self, *, create: bool) -> int:
         try:
-            return os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
+            return os.open(self._root, FOLDER & ~os.O_NOFOLLOW)
         except FileNotFoundError:
             if not create:
                 raise SessionNotFound(self.session_id) from None
@@ -196,11 +186,11 @@ class LogFile:
         self._root.mkdir(0o700, parents=True, exist_ok=True)
         if self._durable:
             sync_folders(*(folder.parent for folder in missing))
-        return os.open(self._root, _FOLDER & ~os.O_NOFOLLOW)
+        return os.open(self._root, FOLDER & ~os.O_NOFOLLOW)
 
     def _open_below(self, root: int, *, create: bool) -> int:
         try:
-            return os.open(self._folder, _FOLDER, dir_fd=root)
+            return os.open(self._folder, FOLDER, dir_fd=root)
         except FileNotFoundError:
             if not create:
                 raise SessionNotFound(self.session_id) from None
@@ -208,16 +198,16 @@ class LogFile:
             os.mkdir(self._folder, 0o700, dir_fd=root)
         if self._durable:
             os.fsync(root)
-        return os.open(self._folder, _FOLDER, dir_fd=root)
+        return os.open(self._folder, FOLDER, dir_fd=root)
 
     def _open(self, folder: int, flags: int) -> int:
         try:
-            descriptor = os.open(LOG, flags | _SAFE, 0o600, dir_fd=folder)
+            descriptor = os.open(LOG, flags | SAFE, 0o600, dir_fd=folder)
         except FileNotFoundError:
             raise SessionNotFound(self.session_id) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                raise NotARegularFile(self.text, _kind(self.text)) from None
+                raise NotARegularFile(self.text, kind_of(self.text)) from None
             raise
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
@@ -225,7 +215,7 @@ class LogFile:
         os.close(descriptor)
         if not found.st_nlink:
             raise SessionNotFound(self.session_id)
-        raise NotARegularFile(self.text, _kind(self.text))
+        raise NotARegularFile(self.text, kind_of(self.text))
 
     def _identify(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
@@ -288,7 +278,7 @@ class LogFile:
 
     def beginning(self, descriptor: int, size: int) -> tuple[codec.ForkPoint | None, str, Position]:
         """Tell where the log goes on from another, if it does, whose chain it is, and the position in front of its first line."""
-        line = _read_line(descriptor, 0, size, self._max_event_bytes)
+        line = read_line(descriptor, 0, size, self._max_event_bytes)
         point = codec.fork_point(line)
         if point is not None and point.into == self.session_id:
             return point, point.root, Position(point.digest, 0, point.seq)
@@ -301,7 +291,7 @@ class LogFile:
 
     def has_begun(self, descriptor: int, size: int) -> bool:
         """Tell whether the first line is whole: until then it is not known what the log goes on from."""
-        return any(b"\n" in block for block in blocks(descriptor, 0, size, _SMALL))
+        return any(b"\n" in block for block in blocks(descriptor, 0, size, SMALL))
 
     def _find_root(self, descriptor: int, size: int) -> str | None:
         """Find whose chain it is, where a fork was made whole: the line is in the middle that tells what it came from."""
@@ -376,10 +366,10 @@ class LogFile:
         with self.open_folder(create=False) as folder:
             with suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=folder)
-            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=folder)
+            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE, 0o600, dir_fd=folder)
             try:
                 for chunk in chunks:
-                    _write_all(file, chunk)
+                    write_all(file, chunk)
                 os.fsync(file)
             finally:
                 os.close(file)
@@ -396,31 +386,13 @@ class LogFile:
         start, size = scan.here.offset, os.fstat(self.descriptor).st_size
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{start}.bin"
         with self.open_folder(create=False) as folder:
-            self._keep(folder, name, start, size)
+            keep_bytes(folder, name, self.descriptor, start, size)
         os.ftruncate(self.descriptor, start)
         os.fsync(self.descriptor)
         scan.fault = None
         return LogRepaired(
             offset_bytes=start, removed_bytes=size - start, quarantine=f"{QUARANTINE}/{name}", reason=reason
         )
-
-    def _keep(self, folder: int, name: str, start: int, size: int) -> None:
-        """Copy bytes of the log to a new file in quarantine, on stable storage."""
-        with suppress(FileExistsError):
-            os.mkdir(QUARANTINE, 0o700, dir_fd=folder)
-        quarantine = os.open(QUARANTINE, _FOLDER, dir_fd=folder)
-        try:
-            copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=quarantine)
-            try:
-                for block in blocks(self.descriptor, start, size):
-                    _write_all(copy, block)
-                os.fsync(copy)
-            finally:
-                os.close(copy)
-            os.fsync(quarantine)
-        finally:
-            os.close(quarantine)
-        os.fsync(folder)
 
     def write(self, data: bytes, start: int) -> None:
         """Append all bytes at `start`, the end of the file, or cut back and raise the OSError.
@@ -449,8 +421,8 @@ class LogFile:
     def redact(self, seq: int, leaf: bytes) -> bool:
         """Overwrite the content of an event, of which the log tells already, in place; False where the line is another one."""
         size = os.fstat(self.descriptor).st_size
-        offset = _find_line(self.descriptor, seq, size)
-        line = _read_line(self.descriptor, offset, size, self._max_event_bytes)
+        offset = find_line(self.descriptor, seq, size)
+        line = read_line(self.descriptor, offset, size, self._max_event_bytes)
         stub = codec.read_stub(line)
         if stub is None:
             new = codec.make_stub(line) if codec.leaf_of(line) == leaf else self._stub_of_torn(line, offset, leaf)
@@ -464,7 +436,7 @@ class LogFile:
     def _stub_of_torn(self, line: bytes, offset: int, leaf: bytes) -> bytes | None:
         """Make the stub of a line that a power cut left overwritten in part: how it starts and ends is the same in both."""
         parts, start = codec.split(line), codec.line_start(line)
-        before = _read(self.descriptor, offset - 67, offset - 3) if offset else b""
+        before = read_bytes(self.descriptor, offset - 67, offset - 3) if offset else b""
         if parts is None or start is None:
             return None
         previous = unhexlify(before) if before else self.first_digest
@@ -527,310 +499,6 @@ class LogFile:
             raise HandlePoisoned(self.session_id, self.text, self.poison)
 
 
-def _read(descriptor: int, start: int, end: int) -> bytes:
-    return b"".join(blocks(descriptor, start, end))
-
-
 def _is_where(descriptor: int, scan: Scan) -> bool:
     """Tell whether the last line that was verified still is where it was: a log made anew can have its number, size and time."""
     return os.pread(descriptor, 64, scan.here.offset - 67) == hexlify(scan.here.digest)
-
-
-def last_line(descriptor: int, end: int) -> tuple[bytes, int] | None:
-    """Return the last line that is whole, without its LF, and the byte behind it; None where it is too long to look for."""
-    start = max(end - CHUNK // 2, 0)
-    data = _read(descriptor, start, end)
-    whole = data.rfind(b"\n")
-    before = data.rfind(b"\n", 0, max(whole, 0))
-    if whole < 0 or (before < 0 and start):
-        return None
-    return data[before + 1 : whole], start + whole + 1
-
-
-def _read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:
-    """Read one line without its LF, or what there is of it."""
-    size = _SMALL
-    while True:
-        block = os.pread(descriptor, min(size, end - start), start)
-        line, lf, _ = block.partition(b"\n")
-        if lf or start + size >= end or size > max_line_bytes:
-            return line
-        size *= 4
-
-
-def numbered_lines(descriptor: int, end: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Stream lines without their LF and the byte each begins at; one over the limit comes in pieces that are no records."""
-    rest, start = b"", 0
-    for block in blocks(descriptor, 0, end):
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield start, line
-            start += len(line) + 1
-        if len(rest) > max_line_bytes:
-            yield start, rest
-            start, rest = start + len(rest), b""
-    if rest:
-        yield start, rest
-
-
-def list_quarantine(folder: int) -> list[str]:
-    """Name the files in a session folder's quarantine, as `log.repaired` names them."""
-    try:
-        quarantine = os.open(QUARANTINE, _FOLDER, dir_fd=folder)
-    except FileNotFoundError:
-        return []
-    try:
-        return sorted(f"{QUARANTINE}/{name}" for name in os.listdir(quarantine))
-    finally:
-        os.close(quarantine)
-
-
-def keep_note(folder: int, name: str, note: bytes) -> None:
-    """Write a note into a session folder's checkpoints, whole or not at all, and force it to stable storage."""
-    with suppress(FileExistsError):
-        os.mkdir(CHECKPOINTS, 0o700, dir_fd=folder)
-    notes = os.open(CHECKPOINTS, _FOLDER, dir_fd=folder)
-    new = f".{name}.new"
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=notes)
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600, dir_fd=notes)
-        try:
-            _write_all(file, note)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.replace(new, name, src_dir_fd=notes, dst_dir_fd=notes)
-        os.fsync(notes)
-    finally:
-        os.close(notes)
-    os.fsync(folder)
-
-
-def read_notes(folder: int) -> list[tuple[str, bytes]]:
-    """Read the notes in a session folder's checkpoints, in the order of their names; what is no plain file reads as nothing."""
-    try:
-        notes = os.open(CHECKPOINTS, _FOLDER, dir_fd=folder)
-    except FileNotFoundError:
-        return []
-    try:
-        names = sorted(name for name in os.listdir(notes) if name.endswith(".note"))
-        return [(name, _read_note(notes, name)) for name in names]
-    finally:
-        os.close(notes)
-
-
-def _read_note(notes: int, name: str) -> bytes:
-    try:
-        file = os.open(name, os.O_RDONLY | _SAFE, dir_fd=notes)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            return b""
-        raise
-    try:
-        return _read(file, 0, MAX_NOTE_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
-    finally:
-        os.close(file)
-
-
-def remove_notes(folder: int) -> None:
-    """Remove the notes in a session folder's checkpoints: they must not outlive the log that they are of."""
-    try:
-        notes = os.open(CHECKPOINTS, _FOLDER, dir_fd=folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        for name in os.listdir(notes):
-            with suppress(OSError):
-                os.unlink(name, dir_fd=notes)
-        os.fsync(notes)
-    finally:
-        os.close(notes)
-
-
-def first_lines(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
-    """Stream chunks that end anywhere, up to the end of the line `count`."""
-    for chunk in chunks:
-        if not count:
-            return
-        kept, count = _first_lines(chunk, count) if chunk.count(b"\n") >= count else (chunk, count - chunk.count(b"\n"))
-        yield kept
-
-
-def scrub_quarantine(folder: int, needles: Sequence[bytes]) -> list[str]:
-    """Overwrite byte strings wherever they stand in the files in a session folder's quarantine; name the files that had any."""
-    changed = []
-    for name in list_quarantine(folder):
-        file = os.open(name, os.O_RDWR | _SAFE, dir_fd=folder)
-        try:
-            data = old = _read(file, 0, os.fstat(file).st_size)
-            for needle in needles:
-                data = data.replace(needle, b"*" * len(needle))
-            if data != old:
-                os.pwrite(file, data, 0)
-                os.fsync(file)
-                changed.append(name)
-        finally:
-            os.close(file)
-    return changed
-
-
-def list_beside(folder: int) -> list[str]:
-    """Name the files in a session folder that go with its log: signed checkpoints, and what repairs have kept."""
-    found = []
-    for inner in (CHECKPOINTS, QUARANTINE):
-        with (
-            suppress(FileNotFoundError, NotADirectoryError),
-            open_below(folder, [inner]) as inside,
-            os.scandir(inside) as entries,
-        ):
-            found += [f"{inner}/{one.name}" for one in entries if one.is_file(follow_symlinks=False)]
-    return sorted(filter(is_beside, found))
-
-
-def open_beside(folder: int, name: str) -> int:
-    """Open for reading what `list_beside` names. Raises FileNotFoundError, OSError."""
-    inner, _, last = name.partition("/")
-    if not is_beside(name):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    with open_below(folder, [inner]) as inside:
-        descriptor = os.open(last, os.O_RDONLY | _SAFE, dir_fd=inside)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise NotARegularFile(name, "no file")
-
-
-def mark_as_written(descriptor: int) -> None:
-    """Show others that somebody has the log open for writing, for as long as the descriptor is open.
-
-    A shared lock of the open file description, which `kill -9` takes away too; where the system has none nobody is shown.
-    """
-    if _OFD_SETLK is not None:
-        with suppress(OSError):
-            fcntl.fcntl(descriptor, _OFD_SETLK, _lock(fcntl.F_RDLCK))
-
-
-def is_being_written(descriptor: int) -> bool:
-    """Tell whether somebody, this process too, has the log of a descriptor open for writing."""
-    if _OFD_GETLK is None:
-        return False
-    found = fcntl.fcntl(descriptor, _OFD_GETLK, _lock(fcntl.F_WRLCK))
-    return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
-
-
-_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
-_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
-
-
-def _lock(kind: int) -> bytes:
-    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
-
-
-def read_lines(descriptor: int, after: int, count: int | None, end: int) -> Iterator[bytes]:
-    """Stream chunks of whole lines up to the byte `end`: those behind line `after`, at most `count` of them."""
-    start = _find_line(descriptor, after + 1, end) if after > 0 else 0
-    size = _SMALL if count == 1 else CHUNK
-    while start < end and count != 0:
-        block = os.pread(descriptor, min(size, end - start), start)
-        chunk = block[: block.rfind(b"\n") + 1]
-        if not chunk:
-            if len(block) < min(size, end - start):
-                return
-            size *= 2  # a line longer than a block
-            continue
-        start += len(chunk)
-        if count is not None:
-            chunk, count = _first_lines(chunk, count)
-        yield chunk
-
-
-def _first_lines(chunk: bytes, count: int) -> tuple[bytes, int]:
-    """Cut a chunk after `count` lines; return it and how many lines are still wanted."""
-    found = chunk.count(b"\n")
-    if found <= count:
-        return chunk, count - found
-    return b"".join(line + b"\n" for line in chunk.split(b"\n", count)[:count]), 0
-
-
-def _find_line(descriptor: int, seq: int, end: int) -> int:
-    """Find the byte that line `seq` begins at, or `end`: bisect on the numbers that lines carry, then walk."""
-    low, high = 0, end
-    while high - low > _SMALL:
-        middle = (low + high) // 2
-        found = _first_line(descriptor, middle, high)
-        if found is None or found[1] > seq:
-            high = middle
-        else:
-            low = found[0]
-    return _walk(descriptor, low, seq, end)
-
-
-def _walk(descriptor: int, start: int, seq: int, end: int) -> int:
-    """Find the byte that line `seq` begins at, or `end`, from the start of an earlier line on."""
-    rest = b""
-    for block in blocks(descriptor, start, end, _SMALL):
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            found = _SEQ.match(line)
-            if found is not None and int(found[1]) >= seq:
-                return start
-            start += len(line) + 1
-    return end
-
-
-def _first_line(descriptor: int, offset: int, end: int) -> tuple[int, int] | None:
-    """Return where the first line begins that starts behind `offset`, and its number; None where none does before `end`."""
-    start, rest = offset, b""
-    for block in blocks(descriptor, offset, end, _SMALL):
-        rest += block
-        found = _LINE_START.search(rest)
-        if found is not None:
-            return start + found.start() + 1, int(found[1])
-        cut = max(len(rest) - 256, 0)
-        start, rest = start + cut, rest[cut:]
-    return None
-
-
-def blocks(descriptor: int, start: int, end: int, size: int = CHUNK) -> Iterator[bytes]:
-    """Stream the bytes of a file from `start` to `end`, without moving its position."""
-    while start < end:
-        block = os.pread(descriptor, min(size, end - start), start)
-        if not block:
-            return
-        start += len(block)
-        yield block
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, data[written:])
-
-
-def sync_folders(*folders: Path) -> None:
-    """Force the entries of folders to stable storage; one that is gone needs none."""
-    for folder in folders:
-        with suppress(FileNotFoundError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-_KINDS = (
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISREG, "a file with more than one name"),
-)
-
-
-def _kind(path: str) -> str:
-    try:
-        mode = os.stat(path, follow_symlinks=False).st_mode
-    except OSError:
-        return "something unreachable"
-    return next((kind for test, kind in _KINDS if test(mode)), "a device")

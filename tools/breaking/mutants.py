@@ -25,7 +25,8 @@ class Mutant(NamedTuple):
     program: str
 
 
-_FILE, _LOG = "eventstore/log/file.py", "eventstore/log/filesystem.py"
+_FILE, _READING, _WRITING = "eventstore/log/file.py", "eventstore/log/reading.py", "eventstore/log/writing.py"
+_BESIDE, _DESCRIPTOR = "eventstore/log/beside.py", "eventstore/log/descriptor.py"
 _SCAN, _CODEC = "eventstore/log/scan.py", "eventstore/codec.py"
 _FOLLOW, _CURSORS = "eventstore/follow.py", "eventstore/cursors.py"
 MUTANTS = [
@@ -34,10 +35,10 @@ MUTANTS = [
     Mutant("check the chain", _SCAN, "if digest != parts[1]:", "if False:", "flip"),
     Mutant("check the chain by the chunk", _CODEC, """return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None""", "return digest", "flip"),
     Mutant("whole batches only, by the chunk", _SCAN, "if batch is None or batch[0] + 1 == batch[1]:", "if True:", "cut"),
-    Mutant("cut a torn tail", _LOG, "    if scan.fault is not None:\n        _seal_and_write", "    if False:\n        _seal_and_write", "cut"),
-    Mutant("copy before the cut", _FILE, "self._keep(folder, name, start, size)", "pass", "cut"),
-    Mutant("sync the copy", _FILE, "                os.fsync(copy)\n", "", "simulate"),
-    Mutant("sync the copy's folder", _FILE, "            os.fsync(quarantine)\n", "", "simulate"),
+    Mutant("cut a torn tail", _WRITING, "    if scan.fault is not None:\n        seal_and_write", "    if False:\n        seal_and_write", "cut"),
+    Mutant("copy before the cut", _FILE, "keep_bytes(folder, name, self.descriptor, start, size)", "pass", "cut"),
+    Mutant("sync the copy", _BESIDE, "            os.fsync(copy)\n", "", "simulate"),
+    Mutant("sync the copy's folder", _BESIDE, "        os.fsync(quarantine)\n", "", "simulate"),
     Mutant("flush", _FILE, "os.fdatasync(self.descriptor)", "pass", "simulate"),
     Mutant("sync the folder of a new file", _FILE, "                os.fsync(folder)\n", "                pass\n", "simulate"),
     Mutant("sync the root of a new folder", _FILE, "            os.fsync(root)\n", "            pass\n", "simulate"),
@@ -46,12 +47,12 @@ MUTANTS = [
     Mutant("cut back on error", _FILE, "                os.ftruncate(self.descriptor, start)\n            except", "                pass\n            except", "errnos"),
     Mutant("finish short writes", _FILE, "    while written < len(data):", "    while False:", "errnos"),
     Mutant("check the size after a write", _FILE, "if os.lseek(self.descriptor, 0, os.SEEK_END) != start + len(data):", "if False:", "errnos"),
-    Mutant("whole batches only", _SCAN, "if head.batch is None or head.batch[0] + 1 == head.batch[1]:\n            self._commit", "if True:\n            self._commit", "flip"),
-    Mutant("time never goes back", _LOG, "now if now > here.at else here.at", "now", "clock"),
-    Mutant("expected version", _LOG, "if expected_version is not None and expected_version != version:", "if False:", "machine"),
+    Mutant("whole batches only", _SCAN, "if stub is not None or head.batch is None or head.batch[0] + 1 == head.batch[1]:\n            self._commit", "if True:\n            self._commit", "flip"),
+    Mutant("time never goes back", _WRITING, "now if now > here.at else here.at", "now", "clock"),
+    Mutant("expected version", _WRITING, "if expected_version is not None and expected_version != version:", "if False:", "machine"),
     Mutant("keys survive a restart", _SCAN, "self.ids.setdefault(head.id, (first, last))", "pass", "machine"),
-    Mutant("follow no link", _FILE, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
-    Mutant("the hash at a cursor", _LOG, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
+    Mutant("follow no link", _DESCRIPTOR, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
+    Mutant("the hash at a cursor", _READING, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
     Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
     Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
     Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),

@@ -1,0 +1,73 @@
+"""Descriptors: how the files and folders of a log are opened, written, forced to stable storage, and marked as being written."""
+
+import fcntl
+import os
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes, in as many writes as it takes."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+
+
+def sync_folders(*folders: Path) -> None:
+    """Force the entries of folders to stable storage; one that is gone needs none."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def mark_as_written(descriptor: int) -> None:
+    """Show others that somebody has the log open for writing, for as long as the descriptor is open.
+
+    A shared lock of the open file description, which `kill -9` takes away too; where the system has none nobody is shown.
+    """
+    if _OFD_SETLK is not None:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, _OFD_SETLK, _lock(fcntl.F_RDLCK))
+
+
+def is_being_written(descriptor: int) -> bool:
+    """Tell whether somebody, this process too, has the log of a descriptor open for writing."""
+    if _OFD_GETLK is None:
+        return False
+    found = fcntl.fcntl(descriptor, _OFD_GETLK, _lock(fcntl.F_WRLCK))
+    return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
+
+
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
+_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
+
+
+def _lock(kind: int) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISREG, "a file with more than one name"),
+)
+
+
+def kind_of(path: str) -> str:
+    """Name what is at a path where a plain file should be."""
+    try:
+        mode = os.stat(path, follow_symlinks=False).st_mode
+    except OSError:
+        return "something unreachable"
+    return next((kind for test, kind in _KINDS if test(mode)), "a device")
