@@ -150,22 +150,31 @@ class Lineages:
         `forget` is called before the log goes. Raises LogDamaged where a fork cannot be made whole: then nothing is deleted.
         """
         with self.locked():
-            try:
-                head = self._log.head(log_id)
-            except SessionNotFound:
-                return False
-            except LogDamaged as damage:
-                head = Head(damage.readable, "", "", damage.offset_bytes)
-                reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
-            self.make_descendants_whole(log_id)
-            self.note(
-                StoreSessionDeleted(
-                    session_id=log_id,
-                    events=head.version,
-                    size_bytes=head.size_bytes,
-                    head_hash=head.hash,
-                    reason=reason,
-                )
+            while True:
+                try:
+                    return self._delete(log_id, reason, forget)
+                except VersionConflict:
+                    continue  # somebody appended since it was told how much goes: tell again
+
+    def _delete(self, log_id: str, reason: str | None, forget: Callable[[str], None]) -> bool:
+        version: int | None = None
+        try:
+            head = self._log.head(log_id)
+            version = head.version
+        except SessionNotFound:
+            return False
+        except LogDamaged as damage:
+            head = Head(damage.readable, "", "", damage.offset_bytes)
+            reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
+        self.make_descendants_whole(log_id)
+        self.note(
+            StoreSessionDeleted(
+                session_id=log_id,
+                events=head.version,
+                size_bytes=head.size_bytes,
+                head_hash=head.hash,
+                reason=reason,
             )
-            forget(log_id)
-            return self._log.remove(log_id)
+        )
+        forget(log_id)
+        return self._log.remove(log_id, expected_version=version)

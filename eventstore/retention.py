@@ -1,16 +1,17 @@
 """Retention: what goes to the trash, comes back out of it, or goes for good, and why."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from eventstore import codec
 from eventstore.catalog import Catalog
-from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
 from eventstore.events import StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
 from eventstore.lineages import Lineages
-from eventstore.log.base import EventLog
+from eventstore.log.base import EventLog, Head
 from eventstore.names import check_session_id, id_of
 from projections.models import SessionMetadata
 
@@ -57,10 +58,7 @@ class Retention:
         check_session_id(session_id)
         with self._lineages.locked():
             try:
-                head = self._log.head(session_id)
-                self._lineages.make_descendants_whole(session_id)
-                self._log.make_whole(session_id)
-                name = self._log.trash(session_id)
+                head, name = self._take(session_id)
             except SessionNotFound:
                 return False
             self._forget(session_id)
@@ -75,6 +73,15 @@ class Retention:
                 )
             )
             return True
+
+    def _take(self, session_id: str) -> tuple[Head, str]:
+        """Move a session to the trash; return where its log ended then, and its name there."""
+        while True:
+            self._lineages.make_descendants_whole(session_id)
+            self._log.make_whole(session_id)
+            head = self._log.head(session_id)
+            with suppress(VersionConflict):  # somebody appended since: look again
+                return head, self._log.trash(session_id, expected_version=head.version)
 
     def restore(self, session_id: str) -> None:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""

@@ -692,6 +692,20 @@ class EventLogContract:
             assert sum(pool.map(append, range(16))) == 1
         assert log.head("s").version == 2
 
+    # --- going
+
+    def test_what_goes_is_what_was_expected_to_go(self, log: EventLog) -> None:
+        """A session that moved on since somebody looked is neither removed nor put in the trash."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        log.append("s", [said("on")])
+        for go in (log.remove, log.trash):
+            with pytest.raises(VersionConflict):
+                go("s", expected_version=1)
+        assert log.head("s").version == 2
+        log.restore(log.trash("s", expected_version=2))
+        assert log.remove("s", expected_version=2)
+        assert not log.remove("s", expected_version=2)
+
     # --- redaction
 
     def test_what_is_redacted_is_gone_and_the_chain_stays(self, log: EventLog) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,3 +175,30 @@ def test_deleting_takes_the_folders_of_tool_calls_along_only_when_asked(
     assert shared.endswith("_grep")
     assert len(list(history.iterdir())) == 3
     assert (tmp_path / "elsewhere").is_dir()
+
+
+@pytest.mark.parametrize("way", ["delete_session", "trash_session"])
+def test_what_is_told_of_a_session_that_went_counts_what_was_appended_last(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    manager.create_session("s")
+    log = manager.storage.log
+    remove, trash = log.remove, log.trash
+    late = iter([True])
+
+    def append_late() -> None:
+        if next(late, False):
+            log.append("s", [e.DataCleared()])
+
+    def remove_later(session_id: str, **named: Any) -> bool:
+        append_late()
+        return remove(session_id, **named)
+
+    def trash_later(session_id: str, **named: Any) -> str:
+        append_late()
+        return trash(session_id, **named)
+
+    monkeypatch.setattr(log, "remove", remove_later)
+    monkeypatch.setattr(log, "trash", trash_later)
+    assert getattr(manager, way)("s")
+    assert manager.storage.ended("s") == 2

@@ -287,12 +287,18 @@ class EventLog(ABC):
         """Stream the ids of all sessions, in no particular order, without the store's own log."""
 
     @abstractmethod
-    def remove(self, session_id: str) -> bool:
-        """Remove a session's log for good; False where there was none."""
+    def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
+        """Remove a session's log for good; False where there was none.
+
+        Raises VersionConflict where a version is expected and it has another: then nothing is removed.
+        """
 
     @abstractmethod
-    def trash(self, session_id: str) -> str:
-        """Put a session aside, so that its id is free, and return the name it has in the trash. Raises SessionNotFound."""
+    def trash(self, session_id: str, *, expected_version: int | None = None) -> str:
+        """Put a session aside, so that its id is free, and return the name it has in the trash.
+
+        Raises SessionNotFound, and VersionConflict where a version is expected and it has another: then it stays.
+        """
 
     @abstractmethod
     def restore(self, name: str) -> str:

@@ -315,11 +315,13 @@ class FileSystemEventLog(FolderReader):
 
     # --- ending
 
-    def remove(self, session_id: str) -> bool:
+    def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
         check_log_id(session_id)
         file = self._file(session_id)
         try:
             with locked(file, create=False):
+                if expected_version is not None:
+                    check_version(file, file.verify(file.descriptor), expected_version)
                 with file.open_folder(create=False) as folder:
                     remove_notes(folder)
                     os.unlink(LOG, dir_fd=folder)
@@ -335,10 +337,12 @@ class FileSystemEventLog(FolderReader):
         sync_folders(self.root)
         return True
 
-    def trash(self, session_id: str) -> str:
+    def trash(self, session_id: str, *, expected_version: int | None = None) -> str:
         check_session_id(session_id)
         file = self._file(session_id)
         with locked(file, create=False):
+            if expected_version is not None:
+                check_version(file, file.verify(file.descriptor), expected_version)
             name = self._trash.take(session_id)
             file.close()
         with self._mutex:

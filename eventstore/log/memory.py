@@ -208,14 +208,21 @@ class MemoryEventLog(EventLog):
         with self._mutex:
             return iter([one for one in self._logs if one != STORE_ID and not one.startswith(TEMPLATE)])
 
-    def remove(self, session_id: str) -> bool:
+    def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
         check_log_id(session_id)
         with self._mutex:
+            self._expect(session_id, expected_version)
             self._ring(session_id)
             return self._logs.pop(session_id, None) is not None
 
-    def trash(self, session_id: str) -> str:
+    def _expect(self, session_id: str, version: int | None) -> None:
+        log = self._logs.get(session_id)
+        if version is not None and log is not None and log.here.seq != version:
+            raise VersionConflict(session_id, version, log.here.seq, types_of(log.lines[version : version + 20]))
+
+    def trash(self, session_id: str, *, expected_version: int | None = None) -> str:
         with self._mutex:
+            self._expect(session_id, expected_version)
             log = self._find(session_id)
             name = free_name(session_id, self._trash)
             self._trash[name] = log
