@@ -70,6 +70,7 @@ class Catalog:
         self._epoch, self._epoch_ends = 0, 0.0
         self._marked: set[str] = set()
         self._marks = -1
+        self._is_waiting = False  # for the first session: a list makes no folder
 
     # --- marks, by who appends
 
@@ -91,7 +92,7 @@ class Catalog:
     def _write_mark(self, line: str) -> None:
         assert self._folder is not None  # noqa: S101 - asked before
         if self._marks < 0:
-            _make(self._folder)
+            make_private(self._folder)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._marks = os.open(self._folder / "marks", flags, 0o600)
         os.write(self._marks, line.encode("ascii"))
@@ -219,6 +220,14 @@ class Catalog:
     def using(self, schema: str = "") -> Iterator[sqlite3.Connection]:
         """Lend the base in a transaction, with tables of others in it; one that cannot be read is thrown away."""
         with self._mutex:
+            if (
+                self._is_waiting
+                and self._base is not None
+                and self._folder is not None
+                and self._folder.parent.is_dir()
+            ):
+                self._base.close()
+                self._base = None
             base = self._base or self._open()
             try:
                 if schema and schema not in self._schemas:
@@ -234,8 +243,9 @@ class Catalog:
 
     def _open(self) -> sqlite3.Connection:
         self._schemas = set()
+        self._is_waiting = self._folder is not None and not self._folder.parent.is_dir()
         try:
-            self._base = self._connect(self._folder)
+            self._base = self._connect(None if self._is_waiting else self._folder)
         except (sqlite3.Error, OSError):
             try:
                 self.clear()
@@ -251,7 +261,7 @@ class Catalog:
         if folder is None:
             base = sqlite3.connect(":memory:", check_same_thread=False)
         else:
-            _make(folder)
+            make_private(folder)
             path = folder / "catalog.db"
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             base = sqlite3.connect(path, timeout=10, check_same_thread=False)
@@ -357,8 +367,10 @@ class Sizes:
             return None
 
 
-def _make(folder: Path) -> None:
-    folder.mkdir(0o700, parents=True, exist_ok=True)
+def make_private(folder: Path) -> None:
+    """Make a folder inside the sessions folder, both for their owner only. Raises NotADirectoryError for a link, OSError."""
+    folder.parent.mkdir(0o700, parents=True, exist_ok=True)
+    folder.mkdir(0o700, exist_ok=True)
     if folder.is_symlink():
         raise NotADirectoryError(errno.ENOTDIR, "a link leads out of the sessions folder", str(folder))
 

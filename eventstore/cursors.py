@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eventstore.catalog import make_private
 from eventstore.errors import CursorRefused, InvalidSessionId
 from eventstore.log.base import BEGINNING, Head
 from eventstore.names import check_session_id
@@ -98,7 +99,7 @@ class Cursors:
         if path is None:
             self._named[name] = cursor
             return
-        _make(path.parent)
+        make_private(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600), "w") as stream:
             stream.write(cursor + "\n")
@@ -144,7 +145,7 @@ class Cursors:
         """Begin a journal with where a follower stands, or go on with that of its last cursor."""
         if self._folder is None:
             return Journal(None, self._journals, places)
-        _make(self._folder)
+        make_private(self._folder)
         self._clean(self._folder)
         return Journal(self._folder, self._journals, places, after)
 
@@ -252,7 +253,3 @@ def _line(session_id: str, place: Head) -> bytes:
 
 def _check(digest: "Hash") -> str:
     return digest.hexdigest()[:8]
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(0o700, parents=True, exist_ok=True)

@@ -43,9 +43,9 @@ class Redactable(NamedTuple):
 
 @dataclass(frozen=True)
 class Redacted:
-    """What a redaction did: the events (`seqs`) of a session, in which logs (`logs`), in which records of tool calls.
+    """What a redaction did: to which events (`seqs`) of a session, in which logs, in which records of tool calls.
 
-    `left` names what it did not touch and somebody should look at.
+    Events that were redacted before are not among them. `left` names what it did not touch and somebody should look at.
     """
 
     session_id: str
@@ -154,8 +154,11 @@ def redact(
         leaves = {seq: codec.leaf_of(line) for seq, line in lines.items()}
         holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
         storage.catalog.mark(session_id.removeprefix(TEMPLATE))
-        storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=tuple(wanted), reason=reason, by=by))
-        for one, held in sorted(holders.items(), key=lambda pair: not _inherits(storage, *pair)):
+        new = _left_of(storage, holders)
+        if new:
+            told = StoreEventsRedacted(session_id=session_id, targets=tuple(new), reason=reason, by=by)
+            storage.lineages.note(told)
+        for one, held in sorted(holders.items(), key=lambda pair: not _inherits(storage, *pair)) if new else ():
             _redact_in(storage, one, held, reason, by)
         for one, held in holders.items():
             if held:
@@ -163,7 +166,16 @@ def redact(
         storage.compact()
         records, left = _redact_records(storage, work, patterns)
     logs = tuple(one.log_id for one, held in holders.items() if held)
-    return Redacted(session_id, tuple(wanted), logs, tuple(records), tuple(left))
+    return Redacted(session_id, tuple(new), logs if new else (), tuple(records), tuple(left))
+
+
+def _left_of(storage: SessionStorage, holders: dict[_Holder, list[int]]) -> list[int]:
+    """Tell which of the events some log still holds."""
+    return sorted({seq for one, held in holders.items() for seq in held if not _is_redacted(storage, one, seq)})
+
+
+def _is_redacted(storage: SessionStorage, holder: _Holder, seq: int) -> bool:
+    return codec.read_stub(_line(storage, holder, seq)) is not None
 
 
 def redact_plan(
@@ -190,7 +202,8 @@ def redact_plan(
     for session_id, names in folders.items():
         storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
         records, left = _clean_records(storage, names, patterns.replace)
-        done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
+        if records or left:
+            done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
     return done
 
 
@@ -319,7 +332,7 @@ def _redact_in(
 
 def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int], inherited: int) -> list[int]:
     """Tell which of the events are still to be redacted in a log, or, where they are its parent's, to be told of."""
-    return [seq for seq in held if seq <= inherited or codec.read_stub(_line(storage, holder, seq)) is None]
+    return [seq for seq in held if seq <= inherited or not _is_redacted(storage, holder, seq)]
 
 
 def _redact_some(

@@ -14,8 +14,8 @@ from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
 from projections.projection import Projection, Told
 
-_SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent])
-"""Events about the log itself: a session is not updated by them."""
+_SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent, e.SessionPinned])
+"""Events about the log itself, or about how long it is kept: a session is not updated by them."""
 
 
 class Use(msgspec.Struct, frozen=True, array_like=True):

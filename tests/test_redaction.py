@@ -200,7 +200,8 @@ def test_redacting_again_goes_over_it_again(told: SessionManager) -> None:
     (first, *_) = seqs_with(told)
     told.redact("s", first, "a password")
     version = told.head("s").version
-    told.redact("s", first, "a password")
+    again = told.redact("s", first, "another reason")
+    assert (again.seqs, again.logs) == ((), ())
     assert told.head("s").version == version
 
 

@@ -87,7 +87,10 @@ def main() -> None:
     except (EventStoreError, OSError) as error:
         from eventstore.cli.terminal import clean
 
-        sys.stderr.write(f"eventstore: {clean(str(error))}\n")
+        told = str(error)
+        if isinstance(error, OSError) and not isinstance(error, EventStoreError) and error.strerror:
+            told = f"{error.strerror}: {error.filename}; the command was not carried out"
+        sys.stderr.write(f"eventstore: {clean(told)}\n")
         status = 1
     sys.exit(status)
 

@@ -138,8 +138,10 @@ def _tell(done: "Sequence[Redacted]", hindered: "Sequence[Redactable]", as_json:
         if as_json:
             print_json(vars(one))
             continue
-        what = f"{len(one.seqs)} events in {len(one.logs)} logs" if one.seqs else "no events"
-        click.echo(f"{one.session_id}: {what}, {len(one.records)} records of tool calls redacted")
+        events = f"{len(one.seqs)} events in {len(one.logs)} logs" if one.seqs else ""
+        records = f"{len(one.records)} records of tool calls" if one.records else ""
+        told = " and ".join(filter(None, [events, records]))
+        click.echo(f"{one.session_id}: {told} redacted" if told else f"{one.session_id}: was redacted before")
         for left in one.left:
             click.echo(f"eventstore: not touched, look at it yourself: {clean(left)}", err=True)
     for other in hindered:

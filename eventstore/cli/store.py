@@ -84,7 +84,10 @@ def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManage
     """Open the store in a folder, or the one that the settings name. Raises InvalidSetting."""
     settings = load_settings()
     if store is None:
-        return eventstore.SessionManager.from_settings(settings)
+        manager = eventstore.SessionManager.from_settings(settings)
+        if not isinstance(manager.storage, eventstore.FileSystemSessionStorage):
+            click.echo("eventstore: by its settings the store is in memory: nothing outlives this command", err=True)
+        return manager
     folder = _folder_of(store)
     fsync = changes.get("fsync", settings.fsync)
     storage = eventstore.FileSystemSessionStorage(folder / ".sessions", folder / ".history", fsync=fsync)
