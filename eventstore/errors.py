@@ -286,7 +286,8 @@ class ExportRefused(EventStoreError, ValueError):
         self.session_id, self.reason = session_id, reason
 
     def __str__(self) -> str:
-        return f"cannot export session {self.session_id!r}: {self.reason}; nothing was written"
+        what = f"session {self.session_id!r}" if self.session_id else "what was asked for"
+        return f"cannot export {what}: {self.reason}; nothing was written"
 
 
 class KeyRefused(EventStoreError, ValueError):

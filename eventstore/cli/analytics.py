@@ -1,5 +1,6 @@
 """Analytics: figures over many sessions, as tables with small bars, CSV or Parquet."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from eventstore.exporters.sheet import Kind
 
 _BARS = " ▏▎▍▌▋▊▉█"
-_WIDTH = 16
+_WIDTH, _WIDE = 16, 100
 _COLUMNS = (
     Column("SESSIONS", number=True),
     Column("MESSAGES", number=True),
@@ -75,7 +76,7 @@ def _print(by: By, rows: "Sequence[Figures]") -> None:
     most = max(measure, default=0.0)
     columns = [Column(by.upper(), "cyan"), *_COLUMNS]
     cells = [[clean(row.key or "-"), *_shown(row)] for row in rows]
-    if is_terminal():
+    if is_terminal() and shutil.get_terminal_size((100, 24)).columns >= _WIDE:
         columns.append(Column("", "green"))
         for cell, value in zip(cells, measure, strict=True):
             cell.append(_bar(value / most if most else 0.0))

@@ -198,7 +198,9 @@ def tell_removal(removal: Removal) -> str:
 
 def _check(one: Audited) -> Iterator[Fact]:
     log = f"sessions/{one.session_id}/events.jsonl"
-    yield Fact("You need", f"the bundle (manifest.json, {log}) and Python 3.11; nothing of ours is installed or asked")
+    yield Fact(
+        "You need", f"the bundle (manifest.json, {log}) and Python 3.8 or later; nothing of ours is installed or asked"
+    )
     yield Fact("Run", "python verify.py BUNDLE", code=True)
     yield Fact("Mind", "use your own copy of verify.py, got elsewhere: one that comes with the evidence proves nothing")
     yield Fact(
