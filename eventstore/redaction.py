@@ -154,7 +154,7 @@ def redact(
         leaves = {seq: codec.leaf_of(line) for seq, line in lines.items()}
         holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
         storage.catalog.mark(session_id.removeprefix(TEMPLATE))
-        new = _left_of(storage, holders)
+        new = sorted({seq for one, held in holders.items() for seq in _left_in(storage, one, held)})
         if new:
             told = StoreEventsRedacted(session_id=session_id, targets=tuple(new), reason=reason, by=by)
             storage.lineages.note(told)
@@ -167,15 +167,6 @@ def redact(
         records, left = _redact_records(storage, work, patterns)
     logs = tuple(one.log_id for one, held in holders.items() if held)
     return Redacted(session_id, tuple(new), logs if new else (), tuple(records), tuple(left))
-
-
-def _left_of(storage: SessionStorage, holders: dict[_Holder, list[int]]) -> list[int]:
-    """Tell which of the events some log still holds."""
-    return sorted({seq for one, held in holders.items() for seq in held if not _is_redacted(storage, one, seq)})
-
-
-def _is_redacted(storage: SessionStorage, holder: _Holder, seq: int) -> bool:
-    return codec.read_stub(_line(storage, holder, seq)) is not None
 
 
 def redact_plan(
@@ -319,20 +310,25 @@ def _inherits(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> 
 def _redact_in(
     storage: SessionStorage, holder: _Holder, held: Sequence[int], reason: str, by: dict[str, Any] | None
 ) -> None:
-    inherited = 0 if holder.trashed or not held else storage.log.inherited(holder.log_id)
-    left = _left_in(storage, holder, held, inherited)
+    left = _left_in(storage, holder, held)
     try:
         _redact_some(storage, holder, left, reason, by)
     except RedactionRefused:  # one that a crash had cut short was finished by this very look
-        again = _left_in(storage, holder, held, inherited)
+        again = _left_in(storage, holder, held)
         if again == left:
             raise
         _redact_some(storage, holder, again, reason, by)
 
 
-def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int], inherited: int) -> list[int]:
+def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> list[int]:
     """Tell which of the events are still to be redacted in a log, or, where they are its parent's, to be told of."""
-    return [seq for seq in held if seq <= inherited or not _is_redacted(storage, holder, seq)]
+    inherited = 0 if holder.trashed or not held else storage.log.inherited(holder.log_id)
+    left = [seq for seq in held if codec.read_stub(_line(storage, holder, seq)) is None]
+    if inherited and held[0] <= inherited:
+        telling = filter(None, map(codec.read_redaction, storage.log.lines(holder.log_id, held[0])))
+        told = {one.target for one in telling}
+        left += [seq for seq in held if seq <= inherited and seq not in told and seq not in left]
+    return sorted(left)
 
 
 def _redact_some(
