@@ -2,6 +2,7 @@
 
 In one session that is the number of an event, its hash, and the byte behind it. In all sessions it is a line of a journal, a
 file below `_cursors` to which a follower appends where it stands once somebody asked for a cursor; it is checked by its hash.
+In front of the first event that a follower gives it is a line with no event after it, or event 0.
 """
 
 import fcntl
@@ -30,12 +31,16 @@ _MOST_WAITING = 1000
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _ONE = re.compile(r"1:([^:]+):([0-9]{1,15}):([0-9]{1,18}):([A-Za-z0-9_-]{43})", re.ASCII)
 _ALL = re.compile(r"2:([0-9a-f]{24}):([0-9]{1,18}):([0-9a-f]{8}):(.*)", re.ASCII)
+_NO_HASH = "0" * 64
 
 Places = dict[str, Head]
 
 
 class Cursor(NamedTuple):
-    """What a cursor says: the place in the session it was given at and, of a follower of all, the line of its journal before."""
+    """What a cursor says: the place in the session it was given at and, of a follower of all, the line of its journal before.
+
+    Of a follower of all that has given nothing yet there is no session, only the journal's line.
+    """
 
     session_id: str
     place: Head
@@ -44,13 +49,16 @@ class Cursor(NamedTuple):
     check: str = ""
 
     def __str__(self) -> str:
-        one = f"1:{self.session_id}:{self.place.version}:{self.place.size_bytes}:{_pack(self.place.hash)}"
+        version, _, digest, size = self.place
+        one = f"1:{self.session_id}:{version}:{size}:{_pack(digest or _NO_HASH)}" if self.session_id else ""
         return f"2:{self.journal}:{self.offset}:{self.check}:{one}" if self.journal else one
 
 
 def parse(text: str) -> Cursor:
     """Read a cursor. Raises CursorRefused."""
     found = _ALL.fullmatch(text)
+    if found is not None and not found[4]:
+        return Cursor("", BEGINNING, found[1], int(found[2]), found[3])
     one = _ONE.fullmatch(found[4] if found else text)
     if one is None:
         raise CursorRefused(text, "is none")
@@ -58,7 +66,7 @@ def parse(text: str) -> Cursor:
         session_id = check_session_id(one[1])
     except InvalidSessionId:
         raise CursorRefused(text, "names no session") from None
-    place = Head(int(one[2]), "", _unpack(one[4]), int(one[3]))
+    place = Head(int(one[2]), "", _unpack(one[4]), int(one[3])) if int(one[2]) else BEGINNING
     return Cursor(session_id, place, found[1], int(found[2]), found[3]) if found else Cursor(session_id, place)
 
 
@@ -100,6 +108,7 @@ class Cursors:
             self._named[name] = cursor
             return
         make_private(path.parent)
+        is_new = not path.exists()
         temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600), "w") as stream:
             stream.write(cursor + "\n")
@@ -107,6 +116,8 @@ class Cursors:
             if durable:
                 os.fsync(stream.fileno())
         temporary.replace(path)
+        if durable and is_new:
+            _flush_folder(path.parent)
 
     def _path(self, name: str) -> Path | None:
         try:
@@ -127,7 +138,8 @@ class Cursors:
                 found[session_id] = Head(version, "", _unpack(packed), size)
             else:
                 found.pop(session_id, None)
-        found[cursor.session_id] = cursor.place
+        if cursor.session_id:
+            found[cursor.session_id] = cursor.place
         return found
 
     def _read(self, cursor: Cursor) -> bytes:
@@ -190,15 +202,16 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             data = os.pread(file, _ENOUGH_BYTES + 1, 0)
         except OSError:
-            data = b""
-        if not data.endswith(b"\n") or len(data) > _ENOUGH_BYTES or _check(sha256(data[: after.offset])) != after.check:
+            data = b"somebody else's"
+        whole = not data or data.endswith(b"\n")
+        if not whole or len(data) > _ENOUGH_BYTES or _check(sha256(data[: after.offset])) != after.check:
             os.close(file)
             return False
         self._file, self.name, self.end, self._written = file, after.journal, len(data), len(data)
         self._hash.update(data)
         self.check = _check(self._hash)
         behind = {json.loads(line)[0] for line in data[after.offset : -1].split(b"\n") if line}
-        for session_id in sorted({*behind, after.session_id}):
+        for session_id in sorted({*behind, after.session_id} - {""}):
             self._put(session_id, places.get(session_id, BEGINNING))
         return True
 
@@ -253,3 +266,12 @@ def _line(session_id: str, place: Head) -> bytes:
 
 def _check(digest: "Hash") -> str:
     return digest.hexdigest()[:8]
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make names in a folder survive a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

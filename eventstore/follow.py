@@ -26,6 +26,7 @@ _HOT_SECONDS, _HOT_STEP_SECONDS = 2.0, 0.005
 _LOOK_SHARE = 100  # a look at all logs takes at most this part of the time
 _SAVE_SECONDS = 0.1
 _KEPT_CHUNKS = 4096
+_NOW = "now"
 _DESCRIBING = (SessionCreated, SessionUpdated, SessionAdjusted)
 
 
@@ -128,11 +129,17 @@ class Follower(Iterator[Followed]):
         self._saved_at = 0.0
         self._last: Followed | None = None
         self._done: Followed | None = None
-        if name is not None and after is None:
-            after = source.cursors.load(name)
-        self._places, self._cursor = self._begin(after)
+        self._given: Followed | None = None
+        kept = source.cursors.load(name) if name is not None and after is None else None
+        self._places, self._cursor = self._begin(after if kept is None else kept)
+        self._skipped: Places = {}
+        if after == _NOW or wanted.since is not None:
+            self._skip(None if after == _NOW else wanted.since)
+        self._start = None if self._cursor is None else str(self._cursor)
         self._base, self._chunks = dict(self._places), deque[_Chunk]()
         self._journal: Journal | None = None
+        if name is not None and kept is None:
+            self._save_start(name)
         self._watch = self._log.watch(session_id) if live else None
         self._store = BEGINNING
         self._next_look = self._earliest_look = self._looked_seconds = 0.0
@@ -150,7 +157,7 @@ class Follower(Iterator[Followed]):
         one = self._session_id
         if one is not None:
             self._log.head(check_session_id(one)) if isinstance(after, int) else self._log.own_beginning(one)
-        if after is None:
+        if after is None or after == _NOW:
             return {}, None
         if isinstance(after, int):
             if one is None:
@@ -170,6 +177,49 @@ class Follower(Iterator[Followed]):
             raise CursorRefused(after, f"is one of session {cursor.session_id!r}")
         return {one: cursor.place}, cursor
 
+    def _skip(self, since: str | None) -> None:
+        """Begin, where no cursor says otherwise, with what was recorded since a time; None means now.
+
+        Where that is belongs to all cursors, so it is found at once.
+        """
+        for one in list(self._log.ids()) if self._session_id is None else [self._session_id]:
+            if one not in self._places:
+                with suppress(SessionNotFound, LogDamaged):  # reading on comes to it
+                    self._skipped[one] = self._in_front_of(one, since)
+        self._places |= self._skipped
+
+    def _in_front_of(self, session_id: str, since: str | None) -> Head:
+        """Find the place in front of the first event recorded since a time; None means the end.
+
+        Raises SessionNotFound, and LogDamaged where not even the beginning can be read.
+        """
+        with suppress(LogDamaged):
+            last = self._log.peek(session_id)
+            if since is None or last.at < since:
+                return last
+        place = BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
+        with suppress(LogDamaged):
+            while True:
+                data, end = self._log.resume(session_id, place)
+                offset = max(end.size_bytes - len(data), 0)
+                for event, line in zip(codec.decode_lines(data), codec.lines(data), strict=True):
+                    if since is not None and event.at >= since:
+                        return place
+                    offset += len(line) + 1
+                    place = Head(event.seq, event.at, event.hash, offset)
+                if not data:
+                    break
+        return place
+
+    def _save_start(self, name: str) -> None:
+        """Keep where it begins under its name: what comes from now on is not lost if it ends before it gave anything."""
+        try:
+            self._source.cursors.save(name, self.cursor)
+        except BaseException:
+            if self._journal is not None:
+                self._journal.close()
+            raise
+
     # --- giving
 
     def __iter__(self) -> Self:
@@ -180,7 +230,7 @@ class Follower(Iterator[Followed]):
             self.mark_done(self._last)
         if not self._find():
             raise StopIteration
-        found = self._last = self._ready.popleft()
+        found = self._last = self._given = self._ready.popleft()
         return found
 
     def take(self) -> list[Followed]:
@@ -191,7 +241,7 @@ class Follower(Iterator[Followed]):
         found = list(self._ready)
         self._ready.clear()
         if found:
-            self._last = found[-1]
+            self._last = self._given = found[-1]
         return found
 
     def mark_done(self, one: Followed) -> None:
@@ -251,11 +301,29 @@ class Follower(Iterator[Followed]):
 
     # --- cursors
 
+    @property
+    def cursor(self) -> str:
+        """Where it stands, as a cursor: behind the last event it gave, or where it began. It survives a crash of the machine.
+
+        For the thread that iterates. Of all sessions it is to be asked for at the beginning, or in time, as those of events.
+        """
+        if self._given is not None:
+            found = self._given.cursor
+        elif self._start is not None:
+            found = self._start
+        elif self._session_id is not None:
+            found = str(Cursor(self._session_id, self._base.get(self._session_id, BEGINNING)))
+        else:
+            found = self._begin_journal()[1]
+        if self._journal is not None and not self._closed:
+            self._journal.write(durable=True)
+        return found
+
     def cursor_at(self, chunk: _Chunk, place: Head) -> str:
         """Make the cursor of a place in what was read."""
         if self._session_id is not None:
             return str(Cursor(chunk.session_id, place))
-        journal = self._journal or self._begin_journal()
+        journal = self._journal or self._begin_journal()[0]
         if chunk.mark is None:
             raise ValueError("the cursor of an event is to be asked for before thousands of later ones are taken")
         journal.write()
@@ -263,14 +331,22 @@ class Follower(Iterator[Followed]):
             journal.close()
         return str(Cursor(chunk.session_id, place, *chunk.mark))
 
-    def _begin_journal(self) -> Journal:
-        """Write down where everything stood in front of the oldest chunk that is still known, and mark the others."""
+    def _begin_journal(self) -> tuple[Journal, str]:
+        """Write down where everything stood in front of the oldest chunk that is still known, and mark the others.
+
+        The cursor of that place is returned too.
+        """
         journal = self._journal = self._source.cursors.journal(self._base, self._cursor)
+        if self._cursor is not None:
+            for session_id, place in self._skipped.items():
+                journal.add(session_id, place)
+        start = str(Cursor("", BEGINNING, journal.name, journal.end, journal.check))
+        self._start = self._start or start
         for chunk in self._chunks:
             chunk.mark = journal.name, journal.end, journal.check
             journal.add(chunk.session_id, chunk.end)
         self._chunks.clear()
-        return journal
+        return journal, start
 
     def _keep(self, chunk: _Chunk) -> None:
         if self._session_id is not None:
@@ -327,10 +403,7 @@ class Follower(Iterator[Followed]):
     def _first_place(self, session_id: str) -> Head:
         """Tell where a session begins for us: a follower of all reads what a fork inherits with its parent."""
         if self._wanted.since is not None:
-            with suppress(LogDamaged):  # reading on comes to it
-                last = self._log.peek(session_id)
-                if last.at < self._wanted.since:
-                    return last
+            return self._in_front_of(session_id, self._wanted.since)
         return BEGINNING if self._session_id is not None else self._log.own_beginning(session_id)
 
     def _give(self, chunk: _Chunk, events: Sequence[AnyEvent | UnknownEvent], data: bytes) -> None:

@@ -590,9 +590,10 @@ class SessionManager:
         """Follow one session, or all: what was committed so far, then what is committed from now on, none lost, none repeated.
 
         Iterate over what is returned: each has `session_id`, `event` and `cursor`, a short text to give as `after` another time,
-        to go on behind that event. Of one session `after` may also be a number of events. Events come in whole batches, in order
-        within a session; between sessions there is no order. With `name` the cursor is kept in the store under it, once the next
-        event is asked for, and taken up from there where `after` is not given: after a crash the last 100 ms may come again.
+        to go on behind that event. `after` may also be "now", or of one session a number of events. Events come in whole batches,
+        in order within a session; between sessions there is no order. With `name` the cursor is kept in the store under it, from
+        the beginning on and whenever the next event is asked for, and taken up from there where `after` is not given: after a
+        crash the last 100 ms may come again.
 
         `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, and `since` when they were recorded narrow it
         down. Without `live` it ends where there is nothing new. A fork's past comes with its parent when all are followed. Raises

@@ -132,6 +132,55 @@ def test_it_goes_on_behind_what_was_printed(manager: SessionManager, tmp_path: P
     assert (tmp_path / "here").exists() == (where == "--cursor-file")
 
 
+@pytest.mark.parametrize("where", ["--cursor-file", "--name"])
+def test_a_first_run_that_saw_nothing_keeps_where_it_began(manager: SessionManager, tmp_path: Path, where: str) -> None:
+    ask = ("--all", where, "here")
+    assert told(*ask, cwd=tmp_path) == []
+    manager.set_data("s", "k", 1)
+    manager.create_session("new")
+    assert sorted(told(*ask, cwd=tmp_path)) == [("new", 1), ("s", 22)]
+    assert told(*ask, cwd=tmp_path) == []
+    assert told("s", where, "one", "--lines", "0", cwd=tmp_path) == []
+    manager.set_data("s", "k", 2)
+    assert told("s", where, "one", cwd=tmp_path) == [("s", 23)]
+
+
+def kept(tmp_path: Path, where: str) -> Path:
+    return (
+        tmp_path / "here" if where == "--cursor-file" else tmp_path / "store" / ".sessions" / "_cursors" / "here.cursor"
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("where", ["--cursor-file", "--name"])
+@pytest.mark.parametrize("saw", [False, True])
+def test_a_live_run_that_ended_goes_on_where_it_was(
+    manager: SessionManager, tmp_path: Path, how: signal.Signals, where: str, saw: bool
+) -> None:
+    ask = ("--all", where, "here", "--json")
+    with running(tmp_path, *ask) as command:
+        until = time.monotonic() + 60
+        while not kept(tmp_path, where).exists():
+            assert time.monotonic() < until
+        began = kept(tmp_path, where).read_text()
+        shown = []
+        if saw:
+            manager.create_session("three")
+            manager.set_data("three", "k", 1)
+            shown = [(one["session_id"], one["event"]["seq"]) for one in objects("\n".join(command.lines(2)))]
+            assert shown == [("three", 1), ("three", 2)]
+            while kept(tmp_path, where).read_text() == began:
+                assert time.monotonic() < until
+        command.child.send_signal(how)
+        command.child.wait(30)
+    manager.set_data("t", "k", 1)
+    manager.create_session("four")
+    found = told(*ask[:3], cwd=tmp_path)
+    assert set(found) - {("three", 2)} == {("t", 4), ("four", 1)}
+    assert ("three", 2) not in found or how == signal.SIGKILL
+    assert told(*ask[:3], cwd=tmp_path) == []
+
+
 def test_ctrl_c_ends_it_without_a_word(manager: SessionManager, tmp_path: Path) -> None:
     with running(tmp_path, "s") as command:
         command.lines(10)
@@ -163,6 +212,9 @@ def test_what_cannot_be_followed_is_told(manager: SessionManager, tmp_path: Path
     assert "give a SESSION, or --all" in refused("s", "--all", check=2)
     assert "not both" in refused("s", "--name", "n", "--cursor-file", "c", check=2)
     assert "--lines" in refused("s", "--lines", "-1", check=2)
+    assert "cursor file nowhere/c cannot be written" in refused("--all", "--cursor-file", "nowhere/c", check=1)
+    assert "'bogus' is no type of event; those known are" in refused("--all", "--type", "bogus", check=2)
+    assert refused("--all", "--type", "our.own", check=0) == ""
     (tmp_path / "c").write_text("nonsense")
     assert "cursor 'nonsense' is none" in refused("s", "--cursor-file", "c", check=1)
     path = tmp_path / "store" / ".sessions" / "s" / "events.jsonl"

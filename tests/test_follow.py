@@ -423,6 +423,54 @@ def test_a_named_follower_goes_on_where_it_was(manager: SessionManager, session_
         manager.follow(session_id, name="../n")
 
 
+def test_a_named_follower_that_saw_nothing_keeps_where_it_began(manager: SessionManager) -> None:
+    for name in ("one", "two"):
+        manager.create_session(name)
+        say(manager, name, "old")
+    assert rest(manager, None, "now", name="n") == []
+    assert rest(manager, name="n") == []
+    with manager.follow(None, "now", name="m") as follower:
+        began = follower.cursor
+        manager.create_session("three")
+        say(manager, "one", "new")
+        assert sorted(key(one)[:2] for one in take(follower, 2)) == [("one", 3), ("three", 1)]
+        assert follower.cursor != began
+    new = [("one", 3), ("three", 1)]
+    assert sorted(key(one)[:2] for one in rest(manager, name="n")) == new
+    assert rest(manager, name="n") == []
+    assert sorted(key(one)[:2] for one in rest(manager, after=began)) == new
+    assert sorted(key(one)[:2] for one in rest(manager, name="m")) in ([], new[:1], new[1:])
+    assert rest(manager, "one", "now", name="o") == []
+    say(manager, "one", "newer")
+    assert seqs(rest(manager, "one", name="o")) == [4]
+    with manager.follow("one", live=False) as follower:
+        assert seqs(rest(manager, "one", follower.cursor)) == [1, 2, 3, 4]
+
+
+def test_the_time_a_named_follower_began_with_is_kept(manager: SessionManager) -> None:
+    manager.create_session("one")
+    manager.create_session("two")
+    say(manager, "two", "a")
+    since = manager.head("two").at
+    say(manager, "two", "b")
+    assert rest(manager, name="n", since=since, types=["our.own"]) == []
+    manager.create_session("three")
+    assert sorted(key(one)[:2] for one in rest(manager, name="n")) == [("three", 1), ("two", 2), ("two", 3)]
+    assert rest(manager, name="n") == []
+    assert rest(manager, "two", name="t", since=since, types=["our.own"]) == []
+    assert seqs(rest(manager, "two", name="t")) == [2, 3]
+
+
+def test_what_a_time_left_out_stays_left_out_behind_a_cursor(manager: SessionManager) -> None:
+    manager.create_session("one")
+    rest(manager, name="n")
+    manager.create_session("two")
+    say(manager, "one", "a")
+    since = manager.head("one").at
+    assert [key(one)[:2] for one in rest(manager, name="n", since=since)] == [("one", 2)]
+    assert rest(manager, name="n") == []
+
+
 def test_what_was_not_dealt_with_comes_again(manager: SessionManager) -> None:
     manager.create_session("s")
     say(manager, "s", "a", "b", "c")

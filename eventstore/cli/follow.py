@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -21,6 +20,7 @@ from eventstore.cli.store import open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
 from eventstore.cli.timeline import print_row
 from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.events import EVENT_TYPES
 from projections.timeline import State, row
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _as_lines(context: click.Context, parameter: click.Parameter, value: str) ->
 
 @click.command("follow", short_help="Show what happens in a session, or in all, as it happens.")
 @click.argument("session_id", metavar="[SESSION]", required=False)
-@click.option("--all", "every", is_flag=True, help="Follow all sessions, from now on or from --since.")
+@click.option("--all", "every", is_flag=True, help="Follow all sessions, from --since or else from now on.")
 @click.option("--type", "types", multiple=True, help="Only events of this type; given again, of any of them.")
 @click.option("--tool", "tools", multiple=True, help="Only calls of this tool; given again, of any of them.")
 @click.option("--user", help="Only sessions of this user.")
@@ -61,7 +61,7 @@ def _as_lines(context: click.Context, parameter: click.Parameter, value: str) ->
     callback=_as_lines,
     default="10",
     show_default=True,
-    help="Of one session, begin with so many of the last events, or all.",
+    help="With SESSION only: begin with so many of the last events, or all.",
 )
 @click.option("--no-wait", is_flag=True, help="End where there is nothing new.")
 @click.option(
@@ -85,13 +85,14 @@ def follow_command(
 ) -> int:
     """Show what happens in a session, or with --all in all of them, one row an event, until Ctrl-C.
 
-    With --cursor-file or --name it goes on, at the next start, behind what was printed. An event that was printed in the last
-    moment before a crash may be printed again; none is left out.
+    With --cursor-file or --name it goes on, at the next start, behind what was printed, or where it first began. An event that
+    was printed in the last moment before a crash may be printed again; none is left out.
     """
     if every == (session_id is not None):
         raise click.UsageError("give a SESSION, or --all")
     if cursor_file is not None and name is not None:
         raise click.UsageError("give --cursor-file or --name, not both")
+    _check_types(types)
     damaged: list[LogDamaged] = []
 
     def tell(damage: LogDamaged) -> None:
@@ -103,12 +104,14 @@ def follow_command(
         after: str | int | None = _load(cursor_file)
         if after is None and (name is None or manager.storage.cursors.load(name) is None):
             if every and since is None:
-                wanted = wanted._replace(since=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
+                after = "now"
             elif session_id is not None and since is None and lines is not None:
                 after = _before_last(manager, session_id, lines, wanted)
         options = wanted._asdict()
         with manager.follow(session_id, after, live=not no_wait, name=name, on_damage=tell, **options) as follower:
             interrupted = _stop_when_interrupted(follower)
+            if cursor_file is not None:
+                _save(cursor_file, follower.cursor)
             if not no_wait:
                 _stop_with_the_pipe(follower)
             _print_all(follower, _as_json if as_json else _Rows(manager, every=every), cursor_file)
@@ -131,13 +134,35 @@ def _load(path: Path | None) -> str | None:
         return path.read_text("utf-8", errors="replace").strip()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise click.ClickException(
+            f"cursor file {path} cannot be read ({error.strerror}); nothing was printed."
+        ) from None
 
 
 def _save(path: Path, cursor: str) -> None:
-    """Put a cursor in a file: whole, or the one before stays."""
+    """Put a cursor in a file, durably: whole, or the one before stays."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    new.write_text(cursor + "\n", "utf-8")
-    new.replace(path)
+    try:
+        with new.open("w", encoding="utf-8") as stream:
+            stream.write(cursor + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise click.ClickException(
+            f"cursor file {path} cannot be written ({error.strerror}); nothing more was printed: "
+            "make it writable, or give another --cursor-file."
+        ) from None
+
+
+def _check_types(types: Sequence[str]) -> None:
+    """Refuse what no event's type could be; types that are not known here have a dot too."""
+    for one in types:
+        if one not in EVENT_TYPES and "." not in one:
+            raise click.UsageError(f"{one!r} is no type of event; those known are {', '.join(sorted(EVENT_TYPES))}.")
 
 
 def _before_last(manager: "SessionManager", session_id: str, count: int, wanted: _Wanted) -> int:
@@ -160,7 +185,7 @@ def _print_all(follower: "Follower", show: "Callable[[Followed], None]", cursor_
                 show(one)
             sys.stdout.flush()
             if cursor_file is not None:
-                _save(cursor_file, found[-1].cursor)
+                _save(cursor_file, follower.cursor)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
