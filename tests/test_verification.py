@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -416,7 +417,8 @@ def test_an_older_state_is_seen_with_an_anchor_and_by_the_store_s_own_log(files:
     for name, data in older.items():
         (kept / name).write_bytes(data)
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
-        assert verified(anew).outcome == "whole"  # as the limits say
+        (finding,) = verified(anew).findings  # without an anchor too: the store's own log tells of it
+        assert (finding.part, finding.outcome) == ("store", "tampered")
         found = verified(anew, note)
         assert (found.outcome, found.findings[0].part) == ("tampered", "checkpoint")
         assert "was cut off or set back" in found.findings[0].text
@@ -440,6 +442,70 @@ def test_what_the_store_knows_and_the_disk_does_not_is_tampering(files: FileSyst
         ("t", "tampered"),
         ("u", "damaged"),
     }
+
+
+def test_a_chain_computed_anew_does_not_fit_what_the_store_s_own_log_tells(files: FileSystemSessionStorage) -> None:
+    manager = SessionManager(files)
+    for name in ("s", "t"):
+        manager.create_session(name)
+        manager.add_conversation_message(name, "user", "message 1")
+        manager.sign_checkpoint(name, ANA)
+    files.flush()
+    path = log_of(files)
+    write(path, rechain(lines_of(path)[:-1], codec.first_hash("s"), put(b"message 1", b"MESSAGE 1")))
+    shutil.rmtree(path.parent / "checkpoints")
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        anew.rebuild_session("s")
+        anew.flush()
+        for found in (verify_session(anew, "s"), verify_store(anew), verify_all(anew)[0]):
+            (finding,) = found.findings
+            assert (finding.session_id, finding.part, finding.outcome) == ("s", "store", "tampered")
+            assert "does not fit the checkpoint of 2 events" in finding.text
+        assert verify_session(anew, "t").is_whole
+        assert [one.outcome for one in verify_all(anew)] == ["tampered", "whole", "whole"]
+        SessionManager(anew).delete_session("s")
+        SessionManager(anew).create_session("s")
+        assert all(one.is_whole for one in verify_all(anew))
+
+
+@pytest.mark.parametrize("way", ["create", "empty", "fork", "template", "extend"])
+def test_what_is_made_again_without_an_end_is_tampering_for_good(files: FileSystemSessionStorage, way: str) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.create_session("other")
+    manager.save_template("form", "other")
+    files.flush()
+    if way == "empty":
+        log_of(files).write_bytes(b"")
+    else:
+        shutil.rmtree(log_of(files).parent)
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        again = SessionManager(anew)
+        assert verify_session(anew, "s").outcome == "tampered"
+        assert anew.was_used("s")
+        if way == "fork":
+            again.fork_session("other", new_id="s")
+        elif way == "extend":
+            anew.extend("s", [[e.SessionCreated(used_before=True)]], expected_version=0)
+        else:
+            again.create_session("s", template="form" if way == "template" else None)
+        created = [event for event in again.events("s") if isinstance(event, e.SessionCreated)]
+        assert created[-1].used_before
+        for _ in range(2):
+            (finding,) = verify_store(anew).findings
+            assert (finding.session_id, finding.outcome) == ("s", "tampered")
+            assert finding.text == "was created again, and nothing tells what became of the one before"
+            again.delete_session("s")
+
+
+def test_what_ended_may_be_made_again(told: SessionManager) -> None:
+    told.trash_session("s")
+    told.create_session("s")
+    told.delete_session("s")
+    told.restore_session("s")
+    told.delete_session("s")
+    told.create_session("s")
+    assert verify_store(told.storage).is_whole
 
 
 def test_purged_sessions_are_not_missed(files: FileSystemSessionStorage) -> None:
