@@ -10,7 +10,7 @@ import msgspec
 
 from eventstore import codec
 from eventstore.checkpoint import VerifierKey
-from eventstore.errors import EventStoreError, NotARegularFile, SessionNotFound
+from eventstore.errors import EventStoreError, InvalidSessionId, NotARegularFile, SessionNotFound
 from eventstore.events import (
     Event,
     LogRepaired,
@@ -170,6 +170,29 @@ def _all_ids(storage: SessionStorage) -> set[str]:
     with suppress(EventStoreError, OSError):  # a store's own log that cannot be read says so in its own verdict
         found.update(TEMPLATE + name for name in storage.templates())
     return found
+
+
+def is_known(storage: SessionStorage, session_id: str) -> bool:
+    """Tell whether there is anything of a session, or the store's own log tells that there should be."""
+    try:
+        if storage.log.exists(check_log_id(session_id)):
+            return True
+    except InvalidSessionId:
+        raise
+    except (EventStoreError, OSError):
+        return True  # something is there that cannot be read
+    if session_id in _read_story(storage).made:
+        return True
+    with suppress(FileNotFoundError):
+        return session_id in storage.log.ids()
+    return False
+
+
+def is_empty(storage: SessionStorage) -> bool:
+    """Tell whether there is no session, none in the trash, and no log of the store's own."""
+    with suppress(FileNotFoundError):
+        return not (_all_ids(storage) or storage.log.trashed() or is_known(storage, STORE_ID))
+    return True
 
 
 # --- one session

@@ -767,6 +767,58 @@ def test_both_verifiers_agree_in_words(told: SessionManager, tmp_path: Path) -> 
 # --- commands
 
 
+def test_what_is_not_there_at_all_is_not_verified_and_what_should_be_is_tampering(tmp_path: Path) -> None:
+    assert "no sessions: nothing was verified" in run("verify", "--all", cwd=tmp_path, check=1).stderr
+    assert "not found" in run("verify", "nope", cwd=tmp_path, check=1).stderr
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        for name in ("s", "t", "gone"):
+            manager.create_session(name)
+        manager.delete_session("gone")
+    run("verify", "s", cwd=tmp_path)
+    shown = run("verify", "s", "nope", cwd=tmp_path, check=1)
+    assert ("not found" in shown.stderr, shown.stdout) == (True, "")
+    assert "not found" in run("verify", "gone", cwd=tmp_path, check=1).stderr
+    shutil.rmtree(tmp_path / ".sessions" / "s")
+    assert "is gone, and nothing tells" in run("verify", "s", cwd=tmp_path, check=4).stdout
+    (tmp_path / ".sessions" / "t" / "events.jsonl").write_bytes(b"")
+    run("verify", "t", cwd=tmp_path, check=4)
+    run("verify", "--all", cwd=tmp_path, check=4)
+
+
+def test_an_event_is_proven_for_the_newest_checkpoint_that_covers_it(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s")
+        manager.sign_checkpoint("s", ANA)
+        manager.add_conversation_message("s", "user", "one")
+        root = parse_note(manager.sign_checkpoint("s", ANA)).checkpoint.root
+    shown = run("prove", "s", "--event", "1", "--json", cwd=tmp_path)
+    (found,) = objects(shown.stdout)
+    assert (found["size"], found["root"]) == (3, root.hex())
+    assert "of the first 3 events, as the newest checkpoint that covers event 1" in shown.stderr
+    shown = run("prove", "s", "--event", "4", "--json", cwd=tmp_path)
+    assert (objects(shown.stdout)[0]["size"], "of all 4 events" in shown.stderr) == (4, True)
+
+
+def test_a_folder_of_notes_is_a_checkpoint_each_and_a_secret_key_is_none_to_verify_with(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        for name in ("s", "t"):
+            SessionManager(storage).create_session(name)
+    run("keygen", "ana", "-o", "ana.key", cwd=tmp_path)
+    run("checkpoint", "--all", "--key", "ana.key", "--out", "kept", cwd=tmp_path)
+    assert run("verify", "--checkpoint", "kept", cwd=tmp_path).stdout.count("anchored outside to 1") == 2
+    (tmp_path / "empty").mkdir()
+    assert "without *.note" in run("verify", "--checkpoint", "empty", cwd=tmp_path, check=2).stderr
+    secret = (tmp_path / "ana.key").read_text("utf-8").strip()
+    for given in ("ana.key", secret):
+        shown = " ".join(run("verify", "s", "--key", given, cwd=tmp_path, check=2).stderr.split())
+        assert "holds a secret key" in shown
+        assert secret[-20:] not in shown
+    shown = " ".join(run("verify", "s", "--key", "ana.key", cwd=tmp_path, check=2).stderr.split())
+    assert "ana.key holds a secret key, which verifies nothing: give the verifier key" in shown
+
+
 def test_prove_prints_what_a_stranger_needs(tmp_path: Path) -> None:
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
         storage.append("s", [said("hi"), said("ho"), said("hu")], expected_version=0)
