@@ -27,7 +27,9 @@ from eventstore import (
     SigningKey,
     Verdict,
     codec,
+    export_archive,
     export_audit,
+    import_archive,
     open_note,
     parse_note,
     sign,
@@ -496,6 +498,20 @@ def test_what_is_made_again_without_an_end_is_tampering_for_good(files: FileSyst
             assert (finding.session_id, finding.outcome) == ("s", "tampered")
             assert finding.text == "was created again, and nothing tells what became of the one before"
             again.delete_session("s")
+
+
+def test_what_an_archive_brings_in_place_of_what_is_gone_is_told_of(
+    files: FileSystemSessionStorage, tmp_path: Path
+) -> None:
+    SessionManager(files).create_session("s")
+    export_archive(files, tmp_path / "a.zip")
+    files.flush()
+    shutil.rmtree(log_of(files).parent)
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        import_archive(anew, tmp_path / "a.zip")
+        (finding,) = verify_store(anew).findings
+        assert (finding.session_id, finding.outcome) == ("s", "tampered")
+        assert "was created again" in finding.text
 
 
 def test_what_ended_may_be_made_again(told: SessionManager) -> None:
