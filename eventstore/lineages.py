@@ -70,8 +70,11 @@ class Lineages:
         origin = whole.origin
         self.note(StoreSessionForked(session_id=whole.session_id, parent=origin.parent, upto=origin.seq))
 
-    def note_adopted(self, whole: Whole, *, ended: int = 0) -> None:
-        """Let the store's own log tell of a log that was taken in, where it does not, say because a crash came in between."""
+    def note_adopted(self, whole: Whole, *, ended: int = 0, is_new: bool = False) -> None:
+        """Let the store's own log tell of a log that was taken in, where it does not, say because a crash came in between.
+
+        Of one that `is_new` it tells in any case: what was there under that id before, and did not end, is not this one.
+        """
         state = self.state()
         if ended > state.used.get(whole.session_id, 0):
             reason = "told by the archive that the session of this id came from"
@@ -83,7 +86,7 @@ class Lineages:
             state = self.state()
         if whole.origin and whole.session_id not in state.parents:
             self.note_origin(whole)
-        if whole.session_id not in state.there:
+        if is_new or whole.session_id not in state.there:
             self.note(StoreSessionCreated(session_id=whole.session_id, first_hash=whole.first_hash))
 
     def state(self) -> store_fold.State:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from eventstore import codec
 from eventstore.analytics import Analytics, By, Figures
 from eventstore.catalog import Catalog, Filter, Sizes
@@ -146,7 +148,7 @@ class SessionStorage:
                 self.lineages.note_origin(whole)
             root = None if whole.fork else whole.root
             head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
-            self.lineages.note_adopted(whole, ended=ended)
+            self.lineages.note_adopted(whole, ended=ended, is_new=True)
         if not log_id.startswith(TEMPLATE):
             self._changed(log_id, ())
             self.flush_views(log_id)
@@ -162,6 +164,8 @@ class SessionStorage:
         Its views are written when something is appended to it: until then they would be copies.
         """
         self.catalog.mark(session_id)
+        if self.was_used(session_id):
+            event = msgspec.structs.replace(event, used_before=True)
         self.lineages.fork(session_id, parent, version, event)
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
@@ -270,8 +274,9 @@ class SessionStorage:
     # --- retention
 
     def was_used(self, session_id: str) -> bool:
-        """Tell whether a session with this id was deleted, or put in the trash."""
-        return session_id in self.lineages.state().used
+        """Tell whether a session with this id was deleted or put in the trash, or should be there: its end is told nowhere."""
+        state = self.lineages.state()
+        return session_id in state.used or session_id in state.there
 
     def ended(self, session_id: str) -> int:
         """Tell how many events a session with this id had that was deleted or put in the trash, at most; 0 where none was.

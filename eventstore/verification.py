@@ -1,14 +1,16 @@
 """Is it whole, and what proves it? Every byte of a session's log read again, its views made again, the store's own log asked."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from eventstore import codec
 from eventstore.checkpoint import VerifierKey
-from eventstore.errors import EventStoreError, NotARegularFile, SessionNotFound
+from eventstore.errors import EventStoreError, InvalidSessionId, NotARegularFile, SessionNotFound
 from eventstore.events import (
     Event,
     LogRepaired,
@@ -20,7 +22,8 @@ from eventstore.events import (
     StoreSessionTrashed,
     StoreTrashPurged,
 )
-from eventstore.examination import Checkpoints, Claim, Examination, Outcome, examine, read_claim
+from eventstore.examination import Checkpoints, Claim, Examination, Outcome, examine, read_claim, split_lines
+from eventstore.merkle import Tree
 from eventstore.names import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.storage import SessionStorage
 
@@ -133,9 +136,13 @@ def verify_session(
 
     Every byte is read anew, whatever this process saw before. `keys` are the ones that the caller trusts, `anchors` the notes of
     checkpoints that the caller kept elsewhere; both say what is proven, and then a session of which events are not is incomplete.
-    Anchors of other sessions are not looked at. Raises CheckpointRefused for an anchor that is no checkpoint, InvalidSessionId.
+    Anchors of other sessions are not looked at. The checkpoints that the store's own log tells of must fit in any case.
+    Raises CheckpointRefused for an anchor that is no checkpoint, InvalidSessionId.
     """
-    return _verify(storage, check_log_id(session_id), _Pinned.of(keys, anchors))
+    pinned = _Pinned.of(keys, anchors)
+    if check_log_id(session_id) == STORE_ID:
+        return _verify(storage, session_id, pinned, _Story())
+    return _verify(storage, session_id, pinned, _read_story(storage))
 
 
 def verify_store(
@@ -153,9 +160,9 @@ def verify_all(
     Raises as `verify_session` does.
     """
     pinned = _Pinned.of(keys, anchors)
-    there = _all_ids(storage)
-    found = [_verify(storage, one, pinned) for one in sorted(there | (pinned.anchors.keys() - {STORE_ID}))]
-    return [*found, _verify_store(storage, pinned)]
+    there, story = _all_ids(storage), _read_story(storage)
+    found = [_verify(storage, one, pinned, story) for one in sorted(there | (pinned.anchors.keys() - {STORE_ID}))]
+    return [*found, _verify_store(storage, pinned, are_roots_held=True)]
 
 
 def _all_ids(storage: SessionStorage) -> set[str]:
@@ -165,16 +172,45 @@ def _all_ids(storage: SessionStorage) -> set[str]:
     return found
 
 
+def is_known(storage: SessionStorage, session_id: str) -> bool:
+    """Tell whether there is anything of a session, or the store's own log tells that there should be."""
+    try:
+        if storage.log.exists(check_log_id(session_id)):
+            return True
+    except InvalidSessionId:
+        raise
+    except (EventStoreError, OSError):
+        return True  # something is there that cannot be read
+    if session_id in _read_story(storage).made:
+        return True
+    with suppress(FileNotFoundError):
+        return session_id in storage.log.ids()
+    return False
+
+
+def is_empty(storage: SessionStorage) -> bool:
+    """Tell whether there is no session, none in the trash, and no log of the store's own."""
+    with suppress(FileNotFoundError):
+        return not (_all_ids(storage) or storage.log.trashed() or is_known(storage, STORE_ID))
+    return True
+
+
 # --- one session
 
 
-def _verify(storage: SessionStorage, session_id: str, pinned: _Pinned) -> Verdict:
-    checkpoints = pinned.checkpoints(session_id)
-    found, findings = _examine(storage, session_id, checkpoints, None)
+def _verify(storage: SessionStorage, session_id: str, pinned: _Pinned, story: "_Story") -> Verdict:
+    checkpoints, told = pinned.checkpoints(session_id), story.signed.get(session_id, {})
+    found, findings = _examine(storage, session_id, checkpoints, None, told)
     if found is None:
+        if session_id in story.made and not checkpoints.anchors and not _is_aside(storage, session_id, story):
+            findings = [_gone(session_id)] if findings[0].text == _EMPTY else findings
         return Verdict(session_id, 0, "", worst_of(one.outcome for one in findings), tuple(findings))
     if found.fault is None or findings[0].part == "tail":
         findings += _beside(storage, session_id, found)
+    if not found.tree.size and session_id in story.made:
+        findings.append(_gone(session_id))
+    points = {size: b64encode(root).decode() for size, (root, _) in found.points.items()}
+    findings += _against_told(session_id, found.tree.size, points, told)
     return _conclude(found, findings, pinned)
 
 
@@ -197,7 +233,11 @@ def _conclude(found: Examination, findings: Sequence[Finding], pinned: _Pinned) 
 
 
 def _examine(
-    storage: SessionStorage, session_id: str, checkpoints: Checkpoints, story: "_Story | None"
+    storage: SessionStorage,
+    session_id: str,
+    checkpoints: Checkpoints,
+    story: "_Story | None",
+    sizes: Iterable[int] = (),
 ) -> tuple[Examination | None, list[Finding]]:
     """Read a log; None where it cannot be read at all."""
     try:
@@ -205,6 +245,7 @@ def _examine(
             storage.log,
             session_id,
             checkpoints,
+            sizes=sizes,
             others=lambda: sorted(_all_ids(storage) - {session_id}),
             hear=None if story is None else story.take,
         )
@@ -217,9 +258,21 @@ def _examine(
         return None, [Finding(session_id, "log", str(error))]
 
 
+_EMPTY = "holds no event"
+
+
+def _gone(session_id: str) -> Finding:
+    return Finding(session_id, "store", "is gone, and nothing tells of its deletion", "tampered")
+
+
+def _is_aside(storage: SessionStorage, session_id: str, story: "_Story") -> bool:
+    """Tell whether it is in the trash, and nothing tells of that: putting it there was cut short, or is going on."""
+    return session_id in {id_of(name) for name in set(storage.log.trashed()) - story.aside.keys()}
+
+
 def _missing(session_id: str, anchors: Sequence[Claim]) -> Finding:
     if not anchors:
-        return Finding(session_id, "log", "holds no event")
+        return Finding(session_id, "log", _EMPTY)
     size = max(claim.checkpoint.size for claim in anchors)
     text = f"is not there, and a checkpoint of {size} events of it was kept outside"
     return Finding(session_id, "log", text, "tampered")
@@ -268,27 +321,30 @@ class _Story:
     """What the store's own log tells: `made` maps sessions that should be there to the hash of their first event.
 
     `aside` maps names in the trash to the same, `forks` sessions to the numbers of events they may begin behind, `signed`
-    sessions to the largest size that was signed.
+    sessions to the roots that were signed, by their sizes. `again` are those that came into being while they were there.
     """
 
     made: dict[str, str] = field(default_factory=dict)
     aside: dict[str, str] = field(default_factory=dict)
     forks: dict[str, set[int]] = field(default_factory=dict)
-    signed: dict[str, int] = field(default_factory=dict)
-    _signed_aside: dict[str, int] = field(default_factory=dict)
+    signed: dict[str, dict[int, set[str]]] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+    _signed_aside: dict[str, dict[int, set[str]]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Take in one event of the store's own log."""
+        if isinstance(event, StoreSessionCreated | StoreSessionRestored) and event.session_id in self.made:
+            self.again.add(event.session_id)
         if isinstance(event, StoreSessionCreated):
             self.made[event.session_id] = event.first_hash
         elif isinstance(event, StoreSessionForked):
             self.forks.setdefault(event.session_id, set()).add(event.upto)
         elif isinstance(event, StoreSessionTrashed):
             self.aside[event.name] = self.made.pop(event.session_id, "")
-            self._signed_aside[event.name] = self.signed.pop(event.session_id, 0)
+            self._signed_aside[event.name] = self.signed.pop(event.session_id, {})
         elif isinstance(event, StoreSessionRestored):
             self.made[event.session_id] = self.aside.pop(event.name, "")
-            self.signed[event.session_id] = self._signed_aside.pop(event.name, 0)
+            self.signed[event.session_id] = self._signed_aside.pop(event.name, {})
         elif isinstance(event, StoreTrashPurged):
             self.aside.pop(event.name, None)
         elif isinstance(event, StoreSessionDeleted):
@@ -296,20 +352,65 @@ class _Story:
             self.made.pop(event.session_id, None)
             self.signed.pop(event.session_id, None)
         elif isinstance(event, StoreCheckpointSigned):
-            self.signed[event.session_id] = max(event.size, self.signed.get(event.session_id, 0))
+            self.signed.setdefault(event.session_id, {}).setdefault(event.size, set()).add(event.root)
 
 
-def _verify_store(storage: SessionStorage, pinned: _Pinned) -> Verdict:
+def _read_story(storage: SessionStorage) -> _Story:
+    """Read what the store's own log tells as far as its chain fits; what is wrong with it, its own verdict says."""
+    story = _Story()
+    with suppress(EventStoreError, OSError):
+        raw = storage.log.raw(STORE_ID)
+        digest: bytes | None = codec.first_hash(raw.root)
+        for line, is_ended in split_lines(raw.chunks):
+            digest = codec.digest_after(line, digest) if digest and is_ended else None
+            if digest is None:
+                break
+            with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError):
+                story.take(codec.decode(line))
+    return story
+
+
+def _against_told(
+    session_id: str, events: int, roots: Mapping[int, str], told: Mapping[int, set[str]]
+) -> list[Finding]:
+    """Hold the roots of a log, by sizes, against the checkpoints that the store's own log tells of."""
+    size = max(told, default=0)
+    if events < size:
+        text = (
+            f"has {events} events, and the store's own log tells of a checkpoint of {size}: it was cut off or set back"
+        )
+        return [Finding(session_id, "store", text, "tampered")]
+    for size in sorted(told):
+        if told[size] != {roots.get(size)}:
+            text = (
+                f"does not fit the checkpoint of {size} events that the store's own log tells of: "
+                f"its first {size} events are not those that were signed"
+            )
+            return [Finding(session_id, "store", text, "tampered")]
+    return []
+
+
+def _roots(storage: SessionStorage, session_id: str, sizes: Iterable[int]) -> tuple[int, dict[int, str]]:
+    """Count the lines of a log and compute the roots after some sizes; whether it is whole, its own verdict says."""
+    tree, wanted, found = Tree(), set(sizes), dict[int, str]()
+    for line, _ in split_lines(storage.log.raw(session_id).chunks):
+        tree.append(codec.leaf_of(line) or codec.leaf_hash(line))
+        if tree.size in wanted:
+            found[tree.size] = b64encode(tree.root()).decode()
+    return tree.size, found
+
+
+def _verify_store(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: bool = False) -> Verdict:
     story, checkpoints = _Story(), pinned.checkpoints(STORE_ID)
     found, findings = _examine(storage, STORE_ID, checkpoints, story)
     if found is None:
         return Verdict(STORE_ID, 0, "", worst_of(one.outcome for one in findings), tuple(findings))
     if not findings or findings[0].part == "tail":
-        findings += _against_store(storage, story)
+        findings += _against_store(storage, story, are_roots_held=are_roots_held)
     return _conclude(found, findings, pinned)
 
 
-def _against_store(storage: SessionStorage, story: _Story) -> Iterator[Finding]:
+def _against_store(storage: SessionStorage, story: _Story, *, are_roots_held: bool) -> Iterator[Finding]:
     there, trashed = _all_ids(storage), set(storage.log.trashed())
     untold = {id_of(name) for name in trashed - story.aside.keys()}
     for session_id in sorted(story.made.keys() - there):
@@ -317,7 +418,10 @@ def _against_store(storage: SessionStorage, story: _Story) -> Iterator[Finding]:
             text = "is in the trash, and nothing tells of that: putting it there was cut short"
             yield Finding(session_id, "store", text)
         else:
-            yield Finding(session_id, "store", "is gone, and nothing tells of its deletion", "tampered")
+            yield _gone(session_id)
+    for session_id in sorted(story.again - untold):
+        text = "was created again, and nothing tells what became of the one before"
+        yield Finding(session_id, "store", text, "tampered")
     for name in sorted(story.aside.keys() - trashed):
         if id_of(name) in there - story.made.keys():
             yield Finding(
@@ -330,24 +434,23 @@ def _against_store(storage: SessionStorage, story: _Story) -> Iterator[Finding]:
         text = "is not in the store's own log: its creation was cut short, or it came from elsewhere"
         yield Finding(session_id, "store", text)
     for session_id in sorted(story.made.keys() & there):
-        yield from _against_story(storage, session_id, story)
+        yield from _against_story(storage, session_id, story, are_roots_held=are_roots_held)
 
 
-def _against_story(storage: SessionStorage, session_id: str, story: _Story) -> Iterator[Finding]:
+def _against_story(
+    storage: SessionStorage, session_id: str, story: _Story, *, are_roots_held: bool
+) -> Iterator[Finding]:
     """Hold a session against what the store's own log tells of it."""
-    starts, size = {0, *story.forks.get(session_id, ())}, story.signed.get(session_id, 0)
+    starts, told = {0, *story.forks.get(session_id, ())}, story.signed.get(session_id, {})
+    if told and not are_roots_held:
+        with suppress(EventStoreError, OSError):
+            yield from _against_told(session_id, *_roots(storage, session_id, told), told)
     try:
         first = [event for start in starts for event in storage.log.read(session_id, start, start + 1)]
-        events = storage.log.head(session_id).version if size else 0
     except (EventStoreError, OSError):
         return  # its own verdict says so
     if not any(event.hash == story.made[session_id] or isinstance(event, LogRepaired) for event in first):
         text = "is not the session that was created: its first event is another"
-        yield Finding(session_id, "store", text, "tampered")
-    if events < size:
-        text = (
-            f"has {events} events, and the store's own log tells of a checkpoint of {size}: it was cut off or set back"
-        )
         yield Finding(session_id, "store", text, "tampered")
 
 

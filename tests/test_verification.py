@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from eventstore import (
     SigningKey,
     Verdict,
     codec,
+    export_archive,
     export_audit,
+    import_archive,
     open_note,
     parse_note,
     sign,
@@ -416,7 +419,8 @@ def test_an_older_state_is_seen_with_an_anchor_and_by_the_store_s_own_log(files:
     for name, data in older.items():
         (kept / name).write_bytes(data)
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
-        assert verified(anew).outcome == "whole"  # as the limits say
+        (finding,) = verified(anew).findings  # without an anchor too: the store's own log tells of it
+        assert (finding.part, finding.outcome) == ("store", "tampered")
         found = verified(anew, note)
         assert (found.outcome, found.findings[0].part) == ("tampered", "checkpoint")
         assert "was cut off or set back" in found.findings[0].text
@@ -440,6 +444,84 @@ def test_what_the_store_knows_and_the_disk_does_not_is_tampering(files: FileSyst
         ("t", "tampered"),
         ("u", "damaged"),
     }
+
+
+def test_a_chain_computed_anew_does_not_fit_what_the_store_s_own_log_tells(files: FileSystemSessionStorage) -> None:
+    manager = SessionManager(files)
+    for name in ("s", "t"):
+        manager.create_session(name)
+        manager.add_conversation_message(name, "user", "message 1")
+        manager.sign_checkpoint(name, ANA)
+    files.flush()
+    path = log_of(files)
+    write(path, rechain(lines_of(path)[:-1], codec.first_hash("s"), put(b"message 1", b"MESSAGE 1")))
+    shutil.rmtree(path.parent / "checkpoints")
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        anew.rebuild_session("s")
+        anew.flush()
+        for found in (verify_session(anew, "s"), verify_store(anew), verify_all(anew)[0]):
+            (finding,) = found.findings
+            assert (finding.session_id, finding.part, finding.outcome) == ("s", "store", "tampered")
+            assert "does not fit the checkpoint of 2 events" in finding.text
+        assert verify_session(anew, "t").is_whole
+        assert [one.outcome for one in verify_all(anew)] == ["tampered", "whole", "whole"]
+        SessionManager(anew).delete_session("s")
+        SessionManager(anew).create_session("s")
+        assert all(one.is_whole for one in verify_all(anew))
+
+
+@pytest.mark.parametrize("way", ["create", "empty", "fork", "template", "extend"])
+def test_what_is_made_again_without_an_end_is_tampering_for_good(files: FileSystemSessionStorage, way: str) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.create_session("other")
+    manager.save_template("form", "other")
+    files.flush()
+    if way == "empty":
+        log_of(files).write_bytes(b"")
+    else:
+        shutil.rmtree(log_of(files).parent)
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        again = SessionManager(anew)
+        assert verify_session(anew, "s").outcome == "tampered"
+        assert anew.was_used("s")
+        if way == "fork":
+            again.fork_session("other", new_id="s")
+        elif way == "extend":
+            anew.extend("s", [[e.SessionCreated(used_before=True)]], expected_version=0)
+        else:
+            again.create_session("s", template="form" if way == "template" else None)
+        created = [event for event in again.events("s") if isinstance(event, e.SessionCreated)]
+        assert created[-1].used_before
+        for _ in range(2):
+            (finding,) = verify_store(anew).findings
+            assert (finding.session_id, finding.outcome) == ("s", "tampered")
+            assert finding.text == "was created again, and nothing tells what became of the one before"
+            again.delete_session("s")
+
+
+def test_what_an_archive_brings_in_place_of_what_is_gone_is_told_of(
+    files: FileSystemSessionStorage, tmp_path: Path
+) -> None:
+    SessionManager(files).create_session("s")
+    export_archive(files, tmp_path / "a.zip")
+    files.flush()
+    shutil.rmtree(log_of(files).parent)
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        import_archive(anew, tmp_path / "a.zip")
+        (finding,) = verify_store(anew).findings
+        assert (finding.session_id, finding.outcome) == ("s", "tampered")
+        assert "was created again" in finding.text
+
+
+def test_what_ended_may_be_made_again(told: SessionManager) -> None:
+    told.trash_session("s")
+    told.create_session("s")
+    told.delete_session("s")
+    told.restore_session("s")
+    told.delete_session("s")
+    told.create_session("s")
+    assert verify_store(told.storage).is_whole
 
 
 def test_purged_sessions_are_not_missed(files: FileSystemSessionStorage) -> None:
@@ -699,6 +781,58 @@ def test_both_verifiers_agree_in_words(told: SessionManager, tmp_path: Path) -> 
 
 
 # --- commands
+
+
+def test_what_is_not_there_at_all_is_not_verified_and_what_should_be_is_tampering(tmp_path: Path) -> None:
+    assert "no sessions: nothing was verified" in run("verify", "--all", cwd=tmp_path, check=1).stderr
+    assert "not found" in run("verify", "nope", cwd=tmp_path, check=1).stderr
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        for name in ("s", "t", "gone"):
+            manager.create_session(name)
+        manager.delete_session("gone")
+    run("verify", "s", cwd=tmp_path)
+    shown = run("verify", "s", "nope", cwd=tmp_path, check=1)
+    assert ("not found" in shown.stderr, shown.stdout) == (True, "")
+    assert "not found" in run("verify", "gone", cwd=tmp_path, check=1).stderr
+    shutil.rmtree(tmp_path / ".sessions" / "s")
+    assert "is gone, and nothing tells" in run("verify", "s", cwd=tmp_path, check=4).stdout
+    (tmp_path / ".sessions" / "t" / "events.jsonl").write_bytes(b"")
+    run("verify", "t", cwd=tmp_path, check=4)
+    run("verify", "--all", cwd=tmp_path, check=4)
+
+
+def test_an_event_is_proven_for_the_newest_checkpoint_that_covers_it(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s")
+        manager.sign_checkpoint("s", ANA)
+        manager.add_conversation_message("s", "user", "one")
+        root = parse_note(manager.sign_checkpoint("s", ANA)).checkpoint.root
+    shown = run("prove", "s", "--event", "1", "--json", cwd=tmp_path)
+    (found,) = objects(shown.stdout)
+    assert (found["size"], found["root"]) == (3, root.hex())
+    assert "of the first 3 events, as the newest checkpoint that covers event 1" in shown.stderr
+    shown = run("prove", "s", "--event", "4", "--json", cwd=tmp_path)
+    assert (objects(shown.stdout)[0]["size"], "of all 4 events" in shown.stderr) == (4, True)
+
+
+def test_a_folder_of_notes_is_a_checkpoint_each_and_a_secret_key_is_none_to_verify_with(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        for name in ("s", "t"):
+            SessionManager(storage).create_session(name)
+    run("keygen", "ana", "-o", "ana.key", cwd=tmp_path)
+    run("checkpoint", "--all", "--key", "ana.key", "--out", "kept", cwd=tmp_path)
+    assert run("verify", "--checkpoint", "kept", cwd=tmp_path).stdout.count("anchored outside to 1") == 2
+    (tmp_path / "empty").mkdir()
+    assert "without *.note" in run("verify", "--checkpoint", "empty", cwd=tmp_path, check=2).stderr
+    secret = (tmp_path / "ana.key").read_text("utf-8").strip()
+    for given in ("ana.key", secret):
+        shown = " ".join(run("verify", "s", "--key", given, cwd=tmp_path, check=2).stderr.split())
+        assert "holds a secret key" in shown
+        assert secret[-20:] not in shown
+    shown = " ".join(run("verify", "s", "--key", "ana.key", cwd=tmp_path, check=2).stderr.split())
+    assert "ana.key holds a secret key, which verifies nothing: give the verifier key" in shown
 
 
 def test_prove_prints_what_a_stranger_needs(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventstore import MemorySessionStorage, SessionManager, SessionStorage
+from eventstore import MemorySessionStorage, SessionManager, SessionStorage, SigningKey
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
 
@@ -612,6 +612,67 @@ def test_a_session_that_is_not_the_one_that_was_created_is_found_by_the_store_s_
     assert (status, text.count("the store's own log does not tell of it")) == (0, 1)
     bundle.add(other, "t")
     assert run(bundle.write(path))[0] == 4
+
+
+def test_what_the_store_s_log_tells_of_signed_roots_and_lives_must_fit(tmp_path: Path) -> None:
+    manager, key_ = make_store(), SigningKey.generate("eva")
+    manager.sign_checkpoint("s", key_)
+    manager.sign_checkpoint("t", key_)
+    bundle = Bundle()
+    for name in ("_store", "s", "t"):
+        bundle.add(manager, name)
+    path = bundle.write(tmp_path / "b.zip")
+    assert run(path)[0] == 0
+    whole = bundle.logs["s"]
+    bundle.logs["s"] = rechain([line.replace(b"secret 1", b"secret X") for line in whole[:-1]], "s")
+    status, text = run(bundle.write(path))
+    assert (status, text.count("tampered: does not fit the checkpoint of 8 events that the store's own log")) == (4, 1)
+    bundle.logs["s"] = whole[:5]
+    status, text = run(bundle.write(path))
+    assert (status, text.count("has 5 events, and the store's own log tells of a checkpoint of 8")) == (4, 1)
+    manager.delete_session("s")
+    manager.create_session("s")
+    bundle.add(manager, "s")
+    bundle.add(manager, "_store")
+    assert run(bundle.write(path))[0] == 0
+    manager.trash_session("t")
+    manager.restore_session("t")
+    bundle.logs["t"] = bundle.logs["t"][:5]
+    bundle.add(manager, "_store")
+    assert run(bundle.write(path))[0] == 4
+    bundle.add(manager, "t")
+    assert run(bundle.write(path))[0] == 0
+    manager.storage.lineages.note_created("s")
+    bundle.add(manager, "_store")
+    status, text = run(bundle.write(path))
+    assert (status, "session 's' was created again, and nothing tells" in text) == (4, True)
+
+
+def test_keys_and_notes_are_given_as_files_and_folders_too_and_what_is_wrong_is_named(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    path, kept = bundle.write(tmp_path / "b.zip"), tmp_path / "kept"
+    kept.mkdir()
+    status, text = run(path, "--checkpoint", str(kept))
+    assert (status, "a folder without *.note files" in text) == (2, True)
+    for name in ("s", "t"):
+        (kept / f"{name}.note").write_bytes(ANA.sign(bundle.logs[name], name))
+    (kept / "README").write_text("not a note")
+    (tmp_path / "ana.vkey").write_text(ANA.vkey + "\n")
+    assert run(path, "--key", str(tmp_path / "ana.vkey"), "--checkpoint", str(kept))[0] == 0
+    (kept / "u.note").write_text("not a note")
+    status, text = run(path, "--checkpoint", str(kept))
+    assert (status, "u.note" in text) == (2, True)
+    (tmp_path / "bad").write_text("nonsense")
+    for bad in (str(tmp_path / "bad"), str(tmp_path / "missing"), "ana+00"):
+        status, text = run(path, "--key", bad)
+        shown = " ".join(text.split())
+        assert (status, bad in text, "give the verifier key" in shown) == (2, True, True)
+    secret = SigningKey.generate("eva").to_text()
+    (tmp_path / "eva.key").write_text(secret)
+    for bad in (secret, str(tmp_path / "eva.key")):
+        status, text = run(path, "--key", bad)
+        assert (status, "holds a secret key" in text, secret[-20:] in text) == (2, True, False)
 
 
 # --- hostile bundles

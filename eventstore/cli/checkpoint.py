@@ -83,7 +83,12 @@ def _keep(folder: Path, session_id: str, note: str, key: "eventstore.SigningKey"
 @click.argument("session_id", metavar="SESSION")
 @click.option("--event", type=click.IntRange(min=1), metavar="N", help="That event N is in the session.")
 @click.option("--since", type=click.IntRange(min=1), metavar="OLD", help="That it begins with its first OLD events.")
-@click.option("--size", type=click.IntRange(min=1), metavar="M", help="Of its first M events; without it, of all.")
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="M",
+    help="Of its first M events; without it, of those of the newest checkpoint that covers event N, else of all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def prove_command(
@@ -92,17 +97,23 @@ def prove_command(
     """Print a proof (RFC 9162) for somebody who has a checkpoint of M events, and for --since also one of OLD events.
 
     The proof and the checkpoints are enough: nothing else of the session need be shown. Hashes are hex digits, from the deepest
-    on; roots are printed as they stand in a checkpoint too.
+    on; roots are printed as they stand in a checkpoint too. Without --size it is said of how many events the proof is.
     """
     if (event is None) == (since is None):
         raise click.UsageError("say --event or --since")
+    given = size is not None
     with open_manager(store) as manager:
         proof: eventstore.Inclusion | eventstore.Consistency
         if event is not None:
+            size = size or _newest_size(manager, session_id, event)
             proof = manager.prove_inclusion(session_id, event, size)
         else:
             proof = manager.prove_consistency(session_id, since or 0, size)
     found = proof.to_dict()
+    if size is None:
+        click.echo(f"of all {found.get('size') or found['new']} events there are now", err=True)
+    elif not given:
+        click.echo(f"of the first {size} events, as the newest checkpoint that covers event {event} has them", err=True)
     if as_json:
         print_json(found)
         return
@@ -110,3 +121,10 @@ def prove_command(
     print_pairs((name, str(value)) for name, value in found.items())
     for one in hashes:
         print_pairs([("hash", one)])
+
+
+def _newest_size(manager: "eventstore.SessionManager", session_id: str, event: int) -> int | None:
+    """Find the size of the newest checkpoint of a session that covers an event; None where there is none."""
+    now = manager.head(session_id).version
+    sizes = (eventstore.parse_note(note).checkpoint.size for note in manager.checkpoints(session_id))
+    return max((size for size in sizes if event <= size <= now), default=None)

@@ -11,7 +11,7 @@ from eventstore.cli.store import open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
 from eventstore.examination import read_claim
 from eventstore.names import STORE_ID
-from eventstore.verification import limits, worst_of
+from eventstore.verification import is_empty, is_known, limits, worst_of
 
 _sessions = click.argument("sessions", metavar="SESSION...", nargs=-1)
 _all = click.option("--all", "every", is_flag=True, help="All sessions, and the store's own log.")
@@ -39,8 +39,8 @@ _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable
     "kept",
     multiple=True,
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A checkpoint that you kept elsewhere; its session is verified too.",
+    type=click.Path(path_type=Path, exists=True),
+    help="A checkpoint that you kept elsewhere, or a folder of *.note files; their sessions are verified too.",
 )
 @_json
 @store_option
@@ -69,8 +69,12 @@ def verify_command(
     _need_some([*sessions, *map(str, kept)], every and form is None)
     if form is not None:
         sys.exit(_verify_files([Path(name) for name in sessions], as_json))
-    pinned, anchors = [_read_key(one) for one in keys], [_read_note(one) for one in kept]
+    pinned = [_read_key(one) for one in keys]
+    anchors = [_read_note(one) for given in kept for one in _notes_in(given)]
     with open_manager(store) as manager:
+        if every and not anchors and is_empty(manager.storage):
+            click.echo("no sessions: nothing was verified", err=True)
+            sys.exit(1)
         verdicts = list(_verdicts(manager, sessions, every, pinned, anchors))
     for verdict in verdicts:
         if as_json:
@@ -91,8 +95,34 @@ def _read_key(given: str) -> "eventstore.VerifierKey":
     try:
         text = path.read_text("utf-8") if "+" not in given or path.is_file() else given
     except (OSError, UnicodeDecodeError):
-        raise click.BadParameter("it is neither a verifier key nor a file that holds one", param_hint="--key") from None
-    return eventstore.VerifierKey.from_text(text)
+        raise click.BadParameter(
+            f"{given if 'PRIVATE+KEY+' not in given else 'what was given'} is neither a verifier key nor a file that "
+            "holds one",
+            param_hint="--key",
+        ) from None
+    name = "what was given" if text is given else str(path)
+    if text.strip().startswith("PRIVATE+KEY+"):
+        raise click.BadParameter(
+            f"{name} holds a secret key, which verifies nothing: give the verifier key that keygen printed, or its file",
+            param_hint="--key",
+        )
+    try:
+        return eventstore.VerifierKey.from_text(text)
+    except eventstore.KeyRefused as refused:
+        raise click.BadParameter(
+            f"{name} holds no verifier key ({refused.reason}): give <name>+<8 hex>+<base64>, or a file that holds it",
+            param_hint="--key",
+        ) from None
+
+
+def _notes_in(given: Path) -> list[Path]:
+    """List a note, or those of a folder."""
+    if not given.is_dir():
+        return [given]
+    found = sorted(one for one in given.glob("*.note") if not one.name.startswith("."))
+    if not found:
+        raise click.BadParameter(f"{given} is a folder without *.note files", param_hint="--checkpoint")
+    return found
 
 
 def _read_note(path: Path) -> bytes:
@@ -120,7 +150,11 @@ def _verdicts(
     if every:
         yield from eventstore.verify_all(storage, keys, anchors)
         return
-    for session_id in dict.fromkeys([*sessions, *(read_claim(one).session_id for one in anchors)]):
+    anchored = [read_claim(one).session_id for one in anchors]
+    for session_id in sessions:
+        if session_id not in anchored and not is_known(storage, session_id):
+            raise eventstore.SessionNotFound(session_id)
+    for session_id in dict.fromkeys([*sessions, *anchored]):
         verify = eventstore.verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
         yield verify or eventstore.verify_session(storage, session_id, keys=keys, anchors=anchors)
 

@@ -1,6 +1,6 @@
 r"""Verify an audit bundle of eventstore.
 
-    python verify.py export.zip [--key VKEY]... [--checkpoint NOTE_FILE]... [--json]
+    python verify.py export.zip [--key VKEY_OR_FILE]... [--checkpoint NOTE_FILE_OR_FOLDER]... [--json]
 
 One file, the standard library of Python 3.8 or later, no code in common with eventstore. A copy of it lies in every
 bundle, but whoever forges a bundle can change that copy too: use your own, and compare its SHA-256 with the published one.
@@ -22,6 +22,8 @@ THE FORMAT
   a checkpoint        a C2SP tlog-checkpoint in a C2SP signed note, Ed25519: `eventstore/<session id>`, size, base64 of the
                       Merkle root (RFC 6962) over the first `size` leaves, then lines `at <time>`, `chain <hash(size)>`.
                       They stand in `checkpoints/*.note`, in `checkpoint.signed` events, and in files of your own.
+  the store's log     `sessions/_store/events.jsonl`: which sessions came into being and ended, and in `store.checkpoint_signed`
+                      the "size" and "root" of each checkpoint of a "session_id": the session there must fit them all.
   a key               <name>+<8 hex>+<base64(0x01 || public key)>. Never taken from the bundle: you say which you trust.
 
 WHAT IS PROVEN
@@ -78,6 +80,7 @@ MAX_FINDINGS = 50
 """How many findings of one kind are told; the rest only counts."""
 
 SESSION_ID = re.compile(r"_store|(_template\.)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+STORE_LOG = "sessions/_store/events.jsonl"
 HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 START = re.compile(rb'\{"type":"([^"\\]+)","seq":([1-9][0-9]{0,17}),"at":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)"')
 END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
@@ -402,7 +405,7 @@ def check_files(
 ) -> tuple[list[Finding], set[str]]:
     """Compare every file with the manifest; return what is wrong, and which files are not what it tells.
 
-    On the way, collect the sizes of which each log in `signed` records checkpoints.
+    On the way, collect the sizes of which each log in `signed` records checkpoints, and the store's own log for others.
     """
     there, listed = bundle.sizes(), {path for one in manifest.sessions for path in (one.log, *one.checkpoints)}
     findings = [Finding(TAMPERED, f"{shown(name)} {why}") for name, why in sorted(_odd_files(there, listed, manifest))]
@@ -410,7 +413,7 @@ def check_files(
     findings += [Finding(DAMAGED, f"{shown(name)} is missing") for name in sorted(broken)]
     for name in sorted(manifest.files.keys() & there.keys()):
         try:
-            digest, size = _read_through(bundle.chunks(name), signed.get(name))
+            digest, size = _read_through(bundle.chunks(name), name, signed)
             why = "is not the file that the manifest tells of (size or SHA-256)"
         except Broken as error:
             digest, size, why = "", 0, str(error)
@@ -430,7 +433,7 @@ def _odd_files(there: dict[str, int], listed: set[str], manifest: Manifest) -> I
             yield name, "is a log or checkpoint of no session of the manifest"
 
 
-def _read_through(chunks: Iterator[bytes], signed: set[int] | None) -> tuple[str, int]:
+def _read_through(chunks: Iterator[bytes], name: str, signed: dict[str, set[int]]) -> tuple[str, int]:
     """Hash a file to its end; of a log, also note the sizes that its `checkpoint.signed` events name."""
     hasher, size = hashlib.sha256(), 0
 
@@ -442,22 +445,25 @@ def _read_through(chunks: Iterator[bytes], signed: set[int] | None) -> tuple[str
             yield chunk
 
     data = hashed()
-    if signed is not None:
+    if name in signed:
         for line, _ in split_lines(data):
-            if line.startswith(b'{"type":"checkpoint.signed"'):
-                _note_size(line, signed)
+            if line.startswith((b'{"type":"checkpoint.signed"', b'{"type":"store.checkpoint_signed"')):
+                _note_size(line, name, signed)
     for _chunk in data:
         pass
     return hasher.hexdigest(), size
 
 
-def _note_size(line: bytes, signed: set[int]) -> None:
+def _note_size(line: bytes, name: str, signed: dict[str, set[int]]) -> None:
     try:
-        size = read_object(line).get("size")
+        record = read_object(line)
     except ValueError:
         return
-    if isinstance(size, int):
-        signed.add(size)
+    size, whose = record.get("size"), record.get("session_id")
+    if record.get("type") == "store.checkpoint_signed" and name == STORE_LOG:
+        name = f"sessions/{whose}/events.jsonl"
+    if isinstance(size, int) and name in signed:
+        signed[name].add(size)
 
 
 # --- Ed25519 (RFC 8032), verification only: points are X:Y:Z:T with x = X/Z, y = Y/Z, xy = T/Z
@@ -916,27 +922,53 @@ class Store:
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
+        self.again: set[str] = set()
+        self.signed: dict[str, dict[int, set[str]]] = {}
         self._aside: dict[str, str] = {}
+        self._signed_aside: dict[str, dict[int, set[str]]] = {}
         self.is_there = False
 
     def take(self, record: dict[str, Any]) -> None:
         """Take in an event of the store's own log."""
         self.is_there = True
         session_id, kind = str(record.get("session_id")), record["type"]
+        if kind in ("store.session_created", "store.session_restored") and session_id in self.made:
+            self.again.add(session_id)
         if kind == "store.session_created":
             self.made[session_id] = str(record.get("first_hash"))
         elif kind == "store.session_trashed":
             self._aside[str(record.get("name"))] = self.made.pop(session_id, "")
+            self._signed_aside[str(record.get("name"))] = self.signed.pop(session_id, {})
         elif kind == "store.session_restored":
             self.made[session_id] = self._aside.pop(str(record.get("name")), "")
+            self.signed[session_id] = self._signed_aside.pop(str(record.get("name")), {})
         elif kind == "store.session_deleted":
             self.made.pop(session_id, None)
+            self.signed.pop(session_id, None)
+        elif kind == "store.checkpoint_signed" and is_count(record.get("size")):
+            self.signed.setdefault(session_id, {}).setdefault(record["size"], set()).add(str(record.get("root")))
 
     def findings(self, log: Log) -> Iterator[Finding]:
-        """Compare the first event of a session's own with what the store's own log tells."""
+        """Compare the first event of a session's own, and what was signed, with what the store's own log tells."""
+        if log.told.session_id == "_store":
+            for session_id in sorted(self.again)[:MAX_FINDINGS]:
+                text = "was created again, and nothing tells what became of the one before"
+                yield Finding(TAMPERED, f"session {shown(session_id)} {text}")
+            return
         told = self.made.get(log.told.session_id, "")
         if told and log.events and told != log.first_own and log.first_own_type != "log.repaired":
             yield Finding(TAMPERED, "its first event is not that of the session of which the store's own log tells")
+        signed = self.signed.get(log.told.session_id, {})
+        size = max(signed, default=0)
+        if log.tree.size < size:
+            text = f"has {log.tree.size} events, and the store's own log tells of a checkpoint of {size}"
+            yield Finding(TAMPERED, f"{text}: it was cut off or set back")
+            return
+        for size in sorted(signed):
+            if signed[size] != {base64.b64encode(log.points[size][0]).decode("ascii") if size in log.points else ""}:
+                text = f"does not fit the checkpoint of {size} events that the store's own log tells of"
+                yield Finding(TAMPERED, f"{text}: its first {size} events are not those that were signed")
+                return
 
     def notes(self, log: Log) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
@@ -1132,11 +1164,54 @@ def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anch
     )
 
 
+class Misgiven(Exception):
+    """What was given on the command line is not what is wanted there."""
+
+
+def _given_key(given: str) -> Key:
+    """Read a key, or the file that holds one. Raises Misgiven."""
+    text = given
+    try:
+        if "+" not in given or (len(given) < 250 and Path(given).is_file()):
+            with Path(given).open("rb") as file:
+                text = file.read(MAX_NOTE_BYTES).decode("utf-8")
+        if not text.strip().startswith("PRIVATE+KEY+"):
+            return read_key(text)
+    except (OSError, ValueError, RecursionError):
+        what = "is neither a verifier key nor a file that holds one"
+    else:
+        what = "holds a secret key, which nobody but its owner should have"
+    name = shown(given) if "PRIVATE+KEY+" not in given else "what was given"
+    raise Misgiven(f"--key {name} {what}: give the verifier key, <name>+<8 hex>+<base64>, or a file that holds it")
+
+
+def _notes_in(given: str) -> list[str]:
+    """Name a note, or those of a folder. Raises Misgiven."""
+    path = Path(given)
+    if not path.is_dir():
+        return [given]
+    try:
+        found = sorted(str(one) for one in path.iterdir() if one.name.endswith(".note") and one.name[0] != ".")
+    except OSError as error:
+        raise Misgiven(f"--checkpoint {shown(given)} cannot be read ({type(error).__name__})") from None
+    if not found:
+        raise Misgiven(
+            f"--checkpoint {shown(given)} is a folder without *.note files: give notes that you kept elsewhere"
+        )
+    return found
+
+
 def _read_anchor(name: str) -> tuple[str, Checkpoint]:
-    with Path(name).open("rb") as file:
-        checkpoint = read_checkpoint(file.read(MAX_NOTE_BYTES + 1))
-    if not SESSION_ID.fullmatch(checkpoint.session_id):
-        raise ValueError("not of a session")
+    try:
+        with Path(name).open("rb") as file:
+            checkpoint = read_checkpoint(file.read(MAX_NOTE_BYTES + 1))
+        if not SESSION_ID.fullmatch(checkpoint.session_id):
+            raise ValueError("not of a session")
+    except (OSError, ValueError, RecursionError) as error:
+        why = f"is no checkpoint of a session that can be read ({type(error).__name__})"
+        raise Misgiven(
+            f"--checkpoint {shown(name)} {why}: give a note as it was signed, or a folder of *.note"
+        ) from None
     return name, checkpoint
 
 
@@ -1148,18 +1223,24 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="The text at the top of this file says the rest.",
     )
     parser.add_argument("bundle", help="an audit bundle: a .zip, or a folder")
-    parser.add_argument("--key", action="append", default=[], metavar="VKEY", help="a public key that you trust")
     parser.add_argument(
-        "--checkpoint", action="append", default=[], metavar="NOTE_FILE", help="a checkpoint that you kept elsewhere"
+        "--key", action="append", default=[], metavar="VKEY", help="a public key that you trust, or its file"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NOTES",
+        help="a checkpoint that you kept elsewhere, or a folder of *.note files",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--max-bytes", type=int, default=MAX_BUNDLE_BYTES, help="refuse larger bundles (unpacked)")
     asked = parser.parse_args(arguments)
     try:
-        keys = [read_key(text) for text in asked.key]
-        anchors = [_read_anchor(name) for name in asked.checkpoint]
-    except (OSError, ValueError, RecursionError) as error:
-        parser.error(f"nothing was verified: a --key or --checkpoint cannot be read ({type(error).__name__})")
+        keys = [_given_key(given) for given in asked.key]
+        anchors = [_read_anchor(name) for given in asked.checkpoint for name in _notes_in(given)]
+    except Misgiven as error:
+        parser.error(f"nothing was verified: {error}")
     try:
         report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes)
     except Exception as error:  # whatever a made-up bundle brings about is no verification
