@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -333,7 +333,7 @@ class _Story:
 
     def take(self, event: Event) -> None:
         """Take in one event of the store's own log."""
-        if isinstance(event, StoreSessionCreated | StoreSessionRestored) and event.session_id in self.made:
+        if self._is_another(event):
             self.again.add(event.session_id)
         if isinstance(event, StoreSessionCreated):
             self.made[event.session_id] = event.first_hash
@@ -353,6 +353,13 @@ class _Story:
             self.signed.pop(event.session_id, None)
         elif isinstance(event, StoreCheckpointSigned):
             self.signed.setdefault(event.session_id, {}).setdefault(event.size, set()).add(event.root)
+
+    def _is_another(self, event: Event) -> TypeGuard[StoreSessionCreated | StoreSessionRestored]:
+        """Tell whether a session came into being under an id that one has; the same one, lost and brought back, is none."""
+        if not isinstance(event, StoreSessionCreated | StoreSessionRestored):
+            return False
+        known = self.made.get(event.session_id)
+        return known is not None and not (isinstance(event, StoreSessionCreated) and event.first_hash == known)
 
 
 def _read_story(storage: SessionStorage) -> _Story:

@@ -838,3 +838,13 @@ def test_the_commands_say_what_does_not_go_together(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no")
     shown = run("import", "--archive", "x.zip", cwd=tmp_path, check=1).stderr
     assert "nothing was written" in shown
+
+
+def test_a_session_that_was_lost_comes_back_from_a_backup(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    fill(files)
+    export_archive(files, tmp_path / "a.zip")
+    shutil.rmtree(files.sessions_dir / "g")
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as again:
+        assert verify_store(again).outcome == "tampered"
+        assert import_archive(again, tmp_path / "a.zip").sessions == ("g",)
+        assert_clean(again)

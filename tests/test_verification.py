@@ -504,7 +504,9 @@ def test_what_an_archive_brings_in_place_of_what_is_gone_is_told_of(
     files: FileSystemSessionStorage, tmp_path: Path
 ) -> None:
     SessionManager(files).create_session("s")
-    export_archive(files, tmp_path / "a.zip")
+    with FileSystemSessionStorage(tmp_path / "other", tmp_path / "history") as other:
+        SessionManager(other).create_session("s")
+        export_archive(other, tmp_path / "a.zip")
     files.flush()
     shutil.rmtree(log_of(files).parent)
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:

@@ -932,8 +932,9 @@ class Store:
         """Take in an event of the store's own log."""
         self.is_there = True
         session_id, kind = str(record.get("session_id")), record["type"]
-        if kind in ("store.session_created", "store.session_restored") and session_id in self.made:
-            self.again.add(session_id)
+        is_begun = kind in ("store.session_created", "store.session_restored") and session_id in self.made
+        if is_begun and record.get("first_hash") != self.made[session_id]:
+            self.again.add(session_id)  # not the same one, that was lost and brought back from a backup
         if kind == "store.session_created":
             self.made[session_id] = str(record.get("first_hash"))
         elif kind == "store.session_trashed":
