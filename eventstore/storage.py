@@ -293,9 +293,14 @@ class SessionStorage:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         self._retention().restore(session_id)
 
-    def plan_cleanup(self, cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
-        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
-        return self._retention().plan(self.list_metadata(limit=None), cutoff, trashed_before)
+    def plan_cleanup(
+        self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[Expiry]:
+        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old.
+
+        `on_damage` hears of sessions that cannot be read: they are left alone.
+        """
+        return self._retention().plan(self.list_metadata(limit=None, on_damage=on_damage), cutoff, trashed_before)
 
     def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
         """Do what a plan says; return what was done. A session that was updated, pinned or deleted since is left alone."""
@@ -317,7 +322,7 @@ class SessionStorage:
 
     def compact(self) -> None:
         """See that nothing is left in the catalogue's files of what was dropped."""
-        self.page(Filter(limit=0))
+        self.page(Filter(limit=0), lambda damage: None)
         self._search.compact()
         self.catalog.scrub()
 
@@ -399,8 +404,13 @@ class SessionStorage:
         self.catalog.put(self._rows(track(self.catalog.stale(self._sizes)), on_damage, None))
         return self.catalog.find(wanted)
 
-    def search(self, asked: Asked, at: At | None = None) -> list[Hit]:
-        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment."""
+    def search(
+        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[Hit]:
+        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment.
+
+        `on_damage` hears of sessions that cannot be read.
+        """
         moment = None if at is None else as_time(at)
         versions: dict[str, int] = {}
 
@@ -411,7 +421,7 @@ class SessionStorage:
                 versions[session_id] = version_at(self.log, session_id, moment)
             return seq <= versions[session_id]
 
-        self.page(Filter(limit=0))
+        self.page(Filter(limit=0), on_damage)
         return self._search.find(asked, is_visible)
 
     def analytics(
@@ -421,9 +431,10 @@ class SessionStorage:
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Figures]:
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
-        self.page(Filter(limit=0))
+        self.page(Filter(limit=0), on_damage)
         return self._analytics.figures(by, user_id, tag, since, until)
 
     def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
@@ -467,10 +478,14 @@ class SessionStorage:
             self._summaries.forget(session_id)
         return plan
 
-    def recover(self, silent_for: timedelta) -> list[str]:
-        """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids."""
+    def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = tell_damage) -> list[str]:
+        """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids.
+
+        `on_damage` hears of sessions that cannot be read: they stay as they are.
+        """
         before = codec.to_text(datetime.now(UTC) - silent_for)
-        found = [one.session_id for one in self.list_metadata(status=SessionStatus.ACTIVE, limit=None)]
+        listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
+        found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]
 
     def _abandon(self, session_id: str, before: str) -> bool:

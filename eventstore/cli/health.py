@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import eventstore
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
 from eventstore.examination import read_claim
 from eventstore.names import STORE_ID
@@ -201,9 +201,11 @@ def _repair_files(files: Sequence[Path], yes: bool) -> None:
 @store_option
 def recover_command(store: str | None, silent_hours: float) -> None:
     """Mark active sessions as abandoned that no program has open and that recorded nothing for a while; redo stale views."""
+    damaged: list[eventstore.LogDamaged] = []
     with open_manager(store) as manager:
-        found = manager.recover_sessions(silent_hours)
+        found = manager.recover_sessions(silent_hours, damaged.append)
         redone = manager.storage.redo_views()
     for session_id in found:
         click.echo(f"{session_id}: abandoned")
     click.echo(f"{len(found)} sessions marked as abandoned, views of {redone} sessions redone")
+    exit_for(damaged)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import naming_the_others, open_manager, store_option
 from eventstore.cli.terminal import clean, print_json, progress
 from eventstore.errors import EventStoreError
 
@@ -212,7 +212,7 @@ def export_command(
 def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str], *, as_json: bool) -> None:
     from eventstore.exporters.archive import export_archive
 
-    with open_manager(store) as manager:
+    with open_manager(store) as manager, naming_the_others(every=not session_ids):
         done = export_archive(manager, archive, session_ids or None)
     if as_json:
         print_json(done.to_dict())
