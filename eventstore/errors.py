@@ -53,13 +53,18 @@ class InvalidSessionId(EventStoreError, ValueError):
 
 
 class SessionNotFound(EventStoreError, ValueError, LookupError):
-    """No session has this id. Nothing was written."""
+    """No session has this id, or it is in the trash (`in_trash`, where that was looked for). Nothing was written."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, in_trash: bool = False) -> None:
         super().__init__(session_id)
-        self.session_id = session_id
+        self.session_id, self.in_trash = session_id, in_trash
 
     def __str__(self) -> str:
+        if self.in_trash:
+            return (
+                f"session {self.session_id!r} is in the trash; nothing was done: bring it back with restore, or let cleanup "
+                "delete it for good"
+            )
         return f"session {self.session_id!r} not found; nothing was written: create it first, or check the id and the store"
 
 

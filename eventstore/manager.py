@@ -30,7 +30,7 @@ from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.patterns import Patterns
 from eventstore.redaction import Redactable, Redacted
-from eventstore.retention import Expiry
+from eventstore.retention import Expiry, Trashed
 from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
 from eventstore.signing import Consistency, Inclusion
@@ -279,6 +279,10 @@ class SessionManager:
     def restore_session(self, session_id: str) -> None:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         self.storage.restore_session(session_id)
+
+    def list_trash(self) -> list[Trashed]:
+        """List what is in the trash, what came there last first."""
+        return self.storage.list_trash()
 
     def redact(
         self, session_id: str, seqs: int | Sequence[int], reason: str, *, by: Mapping[str, Any] | None = None

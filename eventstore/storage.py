@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from eventstore.log.adoption import Whole
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.moments import At, version_at
 from eventstore.names import STORE_ID, TEMPLATE, check_session_id
-from eventstore.retention import GRACE_DAYS, Expiry, Retention
+from eventstore.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.search import Asked, Hit, Search
 from projections import session as session_fold
 from projections import statistics as statistics_fold
@@ -293,6 +294,10 @@ class SessionStorage:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         self._retention().restore(session_id)
 
+    def list_trash(self) -> list[Trashed]:
+        """List what is in the trash, what came there last first."""
+        return self._retention().trashed()
+
     def plan_cleanup(
         self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = tell_damage
     ) -> list[Expiry]:
@@ -472,11 +477,31 @@ class SessionStorage:
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
         self.catalog.mark(check_session_id(session_id))
-        plan = self.log.repair(session_id, dry_run=dry_run)
-        if plan is not None and not dry_run:
+        plan = self.log.repair(session_id)
+        if plan is None:
+            return None
+        forks, checkpoint = self._forks_behind(session_id, plan.kept), self._checkpoint_behind(session_id, plan.kept)
+        if not dry_run:
+            plan = self.log.repair(session_id, dry_run=False)
             self._wholes.forget(session_id)
             self._summaries.forget(session_id)
-        return plan
+        return plan and replace(plan, forks=forks, checkpoint=checkpoint)
+
+    def _forks_behind(self, session_id: str, kept: int) -> tuple[str, ...]:
+        """Name the forks that have more than the first `kept` events of a session, and have them of it only."""
+        parents, found = self.lineages.state().parents, dict[str, None]()
+        for one in self.lineages.state().descendants(session_id):  # each is in front of its own
+            if parents[one] == session_id or parents[one] in found:
+                with suppress(SessionNotFound, LogDamaged):
+                    if self.log.inherited(one) > kept:
+                        found[one] = None
+        return tuple(found)
+
+    def _checkpoint_behind(self, session_id: str, kept: int) -> int:
+        """Give the size of the largest checkpoint of more than the first `kept` events of a session; 0 without one."""
+        digits = (name.partition("-")[0] for name, _ in self.log.notes(session_id))
+        sizes = [int(one) for one in digits if one.isascii() and one.isdecimal()]
+        return max((size for size in sizes if size > kept), default=0)
 
     def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = tell_damage) -> list[str]:
         """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids.

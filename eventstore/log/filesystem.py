@@ -432,6 +432,7 @@ class FileSystemEventLog(FolderReader):
                 os.fstat(file.descriptor).st_size - scan.here.offset,
                 len(restored),
                 len(found) - len(restored),
+                scan.here.seq,
             )
             if not dry_run:
                 append_repair(file, scan, restored)
