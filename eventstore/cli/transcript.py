@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _FORMATS = ("claude-code", "codex")
 _TRACES = ("otlp", "cloudevents")
 _TABLES = ("csv", "json", "parquet")
+_MOST_ODD = 10
 _ARCHIVE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -124,8 +125,10 @@ def _tell(one: "Imported", as_json: bool) -> None:
         return
     added = f"{one.events:,} events" if one.events else "nothing new"
     click.echo(f"{click.style(one.session_id, bold=True)}  {one.lines:,} lines, {added}")
-    for text in one.odd:
+    for text in one.odd[:_MOST_ODD]:
         click.echo(click.style(f"    {clean(text)}", fg="yellow"))
+    if len(one.odd) > _MOST_ODD:
+        click.echo(click.style(f"    and more: --json tells of {len(one.odd)}", fg="yellow"))
 
 
 def _summarize(done: "Sequence[Imported]", refused: int) -> None:
