@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from eventstore.moments import At
     from eventstore.patterns import Patterns
     from eventstore.redaction import Redactable, Redacted
-    from eventstore.retention import Expiry
+    from eventstore.retention import Expiry, Trashed
     from eventstore.search import Hit
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.signing import Consistency, Inclusion
@@ -160,6 +160,7 @@ __all__ = [
     "Signed",
     "SigningKey",
     "ToolHistory",
+    "Trashed",
     "Verdict",
     "VerifierKey",
     "VersionConflict",
@@ -220,7 +221,7 @@ _HOMES = {
     "eventstore.moments": ("At",),
     "eventstore.patterns": ("Patterns",),
     "eventstore.redaction": ("Redactable", "Redacted"),
-    "eventstore.retention": ("Expiry",),
+    "eventstore.retention": ("Expiry", "Trashed"),
     "eventstore.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
     "eventstore.signing": ("Consistency", "Inclusion"),

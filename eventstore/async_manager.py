@@ -104,6 +104,7 @@ class AsyncSessionManager:
     delete_session = _awaited(SessionManager.delete_session)
     pin_session = _committed(SessionManager.pin_session)
     plan_cleanup = _awaited(SessionManager.plan_cleanup)
+    list_trash = _awaited(SessionManager.list_trash)
     cleanup_old_sessions = _awaited(SessionManager.cleanup_old_sessions)
     trash_session = _awaited(SessionManager.trash_session)
     restore_session = _awaited(SessionManager.restore_session)

@@ -15,10 +15,10 @@
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── LogDamaged                           bytes in a log that are not what was written
-    │   └── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
+    │   ├── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
+    │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
     ├── LogRolledBack                        a log that is not the one that was read before
     ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
-    ├── NotARegularFile       (OSError)      a folder, link, pipe or device where a log should be
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
     ├── ExportRefused         (ValueError)   a session that has no such export
     ├── KeyRefused            (ValueError)   a key to sign or to check with that cannot be used
@@ -53,13 +53,18 @@ class InvalidSessionId(EventStoreError, ValueError):
 
 
 class SessionNotFound(EventStoreError, ValueError, LookupError):
-    """No session has this id. Nothing was written."""
+    """No session has this id, or it is in the trash (`in_trash`, where that was looked for). Nothing was written."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, in_trash: bool = False) -> None:
         super().__init__(session_id)
-        self.session_id = session_id
+        self.session_id, self.in_trash = session_id, in_trash
 
     def __str__(self) -> str:
+        if self.in_trash:
+            return (
+                f"session {self.session_id!r} is in the trash; nothing was done: bring it back with restore, or let cleanup "
+                "delete it for good"
+            )
         return f"session {self.session_id!r} not found; nothing was written: create it first, or check the id and the store"
 
 
@@ -216,6 +221,26 @@ class LogTampered(LogDamaged):
     """What no accident explains: a line blanked as by a redaction of which no event tells, events that are not those signed."""
 
 
+class NotARegularFile(LogDamaged, OSError):
+    """Where a log or its folder should be is something else: a link, a pipe, a device. It was neither followed nor changed.
+
+    Whoever goes on past a damaged log goes on past this one too; nothing of it is readable.
+    """
+
+    def __init__(self, path: str, kind: str, wanted: str = "a regular file", session_id: str = "") -> None:
+        OSError.__init__(self, path, kind, wanted)
+        self.path, self.kind, self.wanted, self.session_id = path, kind, wanted, session_id
+        self.file, self.line, self.offset_bytes, self.readable = path, 1, 0, 0
+        self.reason = f"{kind}, not {wanted}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.kind, self.wanted, self.session_id)
+
+    def __str__(self) -> str:
+        of = f"log of session {self.session_id!r}: " if self.session_id else ""
+        return f"{of}{self.path} is {self.reason}; it was left alone: move it away, then try again"
+
+
 class RedactionRefused(EventStoreError, ValueError):
     """The content of an event cannot be removed. Nothing was changed."""
 
@@ -253,17 +278,6 @@ class CursorRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: give one that this store gave, or begin without"
-
-
-class NotARegularFile(EventStoreError, OSError):
-    """Where a log or its folder should be is something else: a link, a pipe, a device. It was neither followed nor changed."""
-
-    def __init__(self, path: str, kind: str, wanted: str = "a regular file") -> None:
-        super().__init__(path, kind, wanted)
-        self.path, self.kind, self.wanted = path, kind, wanted
-
-    def __str__(self) -> str:
-        return f"{self.path} is {self.kind}, not {self.wanted}; it was left alone: move it away, then try again"
 
 
 class ImportRefused(EventStoreError, ValueError):

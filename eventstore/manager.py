@@ -30,7 +30,7 @@ from eventstore.moments import At
 from eventstore.names import new_session_id
 from eventstore.patterns import Patterns
 from eventstore.redaction import Redactable, Redacted
-from eventstore.retention import Expiry
+from eventstore.retention import Expiry, Trashed
 from eventstore.search import Asked, Hit, count_tokens, pack
 from eventstore.settings import Settings, load_settings
 from eventstore.signing import Consistency, Inclusion
@@ -247,13 +247,22 @@ class SessionManager:
         """Keep a session whatever its age, or no longer."""
         return self._append(session_id, e.SessionPinned(pinned=pinned), **options)
 
-    def plan_cleanup(self, max_age_days: float = 30, grace_days: float = 7) -> list[Expiry]:
-        """Plan what `cleanup_old_sessions` would do, and why: what goes, and what is kept though it is old. Changes nothing."""
+    def plan_cleanup(
+        self,
+        max_age_days: float = 30,
+        grace_days: float = 7,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+    ) -> list[Expiry]:
+        """Plan what `cleanup_old_sessions` would do, and why: what goes, and what is kept though it is old. Changes nothing.
+
+        `on_damage` hears of sessions that cannot be read: they are left alone.
+        """
         for name, days in (("max_age_days", max_age_days), ("grace_days", grace_days)):
             if not isfinite(days) or days < 0:
                 raise ValueError(f"{name} is {days}, not a number of days from 0; nothing was deleted")
         now = datetime.now(UTC)
-        return self.storage.plan_cleanup(now - timedelta(days=max_age_days), now - timedelta(days=grace_days))
+        cutoff, trashed_before = now - timedelta(days=max_age_days), now - timedelta(days=grace_days)
+        return self.storage.plan_cleanup(cutoff, trashed_before, on_damage)
 
     def cleanup_old_sessions(self, max_age_days: float = 30, grace_days: float = 7) -> int:
         """Put the sessions last updated more than `max_age_days` ago in the trash; return how many there were.
@@ -271,6 +280,10 @@ class SessionManager:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         self.storage.restore_session(session_id)
 
+    def list_trash(self) -> list[Trashed]:
+        """List what is in the trash, what came there last first."""
+        return self.storage.list_trash()
+
     def redact(
         self, session_id: str, seqs: int | Sequence[int], reason: str, *, by: Mapping[str, Any] | None = None
     ) -> Redacted:
@@ -285,13 +298,17 @@ class SessionManager:
         return redaction.redact(self.storage, session_id, wanted, reason, {**self.by, **(by or {})} or None)
 
     def plan_redactions(
-        self, patterns: Patterns | None = None, session_ids: Collection[str] | None = None
+        self,
+        patterns: Patterns | None = None,
+        session_ids: Collection[str] | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Redactable]:
         """Find secrets in sessions, if none are named in all, the trash and templates too: in events and records of tool calls.
 
-        `patterns` are those of `SECRETS` where none are given. Changes nothing; `redact_plan` carries it out.
+        `patterns` are those of `SECRETS` where none are given. Changes nothing; `redact_plan` carries it out. Where none
+        are named, a session that cannot be read hides no other, and `on_damage` hears of it; one that is named raises LogDamaged.
         """
-        return list(redaction.plan_redactions(self.storage, patterns or Patterns(), session_ids))
+        return list(redaction.plan_redactions(self.storage, patterns or Patterns(), session_ids, on_damage))
 
     def redact_plan(
         self,
@@ -305,11 +322,16 @@ class SessionManager:
         who = {**self.by, **(by or {})} or None
         return redaction.redact_plan(self.storage, plan, patterns or Patterns(), reason, who)
 
-    def recover_sessions(self, silent_hours: float = 24) -> list[str]:
-        """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids."""
+    def recover_sessions(
+        self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[str]:
+        """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids.
+
+        `on_damage` hears of sessions that cannot be read: they stay as they are.
+        """
         if not isfinite(silent_hours) or silent_hours < 0:
             raise ValueError(f"silent_hours is {silent_hours}, not a number from 0; nothing was written")
-        return self.storage.recover(timedelta(hours=silent_hours))
+        return self.storage.recover(timedelta(hours=silent_hours), on_damage)
 
     # --- what is said
 
@@ -526,14 +548,16 @@ class SessionManager:
         since: datetime | str | None = None,
         at: At | None = None,
         limit: int = 20,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Hit]:
         """Search messages, purposes and tool calls of all sessions; the best hits first, each with snippet and citation.
 
         All words are to be there, `"quoted ones"` next to each other; `word*` is a beginning. `role` is that of a message, or
         `purpose` or `call`; `since` when it happened; `at`, a time, searches what there was then.
+        `on_damage` hears of sessions that cannot be read: they hide no other.
         """
         first = None if since is None else moments.as_text(since)
-        return self.storage.search(Asked(text, user_id, role, tool, first, limit), at)
+        return self.storage.search(Asked(text, user_id, role, tool, first, limit), at, on_damage)
 
     def analytics(
         self,
@@ -543,12 +567,14 @@ class SessionManager:
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Figures]:
         """Sum up what sessions did by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
 
         `since` and `until` are days (UTC, `2026-01-31`), both included. What a fork inherits counts once, for its parent.
+        `on_damage` hears of sessions that cannot be read: they hide no other.
         """
-        return self.storage.analytics(by, user_id, tag, since, until)
+        return self.storage.analytics(by, user_id, tag, since, until, on_damage)
 
     def context(
         self,

@@ -15,6 +15,7 @@ from msgspec import json
 from eventstore import codec
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import Event, InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
+from eventstore.listing import tell_damage
 from eventstore.log.batch import tell_redaction
 from eventstore.names import TEMPLATE, id_of
 from eventstore.patterns import Patterns, texts
@@ -78,26 +79,44 @@ class _Work:
 
 
 def plan_redactions(
-    storage: SessionStorage, patterns: Patterns, session_ids: Collection[str] | None = None
+    storage: SessionStorage,
+    patterns: Patterns,
+    session_ids: Collection[str] | None = None,
+    on_damage: Callable[[LogDamaged], None] = tell_damage,
 ) -> Iterator[Redactable]:
     """Find what matches patterns, in the events and the tool calls' records of sessions (None: all, templates, the trash too).
 
-    What a fork has of its parent is found there. Changes nothing. Raises SessionNotFound, LogDamaged.
+    What a fork has of its parent is found there. Changes nothing. Raises SessionNotFound and LogDamaged for sessions that are
+    named; of all, nothing is planned for one that cannot be read, and `on_damage` hears of it.
     """
     for holder in _all_logs(storage) if session_ids is None else map(_Holder, session_ids):
-        since = 0 if holder.trashed else storage.log.inherited(holder.log_id)
-        calls: dict[str, str] = {}
-        for line in _lines(storage, holder, since):
-            event = codec.decode(line)
-            if isinstance(event, InvocationLinked) and event.invocation_dir:
-                calls[event.invocation_id] = event.invocation_dir
-            labels = _labels(patterns, texts(event)) if not isinstance(event, RedactedEvent) else ()
-            if labels:
-                obstacle = _obstacle(holder.log_id, event.seq, line)
-                name = holder.trashed or ""
-                yield Redactable(holder.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle)
-        for folder in dict.fromkeys(calls.values()):
-            yield from _plan_record(storage, patterns, holder, folder)
+        try:
+            found = list(_plan_one(storage, patterns, holder))
+        except LogDamaged as damage:
+            if session_ids is not None:
+                raise
+            on_damage(damage)
+        except SessionNotFound:
+            if session_ids is not None:
+                raise  # of all: deleted meanwhile
+        else:
+            yield from found
+
+
+def _plan_one(storage: SessionStorage, patterns: Patterns, holder: _Holder) -> Iterator[Redactable]:
+    since = 0 if holder.trashed else storage.log.inherited(holder.log_id)
+    calls: dict[str, str] = {}
+    for line in _lines(storage, holder, since):
+        event = codec.decode(line)
+        if isinstance(event, InvocationLinked) and event.invocation_dir:
+            calls[event.invocation_id] = event.invocation_dir
+        labels = _labels(patterns, texts(event)) if not isinstance(event, RedactedEvent) else ()
+        if labels:
+            obstacle = _obstacle(holder.log_id, event.seq, line)
+            name = holder.trashed or ""
+            yield Redactable(holder.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle)
+    for folder in dict.fromkeys(calls.values()):
+        yield from _plan_record(storage, patterns, holder, folder)
 
 
 def _plan_record(storage: SessionStorage, patterns: Patterns, holder: _Holder, folder: str) -> Iterator[Redactable]:

@@ -8,11 +8,11 @@ from typing import Literal
 
 from eventstore import codec
 from eventstore.catalog import Catalog
-from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
+from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
 from eventstore.lineages import Lineages
 from eventstore.log.base import EventLog, Head
-from eventstore.names import check_session_id, id_of
+from eventstore.names import STORE_ID, check_session_id, id_of
 from projections.models import SessionMetadata
 
 GRACE_DAYS = 7.0
@@ -31,6 +31,20 @@ class Expiry:
     updated_at: datetime | None = None
     name: str = ""
     size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Trashed:
+    """A session in the trash, where it is called `name`, since when, and what its log held.
+
+    `since` is empty where the store's own log does not tell of it, say because a crash came in between.
+    """
+
+    session_id: str
+    name: str
+    since: str
+    events: int
+    size_bytes: int
 
 
 class Retention:
@@ -87,20 +101,42 @@ class Retention:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         names = [name for name in self._log.trashed() if id_of(name) == check_session_id(session_id)]
         if not names:
-            raise SessionNotFound(session_id)
+            raise SessionExists(session_id) if self._is_there(session_id) else SessionNotFound(session_id)
         name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
         self._catalog.mark(session_id)
         with self._lineages.locked():
             self._log.restore(name)
             self._lineages.note(StoreSessionRestored(session_id=session_id, name=name))
 
+    def _is_there(self, session_id: str) -> bool:
+        try:
+            return self._log.exists(session_id)
+        except LogDamaged:
+            return True
+
+    def trashed(self) -> list[Trashed]:
+        """List what is in the trash, what came there last first."""
+        told = dict[str, StoreSessionTrashed]()
+        with suppress(SessionNotFound):
+            events = self._log.read(STORE_ID)
+            told = {event.name: event for event in events if isinstance(event, StoreSessionTrashed)}
+        since, found = self._lineages.state().trashed, list[Trashed]()
+        for name in self._log.trashed():
+            with suppress(InvalidSessionId):
+                one = told.get(name) if name in since else None
+                size = (one.events, one.size_bytes) if one else (0, 0)
+                found.append(Trashed(id_of(name), name, since.get(name, ""), *size))
+        return sorted(found, key=lambda one: (one.since, one.name), reverse=True)
+
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
         plan = [self._judge(one) for one in sessions if one.updated_at < cutoff.astimezone()]
         limit = codec.to_text(trashed_before)
-        since = self._lineages.state().trashed
-        gone = [name for name in self._log.trashed() if name in since and since[name] < limit]
-        plan += [Expiry(id_of(name), "purge", f"in the trash since {since[name]}", name=name) for name in gone]
+        gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
+        plan += [
+            Expiry(one.session_id, "purge", f"in the trash since {one.since}", name=one.name, size_bytes=one.size_bytes)
+            for one in gone
+        ]
         return plan
 
     def _judge(self, one: SessionMetadata) -> Expiry:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from eventstore.log.adoption import Whole
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.moments import At, version_at
 from eventstore.names import STORE_ID, TEMPLATE, check_session_id
-from eventstore.retention import GRACE_DAYS, Expiry, Retention
+from eventstore.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.search import Asked, Hit, Search
 from projections import session as session_fold
 from projections import statistics as statistics_fold
@@ -298,9 +299,18 @@ class SessionStorage:
         """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
         self._retention().restore(session_id)
 
-    def plan_cleanup(self, cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
-        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
-        return self._retention().plan(self.list_metadata(limit=None), cutoff, trashed_before)
+    def list_trash(self) -> list[Trashed]:
+        """List what is in the trash, what came there last first."""
+        return self._retention().trashed()
+
+    def plan_cleanup(
+        self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[Expiry]:
+        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old.
+
+        `on_damage` hears of sessions that cannot be read: they are left alone.
+        """
+        return self._retention().plan(self.list_metadata(limit=None, on_damage=on_damage), cutoff, trashed_before)
 
     def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
         """Do what a plan says; return what was done. A session that was updated, pinned or deleted since is left alone."""
@@ -322,7 +332,7 @@ class SessionStorage:
 
     def compact(self) -> None:
         """See that nothing is left in the catalogue's files of what was dropped."""
-        self.page(Filter(limit=0))
+        self.page(Filter(limit=0), lambda damage: None)
         self._search.compact()
         self.catalog.scrub()
 
@@ -404,8 +414,13 @@ class SessionStorage:
         self.catalog.put(self._rows(track(self.catalog.stale(self._sizes)), on_damage, None))
         return self.catalog.find(wanted)
 
-    def search(self, asked: Asked, at: At | None = None) -> list[Hit]:
-        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment."""
+    def search(
+        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[Hit]:
+        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment.
+
+        `on_damage` hears of sessions that cannot be read.
+        """
         moment = None if at is None else as_time(at)
         versions: dict[str, int] = {}
 
@@ -416,7 +431,7 @@ class SessionStorage:
                 versions[session_id] = version_at(self.log, session_id, moment)
             return seq <= versions[session_id]
 
-        self.page(Filter(limit=0))
+        self.page(Filter(limit=0), on_damage)
         return self._search.find(asked, is_visible)
 
     def analytics(
@@ -426,9 +441,10 @@ class SessionStorage:
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Figures]:
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
-        self.page(Filter(limit=0))
+        self.page(Filter(limit=0), on_damage)
         return self._analytics.figures(by, user_id, tag, since, until)
 
     def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
@@ -466,16 +482,40 @@ class SessionStorage:
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
         self.catalog.mark(check_session_id(session_id))
-        plan = self.log.repair(session_id, dry_run=dry_run)
-        if plan is not None and not dry_run:
+        plan = self.log.repair(session_id)
+        if plan is None:
+            return None
+        forks, checkpoint = self._forks_behind(session_id, plan.kept), self._checkpoint_behind(session_id, plan.kept)
+        if not dry_run:
+            plan = self.log.repair(session_id, dry_run=False)
             self._wholes.forget(session_id)
             self._summaries.forget(session_id)
-        return plan
+        return plan and replace(plan, forks=forks, checkpoint=checkpoint)
 
-    def recover(self, silent_for: timedelta) -> list[str]:
-        """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids."""
+    def _forks_behind(self, session_id: str, kept: int) -> tuple[str, ...]:
+        """Name the forks that have more than the first `kept` events of a session, and have them of it only."""
+        parents, found = self.lineages.state().parents, dict[str, None]()
+        for one in self.lineages.state().descendants(session_id):  # each is in front of its own
+            if parents[one] == session_id or parents[one] in found:
+                with suppress(SessionNotFound, LogDamaged):
+                    if self.log.inherited(one) > kept:
+                        found[one] = None
+        return tuple(found)
+
+    def _checkpoint_behind(self, session_id: str, kept: int) -> int:
+        """Give the size of the largest checkpoint of more than the first `kept` events of a session; 0 without one."""
+        digits = (name.partition("-")[0] for name, _ in self.log.notes(session_id))
+        sizes = [int(one) for one in digits if one.isascii() and one.isdecimal()]
+        return max((size for size in sizes if size > kept), default=0)
+
+    def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = tell_damage) -> list[str]:
+        """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids.
+
+        `on_damage` hears of sessions that cannot be read: they stay as they are.
+        """
         before = codec.to_text(datetime.now(UTC) - silent_for)
-        found = [one.session_id for one in self.list_metadata(status=SessionStatus.ACTIVE, limit=None)]
+        listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
+        found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]
 
     def _abandon(self, session_id: str, before: str) -> bool:

@@ -96,13 +96,26 @@ def test_the_demo_replays_a_session(tmp_path: Path) -> None:
 def test_import_tells_one_object_a_transcript(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "one.jsonl").write_bytes(lines(*claude_session()))
-    (tmp_path / "two.jsonl").write_bytes(b"nonsense\n")
+    (tmp_path / "two.jsonl").write_bytes(b'nonsense\n{"type":"user"}\n')
     arguments = ("import", "claude-code", "deep", "two.jsonl", "--json", "--store", "store")
     first, second = objects(run(*arguments, cwd=tmp_path).stdout)
     assert list(first) == ["path", "session_id", "lines", "events", "odd"]
     assert (first["session_id"], first["lines"], first["odd"]) == ("one", 9, [])
-    assert (second["path"], second["lines"], len(second["odd"])) == ("two.jsonl", 1, 1)
+    assert (second["path"], second["lines"], len(second["odd"])) == ("two.jsonl", 2, 2)
     assert [one["events"] for one in objects(run(*arguments, cwd=tmp_path).stdout)] == [0, 0]
+
+
+def test_few_odd_lines_are_shown_and_what_is_no_transcript_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_bytes(b'{"type":"summary"}\n' + b"odd\n" * 30)
+    (tmp_path / "passwd").write_bytes(b"root:x:0:0\n" * 30)
+    found = run("import", "claude-code", "odd.jsonl", "passwd", cwd=tmp_path, check=1)
+    assert found.stdout.count("    line ") == 10
+    assert "    and more: --json tells of 30\n" in found.stdout
+    assert found.stderr == (
+        "eventstore: cannot import passwd: it is no transcript: none of its first 30 lines is a JSON object with a type; "
+        "nothing was imported\n"
+    )
+    assert "passwd" not in run("list", cwd=tmp_path).stdout
 
 
 def test_import_looks_where_the_tools_keep_theirs(tmp_path: Path) -> None:

@@ -113,9 +113,26 @@ def test_compare_shows_two_branches_side_by_side(parted: Path) -> None:
 def test_what_is_trashed_comes_back(parted: Path) -> None:
     assert run("trash", "one", cwd=parted).stdout == "one is in the trash\n"
     assert "one" not in run("list", cwd=parted).stdout
-    assert "'one' not found" in run("trash", "one", cwd=parted, check=1).stderr
+    for words in (["trash", "one"], ["delete", "one"], ["delete", "one", "--yes"]):
+        assert "'one' is in the trash; nothing was done" in run(*words, cwd=parted, check=1).stderr
     run("restore", "one", cwd=parted)
     assert "one" in run("list", cwd=parted).stdout
+
+
+def test_the_trash_is_listed(parted: Path) -> None:
+    assert run("trash", cwd=parted).stderr == "the trash is empty\n"
+    assert "already exists" in run("restore", "one", cwd=parted, check=1).stderr
+    size = (parted / ".sessions" / "one" / "events.jsonl").stat().st_size
+    run("trash", "one", cwd=parted)
+    (one,) = objects(run("trash", "--json", cwd=parted).stdout)
+    assert one == {"session_id": "one", "name": "one", "since": one["since"], "events": 4, "size_bytes": size}
+    (_, row) = run("trash", "--list", cwd=parted).stdout.splitlines()
+    assert re.fullmatch(rf"one\t20[0-9 :-]+\t4\t{size:,}", row)
+    (purge,) = objects(run("cleanup", "--days", "9", "--grace", "0", "--dry-run", "--json", cwd=parted).stdout)
+    assert (purge["action"], purge["size_bytes"]) == ("purge", size)
+    run("trash", "one", "--list", cwd=parted, check=2)
+    run("restore", "one", cwd=parted)
+    assert "not found" in run("restore", "nope", cwd=parted, check=1).stderr
 
 
 def test_delete_says_what_would_go_and_does_it_when_told(parted: Path) -> None:

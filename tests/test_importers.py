@@ -166,12 +166,30 @@ def test_odd_lines_are_kept_to_the_byte_and_told(storage: SessionStorage, tmp_pa
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\n", b"{}\n", b'{"type":"user"}\n', b"\r\n", b"\0"])))
 def test_any_bytes_come_back(tmp_path: Path, parts: list[bytes]) -> None:
     storage = MemorySessionStorage()
-    data = b"".join(parts)
+    data = b'{"type":"user"}\n' + b"".join(parts)
     take_in(storage, tmp_path / "any.jsonl", data)
-    if data:
-        assert given_back(storage, "any") == data
-    else:
-        assert not storage.session_exists("any")
+    assert given_back(storage, "any") == data
+
+
+@pytest.mark.parametrize(
+    "data", [b"root:x:0:0:root:/root:/bin/sh\n" * 30, bytes(range(256)) * 9, b'{"a":1}\n[]\n', b"\n"]
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_that_is_no_transcript_is_refused_and_nothing_is_made_of_it(
+    storage: SessionStorage, tmp_path: Path, form: str, data: bytes
+) -> None:
+    with pytest.raises(ImportRefused, match="it is no transcript"):
+        take_in(storage, tmp_path / "passwd", data, form)
+    assert list(storage.log.ids()) == []
+
+
+def test_a_transcript_may_begin_with_what_is_odd(storage: SessionStorage, tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match="first 100 lines"):
+        take_in(storage, tmp_path / "late.jsonl", b"odd\n" * 100 + b'{"type":"user"}\n')
+    data = b"odd\n" * 99 + b'{"type":"user"}'
+    assert take_in(storage, tmp_path / "late.jsonl", data).lines == 100
+    assert given_back(storage, "late") == data
+    assert take_in(storage, tmp_path / "late.jsonl", data + b"\nodd\n").events == 2
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -36,7 +36,7 @@ _COMMANDS = {
     "show": ("session", "Show a session: what is known of it, and the conversation."),
     "stats": ("session", "Show a session's figures."),
     "template": ("template", "Keep a session's past for others to begin with."),
-    "trash": ("life", "Put a session in the trash."),
+    "trash": ("life", "Put a session in the trash, or list what is there."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),
     "verify": ("health", "Check that sessions are whole, and what is proven."),
 }

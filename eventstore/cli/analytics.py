@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from eventstore.analytics import By, Figures
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import Column, clean, duration, is_terminal, print_json, print_table
+from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +57,9 @@ def analytics_command(
 
     The bar shows the cost, or the messages where nothing cost anything. A session with two tags counts under both.
     """
+    damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
-        rows = manager.analytics(by, user_id=user, tag=tag, since=since, until=until)
+        rows = manager.analytics(by, user_id=user, tag=tag, since=since, until=until, on_damage=damaged.append)
     if csv_file is not None:
         _write_csv(csv_file, by, rows)
     if parquet is not None:
@@ -69,6 +71,7 @@ def analytics_command(
             print_json({by: row.key, **{name: value for name, value in row._asdict().items() if name != "key"}})
     elif csv_file is None and parquet is None:
         _print(by, rows)
+    exit_for(damaged)
 
 
 def _print(by: By, rows: "Sequence[Figures]") -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import naming_the_others, open_manager, store_option
 from eventstore.cli.terminal import print_json
 
 _ENDINGS = (".html", ".htm", ".md")
@@ -40,7 +40,8 @@ def export_command(
     path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
     with open_manager(store) as manager:
         wanted = sorted(manager.storage.log.ids()) if every else sessions
-        done = export_audit(manager, wanted, path, include_store=store_log)
+        with naming_the_others(every=every):
+            done = export_audit(manager, wanted, path, include_store=store_log)
     if as_json:
         print_json(done.to_dict())
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import eventstore
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
 from eventstore.examination import read_claim
 from eventstore.names import STORE_ID
@@ -188,23 +188,37 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
     """Show what it takes to set damaged logs right, and with --yes do it.
 
     Everything from the damage on goes to quarantine/ beside the log; the records behind it that are still linked to each other
-    are appended anew with the times they had; `log.repaired` says so. Of a foreign file the one as it was stays beside it.
+    are appended anew with the times they had; `log.repaired` says so. Forks and checkpoints that the cut breaks are named. Of a
+    foreign file the one as it was stays beside it. The exit status is 1 where something is wrong that cannot be mended so.
     """
     _need_some(sessions, every and form is None)
     if form is not None:
         _repair_files([Path(name) for name in sessions], yes)
         return
-    planned = 0
+    planned, damaged, left = 0, list[eventstore.LogDamaged](), list[eventstore.Verdict]()
     with open_manager(store) as manager:
         for session_id in sorted(manager.storage.log.ids()) if every else sessions:
-            plan = manager.storage.repair_session(session_id, dry_run=not yes)
+            try:
+                plan = manager.storage.repair_session(session_id, dry_run=not yes)
+            except eventstore.LogDamaged as damage:
+                damaged.append(damage)
+                continue
             planned += plan is not None
             if plan is not None:
                 _tell_plan(plan)
-    if not planned:
-        click.echo("nothing is wrong")
-    elif not yes:
+            else:
+                left.append(eventstore.verify_session(manager.storage, session_id))
+        if every:
+            left.append(eventstore.verify_store(manager.storage))
+    wrong = [one for one in left if any(finding.part != "tail" for finding in one.findings)]
+    for verdict in wrong:
+        click.echo(f"eventstore: {clean(verdict.describe(with_keys=False))}", err=True)
+    if planned and not yes:
         click.echo("nothing was changed: say --yes to do it")
+    if not planned:
+        click.echo("nothing that repair can mend" if wrong or damaged else "nothing is wrong")
+    exit_for(damaged)
+    sys.exit(1 if wrong else 0)
 
 
 def _tell_plan(plan: "eventstore.Repair") -> None:
@@ -213,6 +227,14 @@ def _tell_plan(plan: "eventstore.Repair") -> None:
         f"{plan.removed_bytes} bytes to quarantine, {plan.restored} events behind the damage appended anew, "
         f"{plan.aside} pieces kept in quarantine only"
     )
+    if plan.forks:
+        names = ", ".join(plan.forks)
+        click.echo(f"{plan.session_id}: these go on from an event that is cut, and cannot be whole any more: {names}")
+    if plan.checkpoint:
+        click.echo(
+            f"{plan.session_id}: the cut is in front of event {plan.checkpoint}, up to which a checkpoint was signed: "
+            "against that one the log will be inconsistent"
+        )
 
 
 def _repair_files(files: Sequence[Path], yes: bool) -> None:
@@ -235,9 +257,11 @@ def _repair_files(files: Sequence[Path], yes: bool) -> None:
 @store_option
 def recover_command(store: str | None, silent_hours: float) -> None:
     """Mark active sessions as abandoned that no program has open and that recorded nothing for a while; redo stale views."""
+    damaged: list[eventstore.LogDamaged] = []
     with open_manager(store) as manager:
-        found = manager.recover_sessions(silent_hours)
+        found = manager.recover_sessions(silent_hours, damaged.append)
         redone = manager.storage.redo_views()
     for session_id in found:
         click.echo(f"{session_id}: abandoned")
     click.echo(f"{len(found)} sessions marked as abandoned, views of {redone} sessions redone")
+    exit_for(damaged)

@@ -2,13 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from eventstore.cli.store import open_manager, store_option
-from eventstore.cli.terminal import clean
+from eventstore.cli.terminal import Column, clean, moment, print_json, print_table
 from eventstore.errors import LogDamaged, SessionNotFound
 
+if TYPE_CHECKING:
+    from eventstore import SessionManager
+
+_TRASH = (Column("SESSION"), Column("SINCE"), Column("EVENTS", number=True), Column("BYTES", number=True))
 _session = click.argument("session_id", metavar="SESSION")
 
 
@@ -38,15 +44,46 @@ def create_command(
     click.echo(session.metadata.session_id)
 
 
-@click.command("trash", short_help="Put a session in the trash.")
-@_session
+@click.command("trash", short_help="Put a session in the trash, or list what is there.")
+@click.argument("session_id", metavar="[SESSION]", required=False)
+@click.option("--list", "listing", is_flag=True, help="List what is in the trash; so does leaving out SESSION.")
+@click.option("--json", "as_json", is_flag=True, help="List it as JSON, one session a line.")
 @store_option
-def trash_command(store: str | None, session_id: str) -> None:
-    """Put a session in the trash, out of which `eventstore restore` brings it back until cleanup empties it."""
+def trash_command(store: str | None, session_id: str | None, listing: bool, as_json: bool) -> None:
+    """Put a session in the trash, out of which `eventstore restore` brings it back until cleanup empties it.
+
+    Without SESSION, list what is there: since when, how many events, how many bytes.
+    """
+    if session_id is not None and (listing or as_json):
+        raise click.UsageError("--list and --json go without SESSION")
     with open_manager(store) as manager:
+        if session_id is None:
+            _list_trash(manager, as_json=as_json)
+            return
         if not manager.trash_session(session_id):
-            raise SessionNotFound(session_id)
+            raise _not_found(manager, session_id)
     click.echo(f"{session_id} is in the trash")
+
+
+def _list_trash(manager: "SessionManager", *, as_json: bool) -> None:
+    found = manager.list_trash()
+    if as_json:
+        for one in found:
+            print_json(vars(one))
+    elif found:
+        rows = ([one.session_id, _since(one.since), f"{one.events:,}", f"{one.size_bytes:,}"] for one in found)
+        print_table(_TRASH, rows)
+    else:
+        click.echo("the trash is empty", err=True)
+
+
+def _since(at: str) -> str:
+    return moment(datetime.fromisoformat(at)) if at else "unknown"
+
+
+def _not_found(manager: "SessionManager", session_id: str) -> SessionNotFound:
+    """Say whether a session that is not there is in the trash."""
+    return SessionNotFound(session_id, in_trash=any(one.session_id == session_id for one in manager.list_trash()))
 
 
 @click.command("delete", short_help="Delete a session for good, after saying what would go.")
@@ -66,10 +103,12 @@ def delete_command(store: str | None, session_id: str, yes: bool, history: bool)
                 told = f"{head.version:,} events, {head.size_bytes:,} bytes, the last of {head.at}"
             except LogDamaged as damage:
                 told = f"a damaged log, {damage.readable:,} events of which can be read"
+            except SessionNotFound:
+                raise _not_found(manager, session_id) from None
             calls = " with the folders of its tool calls" if history else ""
             click.echo(f"{session_id}: {told}, and its views would be deleted for good{calls}")
             click.echo("nothing was deleted: say --yes to do it", err=True)
             sys.exit(1)
         if not manager.delete_session(session_id, history=history):
-            raise SessionNotFound(session_id)
+            raise _not_found(manager, session_id)
     click.echo(f"{session_id} is deleted for good")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import Column, clean, print_json, print_table
+from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:
     from eventstore import Patterns, Redactable, Redacted, SessionManager
@@ -67,17 +68,19 @@ def redact_command(
         raise click.UsageError("name sessions, or say --all")
     if yes and not (reason and reason.strip()):
         raise click.UsageError("--yes needs a --reason")
+    damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
         plan = (
             _plan_events(manager, sessions[0], seqs)
             if looked_for is None
-            else _find(manager, looked_for, sessions, every)
+            else manager.plan_redactions(looked_for, None if every else sessions, damaged.append)
         )
         if not yes:
             _show(plan, as_json)
             click.echo(
                 "nothing was changed: say --yes and --reason to do it" if plan else "nothing was found", err=True
             )
+            exit_for(damaged)
             return
         by = {"actor": actor} if actor else None
         done = (
@@ -87,6 +90,7 @@ def redact_command(
         )
     hindered = [one for one in plan if one.obstacle]
     _tell(done, hindered, as_json)
+    exit_for(damaged)
     sys.exit(1 if hindered else 0)
 
 
@@ -113,10 +117,6 @@ def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]
         Redactable(session_id, seq, event.type if event else "", (), obstacle="" if event else "there is no such event")
         for seq, event in events.items()
     ]
-
-
-def _find(manager: "SessionManager", patterns: "Patterns", sessions: Sequence[str], every: bool) -> "list[Redactable]":
-    return manager.plan_redactions(patterns, None if every else sessions)
 
 
 def _show(plan: "Sequence[Redactable]", as_json: bool) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import click
 
-from eventstore.cli.store import as_moment, open_manager, store_option
+from eventstore.cli.store import as_moment, exit_for, open_manager, store_option
 from eventstore.cli.terminal import Column, clean, print_json, print_table
+from eventstore.errors import LogDamaged
 from eventstore.retention import Expiry
 from eventstore.settings import load_settings
 
@@ -25,8 +26,9 @@ def cleanup_command(store: str | None, days: float | None, grace: float, dry_run
     Pinned sessions stay. What is in the trash comes back with `eventstore restore`, until its days of grace are over.
     """
     age = load_settings().retention_days if days is None else days
+    damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
-        plan = manager.plan_cleanup(age, grace)
+        plan = manager.plan_cleanup(age, grace, damaged.append)
         done = [] if dry_run else manager.storage.clean_up(plan)
     shown = plan if dry_run else done
     if as_json:
@@ -35,6 +37,7 @@ def cleanup_command(store: str | None, days: float | None, grace: float, dry_run
     elif shown:
         print_table(_COLUMNS, ([one.session_id, one.action, f"{one.size_bytes:,}", clean(one.reason)] for one in shown))
     click.echo("nothing was changed" if dry_run else _summary(done), err=True)
+    exit_for(damaged)
 
 
 def _summary(done: Iterable[Expiry]) -> str:

@@ -4,8 +4,9 @@ import sys
 
 import click
 
-from eventstore.cli.store import at_option, open_manager, store_option
+from eventstore.cli.store import at_option, exit_for, open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
+from eventstore.errors import LogDamaged
 
 
 @click.command("search", short_help="Find what was said in all sessions.")
@@ -31,10 +32,20 @@ def search_command(
 ) -> None:
     """Find messages, purposes and tool calls, the best first. All words are to be there; word* is a beginning.
 
-    The exit status is 1 where nothing was found.
+    The exit status is 1 where nothing was found, or a session could not be read.
     """
+    damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
-        hits = manager.search(" ".join(text), user_id=user, role=role, tool=tool, since=since, at=at, limit=limit)
+        hits = manager.search(
+            " ".join(text),
+            user_id=user,
+            role=role,
+            tool=tool,
+            since=since,
+            at=at,
+            limit=limit,
+            on_damage=damaged.append,
+        )
     for hit in hits:
         if as_json:
             print_json(hit._asdict())
@@ -42,4 +53,5 @@ def search_command(
         place = click.style(f"{hit.session_id}:{hit.seq}", fg="cyan")
         who = click.style(clean(f"{hit.role} {hit.tool_name}" if hit.tool_name else hit.role), dim=True)
         click.echo(f"{place}  {who}  {clean(hit.snippet)}")
+    exit_for(damaged)
     sys.exit(0 if hits else 1)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,3 +136,16 @@ def exit_for(damaged: Sequence[LogDamaged]) -> None:
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
     if damaged:
         sys.exit(1)
+
+
+@contextmanager
+def naming_the_others(*, every: bool) -> Iterator[None]:
+    """Say, where a session that cannot be read hinders an export of all, what to do for the others."""
+    try:
+        yield
+    except LogDamaged as damage:
+        if not every:
+            raise
+        raise click.ClickException(
+            f"{clean(str(damage))}; nothing was exported: name the sessions other than {damage.session_id!r} to export those"
+        ) from damage

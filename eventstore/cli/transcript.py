@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import naming_the_others, open_manager, store_option
 from eventstore.cli.terminal import clean, print_json, progress
 from eventstore.errors import EventStoreError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _FORMATS = ("claude-code", "codex")
 _TRACES = ("otlp", "cloudevents")
 _TABLES = ("csv", "json", "parquet")
+_MOST_ODD = 10
 _ARCHIVE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -124,8 +125,10 @@ def _tell(one: "Imported", as_json: bool) -> None:
         return
     added = f"{one.events:,} events" if one.events else "nothing new"
     click.echo(f"{click.style(one.session_id, bold=True)}  {one.lines:,} lines, {added}")
-    for text in one.odd:
+    for text in one.odd[:_MOST_ODD]:
         click.echo(click.style(f"    {clean(text)}", fg="yellow"))
+    if len(one.odd) > _MOST_ODD:
+        click.echo(click.style(f"    and more: --json tells of {len(one.odd)}", fg="yellow"))
 
 
 def _summarize(done: "Sequence[Imported]", refused: int) -> None:
@@ -212,7 +215,7 @@ def export_command(
 def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str], *, as_json: bool) -> None:
     from eventstore.exporters.archive import export_archive
 
-    with open_manager(store) as manager:
+    with open_manager(store) as manager, naming_the_others(every=not session_ids):
         done = export_archive(manager, archive, session_ids or None)
     if as_json:
         print_json(done.to_dict())

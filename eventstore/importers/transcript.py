@@ -32,6 +32,7 @@ LINE_BYTES = 64 * 1024 * 1024
 HEAD_BYTES = 1024 * 1024
 """How far is looked ahead for the id and the first time."""
 
+_LOOKED_AT = 100
 _MOST_EVENTS, _MOST_BYTES, _MOST_ODD = 256, 1024 * 1024, 100
 _TIMESTAMP = re.compile(rb'"timestamp"\s*:\s*"([^"\\]{10,40})"')
 
@@ -138,6 +139,7 @@ class _Import:
         try:
             self._resume(file)
         except SessionNotFound:
+            self._refuse_other(file)
             self._begin()
         self._go_on(file)
         self._flush()
@@ -199,6 +201,21 @@ class _Import:
         )
 
     # --- what is new
+
+    def _refuse_other(self, file: BinaryIO) -> None:
+        """Refuse a file that is no transcript at all: none of its first lines is an object with a type."""
+        looked = 0
+        while looked < _LOOKED_AT and (text := file.readline(LINE_BYTES)):
+            looked += 1
+            line = decode(text)
+            if line is not None and isinstance(line.get("type"), str):
+                file.seek(0)
+                return
+        raise ImportRefused(
+            str(self.path),
+            0,
+            f"it is no transcript: none of its first {looked} lines is a JSON object with a type; nothing was imported",
+        )
 
     def _begin(self) -> None:
         created = e.SessionCreated(

@@ -92,6 +92,8 @@ class Repair:
     """What it takes, or took, to set a log right: from `line` at `offset_bytes` on, `removed_bytes` go to quarantine.
 
     `restored` of the records behind the damage are appended anew, with the times they had; `aside` stay in quarantine only.
+    The first `kept` events stay as they are. `forks` go on from an event behind them, and are not whole afterwards; `checkpoint`
+    is the size of the largest checkpoint that holds an event behind them, which the log will not fit any more, 0 without one.
     """
 
     session_id: str
@@ -101,6 +103,9 @@ class Repair:
     removed_bytes: int
     restored: int
     aside: int
+    kept: int = 0
+    forks: tuple[str, ...] = ()
+    checkpoint: int = 0
 
 
 class EventLog(ABC):

@@ -167,7 +167,7 @@ class LogFile:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
                 where = str(self.path.parent)
-                raise NotARegularFile(where, kind_of(where), "a folder") from None
+                raise NotARegularFile(where, kind_of(where), "a folder", self.session_id) from None
             raise
         finally:
             os.close(root)
@@ -207,7 +207,7 @@ class LogFile:
             raise SessionNotFound(self.session_id) from None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                raise NotARegularFile(self.text, kind_of(self.text)) from None
+                raise NotARegularFile(self.text, kind_of(self.text), session_id=self.session_id) from None
             raise
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
@@ -215,7 +215,7 @@ class LogFile:
         os.close(descriptor)
         if not found.st_nlink:
             raise SessionNotFound(self.session_id)
-        raise NotARegularFile(self.text, kind_of(self.text))
+        raise NotARegularFile(self.text, kind_of(self.text), session_id=self.session_id)
 
     def _identify(self, descriptor: int) -> None:
         found = os.fstat(descriptor)

@@ -19,6 +19,7 @@ from eventstore import codec
 from eventstore.errors import (
     EventStoreError,
     InvalidSessionId,
+    NotARegularFile,
     RedactionRefused,
     SessionExists,
     SessionNotFound,
@@ -330,6 +331,12 @@ class FileSystemEventLog(FolderReader):
                 file.close()
         except SessionNotFound:
             return False
+        except NotARegularFile:  # nobody can write to it: it goes as it is, and what it leads to stays
+            folder_or_link = file.path.parent
+            if folder_or_link.is_dir() and not folder_or_link.is_symlink():
+                remove_folder(folder_or_link)
+            else:
+                folder_or_link.unlink(missing_ok=True)
         finally:
             with self._mutex:
                 self._files.pop(session_id, None)
@@ -425,6 +432,7 @@ class FileSystemEventLog(FolderReader):
                 os.fstat(file.descriptor).st_size - scan.here.offset,
                 len(restored),
                 len(found) - len(restored),
+                scan.here.seq,
             )
             if not dry_run:
                 append_repair(file, scan, restored)
