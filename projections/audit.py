@@ -173,21 +173,7 @@ def _actor(event: e.Event) -> str:
 
 def redacted_leaf(event: e.Event) -> str | None:
     """Return the leaf, 64 hex digits, that a redacted line claims; None for any other event."""
-    if isinstance(event, e.UnknownEvent):
-        return _leaf_in(event.raw) if b'"redacted":"' in event.raw else None
-    leaf = None if isinstance(event, e.EventRedacted) else getattr(event, "leaf", None)
-    return leaf if isinstance(leaf, str) else None
-
-
-def _leaf_in(raw: bytes) -> str | None:
-    from base64 import urlsafe_b64decode
-
-    try:
-        line = json.decode(raw, type=dict[str, msgspec.Raw])
-        leaf = urlsafe_b64decode(json.decode(line["redacted"], type=str) + "=")
-    except (msgspec.DecodeError, ValueError, KeyError):
-        return None
-    return leaf.hex() if set(line) == {"type", "seq", "at", "redacted", "hash"} and len(leaf) == 32 else None
+    return event.leaf if isinstance(event, e.RedactedEvent) else None
 
 
 def _call_of(event: e.Event) -> str | None:

@@ -80,11 +80,11 @@ def said(text: str) -> e.MessageAdded:
     return e.MessageAdded(role="user", content=text)
 
 
-def stub(seq: int, leaf: bytes, kind: str = "message.added") -> e.UnknownEvent:
+def stub(seq: int, leaf: bytes, kind: str = "message.added") -> e.RedactedEvent:
     claimed = urlsafe_b64encode(leaf).rstrip(b"=").decode()
     at = f"2026-01-01T00:00:{seq:02d}.000000Z"
     raw = f'{{"type":"{kind}","seq":{seq},"at":"{at}","redacted":"{claimed}"   ,"hash":"{"0" * 64}"}}'
-    return e.UnknownEvent(known_as=kind, raw=raw.encode(), seq=seq, at=at)
+    return e.RedactedEvent(known_as=kind, raw=raw.encode(), seq=seq, at=at, leaf=leaf.hex())
 
 
 def audited(events: Sequence[e.Event], session_id: str = "s") -> Audited:

@@ -4,7 +4,6 @@ Logs are streamed, each pass up to the same event, so that what is appended mean
 is an id and a number for each call and each key of a use, never what was said, but for the calls that are open.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_row
@@ -22,6 +21,7 @@ from eventstore.events import (
     InvocationLinked,
     InvocationUnlinked,
     MessageAdded,
+    RedactedEvent,
     UnknownEvent,
     UsageRecorded,
 )
@@ -32,11 +32,6 @@ from projections import timeline
 
 Source: TypeAlias = SessionStorage | SessionManager
 """Where sessions are exported from."""
-
-_REDACTED = b',"redacted":"'
-_STUB = re.compile(
-    rb'\{"type":"([^"]*)","seq":([0-9]+),"at":"([^"]*)","redacted":"[A-Za-z0-9_-]{43}" *,"hash":"([0-9a-f]{64})"\}'
-)
 
 
 class Record(NamedTuple):
@@ -76,20 +71,8 @@ def sessions_of(source: Source, session_ids: str | Sequence[str]) -> list[tuple[
 def records(log: EventLog, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[Record]:
     """Stream the records numbered `after` + 1 to `upto`. Raises SessionNotFound, LogDamaged where the damage is reached."""
     for chunk in log.chunks(session_id, after, upto):
-        lines = codec.lines(chunk)
-        if _REDACTED in chunk:
-            yield from map(_read, lines)
-        else:
-            for line, event in zip(lines, codec.decode_lines(chunk), strict=True):
-                yield Record(line, _sound(event))
-
-
-def _read(line: bytes) -> Record:
-    stub = _STUB.fullmatch(line)
-    if stub is None:
-        return Record(line, _sound(codec.decode(line)))
-    tag, seq, at, digest = (part.decode() for part in stub.groups())
-    return Record(line, UnknownEvent(known_as=tag, raw=line, seq=int(seq), at=at, hash=digest), redacted=True)
+        for line, event in zip(codec.lines(chunk), codec.decode_lines(chunk), strict=True):
+            yield Record(line, _sound(event), redacted=isinstance(event, RedactedEvent))
 
 
 def _sound(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
