@@ -173,19 +173,20 @@ def redact(
         leaves = {seq: codec.leaf_of(line) for seq, line in lines.items()}
         holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
         storage.catalog.mark(session_id.removeprefix(TEMPLATE))
-        new = sorted({seq for one, held in holders.items() for seq in _left_in(storage, one, held)})
+        todo = {one: left for one, held in holders.items() if (left := _left_in(storage, one, held))}
+        new = sorted({seq for left in todo.values() for seq in left})
         if new:
             told = StoreEventsRedacted(session_id=session_id, targets=tuple(new), reason=reason, by=by)
             storage.lineages.note(told)
-        for one, held in sorted(holders.items(), key=lambda pair: not _inherits(storage, *pair)) if new else ():
-            _redact_in(storage, one, held, reason, by)
+        for one, left in sorted(todo.items(), key=lambda pair: not _inherits(storage, *pair)):
+            _redact_in(storage, one, left, reason, by)
         for one, held in holders.items():
             if held:
                 _redo(storage, one, work)
         storage.compact()
-        records, left = _redact_records(storage, work, patterns)
-    logs = tuple(one.log_id for one, held in holders.items() if held)
-    return Redacted(session_id, tuple(new), logs if new else (), tuple(records), tuple(left))
+        records, untouched = _redact_records(storage, work, patterns)
+    logs = tuple(one.log_id for one, held in holders.items() if held) if new else ()
+    return Redacted(session_id, tuple(new), logs, tuple(records), tuple(untouched))
 
 
 def redact_plan(
@@ -321,22 +322,22 @@ def _held(storage: SessionStorage, holder: _Holder, leaves: dict[int, bytes | No
 # --- doing it
 
 
-def _inherits(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> bool:
-    """Tell whether a log has the events by reference: it tells of them first, while it still can be told which they are."""
-    return not holder.trashed and bool(held) and storage.log.inherited(holder.log_id) >= held[-1]
+def _inherits(storage: SessionStorage, holder: _Holder, left: Sequence[int]) -> bool:
+    """Tell whether a log has any of the events by reference: it tells of them first, before they go where they are."""
+    return not holder.trashed and storage.log.inherited(holder.log_id) >= left[0]
 
 
 def _redact_in(
-    storage: SessionStorage, holder: _Holder, held: Sequence[int], reason: str, by: dict[str, Any] | None
+    storage: SessionStorage, holder: _Holder, left: Sequence[int], reason: str, by: dict[str, Any] | None
 ) -> None:
-    left = _left_in(storage, holder, held)
     try:
-        _redact_some(storage, holder, left, reason, by)
+        storage.log.redact(holder.log_id, left, reason, by, trashed=holder.trashed)
     except RedactionRefused:  # one that a crash had cut short was finished by this very look
-        again = _left_in(storage, holder, held)
+        again = _left_in(storage, holder, left)
         if again == left:
             raise
-        _redact_some(storage, holder, again, reason, by)
+        if again:
+            storage.log.redact(holder.log_id, again, reason, by, trashed=holder.trashed)
 
 
 def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> list[int]:
@@ -348,13 +349,6 @@ def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> l
         told = {one.target for one in telling}
         left += [seq for seq in held if seq <= inherited and seq not in told and seq not in left]
     return sorted(left)
-
-
-def _redact_some(
-    storage: SessionStorage, holder: _Holder, seqs: Sequence[int], reason: str, by: dict[str, Any] | None
-) -> None:
-    if seqs:
-        storage.log.redact(holder.log_id, seqs, reason, by, trashed=holder.trashed)
 
 
 def _redo(storage: SessionStorage, holder: _Holder, work: _Work) -> None:
