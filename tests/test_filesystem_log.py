@@ -625,3 +625,14 @@ def test_a_redacted_line_that_says_another_type_or_time_is_tampering(tmp_path: P
     path.write_bytes(b"\n".join(after))
     with FileSystemEventLog(tmp_path, fsync="no") as log:
         assert log.head("s").version == 7
+
+
+def test_damage_that_a_made_up_redaction_speaks_of_is_damage(tmp_path: Path) -> None:
+    with FileSystemEventLog(tmp_path, fsync="no") as log:
+        log.append("s", [e.SessionCreated()], expected_version=0)
+        log.append("s", [e.MessageAdded(role="user", content="something")])
+        log.append("s", [e.EventRedacted(target=2, leaf="no hash", reason="made up")])
+    path = tmp_path / "s" / "events.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"something", b"everything"[:9]))
+    with FileSystemEventLog(tmp_path, fsync="no") as log, pytest.raises(LogDamaged, match="line 2"):
+        log.append("s", [e.DataCleared()])

@@ -462,7 +462,8 @@ class LogFile:
         for _, line in numbered_lines(self.descriptor, os.fstat(self.descriptor).st_size, self._max_event_bytes):
             told = codec.read_redaction(line)
             if told is not None and told.target == seq:
-                return unhexlify(told.leaf)
+                with suppress(ValueError):  # somebody's own event, that tells of no leaf
+                    return unhexlify(told.leaf)
         return None
 
     def disown(self) -> None:
