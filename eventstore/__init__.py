@@ -37,9 +37,17 @@ from eventstore.errors import (
 from eventstore.release import VERSION
 
 if TYPE_CHECKING:
-    from eventstore.analytics import Figures
-    from eventstore.async_manager import AsyncSessionManager
-    from eventstore.checkpoint import (
+    from eventstore.backends.files.filesystem import FileSystemEventLog
+    from eventstore.backends.memory import MemoryEventLog
+    from eventstore.derived.analytics import Figures
+    from eventstore.derived.search import Hit
+    from eventstore.exporters.archive import Archive, export_archive
+    from eventstore.exporters.bundle import Bundle, export_audit
+    from eventstore.exporters.questions import Audited, audit_session
+    from eventstore.exporters.report import write_html, write_markdown
+    from eventstore.importers.archive import Adopted, import_archive
+    from eventstore.importers.transcript import Imported
+    from eventstore.integrity.checkpoint import (
         Checkpoint,
         Note,
         SignatureLine,
@@ -50,33 +58,25 @@ if TYPE_CHECKING:
         parse_note,
         sign,
     )
-    from eventstore.codec import Message, Messages
-    from eventstore.exporters.archive import Archive, export_archive
-    from eventstore.exporters.bundle import Bundle, export_audit
-    from eventstore.exporters.questions import Audited, audit_session
-    from eventstore.exporters.report import write_html, write_markdown
-    from eventstore.follow import Followed, Follower
-    from eventstore.history import Record, ToolHistory
-    from eventstore.importers.archive import Adopted, import_archive
-    from eventstore.importers.transcript import Imported
-    from eventstore.listing import Page
+    from eventstore.integrity.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
+    from eventstore.integrity.redaction import Redactable, Redacted
+    from eventstore.integrity.signing import Consistency, Inclusion
+    from eventstore.integrity.verification import Finding, Verdict, verify_all, verify_session, verify_store
     from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
-    from eventstore.log.filesystem import FileSystemEventLog
-    from eventstore.log.memory import MemoryEventLog
-    from eventstore.log.salvage import Remnant
     from eventstore.log.watch import Watch
-    from eventstore.manager import Call, SessionManager
-    from eventstore.merkle import consistency_proof, inclusion_proof, verify_consistency, verify_inclusion
-    from eventstore.moments import At
-    from eventstore.patterns import Patterns
-    from eventstore.redaction import Redactable, Redacted
-    from eventstore.retention import Expiry, Trashed
-    from eventstore.search import Hit
+    from eventstore.record.codec import Message, Messages
+    from eventstore.record.salvage import Remnant
+    from eventstore.secret_patterns import Patterns
+    from eventstore.sessions.async_manager import AsyncSessionManager
+    from eventstore.sessions.manager import Call, SessionManager
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
-    from eventstore.signing import Consistency, Inclusion
-    from eventstore.storage import SessionStorage
-    from eventstore.storages import FileSystemSessionStorage, MemorySessionStorage
-    from eventstore.verification import Finding, Verdict, verify_all, verify_session, verify_store
+    from eventstore.store.as_of import At
+    from eventstore.store.pages import Page
+    from eventstore.store.retention import Expiry, Trashed
+    from eventstore.store.storage import SessionStorage
+    from eventstore.store.storages import FileSystemSessionStorage, MemorySessionStorage
+    from eventstore.store.tool_history import Record, ToolHistory
+    from eventstore.subscriptions.subscription import Followed, Follower
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
@@ -188,10 +188,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "eventstore.analytics": ("Figures",),
-    "eventstore.async_manager": ("AsyncSessionManager",),
-    "eventstore.follow": ("Followed", "Follower"),
-    "eventstore.checkpoint": (
+    "eventstore.derived.analytics": ("Figures",),
+    "eventstore.sessions.async_manager": ("AsyncSessionManager",),
+    "eventstore.subscriptions.subscription": ("Followed", "Follower"),
+    "eventstore.integrity.checkpoint": (
         "Checkpoint",
         "Note",
         "SignatureLine",
@@ -206,28 +206,28 @@ _HOMES = {
     "eventstore.exporters.bundle": ("Bundle", "export_audit"),
     "eventstore.exporters.questions": ("Audited", "audit_session"),
     "eventstore.exporters.report": ("write_html", "write_markdown"),
-    "eventstore.history": ("Record", "ToolHistory"),
+    "eventstore.store.tool_history": ("Record", "ToolHistory"),
     "eventstore.importers.archive": ("Adopted", "import_archive"),
     "eventstore.importers.transcript": ("Imported",),
-    "eventstore.codec": ("Message", "Messages"),
-    "eventstore.listing": ("Page",),
+    "eventstore.record.codec": ("Message", "Messages"),
+    "eventstore.store.pages": ("Page",),
     "eventstore.log.base": ("Append", "Appended", "EventLog", "Head", "Repair", "Written"),
-    "eventstore.log.filesystem": ("FileSystemEventLog",),
-    "eventstore.log.memory": ("MemoryEventLog",),
-    "eventstore.log.salvage": ("Remnant",),
+    "eventstore.backends.files.filesystem": ("FileSystemEventLog",),
+    "eventstore.backends.memory": ("MemoryEventLog",),
+    "eventstore.record.salvage": ("Remnant",),
     "eventstore.log.watch": ("Watch",),
-    "eventstore.manager": ("Call", "SessionManager"),
-    "eventstore.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
-    "eventstore.moments": ("At",),
-    "eventstore.patterns": ("Patterns",),
-    "eventstore.redaction": ("Redactable", "Redacted"),
-    "eventstore.retention": ("Expiry", "Trashed"),
-    "eventstore.search": ("Hit",),
+    "eventstore.sessions.manager": ("Call", "SessionManager"),
+    "eventstore.integrity.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
+    "eventstore.store.as_of": ("At",),
+    "eventstore.secret_patterns": ("Patterns",),
+    "eventstore.integrity.redaction": ("Redactable", "Redacted"),
+    "eventstore.store.retention": ("Expiry", "Trashed"),
+    "eventstore.derived.search": ("Hit",),
     "eventstore.settings": ("EnvironmentManager", "Settings", "env_manager", "load_settings"),
-    "eventstore.signing": ("Consistency", "Inclusion"),
-    "eventstore.storage": ("SessionStorage",),
-    "eventstore.storages": ("FileSystemSessionStorage", "MemorySessionStorage"),
-    "eventstore.verification": ("Finding", "Verdict", "verify_all", "verify_session", "verify_store"),
+    "eventstore.integrity.signing": ("Consistency", "Inclusion"),
+    "eventstore.store.storage": ("SessionStorage",),
+    "eventstore.store.storages": ("FileSystemSessionStorage", "MemorySessionStorage"),
+    "eventstore.integrity.verification": ("Finding", "Verdict", "verify_all", "verify_session", "verify_store"),
     "projections.branches": ("Ancestor", "Branch", "Comparison"),
     "projections.difference": ("Change",),
     "projections.models": ("Conversation", "ConversationMessage", "Session", "SessionMetadata", "SessionStatus"),

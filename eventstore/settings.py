@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from eventstore.errors import InvalidSetting
-from eventstore.names import Fsync
+from eventstore.ids import Fsync
 
 Backend = Literal["filesystem", "memory"]
 _YES = frozenset(["1", "true", "yes", "on"])

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventstore.codec import Message, Messages
 from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
+from eventstore.record.codec import Message, Messages
 from projections.projection import Projection, Told
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eventstore.codec import Messages
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
+from eventstore.record.codec import Messages
 from projections.projection import Projection, Told
 
 

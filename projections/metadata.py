@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from eventstore import codec
 from eventstore import events as e
-from eventstore.codec import Messages
+from eventstore.record import codec
+from eventstore.record.codec import Messages
 from projections import invocations
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus

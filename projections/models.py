@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self, cast, get_args, overload
 
-from eventstore.codec import Message, to_datetime
 from eventstore.events import Role
+from eventstore.record.codec import Message, to_datetime
 
 
 class SessionStatus(StrEnum):

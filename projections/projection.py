@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from eventstore.codec import Messages
 from eventstore.events import Event
+from eventstore.record.codec import Messages
 
 S = TypeVar("S")
 Told: TypeAlias = Event | Messages

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from eventstore import events as e
-from eventstore.names import TEMPLATE
+from eventstore.ids import TEMPLATE
 from projections.projection import Projection, Told
 
 

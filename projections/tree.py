@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from eventstore.names import file_name
+from eventstore.ids import file_name
 from projections import invocations
 from projections.invocations import Invocation
 from projections.projection import Projection

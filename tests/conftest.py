@@ -8,7 +8,7 @@ from hypothesis import settings
 
 settings.register_profile("house", deadline=None)  # how long an example takes says more of the machine than of the code
 settings.load_profile("house")
-pytest.register_assert_rewrite("eventstore.testing")
+pytest.register_assert_rewrite("eventstore.log.contract")
 
 from eventstore import (  # noqa: E402 - the line above must come before the first import of it
     EventLog,

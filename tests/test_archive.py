@@ -31,7 +31,6 @@ from eventstore import (
     SessionNotFound,
     SessionStorage,
     SigningKey,
-    codec,
     export_archive,
     import_archive,
     verify_session,
@@ -39,8 +38,9 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.importers import archive as importer
-from eventstore.log.adoption import verify_whole
-from eventstore.manifest import find_twins, odd_name
+from eventstore.importers.archive_manifest import find_twins, odd_name
+from eventstore.log.ingest import verify_whole
+from eventstore.record import codec
 
 MADE = datetime(2026, 1, 31, 12, tzinfo=UTC)
 Files = dict[str, bytes]
@@ -698,7 +698,7 @@ CRASH = """
 import sys, time
 from pathlib import Path
 from eventstore import FileSystemSessionStorage, import_archive
-from eventstore import staging
+from eventstore.backends.files import atomic_folder as staging
 put, made = staging.Stage.put, staging.Stage.open
 count = int(sys.argv[3])
 def stop(self, path):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager, SessionMetadata
 from eventstore import events as e
-from eventstore.catalog import Catalog, Filter, Sizes
+from eventstore.derived.catalog import Catalog, Filter, Sizes
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -127,7 +127,7 @@ def test_another_process_sees_every_append_in_its_next_list(tmp_path: Path) -> N
 
 def test_in_a_large_store_only_marked_sessions_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with 100,000 sessions: with few of them the limit stands in for it."""
-    monkeypatch.setattr("eventstore.catalog.ALWAYS_LOOKED_AT", 2)
+    monkeypatch.setattr("eventstore.derived.catalog.ALWAYS_LOOKED_AT", 2)
     with opened(tmp_path) as ours, opened(tmp_path) as theirs:
         for place in range(8):
             ours.create_session(f"s{place}")
@@ -156,7 +156,7 @@ def test_in_a_large_store_only_marked_sessions_are_looked_at(tmp_path: Path, mon
 
 
 def test_marks_are_forgotten_when_nobody_can_append_under_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eventstore.catalog.ALWAYS_LOOKED_AT", 0)
+    monkeypatch.setattr("eventstore.derived.catalog.ALWAYS_LOOKED_AT", 0)
     code = """
 import sys
 from eventstore import FileSystemSessionStorage, SessionManager

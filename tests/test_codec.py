@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventstore import codec
 from eventstore import events as e
 from eventstore.errors import EventNotEncodable, EventTooLarge
+from eventstore.record import codec
 
 AT = "2026-01-02T03:04:05.000006Z"
 STAMP = AT.encode()

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.ed25519 import verify
+from eventstore.integrity.ed25519 import verify
 
 VECTORS = [
     (

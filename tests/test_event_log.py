@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import EventLog, FileSystemEventLog, MemoryEventLog
-from eventstore.testing import EventLogContract
+from eventstore.log.contract import EventLogContract
 
 
 class TestMemoryEventLog(EventLogContract):

@@ -30,7 +30,6 @@ from eventstore import (
     SessionManager,
     SessionNotFound,
     SessionStorage,
-    codec,
 )
 from eventstore import events as e
 from eventstore.exporters.cloudevents import export_cloudevents
@@ -39,6 +38,7 @@ from eventstore.exporters.sheet import Cell, Column, harmless, to_csv, to_json, 
 from eventstore.exporters.tables import TABLES, TableName, export_table, table_rows, write_table
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
+from eventstore.record import codec
 
 NAMES: list[TableName] = ["events", "calls", "usage"]
 HOSTILE = [

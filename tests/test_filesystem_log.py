@@ -28,7 +28,7 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.log.base import BEGINNING, Head
-from eventstore.testing import said
+from eventstore.log.contract import said
 
 WHOLE = 4
 
@@ -307,7 +307,7 @@ WRITER = """
 import sys
 from eventstore import FileSystemEventLog
 from eventstore.log.base import BEGINNING, Head
-from eventstore.testing import said
+from eventstore.log.contract import said
 log = FileSystemEventLog(sys.argv[1], fsync="no")
 while True:
     print(log.append("s", [said("x" * 3000), said("y")]).last, flush=True)

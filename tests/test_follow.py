@@ -30,7 +30,7 @@ from eventstore import (
     SessionNotFound,
     SessionStorage,
 )
-from eventstore.testing import said
+from eventstore.log.contract import said
 
 ROOT = Path(__file__).parents[1]
 Key = tuple[str, int, str]
@@ -362,7 +362,7 @@ def test_a_restarted_follower_goes_on_with_its_journal(files: FileSystemSessionS
 
 
 def test_a_journal_that_has_grown_large_is_begun_anew(files: FileSystemSessionStorage, monkeypatch: Any) -> None:
-    monkeypatch.setattr("eventstore.cursors._ENOUGH_BYTES", 300)
+    monkeypatch.setattr("eventstore.subscriptions.positions._ENOUGH_BYTES", 300)
     manager = SessionManager(files)
     manager.create_session("s")
     with manager.follow() as follower:

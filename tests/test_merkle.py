@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventstore
-from eventstore.merkle import (
+from eventstore.integrity.merkle import (
     EMPTY,
     Tree,
     consistency_proof,

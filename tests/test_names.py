@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.errors import InvalidSessionId
-from eventstore.names import check_session_id, file_name, new_session_id
+from eventstore.ids import check_session_id, file_name, new_session_id
 
 
 @pytest.mark.parametrize("name", ["a", "0", "A.b_c-d", "x" * 128, "console", "com10", "a..b"])

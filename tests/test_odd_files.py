@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from test_cli import run
 
-from eventstore import FileSystemSessionStorage, LogDamaged, NotARegularFile, SessionManager, rebuilding
+from eventstore import FileSystemSessionStorage, LogDamaged, NotARegularFile, SessionManager
+from eventstore.store import rebuild as rebuilding
 
 
 def _link(log: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import FileSystemSessionStorage, SessionManager
-from eventstore.rebuilding import Rebuilt, check_all, rebuild_all
+from eventstore.store.rebuild import Rebuilt, check_all, rebuild_all
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -42,8 +42,8 @@ def differences(storage: FileSystemSessionStorage) -> dict[str, str]:
 def test_rebuilt_is_the_same_to_the_byte(
     filled: FileSystemSessionStorage, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.rebuilding._WORTH_A_PROCESS", 1)
-    monkeypatch.setattr("eventstore.rebuilding._AT_ONCE", 2)
+    monkeypatch.setattr("eventstore.store.rebuild._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("eventstore.store.rebuild._AT_ONCE", 2)
     before, rows = tree(tmp_path / ".sessions"), filled.rows()
     assert list(check_all(filled, jobs)) == [Rebuilt(name) for name in "abcf"]
     assert list(rebuild_all(filled, jobs)) == [Rebuilt(name) for name in "abcf"]

@@ -18,7 +18,6 @@ from eventstore import (
     SessionManager,
     SessionNotFound,
     SessionStorage,
-    codec,
     verify_session,
     verify_store,
 )
@@ -26,6 +25,7 @@ from eventstore import events as e
 from eventstore.exporters.transcript import export_transcript
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
+from eventstore.record import codec
 
 SECRET = "hunter2-the-secret"
 TOKEN = "ghp_" + "a1B2" * 9

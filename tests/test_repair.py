@@ -15,13 +15,13 @@ from eventstore import (
     SessionManager,
     SessionStatus,
     SessionStorage,
-    codec,
     verify_session,
     verify_store,
 )
 from eventstore import events as e
-from eventstore.log.salvage import salvage
-from eventstore.testing import said
+from eventstore.log.contract import said
+from eventstore.record import codec
+from eventstore.record.salvage import salvage
 
 COUNT = 12
 

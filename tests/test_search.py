@@ -177,7 +177,7 @@ def test_what_a_fork_inherits_is_found_once(talked: SessionManager) -> None:
 def test_of_words_that_are_everywhere_the_newest_come_first(
     manager: SessionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.search._RANKED", 5)
+    monkeypatch.setattr("eventstore.derived.search._RANKED", 5)
     manager.create_session("s")
     for n in range(8):
         manager.add_conversation_message("s", "user", "hay " * (n % 3 + 1))

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from eventstore import FileSystemEventLog, FileSystemSessionStorage, LogDamaged, SessionManager
 from eventstore import events as e
-from eventstore.folds import Fold
-from eventstore.rebuilding import check_all, rebuild_all
-from eventstore.snapshots import NAME, code_fingerprint
-from eventstore.verification import verify_session
+from eventstore.derived.snapshots import NAME, code_fingerprint
+from eventstore.derived.state_cache import Fold
+from eventstore.integrity.verification import verify_session
+from eventstore.store.rebuild import check_all, rebuild_all
 from projections import statistics as statistics_fold
 from projections import summary as summary_fold
 
@@ -24,14 +24,14 @@ from projections import summary as summary_fold
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let views be written only when a test asks."""
-    monkeypatch.setattr("eventstore.storages._VIEW_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr("eventstore.store.storages._VIEW_DELAY_SECONDS", 3600.0)
 
 
 @pytest.fixture
 def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a snapshot of any session be worth it."""
-    monkeypatch.setattr("eventstore.snapshots.LEAST_EVENTS", 0)
-    monkeypatch.setattr("eventstore.snapshots._SOON_EVENTS", 0)
+    monkeypatch.setattr("eventstore.derived.snapshots.LEAST_EVENTS", 0)
+    monkeypatch.setattr("eventstore.derived.snapshots._SOON_EVENTS", 0)
 
 
 def opened(root: Path) -> FileSystemSessionStorage:
@@ -282,7 +282,7 @@ def test_a_torn_tail_is_no_event_and_no_reason_to_read_all(tmp_path: Path, worth
 def test_other_code_folds_anew(tmp_path: Path, worth_it: None, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path)
     assert opened(tmp_path).snapshots.shown("s") is not None
-    monkeypatch.setattr("eventstore.snapshots.code_fingerprint", lambda: b"another release")
+    monkeypatch.setattr("eventstore.derived.snapshots.code_fingerprint", lambda: b"another release")
     with opened(tmp_path) as storage:
         assert storage.snapshots.shown("s") is None
         assert storage.snapshots.open("s") is None
@@ -302,7 +302,7 @@ def test_without_its_source_a_release_is_known_by_its_number(monkeypatch: pytest
             patch.setattr("pkgutil.get_data", refuse)
             other = code_fingerprint()
             code_fingerprint.cache_clear()
-            patch.setattr("eventstore.snapshots.VERSION", "99")
+            patch.setattr("eventstore.derived.snapshots.VERSION", "99")
             assert len({kept, other, code_fingerprint()}) == 3
     finally:
         code_fingerprint.cache_clear()

@@ -19,7 +19,7 @@ from eventstore import (
     VersionConflict,
 )
 from eventstore import events as e
-from eventstore.names import STORE_ID
+from eventstore.ids import STORE_ID
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

@@ -26,7 +26,6 @@ from eventstore import (
     SessionStorage,
     SigningKey,
     Verdict,
-    codec,
     export_archive,
     export_audit,
     import_archive,
@@ -41,7 +40,8 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
-from eventstore.testing import said
+from eventstore.log.contract import said
+from eventstore.record import codec
 
 ANA, EVE = SigningKey.generate("ana"), SigningKey.generate("eve")
 
@@ -709,7 +709,7 @@ def test_notes_do_not_outlive_a_session_whose_removal_was_cut_short(
     def fail(folder: Path) -> None:
         raise OSError("killed")
 
-    monkeypatch.setattr("eventstore.log.filesystem.remove_folder", fail)
+    monkeypatch.setattr("eventstore.backends.files.filesystem.remove_folder", fail)
     with pytest.raises(OSError, match="killed"):
         manager.delete_session("s")
     manager.create_session("s")

@@ -13,14 +13,15 @@ import pytest
 from histories import HISTORIES
 from hypothesis import HealthCheck, given, settings
 
-from eventstore import FileSystemSessionStorage, SessionManager, views
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
+from eventstore.derived import file_views as views
 
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let views be written only when a test asks: a warning of the thread that writes them would reach nobody."""
-    monkeypatch.setattr("eventstore.storages._VIEW_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr("eventstore.store.storages._VIEW_DELAY_SECONDS", 3600.0)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from eventstore.analytics import By, Figures
 from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import Column, clean, duration, is_terminal, print_json, print_table
+from eventstore.derived.analytics import By, Figures
 from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:

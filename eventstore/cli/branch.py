@@ -9,7 +9,7 @@ import click
 from eventstore.cli.store import open_manager, store_option
 from eventstore.cli.terminal import Column, clean, print_json, print_table
 from eventstore.errors import LogDamaged
-from eventstore.names import TEMPLATE
+from eventstore.ids import TEMPLATE
 
 if TYPE_CHECKING:
     from eventstore import Ancestor, Branch

@@ -9,7 +9,7 @@ import click
 import eventstore
 from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import print_json, print_pairs
-from eventstore.names import STORE_ID, TEMPLATE, file_name
+from eventstore.ids import STORE_ID, TEMPLATE, file_name
 
 
 @click.command("keygen", short_help="Make a key to sign checkpoints with.")

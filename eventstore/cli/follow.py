@@ -15,12 +15,12 @@ from zlib import crc32
 import click
 from msgspec import Raw
 
-from eventstore import codec
 from eventstore.cli.store import open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
 from eventstore.cli.timeline import print_row
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import EVENT_TYPES
+from eventstore.record import codec
 from projections.timeline import State, row
 
 if TYPE_CHECKING:

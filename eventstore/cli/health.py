@@ -9,9 +9,9 @@ import click
 import eventstore
 from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.terminal import clean, print_json
-from eventstore.examination import read_claim
-from eventstore.names import STORE_ID
-from eventstore.verification import is_empty, is_known, limits, worst_of
+from eventstore.ids import STORE_ID
+from eventstore.integrity.log_audit import read_claim
+from eventstore.integrity.verification import is_empty, is_known, limits, worst_of
 
 _sessions = click.argument("sessions", metavar="SESSION...", nargs=-1)
 _all = click.option("--all", "every", is_flag=True, help="All sessions, and the store's own log.")

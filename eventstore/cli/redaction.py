@@ -95,7 +95,7 @@ def redact_command(
 
 
 def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | None) -> "Patterns | None":
-    from eventstore.patterns import SECRETS, Patterns
+    from eventstore.secret_patterns import SECRETS, Patterns
 
     wanted = dict(SECRETS) if secrets else {}
     wanted |= {f"pattern-{number}": pattern for number, pattern in enumerate(patterns, 1)}
@@ -110,7 +110,7 @@ def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | Non
 
 
 def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]) -> "list[Redactable]":
-    from eventstore.redaction import Redactable
+    from eventstore.integrity.redaction import Redactable
 
     events = {seq: next(manager.storage.log.read(session_id, seq - 1, seq), None) for seq in sorted(set(seqs))}
     return [

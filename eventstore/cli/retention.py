@@ -7,8 +7,8 @@ import click
 from eventstore.cli.store import as_moment, exit_for, open_manager, store_option
 from eventstore.cli.terminal import Column, clean, print_json, print_table
 from eventstore.errors import LogDamaged
-from eventstore.retention import Expiry
 from eventstore.settings import load_settings
+from eventstore.store.retention import Expiry
 
 _COLUMNS = (Column("SESSION"), Column("DOES", "cyan"), Column("BYTES", number=True), Column("WHY"))
 _DONE = {"trash": "moved to the trash", "purge": "deleted for good"}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from eventstore.catalog import Filter, Sort
 from eventstore.cli.store import as_moment, at_option, exit_for, list_rows, open_manager, store_option
 from eventstore.cli.terminal import (
     Column,
@@ -21,6 +20,7 @@ from eventstore.cli.terminal import (
     print_table,
     tokens,
 )
+from eventstore.derived.catalog import Filter, Sort
 from eventstore.errors import LogDamaged, SessionNotFound
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _as_time(text: str | None) -> str | None:
     """Read a time as the catalogue holds times. Raises NoSuchMoment."""
     if text is None:
         return None
-    from eventstore import codec, moments
+    from eventstore.record import codec
+    from eventstore.store import as_of as moments
 
     return codec.to_iso(moments.as_text(text))
 

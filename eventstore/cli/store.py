@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 
 import eventstore
-from eventstore.catalog import FOLDER, Catalog, Filter, Sizes
 from eventstore.cli.terminal import clean, progress
+from eventstore.derived.catalog import FOLDER, Catalog, Filter, Sizes
 from eventstore.errors import LogDamaged
 from eventstore.settings import load_settings
 
@@ -108,7 +108,7 @@ def rebuild_command(store: str | None, check: bool, jobs: int | None) -> None:
     difference of each session is named, and the exit status is 1 if there is one.
     """
     with open_manager(store) as manager:
-        from eventstore.rebuilding import check_all, rebuild_all
+        from eventstore.store.rebuild import check_all, rebuild_all
 
         storage = manager.storage
         if not isinstance(storage, eventstore.FileSystemSessionStorage):

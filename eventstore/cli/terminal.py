@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from eventstore.glyphs import clean as clean
+from eventstore.escape import clean as clean
 
 if TYPE_CHECKING:
     from rich.console import Console

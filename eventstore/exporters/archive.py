@@ -1,4 +1,4 @@
-"""Archives: sessions with all that belongs to them, to be taken in by another store. The format is in `eventstore.manifest`."""
+"""Archives: whole sessions in one file, for another store. The format is in `eventstore.importers.archive_manifest`."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,18 +7,27 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eventstore import codec
+from eventstore.backends.files.atomic_folder import ASIDE
 from eventstore.errors import ExportRefused, InvalidSessionId, LogTampered, SessionNotFound
 from eventstore.events import InvocationLinked
 from eventstore.exporters.target import Files, ZipTarget, to_json, whole_or_not_at_all
-from eventstore.log.adoption import Whole, verify_whole
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
+from eventstore.importers.archive_manifest import (
+    FORMAT,
+    MANIFEST,
+    FileEntry,
+    ForkedFrom,
+    Manifest,
+    SessionEntry,
+    find_twins,
+    odd_name,
+)
 from eventstore.log.base import Head
-from eventstore.manager import SessionManager
-from eventstore.manifest import FORMAT, MANIFEST, FileEntry, ForkedFrom, Manifest, SessionEntry, find_twins, odd_name
-from eventstore.names import STORE_ID, TEMPLATE, check_log_id
+from eventstore.log.ingest import Whole, verify_whole
+from eventstore.record import codec
 from eventstore.release import VERSION
-from eventstore.staging import ASIDE
-from eventstore.storage import SessionStorage
+from eventstore.sessions.manager import SessionManager
+from eventstore.store.storage import SessionStorage
 
 _LINKED = b'{"type":"invocation.linked",'
 _BLOCK = 1 << 17

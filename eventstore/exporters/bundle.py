@@ -12,18 +12,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from eventstore import codec
 from eventstore.errors import ExportRefused
 from eventstore.exporters import sheet, tables
 from eventstore.exporters.questions import Audited, audit_session
 from eventstore.exporters.report import Writer, write_html, write_markdown
 from eventstore.exporters.tables import TableName
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
+from eventstore.ids import STORE_ID, check_log_id
 from eventstore.log.base import EventLog
-from eventstore.manager import SessionManager
-from eventstore.names import STORE_ID, check_log_id
+from eventstore.record import codec
 from eventstore.release import VERSION
-from eventstore.storage import SessionStorage
+from eventstore.sessions.manager import SessionManager
+from eventstore.store.storage import SessionStorage
 from projections import statistics
 
 FORMAT = "eventstore-audit/1"

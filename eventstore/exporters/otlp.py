@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 
-from eventstore.codec import to_datetime
 from eventstore.events import (
     AnyEvent,
     ForeignRecorded,
@@ -43,6 +42,7 @@ from eventstore.exporters.records import (
     text_of,
 )
 from eventstore.log.base import EventLog
+from eventstore.record.codec import to_datetime
 from projections import timeline
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"

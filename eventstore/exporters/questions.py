@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import json
 
-from eventstore import codec
 from eventstore.errors import LogDamaged
 from eventstore.events import Event
-from eventstore.storage import SessionStorage
+from eventstore.record import codec
+from eventstore.store.storage import SessionStorage
 from projections import audit, statistics
 from projections.audit import Entry, Index, Removal
 

@@ -12,8 +12,6 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from eventstore import codec
-from eventstore.codec import to_datetime, to_text
 from eventstore.events import (
     AnyEvent,
     DataSet,
@@ -26,8 +24,10 @@ from eventstore.events import (
     UsageRecorded,
 )
 from eventstore.log.base import EventLog
-from eventstore.manager import SessionManager
-from eventstore.storage import SessionStorage
+from eventstore.record import codec
+from eventstore.record.codec import to_datetime, to_text
+from eventstore.sessions.manager import SessionManager
+from eventstore.store.storage import SessionStorage
 from projections import timeline
 
 Source: TypeAlias = SessionStorage | SessionManager

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 from msgspec import json
 
-from eventstore import codec
+from eventstore.escape import clean, is_plain
 from eventstore.exporters.questions import (
     Audited,
     answers,
@@ -24,7 +24,7 @@ from eventstore.exporters.questions import (
     tell_removal,
     tokens_of,
 )
-from eventstore.glyphs import clean, is_plain
+from eventstore.record import codec
 from eventstore.release import VERSION
 from projections import audit
 from projections.audit import Entry

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from eventstore.errors import ExportRefused
 from eventstore.events import SessionCreated
 from eventstore.importers.transcript import pieces, redacted_pieces
-from eventstore.storage import SessionStorage
+from eventstore.store.storage import SessionStorage
 
 
 def export_transcript(storage: SessionStorage, session_id: str, form: str) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import msgspec
 
-from eventstore import codec
+from eventstore.backends.files.atomic_folder import ASIDE
 from eventstore.errors import (
     EventStoreError,
     ImportRefused,
@@ -25,13 +25,21 @@ from eventstore.errors import (
     SessionNotFound,
 )
 from eventstore.events import InvocationLinked
-from eventstore.log.adoption import Whole, verify_whole
-from eventstore.manager import SessionManager
-from eventstore.manifest import FORMAT, MANIFEST, Manifest, SessionEntry, find_twins, odd_name, place_of
-from eventstore.names import STORE_ID, check_log_id
-from eventstore.staging import ASIDE
-from eventstore.storage import SessionStorage
-from eventstore.storages import FileSystemSessionStorage
+from eventstore.ids import STORE_ID, check_log_id
+from eventstore.importers.archive_manifest import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    SessionEntry,
+    find_twins,
+    odd_name,
+    place_of,
+)
+from eventstore.log.ingest import Whole, verify_whole
+from eventstore.record import codec
+from eventstore.sessions.manager import SessionManager
+from eventstore.store.storage import SessionStorage
+from eventstore.store.storages import FileSystemSessionStorage
 
 MAX_FILES = 500_000
 """An archive with more files is refused: what is known of each is kept in memory, about 2 KB."""

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from eventstore.codec import to_datetime, to_text
 from eventstore.events import Event
+from eventstore.record.codec import to_datetime, to_text
 
 _decode = msgspec.json.Decoder().decode
 

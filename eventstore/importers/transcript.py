@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 from msgspec.structs import replace
 
-from eventstore import codec
 from eventstore import events as e
-from eventstore.codec import to_datetime
 from eventstore.errors import EventRefused, ImportRefused, InvalidSessionId, SessionNotFound, VersionConflict
-from eventstore.history import Record
+from eventstore.ids import check_session_id
 from eventstore.importers.meaning import Child, Meaning, ToolAnswer, ToolCall, Translator, decode, time_of
-from eventstore.names import check_session_id
-from eventstore.storage import SessionStorage
+from eventstore.record import codec
+from eventstore.record.codec import to_datetime
+from eventstore.store.storage import SessionStorage
+from eventstore.store.tool_history import Record
 
 PIECE_BYTES = 2 * 1024 * 1024
 """Longer lines are kept in pieces of this size, so that each fits into an event however it is escaped."""

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from eventstore import codec
 from eventstore.errors import EventStoreError, LogDamaged, LogRolledBack, NoSuchMoment, SessionNotFound
 from eventstore.events import AnyEvent, Event, SessionCreated, UnknownEvent
-from eventstore.log.salvage import Remnant, salvage
 from eventstore.log.watch import Watch
+from eventstore.record import codec
+from eventstore.record.salvage import Remnant, salvage
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -111,7 +111,7 @@ class Repair:
 class EventLog(ABC):
     """Append-only logs, one a session.
 
-    Promised by every backend, and tested by `eventstore.testing.EventLogContract`:
+    Promised by every backend, and tested by `eventstore.log.contract.EventLogContract`:
 
     - an append is one batch: all of its events are read, next to each other, or none is;
     - numbers are dense from 1; `at` never goes back inside a session; the order is that of the appends;

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from eventstore import codec
-from eventstore.codec import Piece
 from eventstore.errors import IdReused, RedactionRefused
 from eventstore.events import CheckpointSigned, Event, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
 from eventstore.log.base import Appended
-from eventstore.log.scan import Position
+from eventstore.record import codec
+from eventstore.record.codec import Piece
+from eventstore.record.scan import Position
 
 
 class Batch(msgspec.Struct, frozen=True):

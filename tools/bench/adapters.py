@@ -18,8 +18,8 @@ from eventstore import (
     SessionManager,
 )
 from eventstore import events as e
+from eventstore.ids import Fsync
 from eventstore.log.base import EventLog
-from eventstore.names import Fsync
 
 PAGE_CACHE, DISK, MEMORY = "page cache", "disk", "memory"
 

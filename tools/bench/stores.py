@@ -14,9 +14,9 @@ from bench.measure import Row, Task, measure
 from bench.workloads import long_session, repeat, scratch
 from eventstore import FileSystemEventLog, FileSystemSessionStorage, SessionManager
 from eventstore import events as e
-from eventstore.catalog import Filter
-from eventstore.rebuilding import check_all, rebuild_all
-from eventstore.snapshots import NAME
+from eventstore.derived.catalog import Filter
+from eventstore.derived.snapshots import NAME
+from eventstore.store.rebuild import check_all, rebuild_all
 
 
 def listing(makers: Sequence[Maker]) -> list[Row]:

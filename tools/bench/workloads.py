@@ -36,7 +36,7 @@ from bench.measure import ROUNDS, Row, Task, measure
 from bench.peers import OnLoop, OpenAiAgents
 from eventstore import FileSystemEventLog, FileSystemSessionStorage, SessionManager
 from eventstore import events as e
-from eventstore.names import Fsync
+from eventstore.ids import Fsync
 from projections import metadata, session, summary
 
 _TARGETS = {

@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 
 from breaking.case import Counts, contents, folder, opened, said, sample
-from eventstore import LogDamaged, SessionNotFound, codec
+from eventstore import LogDamaged, SessionNotFound
 from eventstore import events as e
-from eventstore.log.salvage import salvage
-from eventstore.log.scan import Position, Scan
+from eventstore.record import codec
+from eventstore.record.salvage import salvage
+from eventstore.record.scan import Position, Scan
 
 
 def scanned(data: bytes, session_id: str = "s") -> Scan:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eventstore import FileSystemEventLog
 from eventstore import events as e
-from eventstore.names import Fsync
+from eventstore.ids import Fsync
 
 Counts = dict[str, int]
 

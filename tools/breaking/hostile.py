@@ -19,15 +19,15 @@ from eventstore import (
     NotARegularFile,
     Record,
     ToolHistory,
-    codec,
 )
 from eventstore import events as e
 from eventstore.cli.terminal import clean
 from eventstore.exporters.transcript import export_transcript
+from eventstore.ids import check_session_id, file_name
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
-from eventstore.log.scan import Position, Scan
-from eventstore.names import check_session_id, file_name
+from eventstore.record import codec
+from eventstore.record.scan import Position, Scan
 
 _PARTS = [
     "..",

@@ -25,10 +25,14 @@ class Mutant(NamedTuple):
     program: str
 
 
-_FILE, _READING, _WRITING = "eventstore/log/file.py", "eventstore/log/reading.py", "eventstore/log/writing.py"
-_BESIDE, _DESCRIPTOR = "eventstore/log/beside.py", "eventstore/log/descriptor.py"
-_SCAN, _CODEC = "eventstore/log/scan.py", "eventstore/codec.py"
-_FOLLOW, _CURSORS = "eventstore/follow.py", "eventstore/cursors.py"
+_FILE, _READING, _WRITING = (
+    "eventstore/backends/files/file.py",
+    "eventstore/backends/files/reading.py",
+    "eventstore/backends/files/writing.py",
+)
+_BESIDE, _DESCRIPTOR = "eventstore/backends/files/attachments.py", "eventstore/backends/files/descriptor.py"
+_SCAN, _CODEC = "eventstore/record/scan.py", "eventstore/record/codec.py"
+_FOLLOW, _CURSORS = "eventstore/subscriptions/subscription.py", "eventstore/subscriptions/positions.py"
 MUTANTS = [
     Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "writers"),
     Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1", "return True", "replaced"),
@@ -56,7 +60,7 @@ MUTANTS = [
     Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
     Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
     Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),
-    Mutant("finish what was told", "eventstore/log/writing.py", "        if seq not in scan.stubs:\n            file.redact", "        if False:\n            file.redact", "redact"),
+    Mutant("finish what was told", "eventstore/backends/files/writing.py", "        if seq not in scan.stubs:\n            file.redact", "        if False:\n            file.redact", "redact"),
     Mutant("finish what a reader saw first", _FILE, "            and not self.is_unfinished\n", "", "redact"),
 ]  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import Any
 from breaking.case import Counts, contents, folder, opened, said
 from eventstore import EventStoreError, LogDamaged, SessionNotFound
 from eventstore import events as e
-from eventstore.names import Fsync
+from eventstore.ids import Fsync
 
 TORN = b'{"type":"message.added","seq":'
 
@@ -281,7 +281,8 @@ def _nothing_cut_is_gone(log: Any, place: Path) -> None:
 
 def views(full: bool) -> Counts:
     """Cut, drop, mix and age the views and the snapshot of a session: no answer is wrong, and a rebuild gives the same bytes."""
-    from eventstore import FileSystemSessionStorage, SessionManager, snapshots
+    from eventstore import FileSystemSessionStorage, SessionManager
+    from eventstore.derived import snapshots
 
     counts = {"states": 0, "stale_seen": 0, "snapshots_used": 0}
     rng = random.Random(37)

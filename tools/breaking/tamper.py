@@ -20,13 +20,13 @@ from eventstore import (
     FileSystemSessionStorage,
     SessionManager,
     SigningKey,
-    codec,
-    merkle,
     sign,
     verify_all,
 )
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
+from eventstore.integrity import merkle
+from eventstore.record import codec
 
 NAME = "example.com/audit"
 SESSIONS = ("s", "t", "f", "g", "_store")

@@ -1,0 +1,1 @@
+"""Logs in folders of one POSIX machine."""

@@ -1,0 +1,1 @@
+"""What can be proven of logs: Merkle trees, signed notes, verification, redaction."""

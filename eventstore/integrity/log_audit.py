@@ -1,0 +1,467 @@
+"""Reading a log as a stranger does: every byte anew, a chain and a tree of its own, and what signed checkpoints prove of it.
+
+The rules are those of `exporters/verify.py`, on purpose without its code: two programs that agree are better than one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from eventstore.errors import CheckpointRefused, EventStoreError
+from eventstore.events import AnyEvent, EventRedacted, LogRepaired, UnknownEvent
+from eventstore.ids import STORE_ID, check_log_id
+from eventstore.integrity.checkpoint import Checkpoint, VerifierKey, open_note, parse_note
+from eventstore.integrity.merkle import Tree
+from eventstore.log.base import EventLog, Raw
+from eventstore.record import codec
+
+Outcome: TypeAlias = Literal["whole", "damaged", "tampered", "incomplete", "unreadable"]
+
+MOST_FLAWS = 50
+"""How many flaws of one kind are told of one log."""
+
+_MAX_LINE_BYTES = 64 * 1024 * 1024
+_ORIGIN = "eventstore/"
+_SIGNED = b'{"type":"checkpoint.signed"'
+_RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
+_INSIGHT = frozenset(["event.redacted", "session.created", "checkpoint.signed", "log.repaired"])
+
+
+_NO_EVENT = (msgspec.MsgspecError, ValueError, KeyError, TypeError)  # whatever made-up lines bring about
+
+
+class Flaw(NamedTuple):
+    """What is wrong with a log, and what that means; the place, line from 1 and byte from 0 of its file, where there is one."""
+
+    outcome: Outcome
+    text: str
+    line: int = 0
+    offset_bytes: int = 0
+
+    def __str__(self) -> str:
+        return f"line {self.line}, byte {self.offset_bytes}: {self.text}" if self.line else self.text
+
+
+class Claim(NamedTuple):
+    """A note of ours, read and not yet believed: what it says of which log, and the note as it stands there."""
+
+    session_id: str
+    checkpoint: Checkpoint
+    chain: str
+    note: str
+
+
+class Record(NamedTuple):
+    """An event that records a checkpoint: its number, and what it says."""
+
+    seq: int
+    claim: Claim
+
+
+def read_claim(note: str | bytes) -> Claim:
+    """Read a checkpoint of a log of ours. Raises CheckpointRefused; nothing it says is checked."""
+    checkpoint = parse_note(note).checkpoint
+    chains = [line[6:] for line in checkpoint.extensions if line.startswith("chain ")]
+    session_id = checkpoint.origin.removeprefix(_ORIGIN)
+    if (
+        len(chains) != 1
+        or not _is_hash(chains[0])
+        or not checkpoint.size
+        or not _is_ours(checkpoint.origin, session_id)
+    ):
+        raise CheckpointRefused("malformed", "it is no checkpoint of a log of an eventstore")
+    return Claim(session_id, checkpoint, chains[0], note.decode() if isinstance(note, bytes) else note)
+
+
+def _is_ours(origin: str, session_id: str) -> bool:
+    try:
+        return origin == _ORIGIN + check_log_id(session_id)
+    except EventStoreError:
+        return False
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 64 and not text.strip("0123456789abcdef")
+
+
+class Checkpoints:
+    """What checkpoints prove of one log: the first `signed` and `anchored` events. Keys and anchors are the caller's own.
+
+    `anchors` are those of this log; `has_anchors` tells that the caller kept some, of whatever log. `last_other` numbers the last
+    event that is no mere record of a checkpoint, whoever signed it.
+    """
+
+    def __init__(self, keys: Sequence[VerifierKey], anchors: Sequence[Claim], *, has_anchors: bool) -> None:
+        self.keys, self.anchors, self.has_anchors = keys, anchors, has_anchors
+        self.signed = self.anchored = self.unsigned = self.last_other = 0
+        self.flaws: list[Flaw] = []
+        self.records: list[Record] = []
+        self._trailing: list[Record] = []
+        self._kinds: dict[str, str] = {}
+
+    @property
+    def proven(self) -> int:
+        """How many events are proven: what was kept outside counts where there is any, else signatures do."""
+        return self.anchored if self.has_anchors else self.signed
+
+    def take_record(self, log: "Examination", line: bytes, seq: int) -> None:
+        """Take in an event that records a checkpoint."""
+        record: dict[str, Any] = msgspec.json.decode(line)
+        count = len(self.records)
+        claim = self._recorded(log, record)
+        if len(self.records) == count or not _RECORD_ONLY.issuperset(record):
+            self.take_other(seq)
+        elif claim is None:
+            self._trailing.clear()
+        else:
+            self._trailing.append(Record(seq, claim))
+
+    def take_other(self, seq: int) -> None:
+        """Take in any other event."""
+        self._trailing.clear()
+        self.last_other = seq
+
+    def _recorded(self, log: "Examination", record: dict[str, Any]) -> Claim | None:
+        try:
+            claim = read_claim(str(record.get("note")))
+        except CheckpointRefused:
+            self.unsigned += 1
+            return None
+        told = record.get("size"), record.get("root")
+        checkpoint = claim.checkpoint
+        if told != (checkpoint.size, checkpoint.to_text().split("\n")[2]):
+            text = "records a checkpoint of other size or root than its note"
+            self._find(Flaw("tampered", text, log.line, log.offset_bytes))
+            return None
+        self.records.append(Record(log.line, claim))
+        where = Flaw("tampered", "records a checkpoint that", log.line, log.offset_bytes)
+        return claim if self.judge(log, claim, where, log.owner) else None
+
+    def take_notes(self, log: "Examination", notes: Iterable[tuple[str, bytes]]) -> None:
+        """Hold the notes beside the log against it, once it is read."""
+        for name, note in notes:
+            try:
+                claim = read_claim(note)
+            except CheckpointRefused:
+                self._find(Flaw("damaged", f"{name} is no checkpoint"))
+            else:
+                self.judge(log, claim, Flaw("tampered", name), log.session_id)
+
+    def take_anchors(self, log: "Examination") -> None:
+        """Hold what was kept outside against the log, once it is read."""
+        for claim in self.anchors:
+            where = Flaw("tampered", f"the checkpoint of {claim.checkpoint.size} events that was kept outside")
+            if self.judge(log, claim, where, log.session_id):
+                self.anchored = max(self.anchored, claim.checkpoint.size)
+
+    def judge(self, log: "Examination", claim: Claim, where: Flaw, owner: str) -> bool:
+        """Tell whether a checkpoint fits the log and is signed by a given key, if there are any."""
+        kind = self._kind(claim.note)
+        why = (
+            "has a forged or broken signature of a key that you trust"
+            if kind == "forged"
+            else _why_no_fit(log, claim, owner)
+        )
+        if why:
+            self._find(where._replace(text=f"{where.text} {why}"))
+        elif kind == "good":
+            self.signed = max(self.signed, claim.checkpoint.size)
+        else:
+            self.unsigned += 1
+        return not why and (kind == "good" or not self.keys)
+
+    def is_signed(self, note: str) -> bool:
+        """Tell whether a given key signed a note."""
+        return self._kind(note) == "good"
+
+    def _kind(self, note: str) -> str:
+        """Tell whether a given key signed a note: good, forged, or another."""
+        if note not in self._kinds:
+            try:
+                open_note(note, self.keys)
+                self._kinds[note] = "good"
+            except CheckpointRefused as refused:
+                self._kinds[note] = refused.kind
+        return self._kinds[note]
+
+    def _find(self, flaw: Flaw) -> None:
+        if len(self.flaws) < MOST_FLAWS:
+            self.flaws.append(flaw)
+
+    def recorded(self) -> int:
+        """Tell to which event there are only records of proven checkpoints behind what is proven."""
+        known = {claim.checkpoint for claim in self.anchors}
+        last = proven = self.proven
+        for seq, claim in self._trailing:
+            if seq == last + 1 and claim.checkpoint.size <= proven and (self.keys or claim.checkpoint in known):
+                last = seq
+        return last
+
+
+def _why_no_fit(log: "Examination", claim: Claim, owner: str) -> str:
+    size = claim.checkpoint.size
+    if claim.session_id != owner:
+        return f"is of another session: {claim.session_id}"
+    if size not in log.points:
+        return f"is of {size} events, and there are {log.tree.size}: the log was cut off or set back"
+    root, chain = log.points[size]
+    if root != claim.checkpoint.root:
+        return f"does not fit: the first {size} events are not those that were signed"
+    if chain and chain != claim.chain:
+        return f"does not fit: its chain line is not the hash of event {size}"
+    return ""
+
+
+class Examination:
+    """A log as far as it is read: `events` are whole and fit; behind a `fault` lines only count as leaves of the tree.
+
+    `points` are roots and chain hashes after the sizes that were asked for.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        raw: Raw,
+        sizes: set[int],
+        checkpoints: Checkpoints,
+        others: Callable[[], Iterable[str]] = tuple,
+        hear: Callable[[AnyEvent | UnknownEvent], None] | None = None,
+    ) -> None:
+        self.session_id, self.root, self.checkpoints = session_id, raw.root, checkpoints
+        self.events, self.hash, self.owner = 0, "", raw.root
+        self.line = self.offset_bytes = 0
+        self.tree = Tree()
+        self.points: dict[int, tuple[bytes, str]] = {}
+        self.fault: Flaw | None = None
+        self.redacted: set[int] = set()
+        self._denied: set[int] = set()
+        self.unfinished: set[int] = set()
+        self.quarantine: set[str] = set()
+        self._inherited, self._sizes, self._others, self._hear = raw.inherited, sizes, others, hear
+        self._digest = self._before = codec.first_hash(raw.root)
+        self._at = ""
+        self._batch: tuple[int, int] | None = None
+        self._loose_stubs = 0
+        self._stubs: dict[int, tuple[codec.Stub, int]] = {}
+
+    def read(self, chunks: Iterable[bytes]) -> None:
+        """Take in all lines."""
+        for line, is_ended in split_lines(chunks):
+            if self.line == self._inherited:
+                self.offset_bytes = 0
+            self.line += 1
+            if self.fault is None:
+                self._take(line, is_ended=is_ended)
+            else:
+                self._grow(_leaf_behind(line))
+            self.offset_bytes += len(line) + is_ended
+        if self.fault is None and self._batch is not None:
+            self.line += 1
+            self._fail("damaged", f"is missing: the last batch has {self._batch[0]} of its {self._batch[1]} events")
+
+    def _fail(self, outcome: Outcome, text: str) -> None:
+        if self.fault is None:
+            self.fault = Flaw(outcome, text, self.line, self.offset_bytes)
+
+    def _take(self, line: bytes, *, is_ended: bool) -> None:
+        leaf, parts = codec.leaf_of(line), codec.split(line) if is_ended else None
+        if leaf is None or parts is None or codec.next_hash(self._digest, leaf) != parts[1]:
+            self._fail(*self._why_not(leaf, b"" if parts is None else parts[1], is_ended=is_ended))
+            self._grow(_leaf_behind(line))
+            return
+        self._before, self._digest = self._digest, parts[1]
+        head, stub = codec.head(line), codec.read_stub(line)
+        if head is None:
+            self._fail("tampered", "fits the chain but is no event: not one JSON object with type, seq and at")
+        else:
+            self._judge(line, head, stub)
+        self._grow(leaf)
+
+    def _why_not(self, leaf: bytes | None, digest: bytes, *, is_ended: bool) -> tuple[Outcome, str]:
+        if not is_ended:
+            return "damaged", "is cut off, or too long: it has no LF"
+        if leaf is None:
+            return "damaged", "does not end as an event does"
+        for other in self._others() if self.line == 1 else ():
+            if codec.next_hash(codec.first_hash(other), leaf) == digest:
+                return "tampered", f"begins the chain of session {other}, not of {self.root}"
+        return "damaged", "has a hash that does not fit: it, or the line before it, is not what was written"
+
+    def _grow(self, leaf: bytes) -> None:
+        self.tree.append(leaf)
+        if self.tree.size in self._sizes:
+            self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._digest.hex()
+
+    def _judge(self, line: bytes, head: codec.Head, stub: codec.Stub | None) -> None:
+        """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
+        if head.seq != self.line:
+            self._fail("tampered", f"fits the chain but has not the seq {self.line}")
+        elif head.at < self._at:
+            self._fail("tampered", "fits the chain but was recorded before the line in front of it")
+        elif not (self._place(head.batch) if stub is None else self._place_stub()):
+            self._fail("tampered", "fits the chain but does not continue its batch")
+        else:
+            self._at = head.at
+            if self._batch is None:
+                self.events, self.hash = self.line, self._digest.hex()
+            if stub is not None:
+                self._stubs[self.line] = stub, self.offset_bytes
+                self.checkpoints.take_other(self.line)
+            else:
+                try:
+                    self._understand(line, head.type)
+                except _NO_EVENT:
+                    self._fail("tampered", "fits the chain but is no event: what it says is not what its type holds")
+
+    def _place(self, batch: tuple[int, int] | None) -> bool:
+        """Take the place in a batch that an event claims; False where it cannot have it."""
+        loose, self._loose_stubs = self._loose_stubs, 0
+        if batch is None:
+            return self._batch is None
+        index, count = batch
+        if not 0 <= index < count or count < 2 or (self._batch != batch if self._batch else index > loose):
+            return False
+        self._batch = (index + 1, count) if index + 1 < count else None
+        return True
+
+    def _place_stub(self) -> bool:
+        """Give a redacted line the place that its neighbours leave: what its batch was is not known."""
+        if self._batch is None:
+            self._loose_stubs += 1
+        else:
+            index, count = self._batch
+            self._batch = (index + 1, count) if index + 1 < count else None
+        return True
+
+    def _understand(self, line: bytes, kind: str) -> None:
+        if self._hear is not None:
+            self._hear(codec.decode(line))
+        if kind not in _INSIGHT:
+            self.checkpoints.take_other(self.line)
+            return
+        if kind == "checkpoint.signed":
+            self.checkpoints.take_record(self, line, self.line)
+            return
+        self.checkpoints.take_other(self.line)
+        told = codec.read_redaction(line)
+        if told is not None:
+            self._redact(told)
+        elif kind == "session.created":
+            self._fork(line)
+        elif isinstance(event := codec.decode(line), LogRepaired):
+            self.quarantine.add(event.quarantine)
+
+    def _redact(self, told: EventRedacted) -> None:
+        if not 0 < told.target < self.line:
+            return  # it makes no redacted line legitimate
+        if told.target not in self._stubs:
+            self.unfinished.add(told.target)
+            return
+        stub, _ = self._stubs[told.target]
+        if not stub.is_as_told(told):
+            self._denied.add(told.target)
+        elif stub.leaf.hex() == told.leaf:
+            self.redacted.add(told.target)
+
+    def _fork(self, line: bytes) -> None:
+        """Follow the line from one session to the next that goes on from it."""
+        point = codec.fork_point(line)
+        if point is not None and (point.seq, point.digest, point.root) == (self.line - 1, self._before, self.root):
+            self.owner = point.into
+
+    def flaws(self) -> Iterator[Flaw]:
+        """Say what is wrong with the log as a whole, once it is read. Behind a fault nothing more is known."""
+        if self.fault is not None:
+            yield self.fault
+            return
+        if not self.events:
+            yield Flaw("damaged", "holds no event")
+            return
+        if self.owner != self.session_id:
+            yield Flaw("tampered", f"no session.created at its place leads from {self.root} to this session")
+        wrong = self._denied | (self._stubs.keys() - self.redacted)
+        for line in sorted(wrong)[:MOST_FLAWS]:
+            text = "says another type or time" if line in self._denied else "no later event tells of that redaction"
+            yield Flaw("tampered", f"is redacted, and {text}", line, self._stubs[line][1])
+
+    def notes(self) -> Iterator[str]:
+        """Say what is worth knowing, and not wrong."""
+        redacted = self.redacted - self._denied
+        if redacted:
+            yield f"{len(redacted)} redacted"
+        if self.unfinished and self.fault is None:
+            some = ", ".join(map(str, sorted(self.unfinished)[:MOST_FLAWS]))
+            yield f"redaction told of but not finished: event {some}"
+        if self.checkpoints.keys and self.checkpoints.unsigned:
+            yield f"{self.checkpoints.unsigned} checkpoints are unproven: no key of yours signed them"
+
+
+def _leaf_behind(line: bytes) -> bytes:
+    """Compute the leaf of a line that nothing is known of."""
+    return codec.leaf_of(line) or codec.leaf_hash(line[: -codec.HASH_AT])
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Split at LF only: each line without it, and whether it had one. Reads no further than a line over the limit."""
+    rest: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        first, lf, more = chunk.partition(b"\n")
+        rest.append(first)
+        size += len(first)
+        if not lf:
+            if size > _MAX_LINE_BYTES:
+                break
+            continue
+        yield b"".join(rest), True
+        *whole, last = more.split(b"\n")
+        for line in whole:
+            yield line, True
+        rest, size = [last], len(last)
+    if size:
+        yield b"".join(rest), False
+
+
+def sizes_told(chunks: Iterable[bytes]) -> set[int]:
+    """Read the sizes of the checkpoints that a log records; nothing is checked."""
+    found = set()
+    for line, _ in split_lines(chunks):
+        if line.startswith(_SIGNED):
+            try:
+                size = msgspec.json.decode(line)["size"]
+            except (*_NO_EVENT, RecursionError):
+                continue
+            if isinstance(size, int):
+                found.add(size)
+    return found
+
+
+def examine(
+    log: EventLog,
+    session_id: str,
+    checkpoints: Checkpoints,
+    *,
+    sizes: Iterable[int] = (),
+    others: Callable[[], Iterable[str]] = tuple,
+    hear: Callable[[AnyEvent | UnknownEvent], None] | None = None,
+) -> Examination:
+    """Read a log twice, to see of which sizes roots are asked for, and to judge it, with the notes beside it.
+
+    `sizes` are more of them; `others` names the logs that a first line may have been taken from; `hear` is told of every event of
+    the store's own log. Raises SessionNotFound, OSError, and LogDamaged where what a fork goes on from is not there.
+    """
+    wanted = {*sizes, *(claim.checkpoint.size for claim in checkpoints.anchors)}
+    notes = log.notes(session_id)
+    for _, note in notes:
+        try:
+            wanted.add(read_claim(note).checkpoint.size)
+        except CheckpointRefused:
+            continue
+    wanted |= sizes_told(log.raw(session_id).chunks)
+    raw = log.raw(session_id)
+    found = Examination(session_id, raw, wanted, checkpoints, others, hear if session_id == STORE_ID else None)
+    found.read(raw.chunks)
+    checkpoints.take_notes(found, notes)
+    checkpoints.take_anchors(found)
+    return found

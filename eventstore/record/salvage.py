@@ -1,0 +1,104 @@
+"""Reading around damage: every record that is still there, and how much of it is proven."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from eventstore.events import AnyEvent, UnknownEvent
+from eventstore.record import codec
+
+Standing = Literal["proven", "linked", "unproven", "damaged"]
+_START = re.compile(rb'\{"type":"')
+_END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
+_MOST_INNER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """Bytes of a log: a record, or what is left of one.
+
+    - `proven`: a record on an unbroken chain from the first;
+    - `linked`: a record that fits on what stands in front of it, behind damage: neither it nor its place was changed alone;
+    - `unproven`: has the shape of a record, and its hash does not fit: changed, or its neighbour is missing;
+    - `damaged`: no record.
+    """
+
+    line: int
+    offset_bytes: int
+    raw: bytes
+    standing: Standing
+
+    def event(self) -> AnyEvent | UnknownEvent | None:
+        """Decode the record; None where it is none."""
+        return None if self.standing == "damaged" or codec.head(self.raw) is None else codec.decode(self.raw)
+
+
+def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator[Remnant]:
+    """Judge lines, given with the byte that each begins at and without their LF, one after the other.
+
+    `first_digest` is that of the chain in front of the first of them.
+
+    Records glued to a fragment or to each other are found inside their line. Blank lines are damage too: no writer makes them.
+    """
+    candidates, unbroken = {first_digest}, True
+    for number, (offset, line) in enumerate(lines, 1):
+        for start, raw, digests, fits in _judge(line, candidates):
+            record = codec.split(raw) is not None and codec.head(raw) is not None
+            unbroken = unbroken and fits
+            standing: Standing = ("proven" if unbroken else "linked") if fits else "unproven" if record else "damaged"
+            candidates = digests
+            yield Remnant(number, offset + start, raw, standing)
+
+
+def _judge(line: bytes, candidates: set[bytes]) -> Iterator[tuple[int, bytes, set[bytes], bool]]:
+    """Take a line apart: where each part starts, its bytes, the digests that the next may build on, whether it fits."""
+    digest = _fit(line, candidates)
+    if digest is not None:
+        yield 0, line, {digest}, True
+        return
+    done = 0
+    for start, end in _inner(line):
+        digest = _fit(line[start:end], candidates) if start >= done else None
+        if digest is None:
+            continue
+        if start > done:
+            yield done, line[done:start], candidates, False
+        candidates, done = {digest}, end
+        yield start, line[start:end], candidates, True
+    if done < len(line) or not line:
+        yield from _rest(line, done, candidates)
+
+
+def _rest(line: bytes, done: int, candidates: set[bytes]) -> Iterator[tuple[int, bytes, set[bytes], bool]]:
+    """Part what fits on nothing into a fragment and the record that is glued behind it, if there is one."""
+    for found, _ in zip(_START.finditer(line, done + 1), range(_MOST_INNER), strict=False):
+        record = line[found.start() :]
+        if codec.split(line[done:]) is not None and codec.head(line[done:]) is None and codec.head(record) is not None:
+            yield done, line[done : found.start()], candidates, False
+            done = found.start()
+    rest = line[done:]
+    yield done, rest, candidates | _claims(rest, candidates), False
+
+
+def _fit(raw: bytes, candidates: set[bytes]) -> bytes | None:
+    """Return the digest after a record that builds on one of the candidates."""
+    parts, leaf = codec.split(raw), codec.leaf_of(raw)
+    if parts is None or leaf is None:
+        return None
+    return parts[1] if any(codec.next_hash(one, leaf) == parts[1] for one in candidates) else None
+
+
+def _inner(line: bytes) -> Iterator[tuple[int, int]]:
+    """Find where records may begin and end inside a line, the first of each only: a line is no place to search for ever."""
+    starts = [found.start() for found, _ in zip(_START.finditer(line), range(_MOST_INNER), strict=False)]
+    ends = [found.end() for found, _ in zip(_END.finditer(line), range(_MOST_INNER), strict=False)]
+    return ((start, end) for start in starts for end in ends if end > start)
+
+
+def _claims(raw: bytes, candidates: set[bytes]) -> set[bytes]:
+    """Tell what a line that does not fit may have had as its digest: what it says, and what its body gives."""
+    parts = codec.split(raw)
+    claimed = set() if parts is None else {parts[1]}
+    body = raw[: -(codec.HASH_AT)] if len(raw) > codec.HASH_AT else raw
+    return claimed | {codec.next_hash(one, codec.leaf_hash(body)) for one in list(candidates)[:4]}

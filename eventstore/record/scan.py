@@ -1,0 +1,239 @@
+"""Reading a log's bytes with suspicion: where the committed prefix ends, and whether what follows is torn or damaged."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from eventstore.record import codec
+
+UNTOLD = "is blanked, and no event tells of its redaction"
+_HOLE = b"\0" * 512
+
+
+class Fault(NamedTuple):
+    """A line that does not fit: its number from 1, the byte it begins at, why, and whether a crash explains it."""
+
+    line: int
+    offset_bytes: int
+    reason: str
+    torn: bool
+
+
+class Position(msgspec.Struct, gc=False):
+    """The end of a committed prefix: `offset` in bytes, the last `seq` and `at`, the chain's `digest`."""
+
+    digest: bytes
+    offset: int = 0
+    seq: int = 0
+    at: str = ""
+
+
+@dataclass(slots=True)
+class Scan:
+    """A verified position in one log, moved forward by feeding it bytes.
+
+    `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
+    came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
+    `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
+    the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
+    their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash, and
+    `told_at` the number of the first that does; `denied` are stubs that say another type or time than is told; `told`
+    are such lines of a batch that is not whole yet.
+    """
+
+    here: Position
+    max_line_bytes: int = codec.MAX_EVENT_BYTES
+    ids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    fault: Fault | None = None
+    missing_lf: bool = False
+    holed_batch: int = 0
+    joins: bool = False
+    stubs: dict[int, tuple[codec.Stub, int]] = field(default_factory=dict)
+    redactions: dict[int, bytes] = field(default_factory=dict)
+    told_at: dict[int, int] = field(default_factory=dict)
+    denied: set[int] = field(default_factory=set)
+    told: list[bytes] = field(default_factory=list)
+
+    def feed(self, chunks: Iterable[bytes]) -> None:
+        """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
+        self.fault, self.missing_lf = None, False
+        self.told.clear()
+        pending: list[codec.Head] = []
+        ahead = Position(self.here.digest, self.here.offset, self.here.seq, self.here.at)
+        rest = b""
+        for chunk in chunks:
+            whole, lf, rest = (rest + chunk).rpartition(b"\n")
+            if lf:
+                lines = whole.split(b"\n")
+                if self.joins and self.fault is None:
+                    self._take(lines.pop(0), ahead, pending)
+                    whole = whole.partition(b"\n")[2]
+                for line in lines[self._take_records(whole, lines, ahead, pending) :]:
+                    self._take(line, ahead, pending)
+            if len(rest) > self.max_line_bytes:
+                self._fail(ahead, f"is longer than {self.max_line_bytes} bytes", torn=True)
+                rest = rest[-codec.HASH_AT :]
+        self._end(rest, ahead, pending)
+
+    def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Position, pending: list[codec.Head]) -> int:
+        """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
+        heads = codec.heads(whole) if self.fault is None and not self.joins else None
+        if heads is None or len(heads) != len(lines):
+            return 0
+        here, digest, seq, at, offset = None, ahead.digest, ahead.seq, ahead.at, ahead.offset
+        taken = 0
+        for line, head in zip(lines, heads, strict=True):
+            batch, after = head.batch, codec.verify(line, digest)
+            if after is None or head.seq != seq + 1 or head.at < at or not _continues(batch, pending):
+                break
+            if head.type == codec.REDACTED:
+                self.told.append(line)
+            digest, seq, at = after, head.seq, head.at
+            offset += len(line) + 1
+            taken += 1
+            if batch is not None or head.id is not None:
+                pending.append(head)
+            if batch is None or batch[0] + 1 == batch[1]:
+                here = digest, offset, seq, at
+                if pending:
+                    self._know(pending)
+                if self.told:
+                    self._note_redactions()
+        ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
+        if here is not None:
+            self.here = Position(*here)
+        return taken
+
+    def _take(self, line: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+        if self.fault is not None:
+            self._look_behind(line)
+            return
+        head, digest, reason = _judge(line, ahead, pending, self.joins)
+        if head is None or digest is None:
+            first = pending[0].seq if pending else ahead.seq + 1
+            self.holed_batch = first if _HOLE in line else 0
+            self._fail(ahead, reason, torn=not _has_shape(line))
+            return
+        stub = codec.read_stub(line)
+        if stub is not None:
+            self.stubs[head.seq] = stub, ahead.offset
+        elif head.type == codec.REDACTED:
+            self.told.append(line)
+        _move(ahead, head, digest, len(line) + 1)
+        self.joins = stub is not None  # what told of its batch is gone with it
+        pending.append(head)
+        if stub is not None or head.batch is None or head.batch[0] + 1 == head.batch[1]:
+            self._commit(ahead, pending)
+
+    def _commit(self, ahead: Position, pending: list[codec.Head]) -> None:
+        self._know(pending)
+        self._note_redactions()
+        self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+
+    def note(self, lines: Iterable[bytes]) -> None:
+        """Take in what lines that were written behind `here` tell of redactions."""
+        self.told += lines
+        self._note_redactions()
+
+    def _note_redactions(self) -> None:
+        """Remember what lines tell of redactions, and the idempotency keys that went with the content."""
+        for told in map(codec.read_redaction, self.told):
+            if told is None or told.target >= told.seq or len(told.leaf) != 64:
+                continue
+            with suppress(ValueError):
+                self.redactions[told.target] = bytes.fromhex(told.leaf)
+                self.told_at.setdefault(told.target, told.seq)
+                if told.target in self.stubs and not self.stubs[told.target][0].is_as_told(told):
+                    self.denied.add(told.target)
+            if told.target_id is not None:
+                index, count = told.target_batch or (0, 1)
+                first = told.target - index
+                self.ids.setdefault(told.target_id, (first, first + count - 1))
+        self.told.clear()
+
+    def judge_stubs(self) -> None:
+        """Let a redacted line that no later event tells of be a fault; all of the log was read."""
+        if self.fault is None:
+            for seq, (stub, offset) in self.stubs.items():
+                if self.redactions.get(seq) != stub.leaf or seq in self.denied:
+                    self.fault = Fault(seq, offset, UNTOLD, torn=False)
+                    return
+
+    def _know(self, pending: list[codec.Head]) -> None:
+        """Remember the idempotency keys of a batch that is whole."""
+        first, last = pending[0].seq, pending[-1].seq
+        for head in pending:
+            if head.id is not None:
+                self.ids.setdefault(head.id, (first, last))
+        pending.clear()
+
+    def _end(self, rest: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+        if self.fault is not None:
+            if rest:
+                self._look_behind(rest)
+            return
+        if rest:
+            head, digest, reason = _judge(rest, ahead, pending, self.joins)
+            ends = head is not None and (head.batch is None or head.batch[0] + 1 == head.batch[1])
+            if digest is not None and ends:
+                self.missing_lf = True
+                return
+            self._fail(ahead, reason or "is the middle of a batch", torn=True)
+        elif pending:
+            self._fail(ahead, "is missing: the last batch is not whole", torn=True)
+
+    def _look_behind(self, line: bytes) -> None:
+        """A record behind a fault makes it damage, unless a power cut explains both: one batch, written at once, with a hole."""
+        if self.fault is None or not _has_shape(line):
+            return
+        head = codec.head(line)
+        batch = None if head is None else head.batch
+        missing = self.fault.line  # the number of the event that is not there
+        if head is None or batch is None or head.seq - batch[0] != self.holed_batch or head.seq <= missing:
+            self.fault = self.fault._replace(torn=False)
+
+    def _fail(self, ahead: Position, reason: str, *, torn: bool) -> None:
+        if self.fault is None:
+            self.fault = Fault(ahead.seq + 1, ahead.offset, reason, torn)
+
+
+def _has_shape(line: bytes) -> bool:
+    """Tell whether a line ends as a record does, without a hole of a sector in it, which only a disk that lost a write makes."""
+    return codec.split(line) is not None and _HOLE not in line
+
+
+def _judge(
+    line: bytes, ahead: Position, pending: list[codec.Head], joins: bool
+) -> tuple[codec.Head | None, bytes | None, str]:
+    """Say whether a line is the next record: its head and digest, or why not."""
+    leaf, parts = codec.leaf_of(line), codec.split(line)
+    if leaf is None or parts is None:
+        return None, None, "holds NUL bytes" if b"\0" in line else "does not end as a record does"
+    digest = codec.next_hash(ahead.digest, leaf)
+    if digest != parts[1]:
+        return None, None, "has a hash that does not fit: a byte of it, or the line before it, is not what was written"
+    head = codec.head(line)
+    if head is None:
+        return None, None, "is not UTF-8 JSON with type, seq and at"
+    if head.seq != ahead.seq + 1:
+        return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
+    if head.at < ahead.at:
+        return None, None, "was recorded before the line in front of it"
+    if not joins and codec.read_stub(line) is None and not _continues(head.batch, pending):
+        return None, None, "does not continue its batch"
+    return head, digest, ""
+
+
+def _continues(batch: tuple[int, int] | None, pending: list[codec.Head]) -> bool:
+    if not pending:
+        return batch is None or (batch[0] == 0 and batch[1] > 1)
+    before = pending[-1].batch
+    return batch is not None and before is not None and batch == (before[0] + 1, before[1])
+
+
+def _move(ahead: Position, head: codec.Head, digest: bytes, size: int) -> None:
+    ahead.digest, ahead.seq, ahead.at = digest, head.seq, head.at
+    ahead.offset += size

@@ -1,0 +1,63 @@
+"""Moments: a version or a time in a question, as the number of events that had happened by then."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TypeAlias
+
+from eventstore.errors import NoSuchMoment
+from eventstore.events import Event
+from eventstore.log.base import EventLog
+from eventstore.record import codec
+from eventstore.record.codec import Message, Messages
+
+At: TypeAlias = int | str | datetime
+"""A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is taken as local."""
+
+
+def version_at(log: EventLog, session_id: str, at: At, *, recorded: bool = False) -> int:
+    """Return how many of a session's events had happened at a moment; 0 where the session had not begun.
+
+    A time means the greatest time of the events so far, so that the answer is always a prefix of the log; `recorded` asks when
+    events were written down instead of when they happened. Raises NoSuchMoment for a version that the session has not reached,
+    and for what is no moment, SessionNotFound, LogDamaged.
+    """
+    if isinstance(at, int) and not isinstance(at, bool):
+        version = log.head(session_id).version
+        if not 0 <= at <= version:
+            raise NoSuchMoment(at, f"session {session_id!r} has {version} events")
+        return at
+    moment = as_text(at)
+    version = 0
+    for seq, time in _times(log, session_id, moment, recorded=recorded):
+        if time > moment:
+            break
+        version = seq
+    return version
+
+
+def as_text(at: At) -> str:
+    """Write a time in a question as records hold times. Raises NoSuchMoment for what is none."""
+    try:
+        if isinstance(at, datetime):
+            return codec.to_text(at)
+        if isinstance(at, str):
+            return codec.to_text(codec.to_datetime(at))
+    except (ValueError, OverflowError):
+        pass
+    raise NoSuchMoment(at, "it is neither a number of events nor an RFC 3339 time")
+
+
+def _times(log: EventLog, session_id: str, moment: str, *, recorded: bool) -> Iterator[tuple[int, str]]:
+    """Stream the numbers of events and their times; of messages in a row that had all happened only the last."""
+    for one in log.skim(session_id):
+        if not isinstance(one, Messages):
+            yield one.seq, _time(one, recorded=recorded)
+        elif one.until <= moment:
+            yield one.last, one.until
+        else:
+            for message in one.read():
+                yield message.seq, _time(message, recorded=recorded)
+
+
+def _time(event: Event | Message, *, recorded: bool) -> str:
+    return event.at if recorded else event.time

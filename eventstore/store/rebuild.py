@@ -1,0 +1,106 @@
+"""Rebuilding as a proof: every view made anew from the logs, or compared with what the logs give, on all cores there are."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from eventstore.derived.catalog import Catalog, Filter
+from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.store.storages import FileSystemSessionStorage
+
+_AT_ONCE = 64
+_WORTH_A_PROCESS = 200
+
+
+class Rebuilt(NamedTuple):
+    """What became of one session: `damage` where its log cannot be read, `difference` where a view is not what the log gives."""
+
+    session_id: str
+    damage: str = ""
+    difference: str = ""
+
+
+def rebuild_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
+    """Throw every view and the catalogue away, make them anew, and yield each session when it is done.
+
+    The views of a damaged session stay as they are.
+    """
+    storage.flush_views()
+    storage.catalog.clear()
+    yield from _spread(storage, _rebuild_some, jobs)
+
+
+def check_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
+    """Compare every view and the catalogue with what the logs give, byte for byte, and yield each session. Changes no view.
+
+    Of a session the first difference is named; one of the catalogue comes with its session.
+    """
+    storage.flush_views()
+    rows = {row["session_id"]: row for row in storage.rows()}
+    for one in _spread(storage, _check_some, jobs):
+        difference = one.difference
+        if not difference and not one.damage:
+            difference = _compare_row(storage, one.session_id, rows)
+        yield one._replace(difference=difference)
+
+
+def _compare_row(storage: FileSystemSessionStorage, session_id: str, rows: dict[str, dict[str, object]]) -> str:
+    """Compare what the catalogue has of a session with what its log gives, by way of a catalogue of its own."""
+    try:
+        known = storage.summary(session_id).metadata.to_model(session_id).to_dict()
+    except (SessionNotFound, LogDamaged):
+        return ""
+    fresh = Catalog()
+    fresh.put([(known, 0)])
+    ((wanted,), _) = fresh.find(Filter())
+    found = rows.get(session_id)
+    if found is None:
+        return "the catalogue does not have it"
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    return f"the catalogue has another {differing[0]}" if differing else ""
+
+
+def _spread(
+    storage: FileSystemSessionStorage, work: Callable[[Path, Path, Sequence[str]], list[Rebuilt]], jobs: int | None
+) -> Iterator[Rebuilt]:
+    """Give sessions to processes, some at a time, the largest logs first; a few are done here."""
+    names = sorted(storage.log.ids())
+    processes = min(jobs or os.cpu_count() or 1, len(names) // _WORTH_A_PROCESS + 1)
+    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+    do = partial(work, storage.sessions_dir, storage.history_dir)
+    if processes == 1:
+        for part in parts:
+            yield from do(part)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(do, parts):
+            yield from found
+
+
+def _rebuild_some(sessions_dir: Path, history_dir: Path, names: Sequence[str]) -> list[Rebuilt]:
+    with FileSystemSessionStorage(sessions_dir, history_dir, fsync="no") as storage:
+        return [Rebuilt(name, damage=_damage(storage.rebuild_session, name)) for name in names]
+
+
+def _check_some(sessions_dir: Path, history_dir: Path, names: Sequence[str]) -> list[Rebuilt]:
+    found = []
+    with FileSystemSessionStorage(sessions_dir, history_dir, fsync="no") as storage:
+        for name in names:
+            differences: list[str] = []
+            damage = _damage(lambda one: differences.extend(storage.check_views(one)), name)  # noqa: B023 - used at once
+            found.append(Rebuilt(name, damage, differences[0] if differences else ""))
+    return found
+
+
+def _damage(work: Callable[[str], object], name: str) -> str:
+    try:
+        work(name)
+    except LogDamaged as damage:
+        return str(damage)
+    except SessionNotFound:
+        pass  # deleted meanwhile
+    return ""

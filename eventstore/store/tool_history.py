@@ -1,0 +1,289 @@
+"""The tool side: one folder for each tool call, `YYYY-mm-dd_HH-MM-SS_ffffff_<tool>`, with its `record.jsonl`."""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from eventstore.backends.files.atomic_folder import open_stage
+from eventstore.ids import file_name
+from eventstore.secret_patterns import cleaned
+
+RECORD = "record.jsonl"
+_BLOCK = 1 << 16
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a tool call left behind. `timestamp` is ISO text, `duration_ms` in milliseconds."""
+
+    tool: str
+    arguments: Any
+    result: Any = None
+    timestamp: str = ""
+    duration_ms: float = 0.0
+    success: bool = True
+    error: str | None = None
+    session_id: str | None = None
+    invocation_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields in the order of the file; the last three only where they are known."""
+        names = ("timestamp", "tool", "arguments", "result", "duration_ms", "success")
+        optional = ("error", "session_id", "invocation_id")
+        found = {name: getattr(self, name) for name in names}
+        return found | {name: value for name in optional if (value := getattr(self, name)) is not None}
+
+
+class ToolHistory:
+    """The history folder: every tool call of every session, and of none."""
+
+    def __init__(self, history_dir: Path | str) -> None:
+        self.path = Path(os.path.abspath(history_dir))
+
+    def create(
+        self, tool_name: str, moment: datetime | None = None, *, session_id: str | None = None, invocation_id: str = ""
+    ) -> Path:
+        """Make the folder of one call and return it. Where the name is taken the next free microsecond is used.
+
+        A folder that holds the record of this very call already, told by both ids, is returned as it is.
+        """
+        self.path.mkdir(0o700, parents=True, exist_ok=True)
+        when = (moment or datetime.now(UTC)).astimezone(UTC)
+        while True:
+            folder = self.path / f"{when:%Y-%m-%d_%H-%M-%S_%f}_{file_name(tool_name)}"
+            try:
+                folder.mkdir(0o700)
+            except FileExistsError:
+                if invocation_id and self._holds(folder, session_id, invocation_id):
+                    return folder
+                when += timedelta(microseconds=1)
+            else:
+                return folder
+
+    def _holds(self, folder: Path, session_id: str | None, invocation_id: str) -> bool:
+        try:
+            record = self.read(folder)
+        except (OSError, ValueError):
+            return False
+        return (record.session_id, record.invocation_id) == (session_id, invocation_id)
+
+    def write(self, folder: Path | str, record: Record, clean: Callable[[str], str] | None = None) -> None:
+        """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`.
+
+        Texts of what the call was given, gave back or failed with go through `clean`, where there is one.
+
+        Raises ValueError where the folder is not inside the history folder, whatever links are on the way, and OSError.
+        """
+        text = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr)
+        if clean is not None:
+            found = json.loads(text)
+            text = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
+        line = text.encode("utf-8", "replace")
+        temporary = f".{RECORD}.new"
+        with self._inside(folder) as inside:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=inside)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=inside), "wb") as stream:
+                stream.write(line + b"\n")
+            os.replace(temporary, RECORD, src_dir_fd=inside, dst_dir_fd=inside)
+
+    def redact(self, folder: Path | str, clean: Callable[[str], str]) -> bool:
+        """Put every text that a call was given, gave back or failed with through `clean`; False where that changes nothing.
+
+        Raises as `read` and `write` do.
+        """
+        record = self.read(folder)
+        fields = record.to_dict()
+        told = _cleaned_fields(fields, clean)
+        if all(value is fields[name] for name, value in told.items()):
+            return False
+        self.write(folder, replace(record, **told))
+        return True
+
+    def others(self, folder: Path | str) -> list[str]:
+        """Name what else lies in the folder of a call. Raises ValueError, OSError."""
+        with self._inside(folder) as inside:
+            return sorted(name for name in os.listdir(inside) if name != RECORD)
+
+    def remove(self, folder: Path | str) -> bool:
+        """Delete the folder of a call with all that is in it; False where there is none. Raises ValueError, OSError."""
+        import shutil  # brings five compressors along
+
+        whole = Path(os.path.normpath(self.path / folder))
+        if whole == self.path:
+            raise ValueError(f"{whole} is the history folder itself; it was left alone")
+        try:
+            with self._inside(whole.parent) as inside:
+                shutil.rmtree(whole.name, dir_fd=inside)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, folder: Path | str) -> Record:
+        """Read the record of a call, also one printed over many lines.
+
+        Raises FileNotFoundError, and ValueError naming the file where the record cannot be read.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self._inside(folder) as inside, os.fdopen(os.open(RECORD, flags, dir_fd=inside), "rb") as stream:
+            text = stream.read()
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text.decode("utf-8").lstrip())
+            return Record(**{name: found[name] for name in Record.__dataclass_fields__ if name in found})
+        except (ValueError, TypeError, RecursionError) as error:
+            file = os.path.join(folder, RECORD)
+            raise ValueError(f"{file} holds no record of a tool call ({error}); it was left alone") from None
+
+    def files(self, folder: str) -> Iterator[tuple[str, int | None]]:
+        """Stream the names of all that lies below a folder, in a fixed order, each with a descriptor of what is a regular file.
+
+        The descriptor is lent until the next is asked for; links and devices come with None. Raises FileNotFoundError, and
+        ValueError for a folder that is not inside the history folder, whatever links are on the way.
+        """
+        with self._inside(folder) as inside:
+            for where, folders, names, descriptor in os.fwalk(".", dir_fd=inside, follow_symlinks=False):
+                links = {name for name in folders if not _is_folder(name, descriptor)}
+                folders[:] = sorted(set(folders) - links)
+                for name in sorted([*names, *links]):
+                    path = os.path.normpath(os.path.join(where, name))
+                    file = _open_regular(name, descriptor)
+                    try:
+                        yield path, file
+                    finally:
+                        if file is not None:
+                            os.close(file)
+
+    def holds(self, folder: str, wanted: Mapping[str, str]) -> bool | None:
+        """Tell whether the regular files of a folder are just such, given by name with their SHA-256; None where it is not there.
+
+        Raises ValueError as `files` does.
+        """
+        try:
+            found = {name: _sha256(file) for name, file in self.files(folder) if file is not None}
+        except FileNotFoundError:
+            return None
+        return found == wanted
+
+    def adopt(self, folder: str, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Make a folder of files that come from elsewhere; it is there whole or not at all.
+
+        `folder` and the names of the files are paths of plain names. Raises FileExistsError, OSError.
+        """
+        with open_stage(self.path) as stage:
+            stage.begin()
+            for name, chunks in files:
+                with stage.open(name) as write:
+                    for chunk in chunks:
+                        write(chunk)
+            try:
+                stage.put(folder)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise FileExistsError(errno.EEXIST, "is there already", str(self.path / folder)) from None
+                raise
+
+    def records(self) -> Iterator[tuple[Path, Record]]:
+        """Stream all calls in the order of their folders' names; folders without a readable record are passed over."""
+        names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
+        for name in names:
+            folder = self.path / name
+            with suppress(OSError, ValueError):
+                yield folder, self.read(folder)
+
+    def session_of(self, folder: Path | str) -> str | None:
+        """Return the id of the session that a call belongs to, or None."""
+        try:
+            return self.read(folder).session_id
+        except (OSError, ValueError):
+            return None
+
+    def relative(self, folder: Path | str) -> str:
+        """Name a folder as events do: relative to the history folder where it lies inside, else absolute."""
+        whole = os.path.abspath(folder)
+        real, root = os.path.realpath(whole), os.path.realpath(self.path)
+        if real != root and os.path.commonpath([real, root]) == root:
+            return os.path.relpath(real, root)
+        return whole
+
+    @contextmanager
+    def _inside(self, folder: Path | str) -> Iterator[int]:
+        """Lend a descriptor of a folder, walked to from the history folder without following any link. Raises ValueError."""
+        whole = os.path.join(self.path, folder)
+        relative = os.path.relpath(os.path.normpath(whole), self.path)
+        if relative.startswith(".."):
+            relative = os.path.relpath(os.path.realpath(whole), os.path.realpath(self.path))
+        parts = Path(relative).parts
+        inside = os.open(self.path, _FOLDER & ~os.O_NOFOLLOW)
+        try:
+            for part in parts:
+                if part == "..":
+                    raise ValueError(f"{whole} is not inside the history folder {self.path}; it was left alone")
+                inside = _step(inside, part, whole)
+            yield inside
+        finally:
+            os.close(inside)
+
+
+def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
+    names = ("arguments", "result", "error")
+    return {name: cleaned(found[name], clean) for name in names if name in found}
+
+
+def _step(inside: int, part: str, whole: str) -> int:
+    """Open a folder in a folder, and let go of the latter."""
+    try:
+        found = os.open(part, _FOLDER, dir_fd=inside)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise ValueError(
+                f"{whole} is not inside the history folder: {part} is a link or a file; it was left alone"
+            ) from None
+        raise
+    os.close(inside)
+    return found
+
+
+def _is_folder(name: str, inside: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode)
+
+
+def _open_regular(name: str, inside: int) -> int | None:
+    """Open a regular file for reading; None for anything else, which is not followed and not waited for."""
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return None
+
+
+def _sha256(file: int) -> str:
+    found = sha256()
+    while data := os.read(file, _BLOCK):
+        found.update(data)
+    return found.hexdigest()
+
+
+def _faithful(value: Any) -> Any:
+    """Write NaN and infinities as text, and odd keys too: JSON has none of them."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _faithful(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_faithful(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return repr(value)
+    return value
