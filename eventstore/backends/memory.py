@@ -33,12 +33,12 @@ from eventstore.log.ingest import Whole, verify_whole
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec
 from eventstore.record.salvage import Remnant, salvage
-from eventstore.record.scan import Position
+from eventstore.record.scan import Tip
 
 
 @dataclass
 class _Log:
-    here: Position
+    here: Tip
     lines: list[bytes] = field(default_factory=list)
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     root: str = ""
@@ -70,7 +70,7 @@ class MemoryEventLog(EventLog):
             if log is None:
                 if expected_version != 0:
                     raise SessionNotFound(session_id)
-                log = _Log(Position(codec.first_hash(session_id)))
+                log = _Log(Tip(codec.first_hash(session_id)))
             repeat = find_repeat(session_id, batch, log.ids)
             if repeat is not None:
                 return repeat
@@ -90,7 +90,7 @@ class MemoryEventLog(EventLog):
             if log is None:
                 if expected_version != 0:
                     raise SessionNotFound(session_id)
-                log = _Log(Position(codec.first_hash(session_id)))
+                log = _Log(Tip(codec.first_hash(session_id)))
             refuse_known(session_id, prepared, log.ids)
             if expected_version != log.here.seq:
                 since = types_of(log.lines[expected_version : expected_version + 20])
@@ -133,7 +133,7 @@ class MemoryEventLog(EventLog):
             root = before.root or parent
             told = codec.ForkPoint(parent, version, bytes.fromhex(point.hash), root, session_id)
             kept = before.lines[:version]
-            here = Position(told.digest, 0, version, point.at)
+            here = Tip(told.digest, 0, version, point.at)
             log = _Log(here, kept, root=root, inherited=version)
             begun = [replace(event, forked_from=told.to_dict()), *untold_redactions(_bare(kept), {})]
             log.take(prepare(begun, self._max_event_bytes))
@@ -159,7 +159,7 @@ class MemoryEventLog(EventLog):
             if session_id in self._logs:
                 raise SessionExists(session_id)
             lines = self._past(whole) + [line + b"\n" for line in codec.lines(data)]
-            here = Position(bytes.fromhex(whole.head.hash), whole.head.size_bytes, whole.head.version, whole.head.at)
+            here = Tip(bytes.fromhex(whole.head.hash), whole.head.size_bytes, whole.head.version, whole.head.at)
             own_root = "" if whole.root == session_id else whole.root
             log = _Log(here, lines, whole.ids, own_root, whole.inherited, kept)
             for seq, leaf in whole.redactions.items():
@@ -172,7 +172,7 @@ class MemoryEventLog(EventLog):
         """Give the lines that a fork goes on from."""
         if whole.fork is None:
             return []
-        before = self._logs.get(whole.fork.parent, _Log(Position(b"")))
+        before = self._logs.get(whole.fork.parent, _Log(Tip(b"")))
         lines = before.lines[: whole.inherited]
         parts = codec.split(lines[-1]) if len(lines) == whole.inherited else None
         if parts is None or parts[1] != whole.fork.digest or (before.root or whole.fork.parent) != whole.root:

@@ -11,7 +11,7 @@ from eventstore.events import CheckpointSigned, Event, EventRedacted, LogRepaire
 from eventstore.log.base import Appended
 from eventstore.record import codec
 from eventstore.record.codec import Piece
-from eventstore.record.scan import Position
+from eventstore.record.scan import Tip
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -121,15 +121,15 @@ def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) 
     return Appended(*place, repeated=True)
 
 
-def seal(batch: Batch, here: Position, at: str) -> tuple[bytes, Position]:
+def seal(batch: Batch, here: Tip, at: str) -> tuple[bytes, Tip]:
     """Give a batch its place behind `here`: its lines, and the position after it."""
     stamp, seq, digest, count = at.encode("ascii"), here.seq, here.digest, len(batch.pieces)
     if count == 1:
         line, digest = codec.seal(batch.pieces[0], seq + 1, stamp, None, digest)
-        return line, Position(digest, here.offset + len(line), seq + 1, at)
+        return line, Tip(digest, here.offset + len(line), seq + 1, at)
     lines = []
     for index, piece in enumerate(batch.pieces):
         line, digest = codec.seal(piece, seq + 1 + index, stamp, (index, count), digest)
         lines.append(line)
     data = b"".join(lines)
-    return data, Position(digest, here.offset + len(data), seq + count, at)
+    return data, Tip(digest, here.offset + len(data), seq + count, at)

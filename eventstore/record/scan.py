@@ -22,13 +22,19 @@ class Fault(NamedTuple):
     torn: bool
 
 
-class Position(msgspec.Struct, gc=False):
-    """The end of a committed prefix: `offset` in bytes, the last `seq` and `at`, the chain's `digest`."""
+class Tip(msgspec.Struct, gc=False):
+    """The end of a committed prefix of a log.
+
+    `digest` is the chain's (32 bytes) and `seq` the number of the last event, so that the two name the place whatever the backend;
+    `offset` is its byte in the log's own lines, `at` when that event was recorded. `life` names the incarnation of the log, as
+    the backend does; empty where it is not known.
+    """
 
     digest: bytes
     offset: int = 0
     seq: int = 0
     at: str = ""
+    life: str = ""
 
 
 @dataclass(slots=True)
@@ -44,7 +50,7 @@ class Scan:
     are such lines of a batch that is not whole yet.
     """
 
-    here: Position
+    here: Tip
     max_line_bytes: int = codec.MAX_EVENT_BYTES
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     fault: Fault | None = None
@@ -62,7 +68,7 @@ class Scan:
         self.fault, self.missing_lf = None, False
         self.told.clear()
         pending: list[codec.Head] = []
-        ahead = Position(self.here.digest, self.here.offset, self.here.seq, self.here.at)
+        ahead = Tip(self.here.digest, self.here.offset, self.here.seq, self.here.at)
         rest = b""
         for chunk in chunks:
             whole, lf, rest = (rest + chunk).rpartition(b"\n")
@@ -78,7 +84,7 @@ class Scan:
                 rest = rest[-codec.HASH_AT :]
         self._end(rest, ahead, pending)
 
-    def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Position, pending: list[codec.Head]) -> int:
+    def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Tip, pending: list[codec.Head]) -> int:
         """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
         heads = codec.heads(whole) if self.fault is None and not self.joins else None
         if heads is None or len(heads) != len(lines):
@@ -104,10 +110,10 @@ class Scan:
                     self._note_redactions()
         ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
         if here is not None:
-            self.here = Position(*here)
+            self.here = Tip(*here)
         return taken
 
-    def _take(self, line: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+    def _take(self, line: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
         if self.fault is not None:
             self._look_behind(line)
             return
@@ -128,10 +134,10 @@ class Scan:
         if stub is not None or head.batch is None or head.batch[0] + 1 == head.batch[1]:
             self._commit(ahead, pending)
 
-    def _commit(self, ahead: Position, pending: list[codec.Head]) -> None:
+    def _commit(self, ahead: Tip, pending: list[codec.Head]) -> None:
         self._know(pending)
         self._note_redactions()
-        self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+        self.here = Tip(ahead.digest, ahead.offset, ahead.seq, ahead.at)
 
     def note(self, lines: Iterable[bytes]) -> None:
         """Take in what lines that were written behind `here` tell of redactions."""
@@ -170,7 +176,7 @@ class Scan:
                 self.ids.setdefault(head.id, (first, last))
         pending.clear()
 
-    def _end(self, rest: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+    def _end(self, rest: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
         if self.fault is not None:
             if rest:
                 self._look_behind(rest)
@@ -195,7 +201,7 @@ class Scan:
         if head is None or batch is None or head.seq - batch[0] != self.holed_batch or head.seq <= missing:
             self.fault = self.fault._replace(torn=False)
 
-    def _fail(self, ahead: Position, reason: str, *, torn: bool) -> None:
+    def _fail(self, ahead: Tip, reason: str, *, torn: bool) -> None:
         if self.fault is None:
             self.fault = Fault(ahead.seq + 1, ahead.offset, reason, torn)
 
@@ -206,7 +212,7 @@ def _has_shape(line: bytes) -> bool:
 
 
 def _judge(
-    line: bytes, ahead: Position, pending: list[codec.Head], joins: bool
+    line: bytes, ahead: Tip, pending: list[codec.Head], joins: bool
 ) -> tuple[codec.Head | None, bytes | None, str]:
     """Say whether a line is the next record: its head and digest, or why not."""
     leaf, parts = codec.leaf_of(line), codec.split(line)
@@ -234,6 +240,6 @@ def _continues(batch: tuple[int, int] | None, pending: list[codec.Head]) -> bool
     return batch is not None and before is not None and batch == (before[0] + 1, before[1])
 
 
-def _move(ahead: Position, head: codec.Head, digest: bytes, size: int) -> None:
+def _move(ahead: Tip, head: codec.Head, digest: bytes, size: int) -> None:
     ahead.digest, ahead.seq, ahead.at = digest, head.seq, head.at
     ahead.offset += size
