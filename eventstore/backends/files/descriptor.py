@@ -4,6 +4,7 @@ import fcntl
 import os
 import stat
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,8 +48,11 @@ def is_being_written(descriptor: int) -> bool:
     return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
 
 
-_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
-_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
+_PLATFORM: str = sys.platform
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None) if _PLATFORM == "linux" else None
+_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None) if _PLATFORM == "linux" else None
+SHOWS_WRITERS = _OFD_GETLK is not None
+"""Whether `is_being_written` can tell: other systems have other locks, or lay out `struct flock` in another way."""
 
 
 def _lock(kind: int) -> bytes:

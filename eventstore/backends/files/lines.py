@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 CHUNK = 128 * 1024
 SMALL = 4 * 1024
 SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
+_NUMBER_BYTES = 256
+"""So many bytes from its start a line's number surely ends: types are short."""
 _LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
 
@@ -20,6 +22,18 @@ def blocks(descriptor: int, start: int, end: int, size: int = CHUNK) -> Iterator
         yield block
 
 
+def growing_blocks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """Stream the bytes of a file from `start` to `end`, in blocks that begin small and grow: most lines are short."""
+    size = SMALL
+    while start < end:
+        block = os.pread(descriptor, min(size, end - start), start)
+        if not block:
+            return
+        yield block
+        start += len(block)
+        size = min(size * 4, CHUNK)
+
+
 def read_bytes(descriptor: int, start: int, end: int) -> bytes:
     """Read the bytes of a file from `start` to `end`, without moving its position."""
     return b"".join(blocks(descriptor, start, end))
@@ -27,28 +41,35 @@ def read_bytes(descriptor: int, start: int, end: int) -> bytes:
 
 def read_line(descriptor: int, start: int, end: int, max_line_bytes: int) -> bytes:
     """Read one line without its LF, or what there is of it."""
-    size = SMALL
-    while True:
-        block = os.pread(descriptor, min(size, end - start), start)
+    parts: list[bytes] = []
+    size = 0
+    for block in growing_blocks(descriptor, start, end):
         line, lf, _ = block.partition(b"\n")
-        if lf or start + size >= end or size > max_line_bytes:
-            return line
-        size *= 4
+        parts.append(line)
+        size += len(line)
+        if lf or size > max_line_bytes:
+            break
+    return b"".join(parts)
 
 
 def numbered_lines(descriptor: int, end: int, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
     """Stream lines without their LF and the byte each begins at; one over the limit comes in pieces that are no records."""
-    rest, start = b"", 0
+    parts: list[bytes] = []
+    start = size = 0
     for block in blocks(descriptor, 0, end):
-        *whole, rest = (rest + block).split(b"\n")
+        *whole, rest = block.split(b"\n")
         for line in whole:
+            if parts:
+                line, parts, size = b"".join([*parts, line]), [], 0
             yield start, line
             start += len(line) + 1
-        if len(rest) > max_line_bytes:
-            yield start, rest
-            start, rest = start + len(rest), b""
-    if rest:
-        yield start, rest
+        parts.append(rest)
+        size += len(rest)
+        if size > max_line_bytes:
+            yield start, b"".join(parts)
+            start, parts, size = start + size, [], 0
+    if size:
+        yield start, b"".join(parts)
 
 
 def last_line(descriptor: int, end: int) -> tuple[bytes, int] | None:
@@ -98,7 +119,10 @@ def _first_lines(chunk: bytes, count: int) -> tuple[bytes, int]:
 
 
 def find_line(descriptor: int, seq: int, end: int) -> int:
-    """Find the byte that line `seq` begins at, or `end`: bisect on the numbers that lines carry, then walk."""
+    """Find the byte that the first line numbered `seq` or higher begins at, or `end`: bisect on the numbers, then walk.
+
+    No byte is read more than a few times, however long the lines are.
+    """
     low, high = 0, end
     while high - low > SMALL:
         middle = (low + high) // 2
@@ -112,25 +136,44 @@ def find_line(descriptor: int, seq: int, end: int) -> int:
 
 def _walk(descriptor: int, start: int, seq: int, end: int) -> int:
     """Find the byte that line `seq` begins at, or `end`, from the start of an earlier line on."""
-    rest = b""
-    for block in blocks(descriptor, start, end, SMALL):
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            found = SEQ.match(line)
-            if found is not None and int(found[1]) >= seq:
-                return start
-            start += len(line) + 1
+    while start < end:
+        found = SEQ.match(os.pread(descriptor, min(_NUMBER_BYTES, end - start), start))
+        if found is not None and int(found[1]) >= seq:
+            return start
+        start = _line_end(descriptor, start, end)
+    return end
+
+
+def _line_end(descriptor: int, start: int, end: int) -> int:
+    """Return the byte behind the first line feed from `start` on, or `end`."""
+    for block in growing_blocks(descriptor, start, end):
+        found = block.find(b"\n")
+        if found >= 0:
+            return start + found + 1
+        start += len(block)
     return end
 
 
 def _first_line(descriptor: int, offset: int, end: int) -> tuple[int, int] | None:
     """Return where the first line begins that starts behind `offset`, and its number; None where none does before `end`."""
     start, rest = offset, b""
-    for block in blocks(descriptor, offset, end, SMALL):
+    for block in growing_blocks(descriptor, offset, end):
         rest += block
         found = _LINE_START.search(rest)
         if found is not None:
             return start + found.start() + 1, int(found[1])
-        cut = max(len(rest) - 256, 0)
+        cut = max(len(rest) - _NUMBER_BYTES, 0)
         start, rest = start + cut, rest[cut:]
     return None
+
+
+def line_feed_before(descriptor: int, end: int) -> int:
+    """Return the byte behind the last line feed in front of `end`; 0 without one."""
+    size = SMALL
+    while end > 0:
+        start = max(end - size, 0)
+        found = read_bytes(descriptor, start, end).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end, size = start, min(size * 4, CHUNK)
+    return 0

@@ -1,0 +1,135 @@
+"""Reading a log by its descriptor: where to begin, where it seems to end, and its bytes in chunks that own the descriptor."""
+
+import os
+import re
+from binascii import hexlify, unhexlify
+from collections.abc import Iterator
+from contextlib import suppress
+
+from eventstore.backends.files.lines import CHUNK, SEQ, SMALL, find_line, line_feed_before, read_bytes
+from eventstore.log.port import Refused
+from eventstore.record import codec
+from eventstore.record.scan import Tip
+
+END_BYTES = 67
+"""How many bytes the end of a record takes: its hash, between quotes, a brace and the line feed."""
+_HEAD_BYTES = 256
+_LINE_START = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),"at":"([^"]*)"')
+_LINE_END = re.compile(rb'"([0-9a-f]{64})"\}\n')
+
+
+class Chunks(Iterator[bytes]):
+    """Bytes of a file, read as they are asked for. The descriptor is closed at the end, by `close`, or when nobody has this.
+
+    Where `lines` is given it ends after so many line feeds at the latest with the block that holds the last of them.
+    """
+
+    def __init__(self, descriptor: int, start: int, end: int, path: str, lines: int | None = None) -> None:
+        self._descriptor, self._start, self._end, self._path = descriptor, start, end, path
+        self._lines = lines
+        self._size = SMALL if lines is not None and lines <= 1 else CHUNK
+
+    def __next__(self) -> bytes:
+        if self._descriptor < 0:
+            raise StopIteration
+        block = b""
+        if self._start < self._end and (self._lines is None or self._lines > 0):
+            try:
+                block = os.pread(self._descriptor, min(self._size, self._end - self._start), self._start)
+            except OSError as error:
+                self.close()
+                raise Refused(self._path, error.errno or 5, "read") from error
+        if not block:
+            self.close()
+            raise StopIteration
+        self._start += len(block)
+        self._size = min(self._size * 4, CHUNK)
+        if self._lines is not None:
+            self._lines -= block.count(b"\n")
+        return block
+
+    def close(self) -> None:
+        """Close the file. Nothing more comes then."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        with suppress(OSError, AttributeError):
+            self.close()
+
+
+def life_of(device: int, inode: int, head: bytes) -> str:
+    """Name the incarnation of a log by its file, and by number and time of its first line, of which `head` is the beginning.
+
+    A redaction keeps those. A file system may give the inode of a deleted file to the next one.
+    """
+    found = _LINE_START.match(head)
+    first = f"{int(found[1])}.{found[2].decode('ascii', 'replace')}" if found else ""
+    return f"{device:x}.{inode:x}.{first}"
+
+
+def read_life(descriptor: int, found: os.stat_result) -> str:
+    """Name the incarnation of the log that a descriptor stands for."""
+    return life_of(found.st_dev, found.st_ino, os.pread(descriptor, _HEAD_BYTES, 0))
+
+
+def ends_with(descriptor: int, offset: int, digest: bytes, *, line_feed: bool = True) -> bool:
+    """Tell whether the record that ends at `offset`, with or without its line feed, has that hash."""
+    end = (b'"%b"}\n' if line_feed else b'"%b"}') % hexlify(digest)
+    return offset >= len(end) and os.pread(descriptor, len(end), offset - len(end)) == end
+
+
+def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
+    """Find the byte behind the record with a tip's number and hash, first where the tip says; None where it is not there."""
+    end = b'"%b"}\n' % hexlify(tip.digest)
+    if tip.offset >= len(end):
+        block = os.pread(descriptor, len(end) + _HEAD_BYTES, tip.offset - len(end))
+        following = SEQ.match(block, len(end))
+        if block.startswith(end) and (following is None or int(following[1]) == tip.seq + 1):
+            return tip.offset
+    elif not tip.seq or _begins_behind(descriptor, tip, size):
+        return 0
+    start = find_line(descriptor, tip.seq, size)
+    found = SEQ.match(os.pread(descriptor, _HEAD_BYTES, start))
+    if found is None or int(found[1]) != tip.seq:
+        return None
+    offset = find_line(descriptor, tip.seq + 1, size)
+    if not ends_with(descriptor, offset, tip.digest):  # behind the record there may be what has no number
+        offset = _end_of_line(descriptor, start, size)
+    return offset if ends_with(descriptor, offset, tip.digest) else None
+
+
+def _begins_behind(descriptor: int, tip: Tip, size: int) -> bool:
+    """Tell whether a log's first line goes on from a tip of another log; one that is not whole yet may."""
+    found = SEQ.match(os.pread(descriptor, _HEAD_BYTES, 0))
+    if found is None or int(found[1]) != tip.seq + 1:
+        return found is None
+    line = read_bytes(descriptor, 0, _end_of_line(descriptor, 0, size))
+    return not line.endswith(b"\n") or codec.digest_after(line[:-1], tip.digest) is not None
+
+
+def _end_of_line(descriptor: int, start: int, size: int) -> int:
+    for place in range(start, size, CHUNK):
+        found = os.pread(descriptor, min(CHUNK, size - place), place).find(b"\n")
+        if found >= 0:
+            return place + found + 1
+    return size
+
+
+def last_tip(descriptor: int, size: int, life: str) -> Tip | None:
+    """Return the end of the last record that is whole, as far as its beginning and its end tell; None without any line.
+
+    Where there are lines and no record among them it is the beginning, with an empty digest.
+    """
+    end = line_feed_before(descriptor, size)
+    if not end:
+        return None
+    while end:
+        start = line_feed_before(descriptor, end - 1)
+        parts = _LINE_END.fullmatch(os.pread(descriptor, END_BYTES, max(end - END_BYTES, 0)))
+        head = _LINE_START.match(os.pread(descriptor, min(_HEAD_BYTES, end - start), start))
+        if parts is not None and head is not None:
+            return Tip(unhexlify(parts[1]), end, int(head[1]), head[2].decode("ascii", "replace"), life)
+        end = start
+    return Tip(b"", life=life)
