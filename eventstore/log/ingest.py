@@ -8,7 +8,7 @@ from eventstore.errors import LogDamaged, LogTampered
 from eventstore.ids import check_log_id
 from eventstore.log.base import Head
 from eventstore.record import codec
-from eventstore.record.scan import UNTOLD, Tip, Scan
+from eventstore.record.scan import UNTOLD, Scan, Tip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _fault(
     """Say what is wrong: the line, the byte it begins at, and why."""
     if scan.fault is not None:
         return scan.fault.line, scan.fault.offset_bytes, f"the line {scan.fault.reason}"
-    if scan.missing_lf:
+    if scan.unended:
         return scan.here.seq + 1, scan.here.offset, "the line has no end"
     if scan.here.seq == first:
         return first + 1, 0, "there is no event"

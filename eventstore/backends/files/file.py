@@ -28,7 +28,7 @@ from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
 from eventstore.record import codec
-from eventstore.record.scan import UNTOLD, Tip, Scan
+from eventstore.record.scan import UNTOLD, Scan, Tip
 
 LOG = "events.jsonl"
 IDENTITY_NS = 20_000

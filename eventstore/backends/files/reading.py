@@ -21,7 +21,7 @@ from eventstore.log.ingest import Whole
 from eventstore.log.watch import FolderWatch, Watch
 from eventstore.record import codec
 from eventstore.record.salvage import Remnant, salvage
-from eventstore.record.scan import Tip, Scan
+from eventstore.record.scan import Scan, Tip
 
 _POLL_ONE_SECONDS, _POLL_ALL_SECONDS = 0.005, 0.25
 
