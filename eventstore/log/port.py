@@ -219,7 +219,7 @@ class Backend(Protocol):
     def find_key(self, log: str, key: str) -> tuple[int, int] | None:
         """Return what an idempotency key came with, in the log that lives now. Asked only where `capabilities.keeps_tip`."""
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str) -> AbstractContextManager[object]:
         """Hold a lock that keeps others out, in all processes, until the block ends; a thread may take it again inside.
 
         `log/NAME` is the lock that appends to that log take themselves.
