@@ -15,7 +15,7 @@ MAX_DEPTH = 200
 
 
 def check_fields(own: Event, event_type: str) -> None:
-    """Check every field of an event against its annotation. Raises EventNotEncodable with the path of the first that is not fit."""
+    """Check every field against its annotation. Raises EventNotEncodable with the path of the first that is not fit."""
     for name, wanted in _tests_of(type(own)):
         value = getattr(own, name)
         if value is msgspec.UNSET:
