@@ -34,7 +34,7 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.release import VERSION
+from eventstore.release import version as _version
 
 if TYPE_CHECKING:
     from eventstore.backends.files.filesystem import FileSystemEventLog
@@ -62,9 +62,11 @@ if TYPE_CHECKING:
     from eventstore.integrity.redaction import Redactable, Redacted
     from eventstore.integrity.signing import Consistency, Inclusion
     from eventstore.integrity.verification import Finding, Verdict, verify_all, verify_session, verify_store
-    from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
+    from eventstore.log.base import Append, Appended, Head, Repair, Written
+    from eventstore.log.engine import EventLog
     from eventstore.log.watch import Watch
-    from eventstore.record.codec import Message, Messages
+    from eventstore.record.message_run import Message
+    from eventstore.record.message_run import MessageRun as Messages
     from eventstore.record.salvage import Remnant
     from eventstore.secret_patterns import Patterns
     from eventstore.sessions.async_manager import AsyncSessionManager
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
-__version__ = VERSION
+    __version__: str
 
 __all__ = [
     "Adopted",
@@ -211,7 +213,8 @@ _HOMES = {
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.record.codec": ("Message", "Messages"),
     "eventstore.store.pages": ("Page",),
-    "eventstore.log.base": ("Append", "Appended", "EventLog", "Head", "Repair", "Written"),
+    "eventstore.log.base": ("Append", "Appended", "Head", "Repair", "Written"),
+    "eventstore.log.engine": ("EventLog",),
     "eventstore.backends.files.filesystem": ("FileSystemEventLog",),
     "eventstore.backends.memory": ("MemoryEventLog",),
     "eventstore.record.salvage": ("Remnant",),
@@ -237,6 +240,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        return _version()
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,19 +32,21 @@ from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from itertools import accumulate, pairwise
+from os import urandom
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from eventstore import events as e
+from eventstore import release
 from eventstore.backends.files.trash import TRASH
 from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.derived.state_cache import Fold, Mark
 from eventstore.errors import EventStoreError
-from eventstore.log.base import EventLog, Head
-from eventstore.record import codec
-from eventstore.release import VERSION
+from eventstore.log.base import Head
+from eventstore.log.engine import EventLog
+from eventstore.record import message_run
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
 from projections.invocations import Invocation
@@ -72,6 +74,8 @@ _CODE = (
     ("projections", "data.py"),
     ("eventstore", "events.py"),
     ("eventstore.record", "codec.py"),
+    ("eventstore.record", "message_run.py"),
+    ("eventstore.record", "tombstone.py"),
     ("eventstore.derived", "snapshots.py"),
 )
 
@@ -155,6 +159,12 @@ class Shown:
         return self.metadata.to_model(session_id)
 
 
+def _number() -> bytes:
+    """Return the version of the package; where no one knows it, what no other process returns: its snapshots are not used."""
+    number = release.version()
+    return urandom(16) if number == release.UNKNOWN else number.encode()
+
+
 @cache
 def code_fingerprint() -> bytes:
     """Give the SHA-256 of the source of all code that folds into a snapshot; of the release where there is no source."""
@@ -164,7 +174,7 @@ def code_fingerprint() -> bytes:
             source = pkgutil.get_data(package, name)
         except OSError:
             source = None
-        found.update(sha256(VERSION.encode() if source is None else source).digest())
+        found.update(sha256(_number() if source is None else source).digest())
     return found.digest()
 
 
@@ -280,7 +290,7 @@ class Snapshots:
             if version is not None and after.version > version:
                 lines = data.split(b"\n", version - here.version)
                 data, after = data[: len(data) - len(lines[-1])], Head(version, "", "", 0)
-            for told in codec.skim(data):
+            for told in message_run.read_runs(data):
                 if isinstance(told, e.RedactedEvent) or (isinstance(told, e.EventRedacted) and told.target <= began):
                     raise _Untrusted
                 yield told
@@ -459,7 +469,7 @@ def _is_known(ids: "array[int]", kind: bytes, text: str) -> bool:
 
 def _count(messages: int, told: Told, metadata: metadata_fold.State, ids: "array[int]") -> int:
     """Count messages on. Raises _Untrusted for what cannot be told without what the snapshot knows of a call, use or message."""
-    if isinstance(told, codec.Messages):
+    if isinstance(told, message_run.MessageRun):
         return messages + told.last - told.first + 1
     if isinstance(told, e.MessageAdded):
         return messages + 1

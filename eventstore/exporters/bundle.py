@@ -19,9 +19,9 @@ from eventstore.exporters.report import Writer, write_html, write_markdown
 from eventstore.exporters.tables import TableName
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
 from eventstore.ids import STORE_ID, check_log_id
-from eventstore.log.base import EventLog
-from eventstore.record import codec
-from eventstore.release import VERSION
+from eventstore.log.engine import EventLog
+from eventstore.record import clock
+from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
 from projections import statistics
@@ -100,7 +100,7 @@ def export_audit(
     with whole_or_not_at_all(path) as temporary:
         target: Target = ZipTarget(temporary) if path.suffix == ".zip" else FolderTarget(temporary)
         with target:
-            digest = _write(Files(target), storage, sessions, codec.to_text(made_at) if made_at else codec.now())
+            digest = _write(Files(target), storage, sessions, clock.to_text(made_at) if made_at else clock.now())
         size = target.size_bytes()
     return Bundle(path, tuple(wanted), target.files, size, digest)
 
@@ -122,7 +122,7 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
     manifest = {
         "format": FORMAT,
         "made_at": made_at,
-        "eventstore": VERSION,
+        "eventstore": version(),
         "sessions": told,
         "files": dict(sorted(files.written.items())),
     }

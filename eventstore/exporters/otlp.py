@@ -41,8 +41,8 @@ from eventstore.exporters.records import (
     sessions_of,
     text_of,
 )
-from eventstore.log.base import EventLog
-from eventstore.record.codec import to_datetime
+from eventstore.log.engine import EventLog
+from eventstore.record.clock import to_datetime
 from projections import timeline
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"

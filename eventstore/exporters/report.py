@@ -24,8 +24,8 @@ from eventstore.exporters.questions import (
     tell_removal,
     tokens_of,
 )
-from eventstore.record import codec
-from eventstore.release import VERSION
+from eventstore.record import clock
+from eventstore.release import version
 from projections import audit
 from projections.audit import Entry
 
@@ -46,13 +46,13 @@ def write_html(stream: Writer, sessions: Sequence[Audited], *, made_at: str | No
     It holds no script and asks for nothing from outside. `made_at` is RFC 3339, now if none is given. Texts over 20,000
     characters are cut, and the report says so. Streams: memory does not grow with the session.
     """
-    for piece in _html(sessions, made_at or codec.now()):
+    for piece in _html(sessions, made_at or clock.now()):
         stream.write(piece.encode())
 
 
 def write_markdown(stream: Writer, sessions: Sequence[Audited], *, made_at: str | None = None) -> None:
     """Write the same as Markdown with GFM tables; texts over 400 characters are cut, and the report says so."""
-    for piece in _markdown(sessions, made_at or codec.now()):
+    for piece in _markdown(sessions, made_at or clock.now()):
         stream.write(piece.encode())
 
 
@@ -163,7 +163,7 @@ def _html(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{_safe(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{_safe(title)}</h1>\n"
-        f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {VERSION} from the append-only log. '
+        f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {version()} from the append-only log. '
         "Marked text like <span class=x>\\u202e</span> stands for a character that would act or hide.</p>\n</header>\n<main>\n"
     )
     if len(sessions) > 1:
@@ -345,7 +345,7 @@ def _markdown(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
     title = (
         f"Audit of session {sessions[0].session_id}" if len(sessions) == 1 else f"Audit of {len(sessions):,} sessions"
     )
-    yield f"# {_plain(title)}\n\nMade {moment(made_at)} by eventstore {VERSION} from the append-only log.\n"
+    yield f"# {_plain(title)}\n\nMade {moment(made_at)} by eventstore {version()} from the append-only log.\n"
     if len(sessions) > 1:
         yield (
             "\n## Sessions\n\n"

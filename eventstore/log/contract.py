@@ -40,9 +40,10 @@ from eventstore.events import (
     StoreSessionCreated,
 )
 from eventstore.ids import STORE_ID
-from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head
+from eventstore.log.base import BEGINNING, Append, Appended, Head
+from eventstore.log.engine import EventLog
 from eventstore.log.watch import Watch
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, message_run
 
 
 def said(text: str, key: str | None = None) -> Event:
@@ -380,12 +381,12 @@ class EventLogContract:
         for count in (1, 40, 1, 60):
             log.append("s", [said("x" * 100) for _ in range(count)])
             log.append("s", [DataSet(key="k", value=count)])
-        told: list[Event | codec.Message] = []
+        told: list[Event | message_run.Message] = []
         for one in log.skim("s", 1):
-            told += one.read() if isinstance(one, codec.Messages) else [one]
+            told += one.read() if isinstance(one, message_run.MessageRun) else [one]
         read = list(log.read("s", 1))
         assert [(one.seq, one.at) for one in told] == [(event.seq, event.at) for event in read]
-        assert any(isinstance(one, codec.Messages) for one in log.skim("s"))
+        assert any(isinstance(one, message_run.MessageRun) for one in log.skim("s"))
         assert [event for event in told if isinstance(event, DataSet)] == [e for e in read if isinstance(e, DataSet)]
 
     def test_a_read_ends_where_the_log_ended_when_it_began(self, log: EventLog) -> None:
@@ -444,7 +445,7 @@ class EventLogContract:
         assert (fork[2].forked_from["session_id"], fork[2].forked_from["seq"]) == ("s", 2)
         digest = bytes.fromhex(past[-1].hash)
         for line in log.lines("f", 2):
-            following = codec.verify(line, digest)
+            following = hash_chain.verify(line, digest)
             assert following is not None
             digest = following
         assert log.head("f").version == 4

@@ -15,6 +15,7 @@ from eventstore.record.scan import Tip
 
 __all__ = [
     "Backend",
+    "Busy",
     "Capabilities",
     "Changes",
     "Cut",
@@ -23,6 +24,7 @@ __all__ = [
     "Missing",
     "Moved",
     "NotStored",
+    "Poisoned",
     "PortError",
     "Reading",
     "Refused",
@@ -59,7 +61,15 @@ class Refused(PortError):
 
 
 class Unclear(Refused):
-    """The answer was lost: the write may be there, may come, or may never come. The engine looks, and tries the same bytes again."""
+    """The answer was lost: the write may be there, may come, or may never come. The engine looks, and tries the same again."""
+
+
+class Busy(PortError):
+    """The call would have had to wait, and was asked not to. Nothing was done."""
+
+
+class Poisoned(Refused):
+    """Forcing this log to stable storage failed before, and no later success would mean anything. Nothing was written."""
 
 
 class NotStored(Refused):
@@ -131,9 +141,8 @@ class Backend(Protocol):
     def capabilities(self) -> Capabilities:
         """What this backend can do."""
 
-    @property
-    def where(self) -> str:
-        """Name the place for errors, without passwords."""
+    def where(self, log: str) -> str:
+        """Name the place of a log for errors, without passwords."""
 
     def tip(self, log: str) -> Tip:
         """Return where a log seems to end, at a price that does not grow with it. Raises Missing."""
@@ -141,17 +150,27 @@ class Backend(Protocol):
     def read(self, log: str, after: Tip | int = 0, upto: int | None = None) -> Reading:
         """Read the lines behind a tip or a number, to the end of this moment, or at least to line `upto`.
 
-        A tip is found by its version and hash; its life and offset say where to look first. Raises Missing, and Moved where the
-        log does not have that tip, or lines in front of it may have been overwritten since it was returned.
+        A tip without a life is found by its version and hash; its offset says where to look first. Raises Missing, and Moved
+        where the log does not have that tip, has another life, or may have been overwritten in front of a tip with a life.
         """
 
     def append(
-        self, log: str, lines: bytes, *, expect: Tip | None, tip: Tip, keys: Sequence[Key] = (), sync: bool = True
+        self,
+        log: str,
+        lines: bytes,
+        *,
+        expect: Tip | None,
+        tip: Tip,
+        keys: Sequence[Key] = (),
+        sync: bool = True,
+        wait: bool = True,
     ) -> str:
         """Append whole lines, all or nothing; return the life of the log. None for `expect` makes a new log.
 
         `tip` is where the log ends afterwards. With `sync` it returns when the durability level is reached, else `sync` is to be
-        called. Raises Missing, Exists, Moved, Refused, Unclear, NotStored.
+        called. A lone line feed gives a last record the one that a crash took: `expect` is the end of that record then.
+        Without `wait` it raises Busy where it would have to wait for a lock or to open the log.
+        Raises Missing, Exists, Moved, Refused, Unclear, NotStored, Poisoned.
         """
 
     def sync(self, log: str, tip: Tip) -> None:
@@ -160,21 +179,23 @@ class Backend(Protocol):
     def write_whole(
         self,
         log: str,
-        chunks: Iterable[bytes],
+        fill: Callable[[Callable[[bytes], None]], Tip],
         blobs: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         expect: Tip | None,
-        end: Callable[[], Tip],
     ) -> str:
         """Write a log as a whole, which nobody sees before it is durable; return its life.
 
-        None for `expect` makes a new log, with `blobs` beside it; else the log that ends there is replaced and keeps its blobs.
-        What iterating over `chunks` raises comes out, and nothing was written. `end` gives the tip once the chunks are used up.
-        Raises Exists, Missing, Moved, Refused.
+        `fill` is called once: it passes the lines, in pieces that end anywhere, to what it is given, and returns where they end.
+        What it raises comes out, and nothing was written. None for `expect` makes a new log, with `blobs` beside it; else the log
+        that ends there is replaced and keeps its blobs. Raises Exists, Missing, Moved, Refused.
         """
 
     def overwrite(self, log: str, seq: int, offset: int, line: bytes) -> None:
-        """Put a line in the place of the line `seq`, which begins at byte `offset` and is as long. Durable. Raises Missing, Moved."""
+        """Put a line in the place of the line `seq`, which begins at byte `offset` and is as long. It is durable then.
+
+        Raises Missing, and Moved where no line `seq` of that length begins there.
+        """
 
     def cut(self, log: str, tip: Tip) -> Cut:
         """Remove all that stands behind a tip, and keep it in a blob, both durable. Raises Missing, Moved."""
@@ -198,7 +219,7 @@ class Backend(Protocol):
     def find_key(self, log: str, key: str) -> tuple[int, int] | None:
         """Return what an idempotency key came with, in the log that lives now. Asked only where `capabilities.keeps_tip`."""
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str) -> AbstractContextManager[object]:
         """Hold a lock that keeps others out, in all processes, until the block ends; a thread may take it again inside.
 
         `log/NAME` is the lock that appends to that log take themselves.
@@ -221,6 +242,9 @@ class Backend(Protocol):
 
     def is_open(self, log: str) -> bool:
         """Tell whether a living program has the log open for writing. Asked only where `capabilities.shows_writers`."""
+
+    def flush(self) -> None:
+        """Return when everything appended so far is on stable storage, whatever the durability level. Raises NotStored."""
 
     def close(self) -> None:
         """Bring everything to stable storage and let go of handles; another call opens them anew."""

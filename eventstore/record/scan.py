@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
 
 UNTOLD = "is blanked, and no event tells of its redaction"
 _HOLE = b"\0" * 512
@@ -25,7 +25,7 @@ class Fault(NamedTuple):
 class Tip(msgspec.Struct, gc=False):
     """The end of a committed prefix of a log.
 
-    `digest` is the chain's (32 bytes) and `seq` the number of the last event, so that the two name the place whatever the backend;
+    `digest` is the chain's (32 bytes) and `seq` the number of the last event, so that the two name the place on any backend;
     `offset` is its byte in the log's own lines, `at` when that event was recorded. `life` names the incarnation of the log, as
     the backend does; empty where it is not known.
     """
@@ -42,7 +42,7 @@ class Scan:
     """A verified position in one log, moved forward by feeding it bytes.
 
     `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
-    came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
+    came with, `fault` is the first line that does not fit, `unended` is the end of a last record that lacks only its LF.
     `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
     the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
     their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash, and
@@ -54,10 +54,10 @@ class Scan:
     max_line_bytes: int = codec.MAX_EVENT_BYTES
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     fault: Fault | None = None
-    missing_lf: bool = False
+    unended: Tip | None = None
     holed_batch: int = 0
     joins: bool = False
-    stubs: dict[int, tuple[codec.Stub, int]] = field(default_factory=dict)
+    stubs: dict[int, tuple[tombstone.Tombstone, int]] = field(default_factory=dict)
     redactions: dict[int, bytes] = field(default_factory=dict)
     told_at: dict[int, int] = field(default_factory=dict)
     denied: set[int] = field(default_factory=set)
@@ -65,24 +65,34 @@ class Scan:
 
     def feed(self, chunks: Iterable[bytes]) -> None:
         """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
-        self.fault, self.missing_lf = None, False
+        self.fault, self.unended = None, None
         self.told.clear()
         pending: list[codec.Head] = []
-        ahead = Tip(self.here.digest, self.here.offset, self.here.seq, self.here.at)
-        rest = b""
+        ahead = Tip(self.here.digest, self.here.offset, self.here.seq, self.here.at, self.here.life)
+        parts: list[bytes] = []  # of a line that has no end yet: joined once, or a long line would cost its square
+        size = 0
         for chunk in chunks:
-            whole, lf, rest = (rest + chunk).rpartition(b"\n")
+            whole, lf, rest = chunk.rpartition(b"\n")
             if lf:
-                lines = whole.split(b"\n")
-                if self.joins and self.fault is None:
-                    self._take(lines.pop(0), ahead, pending)
-                    whole = whole.partition(b"\n")[2]
-                for line in lines[self._take_records(whole, lines, ahead, pending) :]:
-                    self._take(line, ahead, pending)
-            if len(rest) > self.max_line_bytes:
+                self._feed_lines(b"".join([*parts, whole]), ahead, pending)
+                parts, size = [], 0
+            parts.append(rest)
+            size += len(rest)
+            if size > self.max_line_bytes:
                 self._fail(ahead, f"is longer than {self.max_line_bytes} bytes", torn=True)
-                rest = rest[-codec.HASH_AT :]
+                parts = [b"".join(parts)[-hash_chain.HASH_AT :]]
+                size = hash_chain.HASH_AT
+        rest = b"".join(parts)
         self._end(rest, ahead, pending)
+
+    def _feed_lines(self, whole: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
+        """Take in whole lines, the last of them without its LF."""
+        lines = whole.split(b"\n")
+        if self.joins and self.fault is None:
+            self._take(lines.pop(0), ahead, pending)
+            whole = whole.partition(b"\n")[2]
+        for line in lines[self._take_records(whole, lines, ahead, pending) :]:
+            self._take(line, ahead, pending)
 
     def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Tip, pending: list[codec.Head]) -> int:
         """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
@@ -92,10 +102,10 @@ class Scan:
         here, digest, seq, at, offset = None, ahead.digest, ahead.seq, ahead.at, ahead.offset
         taken = 0
         for line, head in zip(lines, heads, strict=True):
-            batch, after = head.batch, codec.verify(line, digest)
+            batch, after = head.batch, hash_chain.verify(line, digest)
             if after is None or head.seq != seq + 1 or head.at < at or not _continues(batch, pending):
                 break
-            if head.type == codec.REDACTED:
+            if head.type == tombstone.REDACTED:
                 self.told.append(line)
             digest, seq, at = after, head.seq, head.at
             offset += len(line) + 1
@@ -110,7 +120,7 @@ class Scan:
                     self._note_redactions()
         ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
         if here is not None:
-            self.here = Tip(*here)
+            self.here = Tip(*here, ahead.life)
         return taken
 
     def _take(self, line: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
@@ -123,10 +133,10 @@ class Scan:
             self.holed_batch = first if _HOLE in line else 0
             self._fail(ahead, reason, torn=not _has_shape(line))
             return
-        stub = codec.read_stub(line)
+        stub = tombstone.read_tombstone(line)
         if stub is not None:
             self.stubs[head.seq] = stub, ahead.offset
-        elif head.type == codec.REDACTED:
+        elif head.type == tombstone.REDACTED:
             self.told.append(line)
         _move(ahead, head, digest, len(line) + 1)
         self.joins = stub is not None  # what told of its batch is gone with it
@@ -137,7 +147,7 @@ class Scan:
     def _commit(self, ahead: Tip, pending: list[codec.Head]) -> None:
         self._know(pending)
         self._note_redactions()
-        self.here = Tip(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+        self.here = Tip(ahead.digest, ahead.offset, ahead.seq, ahead.at, ahead.life)
 
     def note(self, lines: Iterable[bytes]) -> None:
         """Take in what lines that were written behind `here` tell of redactions."""
@@ -185,7 +195,8 @@ class Scan:
             head, digest, reason = _judge(rest, ahead, pending, self.joins)
             ends = head is not None and (head.batch is None or head.batch[0] + 1 == head.batch[1])
             if digest is not None and ends:
-                self.missing_lf = True
+                assert head is not None  # noqa: S101 - it has a digest
+                self.unended = Tip(digest, ahead.offset + len(rest) + 1, head.seq, head.at, ahead.life)
                 return
             self._fail(ahead, reason or "is the middle of a batch", torn=True)
         elif pending:
@@ -208,17 +219,17 @@ class Scan:
 
 def _has_shape(line: bytes) -> bool:
     """Tell whether a line ends as a record does, without a hole of a sector in it, which only a disk that lost a write makes."""
-    return codec.split(line) is not None and _HOLE not in line
+    return hash_chain.split(line) is not None and _HOLE not in line
 
 
 def _judge(
     line: bytes, ahead: Tip, pending: list[codec.Head], joins: bool
 ) -> tuple[codec.Head | None, bytes | None, str]:
     """Say whether a line is the next record: its head and digest, or why not."""
-    leaf, parts = codec.leaf_of(line), codec.split(line)
+    leaf, parts = tombstone.leaf_of(line), hash_chain.split(line)
     if leaf is None or parts is None:
         return None, None, "holds NUL bytes" if b"\0" in line else "does not end as a record does"
-    digest = codec.next_hash(ahead.digest, leaf)
+    digest = hash_chain.next_hash(ahead.digest, leaf)
     if digest != parts[1]:
         return None, None, "has a hash that does not fit: a byte of it, or the line before it, is not what was written"
     head = codec.head(line)
@@ -228,7 +239,7 @@ def _judge(
         return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
     if head.at < ahead.at:
         return None, None, "was recorded before the line in front of it"
-    if not joins and codec.read_stub(line) is None and not _continues(head.batch, pending):
+    if not joins and tombstone.read_tombstone(line) is None and not _continues(head.batch, pending):
         return None, None, "does not continue its batch"
     return head, digest, ""
 
