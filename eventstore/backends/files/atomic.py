@@ -8,8 +8,9 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from eventstore.backends.files.descriptor import FOLDER, SAFE, write_all
@@ -19,20 +20,18 @@ _ATTEMPTS = 1_000
 _ODD = frozenset({errno.ELOOP, errno.ENXIO})
 
 
-def replace_file(
-    name: str, data: bytes | Iterable[bytes], *, folder: int, durable: bool = True, mode: int = 0o600
-) -> None:
-    """Write a file whole or not at all, below the descriptor of its folder; a link of that name is replaced, not followed.
+@contextmanager
+def replacing(name: str, *, folder: int, durable: bool = True, mode: int = 0o600) -> Iterator[Callable[[bytes], None]]:
+    """Lend what writes a file, below the descriptor of its folder, that takes its place when the block ends without an error.
 
-    With `durable` both the bytes and the name are on stable storage afterwards. Raises OSError, and what iterating over `data`
-    raises; the file is as it was then, unless flushing the folder is what failed.
+    A link of that name is replaced, not followed. With `durable` both the bytes and the name are on stable storage afterwards.
+    Raises OSError; the file is as it was then, unless flushing the folder is what failed.
     """
     temporary = temporary_name(name)
     file = _open_temporary(temporary, folder, mode)
     try:
         try:
-            for chunk in (data,) if isinstance(data, bytes) else data:
-                write_all(file, chunk)
+            yield partial(write_all, file)
             if durable:
                 sync_data(file)
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -44,6 +43,18 @@ def replace_file(
         _let_go(file)
     if durable:
         os.fsync(folder)
+
+
+def replace_file(
+    name: str, data: bytes | Iterable[bytes], *, folder: int, durable: bool = True, mode: int = 0o600
+) -> None:
+    """Write a file whole or not at all, below the descriptor of its folder; see `replacing`.
+
+    Raises OSError, and what iterating over `data` raises.
+    """
+    with replacing(name, folder=folder, durable=durable, mode=mode) as write:
+        for chunk in (data,) if isinstance(data, bytes) else data:
+            write(chunk)
 
 
 def replace_path(path: Path | str, data: bytes | Iterable[bytes], *, durable: bool = True, mode: int = 0o600) -> None:

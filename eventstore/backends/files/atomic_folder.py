@@ -76,7 +76,9 @@ def open_stage(root: str | os.PathLike[str]) -> Iterator[Stage]:
                 yield stage
             finally:
                 stage.clear()
-                fcntl.flock(aside, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor too: closing would not unlock
+                fcntl.flock(
+                    aside, fcntl.LOCK_UN
+                )  # a child forked meanwhile has the descriptor too: closing would not unlock
     finally:
         os.close(whole)
 

@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from eventstore.backends.files.atomic_folder import open_stage
 from eventstore.backends.files.blobs import Blobs
 from eventstore.backends.files.descriptor import SHOWS_WRITERS, is_being_written
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.files.handle import Handle
-from eventstore.backends.files.handles import TRASH, Handles, check_name, is_in_trash
+from eventstore.backends.files.handles import Handles, is_in_trash
 from eventstore.backends.files.locks import NamedLock, NamedLocks
 from eventstore.backends.files.looks import CompleteLooks
-from eventstore.backends.files.naming import ChunksFailed, delete, is_there, make, passing, place_of, put, rename
+from eventstore.backends.files.naming import delete, is_there, make, place_of, put, rename
 from eventstore.backends.files.reader import read_log, read_tip
-from eventstore.backends.files.rewriting import announced, cut, overwrite, replace, taken
+from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace, taken
 from eventstore.errors import EventStoreError
-from eventstore.ids import Fsync
+from eventstore.ids import TRASH, Fsync, check_log_name
 from eventstore.log.port import (
     Capabilities,
     Changes,
@@ -38,25 +38,22 @@ from eventstore.log.watch import FolderWatch, Watch
 from eventstore.record.scan import Tip
 
 _POLL_ONE_SECONDS, _POLL_ALL_SECONDS = 0.005, 0.25
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _translated(
-    method: Callable[Concatenate["FilesBackend", str, P], T],
-) -> Callable[Concatenate["FilesBackend", str, P], T]:
+def _translated(method: F) -> F:
     """Let errors of the system come out as Refused, with the path and the number that says what was wrong."""
 
     @wraps(method)
-    def call(self: "FilesBackend", log: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: "FilesBackend", log: str, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, log, *args, **kwargs)
-        except EventStoreError:  # one of them is an OSError as well
+        except EventStoreError:  # NotARegularFile is an OSError as well
             raise
         except OSError as error:
             raise Refused(self.where(log), error.errno or errno.EIO, method.__name__) from error
 
-    return call
+    return cast("F", call)
 
 
 class FilesBackend:
@@ -138,28 +135,32 @@ class FilesBackend:
         if self.fsync == "always":
             self._handles.of(log).flush(tip.offset)
 
-    @_translated
     def write_whole(
         self,
         log: str,
-        chunks: Iterable[bytes],
+        fill: Fill,
         blobs: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         expect: Tip | None,
-        end: Callable[[], Tip],
     ) -> str:
-        handle = self._handles.to_write(log) if expect is not None else self._handles.of(log)
         try:
-            if expect is not None:
-                return replace(handle, passing(chunks, end), expect)
-            os.close(self._folders.open("", create=True))
-            with open_stage(self.root) as stage:
-                life = make(stage, chunks, blobs, end)
-                with announced(handle):
-                    put(self._folders, stage, log)
-            return life
-        except ChunksFailed as failed:
+            return self._write_whole(log, fill, blobs, expect)
+        except FillFailed as failed:
             raise failed.error from None
+
+    @_translated
+    def _write_whole(
+        self, log: str, fill: Fill, blobs: Iterable[tuple[str, Iterable[bytes]]], expect: Tip | None
+    ) -> str:
+        if expect is not None:
+            return replace(self._handles.to_write(log), fill, expect)
+        handle = self._handles.of(log)
+        os.close(self._folders.open("", create=True))
+        with open_stage(self.root) as stage:
+            life = make(stage, fill, blobs, handle.path)
+            with announced(handle):
+                put(self._folders, stage, log)
+        return life
 
     @_translated
     def overwrite(self, log: str, seq: int, offset: int, line: bytes) -> None:
@@ -238,7 +239,7 @@ class FilesBackend:
     @_translated
     def is_open(self, log: str) -> bool:
         try:
-            descriptor = self._folders.open_log(check_name(log))
+            descriptor = self._folders.open_log(check_log_name(log))
         except Missing:
             return False
         try:

@@ -13,10 +13,9 @@ from eventstore.backends.files.chunks import Chunks
 from eventstore.backends.files.descriptor import SAFE, kind_of
 from eventstore.backends.files.folders import LOG, Folders, name_of
 from eventstore.errors import NotARegularFile
-from eventstore.ids import TEMPLATE, is_beside
+from eventstore.ids import TEMPLATE, TRASH, is_beside
 from eventstore.log.port import Missing, Refused
 
-TRASH = "_trash/"
 _NAME = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._~%+=@-]{0,249}", re.ASCII)
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 

@@ -1,21 +1,19 @@
 """Reading a log by its descriptor: where to begin, where it seems to end, and its bytes in chunks that own the descriptor."""
 
 import os
-import re
-from binascii import hexlify, unhexlify
+from binascii import hexlify
 from collections.abc import Iterator
 from contextlib import suppress
 
 from eventstore.backends.files.lines import CHUNK, SEQ, SMALL, find_line, line_feed_before, read_bytes
 from eventstore.log.port import Refused
 from eventstore.record import codec
+from eventstore.record.hash_chain import LINE_START, split
 from eventstore.record.scan import Tip
+from eventstore.record.tombstone import digest_after
 
-END_BYTES = 67
-"""How many bytes the end of a record takes: its hash, between quotes, a brace and the line feed."""
-_HEAD_BYTES = 256
-_LINE_START = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),"at":"([^"]*)"')
-_LINE_END = re.compile(rb'"([0-9a-f]{64})"\}\n')
+HEAD_BYTES = 256
+"""So many bytes from its start a line's number and time surely end: types are short."""
 
 
 class Chunks(Iterator[bytes]):
@@ -64,14 +62,14 @@ def life_of(device: int, inode: int, head: bytes) -> str:
 
     A redaction keeps those. A file system may give the inode of a deleted file to the next one.
     """
-    found = _LINE_START.match(head)
+    found = LINE_START.match(head)
     first = f"{int(found[1])}.{found[2].decode('ascii', 'replace')}" if found else ""
     return f"{device:x}.{inode:x}.{first}"
 
 
 def read_life(descriptor: int, found: os.stat_result) -> str:
     """Name the incarnation of the log that a descriptor stands for."""
-    return life_of(found.st_dev, found.st_ino, os.pread(descriptor, _HEAD_BYTES, 0))
+    return life_of(found.st_dev, found.st_ino, os.pread(descriptor, HEAD_BYTES, 0))
 
 
 def ends_with(descriptor: int, offset: int, digest: bytes, *, line_feed: bool = True) -> bool:
@@ -84,14 +82,15 @@ def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
     """Find the byte behind the record with a tip's number and hash, first where the tip says; None where it is not there."""
     end = b'"%b"}\n' % hexlify(tip.digest)
     if tip.offset >= len(end):
-        block = os.pread(descriptor, len(end) + _HEAD_BYTES, tip.offset - len(end))
-        following = SEQ.match(block, len(end))
-        if block.startswith(end) and (following is None or int(following[1]) == tip.seq + 1):
-            return tip.offset
+        block = os.pread(descriptor, len(end) + HEAD_BYTES, tip.offset - len(end))
+        if block.startswith(end):
+            following = SEQ.match(block, len(end))
+            if int(following[1]) == tip.seq + 1 if following else _is_numbered(descriptor, tip):
+                return tip.offset
     elif not tip.seq or _begins_behind(descriptor, tip, size):
         return 0
     start = find_line(descriptor, tip.seq, size)
-    found = SEQ.match(os.pread(descriptor, _HEAD_BYTES, start))
+    found = SEQ.match(os.pread(descriptor, HEAD_BYTES, start))
     if found is None or int(found[1]) != tip.seq:
         return None
     offset = find_line(descriptor, tip.seq + 1, size)
@@ -100,13 +99,22 @@ def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
     return offset if ends_with(descriptor, offset, tip.digest) else None
 
 
+def _is_numbered(descriptor: int, tip: Tip) -> bool:
+    """Tell whether the record that ends at a tip has its number; a tip with a life was returned for that very record."""
+    if tip.life:
+        return True
+    start = line_feed_before(descriptor, tip.offset - 1)
+    found = SEQ.match(os.pread(descriptor, HEAD_BYTES, start))
+    return found is not None and int(found[1]) == tip.seq
+
+
 def _begins_behind(descriptor: int, tip: Tip, size: int) -> bool:
     """Tell whether a log's first line goes on from a tip of another log; one that is not whole yet may."""
-    found = SEQ.match(os.pread(descriptor, _HEAD_BYTES, 0))
+    found = SEQ.match(os.pread(descriptor, HEAD_BYTES, 0))
     if found is None or int(found[1]) != tip.seq + 1:
         return found is None
     line = read_bytes(descriptor, 0, _end_of_line(descriptor, 0, size))
-    return not line.endswith(b"\n") or codec.digest_after(line[:-1], tip.digest) is not None
+    return not line.endswith(b"\n") or digest_after(line[:-1], tip.digest) is not None
 
 
 def _end_of_line(descriptor: int, start: int, size: int) -> int:
@@ -118,18 +126,18 @@ def _end_of_line(descriptor: int, start: int, size: int) -> int:
 
 
 def last_tip(descriptor: int, size: int, life: str) -> Tip | None:
-    """Return the end of the last record that is whole, as far as its beginning and its end tell; None without any line.
+    """Return the end of the last record that is whole and ends its batch, as far as it tells itself; None without any line.
 
-    Where there are lines and no record among them it is the beginning, with an empty digest.
+    Where there are lines and no such record among them it is the beginning, with an empty digest.
     """
     end = line_feed_before(descriptor, size)
     if not end:
         return None
     while end:
         start = line_feed_before(descriptor, end - 1)
-        parts = _LINE_END.fullmatch(os.pread(descriptor, END_BYTES, max(end - END_BYTES, 0)))
-        head = _LINE_START.match(os.pread(descriptor, min(_HEAD_BYTES, end - start), start))
-        if parts is not None and head is not None:
-            return Tip(unhexlify(parts[1]), end, int(head[1]), head[2].decode("ascii", "replace"), life)
+        line = read_bytes(descriptor, start, end - 1)
+        parts, head = split(line), codec.head(line)
+        if parts is not None and head is not None and (head.batch is None or head.batch[0] + 1 == head.batch[1]):
+            return Tip(parts[1], end, head.seq, head.at, life)
         end = start
     return Tip(b"", life=life)

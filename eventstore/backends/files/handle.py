@@ -6,7 +6,7 @@ import os
 import threading
 from typing import NamedTuple, Protocol
 
-from eventstore.backends.files.chunks import ends_with, life_of, read_life
+from eventstore.backends.files.chunks import HEAD_BYTES, ends_with, life_of, read_life
 from eventstore.backends.files.descriptor import mark_as_written
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.files.folders import LOG, Folders
@@ -14,7 +14,6 @@ from eventstore.log.port import Busy, Exists, Missing, Moved, NotStored, Poisone
 from eventstore.record.scan import Tip
 
 _ATTEMPTS = 1_000
-_HEAD_BYTES = 256
 
 
 class Feed(Protocol):
@@ -246,7 +245,7 @@ class Handle:
             while written < len(lines):
                 written += os.write(self.descriptor, lines[written:])
             if not start:
-                self.life = life_of(*self._opened, lines[:_HEAD_BYTES])
+                self.life = life_of(*self._opened, lines[:HEAD_BYTES])
             if self.note_change(found, digest) != start + len(lines):
                 raise OSError(errno.EIO, "the file did not grow by what was written", self.path)
         except BaseException as failed:

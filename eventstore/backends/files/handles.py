@@ -9,10 +9,9 @@ from eventstore.backends.files.folders import Folders
 from eventstore.backends.files.handle import Feed, Handle, Seen
 from eventstore.backends.files.looks import CompleteLooks
 from eventstore.errors import InvalidSessionId
-from eventstore.ids import check_log_id, id_of
+from eventstore.ids import TRASH, check_log_name, id_of
 from eventstore.log.port import NotStored
 
-TRASH = "_trash/"
 _HANDLES_PER_FILE = 16
 _MOST_REMEMBERED = 100_000
 
@@ -59,7 +58,7 @@ class Handles:
         return handle
 
     def _make(self, log: str) -> Handle:
-        check_name(log)
+        check_log_name(log)
         with self._mutex:
             found = self._handles.get(log)
             if found is None:
@@ -111,14 +110,6 @@ def usual_open_files() -> int:
     """Return a quarter of the descriptors that the process may have, at least 16 and at most 4096."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 4096 if soft == resource.RLIM_INFINITY else max(min(soft // 4, 4096), 16)
-
-
-def check_name(log: str) -> str:
-    """Return the name if a log may have it: an id of a log, or the name of one in the trash. Raises InvalidSessionId."""
-    if isinstance(log, str) and log.startswith(TRASH):
-        id_of(log.removeprefix(TRASH))
-        return log
-    return check_log_id(log)
 
 
 def is_in_trash(name: str) -> bool:

@@ -54,7 +54,8 @@ class CompleteLooks:
 
     def _look(self) -> dict[str, str]:
         try:
-            names = sorted(os.listdir(self._root))
+            with os.scandir(self._root) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return {}
         found = ((name, self._text(name)) for name in names if _is_log(name))

@@ -2,39 +2,22 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from eventstore.backends.files.atomic_folder import Stage, remove_at_once
 from eventstore.backends.files.blobs import check_blob
 from eventstore.backends.files.chunks import life_of
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.files.handle import Handle
-from eventstore.backends.files.rewriting import announced, taken
+from eventstore.backends.files.rewriting import Fill, FillFailed, announced, run_fill, taken
 from eventstore.errors import NotARegularFile
 from eventstore.log.port import Exists, NotStored, Refused, Unclear
 from eventstore.record.scan import Tip
 
 _IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR})
-_HEAD_BYTES = 256
-
-
-class ChunksFailed(Exception):
-    """What a caller's chunks raised: it is no error of the file system that they were written to."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def passing(chunks: Iterable[bytes], end: Callable[[], Tip] | None = None) -> Iterator[bytes]:
-    """Stream a caller's chunks, then ask for the tip that they lead to. Raises ChunksFailed."""
-    try:
-        yield from chunks
-        if end is not None:
-            end()
-    except Exception as error:
-        raise ChunksFailed(error) from error
+T = TypeVar("T")
 
 
 @contextmanager
@@ -57,21 +40,15 @@ def is_there(name: str, folder: int) -> bool:
     return True
 
 
-def make(
-    stage: Stage, chunks: Iterable[bytes], blobs: Iterable[tuple[str, Iterable[bytes]]], end: Callable[[], Tip]
-) -> str:
+def make(stage: Stage, fill: Fill, blobs: Iterable[tuple[str, Iterable[bytes]]], path: str) -> str:
     """Make a log's folder aside; return the life that the log has once the folder is in its place.
 
-    Raises ChunksFailed, Refused, OSError.
+    Raises OSError, Refused, and what `run_fill` and iterating over the blobs raise.
     """
     stage.begin()
-    head = b""
     with stage.open(LOG) as write:
-        for chunk in passing(chunks, end):
-            if len(head) < _HEAD_BYTES:
-                head += chunk[:_HEAD_BYTES]
-            write(chunk)
-    for name, parts in _named(blobs):
+        head = run_fill(fill, write, path)
+    for name, parts in passing(blobs):
         check_blob(name)
         with stage.open(name) as write:
             for part in passing(parts):
@@ -80,11 +57,12 @@ def make(
     return life_of(found.st_dev, found.st_ino, head)
 
 
-def _named(blobs: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[str, Iterable[bytes]]]:
+def passing(items: Iterable[T]) -> Iterator[T]:
+    """Stream what a caller gives, with its own OSErrors as FillFailed."""
     try:
-        yield from blobs
-    except Exception as error:
-        raise ChunksFailed(error) from error
+        yield from items
+    except OSError as error:
+        raise FillFailed(error) from error
 
 
 def put(folders: Folders, stage: Stage, log: str) -> None:

@@ -2,13 +2,14 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TypeAlias
 
-from eventstore.backends.files.atomic import replace_file
+from eventstore.backends.files.atomic import replacing
 from eventstore.backends.files.attachments import QUARANTINE, keep_bytes
-from eventstore.backends.files.chunks import find_tip
+from eventstore.backends.files.chunks import HEAD_BYTES, find_tip
 from eventstore.backends.files.folders import LOG, name_of, open_regular
 from eventstore.backends.files.handle import Handle
 from eventstore.backends.files.lines import SEQ, read_bytes
@@ -102,17 +103,49 @@ def _put(handle: Handle, offset: int, line: bytes) -> None:
         os.close(file)
 
 
-def replace(handle: Handle, chunks: Iterable[bytes], expect: Tip) -> str:
+Fill: TypeAlias = Callable[[Callable[[bytes], None]], Tip]
+"""What passes the lines of a whole log to what writes them, and returns where they end."""
+
+
+class FillFailed(Exception):
+    """What a caller's `fill` raised: it is no error of the file system that it writes to."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def run_fill(fill: Fill, write: Callable[[bytes], None], path: str) -> bytes:
+    """Let a caller write a whole log; return how it begins. Raises what `fill` does, an OSError as FillFailed, and Refused."""
+    head = b""
+
+    def pass_on(data: bytes) -> None:
+        nonlocal head
+        if len(head) < HEAD_BYTES:
+            head += data[:HEAD_BYTES]
+        try:
+            write(data)
+        except OSError as error:
+            raise Refused(path, error.errno or errno.EIO, "write") from error
+
+    try:
+        fill(pass_on)
+    except OSError as error:
+        raise FillFailed(error) from error
+    return head
+
+
+def replace(handle: Handle, fill: Fill, expect: Tip) -> str:
     """Put a whole new file in the place of a log's, and return the life of the log then; who reads the old one keeps it.
 
-    Raises Missing, Moved, OSError, and what iterating over the chunks raises.
+    Raises Missing, Moved, OSError, and what `run_fill` raises.
     """
     with taken(handle) as found:
         handle.expect(expect, found)
         folder = handle.folders.open(handle.name)
         try:
-            with announced(handle):
-                replace_file(LOG, chunks, folder=folder)
+            with announced(handle), replacing(LOG, folder=folder) as write:
+                run_fill(fill, write, handle.path)
         finally:
             os.close(folder)
         handle.close()
