@@ -85,7 +85,7 @@ def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
         block = os.pread(descriptor, len(end) + HEAD_BYTES, tip.offset - len(end))
         if block.startswith(end):
             following = SEQ.match(block, len(end))
-            if int(following[1]) == tip.seq + 1 if following else _is_numbered(descriptor, tip):
+            if (following and int(following[1]) == tip.seq + 1) or _is_numbered(descriptor, tip):
                 return tip.offset
     elif not tip.seq or _begins_behind(descriptor, tip, size):
         return 0
@@ -93,9 +93,7 @@ def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
     found = SEQ.match(os.pread(descriptor, HEAD_BYTES, start))
     if found is None or int(found[1]) != tip.seq:
         return None
-    offset = find_line(descriptor, tip.seq + 1, size)
-    if not ends_with(descriptor, offset, tip.digest):  # behind the record there may be what has no number
-        offset = _end_of_line(descriptor, start, size)
+    offset = _end_of_line(descriptor, start, size)
     return offset if ends_with(descriptor, offset, tip.digest) else None
 
 
