@@ -1,5 +1,6 @@
 """Lines for a port's backend: sealed events, appended with the tips they need."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from eventstore.events import Event, MessageAdded, SessionCreated
@@ -29,6 +30,16 @@ def added(backend: Backend, before: Tip, *texts: str, log: str = "s", sync: bool
     data, tip = sealed(before, *map(said, texts))
     tip.life = backend.append(log, data, expect=before, tip=tip, sync=sync)
     return tip
+
+
+def filled(data: bytes, tip: Tip) -> Callable[[Callable[[bytes], None]], Tip]:
+    """Make what writes a whole log of these lines."""
+
+    def fill(write: Callable[[bytes], None]) -> Tip:
+        write(data)
+        return tip
+
+    return fill
 
 
 def text_of(backend: Backend, log: str = "s", after: Tip | int = 0, upto: int | None = None) -> bytes:

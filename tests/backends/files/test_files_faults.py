@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from port_lines import added, created, open_descriptors, said, sealed, text_of
+from port_lines import added, created, filled, open_descriptors, said, sealed, text_of
 
 from eventstore.backends.files import atomic_folder
 from eventstore.backends.files.atomic import replace_path
@@ -226,8 +226,8 @@ def everything(backend: FilesBackend, root: Path) -> None:
     backend.cut("s", tip)
     backend.put_blob("s", "quarantine/a", b"a")
     data, whole = sealed(Tip(first_hash("t")), SessionCreated(), said("a"))
-    whole.life = backend.write_whole("t", lambda write: (write(data), whole)[1], expect=None)
-    backend.write_whole("t", lambda write: (write(data), whole)[1], expect=whole)
+    whole.life = backend.write_whole("t", filled(data, whole), expect=None)
+    backend.write_whole("t", filled(data, whole), expect=whole)
     backend.move("t", "_trash/t", expect=None)
     assert backend.delete("_trash/t", expect=None)
     assert b"".join(backend.read("s").chunks).count(b"\n") == 2

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from port_lines import added, created, said, sealed, text_of
+from port_lines import added, created, filled, said, sealed, text_of
 
 from eventstore import InvalidSessionId, NotARegularFile
 from eventstore.backends.files.backend import FilesBackend
@@ -68,7 +68,7 @@ def test_a_move_replaces_nothing(backend: FilesBackend, root: Path) -> None:
         with pytest.raises(Exists):
             backend.move("s", there, expect=None)
         with pytest.raises(Exists):
-            backend.write_whole(there, lambda write: (write(b"x\n"), Tip(b""))[1], expect=None)
+            backend.write_whole(there, filled(b"x\n", Tip(b"")), expect=None)
     assert backend.tip("s").seq == 1
     assert list((root / "empty").iterdir()) == []
 
@@ -86,7 +86,7 @@ def run(n):
     if kind == "create":
         backend.append(log, line, expect=None, tip=tip)
     elif kind == "import":
-        backend.write_whole(log, lambda write: (write(line), tip)[1], expect=None)
+        backend.write_whole(log, filled(line, tip), expect=None)
     elif kind == "delete":
         return backend.delete("d" + log, expect=None)
     else:
@@ -237,12 +237,12 @@ def test_a_whole_log_appears_with_its_blobs_or_not_at_all(backend: FilesBackend,
         backend.write_whole("s", failing, expect=None)
     assert backend.changed().logs == []
     blobs = [("quarantine/a.bin", [b"x", b"y"])]
-    tip.life = backend.write_whole("s", lambda write: (write(data), tip)[1], blobs, expect=None)
+    tip.life = backend.write_whole("s", filled(data, tip), blobs, expect=None)
     assert b"".join(backend.get_blob("s", "quarantine/a.bin")) == b"xy"
     assert backend.tip("s") == tip
     tip = added(backend, tip, "b")
     with pytest.raises(Exists):
-        backend.write_whole("s", lambda write: (write(data), tip)[1], expect=None)
+        backend.write_whole("s", filled(data, tip), expect=None)
 
 
 def test_a_log_is_replaced_as_a_whole(backend: FilesBackend, other: FilesBackend, root: Path) -> None:
@@ -253,8 +253,8 @@ def test_a_log_is_replaced_as_a_whole(backend: FilesBackend, other: FilesBackend
     data, after = sealed(Tip(first_hash("s")), SessionCreated(purpose="another"))
     stale = Tip(b"x" * 32, tip.offset, tip.seq)
     with pytest.raises(Moved):
-        backend.write_whole("s", lambda write: (write(data), after)[1], expect=stale)
-    after.life = backend.write_whole("s", lambda write: (write(data), after)[1], expect=tip)
+        backend.write_whole("s", filled(data, after), expect=stale)
+    after.life = backend.write_whole("s", filled(data, after), expect=tip)
     assert after.life != tip.life
     assert len(b"".join(reading.chunks)) == tip.offset
     assert text_of(other) == data
