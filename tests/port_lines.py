@@ -47,4 +47,4 @@ def text_of(backend: Backend, log: str = "s", after: Tip | int = 0, upto: int | 
 
 
 def open_descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return sum(1 for _ in Path("/dev/fd").iterdir())

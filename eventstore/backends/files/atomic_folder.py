@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from eventstore.backends.files.durability import sync_data
+
 ASIDE = "_adopt"
 """The folder, in a sessions or history folder, in which folders are made. What a crash leaves in it goes with the next use."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -38,7 +40,7 @@ class Stage:
             file = os.open(name, _NEW, 0o600, dir_fd=folder)
         try:
             yield partial(_write_all, file)
-            os.fsync(file)
+            sync_data(file)
         finally:
             os.close(file)
 

@@ -24,6 +24,7 @@ from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut
 from eventstore.errors import EventStoreError
 from eventstore.ids import TRASH, Fsync, check_log_name
 from eventstore.log.port import (
+    Backend,
     Capabilities,
     Changes,
     Cut,
@@ -56,7 +57,7 @@ def _translated(method: F) -> F:
     return cast("F", call)
 
 
-class FilesBackend:
+class FilesBackend(Backend):
     """One folder a log below `root`, which is made when the first log is. Safe for threads, processes and fork.
 
     `fsync` says when an append is on stable storage: `always` (before it returns), `everysec` (within a second) or `no` (when

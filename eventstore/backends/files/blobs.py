@@ -4,11 +4,10 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from eventstore.backends.files.atomic import replace_file
 from eventstore.backends.files.atomic_folder import open_below
-from eventstore.backends.files.attachments import CHECKPOINTS, QUARANTINE
 from eventstore.backends.files.chunks import Chunks
 from eventstore.backends.files.descriptor import SAFE, kind_of
 from eventstore.backends.files.folders import LOG, Folders, name_of
@@ -16,6 +15,8 @@ from eventstore.errors import NotARegularFile
 from eventstore.ids import TEMPLATE, TRASH, is_beside
 from eventstore.log.port import Missing, Refused
 
+CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
+"""The folders of a log's blobs."""
 _NAME = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._~%+=@-]{0,249}", re.ASCII)
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -86,7 +87,7 @@ class Blobs:
         """Delete a blob, durable; nothing happens where it is not there. Raises OSError."""
         *inner, last = check_blob(name)
         try:
-            folder = self._folders.open(log)
+            folder = self._open(log)
         except Missing:
             return
         try:
@@ -100,6 +101,8 @@ class Blobs:
             os.close(folder)
 
     def _open(self, log: str, *, create: bool = False) -> int:
+        if log and not all(map(_NAME.fullmatch, log.split("/"))):
+            raise Refused(log[:80], errno.EINVAL, "this is no name of a log")
         folder = self._folders.open(log, create=create)
         if needs_log(log):
             try:
@@ -110,6 +113,13 @@ class Blobs:
                     raise Missing(log) from None
                 raise
         return folder
+
+
+def put_below(folder: int, inner: Sequence[str], name: str, data: bytes | Iterable[bytes]) -> None:
+    """Write a file, whole or not at all, in a folder below another, which is made; all of it durable. Raises OSError."""
+    with open_below(folder, inner, create=True) as inside:
+        os.fsync(folder)  # also where the inner folder was there: whoever made it may have been killed before this
+        replace_file(name, data, folder=inside)
 
 
 def needs_log(log: str) -> bool:

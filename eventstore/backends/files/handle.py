@@ -217,8 +217,7 @@ class Handle:
 
         Raises Missing, Exists, Moved, Busy, Poisoned, Refused, Unclear, NotARegularFile, OSError.
         """
-        if self.poison:
-            raise Poisoned(self.path, self.poison, "an earlier flush failed")
+        self.raise_if_poisoned()
         found = self.take(create=expect is None, wait=wait)
         try:
             start = found.st_size
@@ -285,6 +284,11 @@ class Handle:
             reached = self.written  # before the flush: what is written while it runs is not part of it
             self.sync("flush")
             self.flushed = reached
+
+    def raise_if_poisoned(self) -> None:
+        """Raise Poisoned after a flush that failed."""
+        if self.poison:
+            raise Poisoned(self.path, self.poison, "an earlier flush failed")
 
     def sync(self, what: str, descriptor: int = -1) -> None:
         """Flush the file, by another descriptor where one is given; a failure poisons the handle. Raises NotStored."""

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from eventstore.backends.files.atomic import replacing
-from eventstore.backends.files.attachments import QUARANTINE, keep_bytes
+from eventstore.backends.files.blobs import QUARANTINE, put_below
 from eventstore.backends.files.chunks import HEAD_BYTES, find_tip
 from eventstore.backends.files.folders import LOG, name_of, open_regular
 from eventstore.backends.files.handle import Handle
-from eventstore.backends.files.lines import SEQ, read_bytes
+from eventstore.backends.files.lines import SEQ, blocks, read_bytes
 from eventstore.log.port import Cut, Moved, Refused, Unclear
 from eventstore.record.scan import Tip
 
@@ -40,13 +40,14 @@ def announced(handle: Handle) -> Iterator[None]:
 def cut(handle: Handle, tip: Tip) -> Cut:
     """Copy what stands behind a tip to quarantine, then remove it, both durable. Raises Missing, Moved, NotStored, OSError."""
     with taken(handle) as found:
+        handle.raise_if_poisoned()
         start, size = tip.offset, found.st_size
         if size <= start or (start and find_tip(handle.descriptor, tip, size) != start):
             raise Moved(handle.name)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{start}.bin"
         folder = handle.folders.open(handle.name)
         try:
-            keep_bytes(folder, name, handle.descriptor, start, size)
+            put_below(folder, [QUARANTINE], name, blocks(handle.descriptor, start, size))
         finally:
             os.close(folder)
         with announced(handle):
@@ -63,6 +64,7 @@ def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
     Raises Missing, Moved, Refused, Unclear, NotStored, OSError.
     """
     with taken(handle) as found:
+        handle.raise_if_poisoned()
         if not _has_line(handle, seq, offset, line, found.st_size):
             raise Moved(handle.name)
         with announced(handle):

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 from port_lines import added, created, filled, open_descriptors, said, sealed, text_of
 
-from eventstore.backends.files import atomic_folder
 from eventstore.backends.files.atomic import replace_path
 from eventstore.backends.files.backend import FilesBackend
 from eventstore.backends.files.lines import find_line, numbered_lines, read_line
@@ -46,6 +46,19 @@ def failing(code: int = errno.EIO) -> Callable[..., int]:
 
 def killing(*_: object, **__: object) -> None:
     raise Killed
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Have the sizes of the files noted that a call of the system flushes."""
+    sizes: list[int] = []
+    real = getattr(os, name)
+
+    def noted(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(os, name, noted)
+    return sizes
 
 
 # --- writing
@@ -131,6 +144,9 @@ def test_after_a_flush_that_failed_nothing_more_is_believed(
         added(backend, backend.tip("s"), "b")
     with pytest.raises(NotStored):
         backend.sync("s", backend.tip("s"))
+    for call in (lambda: backend.move("s", "_trash/s", expect=None), lambda: backend.overwrite("s", 1, 0, b"x\n")):
+        with pytest.raises(Poisoned):
+            call()
     assert (root / "s" / "events.jsonl").stat().st_size == size
     added(backend, elsewhere, "c", log="t")
     with closing(FilesBackend(root)) as fresh:
@@ -174,20 +190,22 @@ def test_a_flush_of_what_was_cut_since_counts_for_nothing(
         with late.lock("log/s"):
             late.flush()
         backend.cut("s", tip)
-        flushed: list[int] = []
-        fdatasync = os.fdatasync
-        monkeypatch.setattr(os, "fdatasync", lambda file: (flushed.append(os.fstat(file).st_size), fdatasync(file))[1])
+        flushed = recorded(monkeypatch, "fdatasync")
         after = added(late, Tip(tip.digest, tip.offset, tip.seq, tip.at), "a")
     assert flushed[0] == after.offset
 
 
 def test_a_new_log_is_answered_when_its_folders_are_durable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
+    synced: set[tuple[int, int]] = set()
     fsync = os.fsync
 
     def noted(descriptor: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        found = os.fstat(descriptor)
+        synced.add((found.st_dev, found.st_ino))
         fsync(descriptor)
+
+    def are_synced(*folders: Path) -> bool:
+        return {(one.stat().st_dev, one.stat().st_ino) for one in folders} <= synced
 
     monkeypatch.setattr(os, "fsync", noted)
     (root / "killed").mkdir(parents=True)  # whoever made it was killed before it was durable
@@ -195,10 +213,10 @@ def test_a_new_log_is_answered_when_its_folders_are_durable(root: Path, monkeypa
         for log in ("s", "killed"):
             synced.clear()
             created(backend, log)
-            assert {str(root), str(root / log)} <= set(synced)
+            assert are_synced(root, root / log)
     with closing(FilesBackend(root / "deeper" / "still")) as backend:
         created(backend)
-        assert {str(root), str(root / "deeper"), str(root / "deeper" / "still")} <= set(synced)
+        assert are_synced(root, root / "deeper", root / "deeper" / "still")
 
 
 def test_everysec_flushes_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +256,7 @@ def test_a_system_without_fdatasync_flushes_with_fsync(
 ) -> None:
     monkeypatch.delattr(os, "fdatasync")
     everything(backend, root)
-    flushed, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(file), fsync(file))[1])
+    flushed = recorded(monkeypatch, "fsync")
     added(backend, backend.tip("s"), "b")
     assert len(flushed) == 1
 
@@ -256,12 +273,11 @@ def test_a_drive_s_cache_is_emptied_where_the_system_can(
         asked.append(descriptor)
         return 0 if supported else failing(errno.ENOTSUP)()
 
-    fsynced, fsync = [], os.fsync
     monkeypatch.delattr(os, "fdatasync")
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", full, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", control)
     everything(backend, root)
-    monkeypatch.setattr(os, "fsync", lambda file: (fsynced.append(file), fsync(file))[1])
+    fsynced = recorded(monkeypatch, "fsync")
     asked.clear()
     added(backend, backend.tip("s"), "b")
     assert (len(asked), len(fsynced)) == (1, 0 if supported else 1)
@@ -294,7 +310,7 @@ def test_a_deletion_that_was_killed_happened_or_did_not(
     added(backend, tip, "a secret")
     (root / "_adopt").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(atomic_folder.shutil if step == "rmtree" else os, step, killing)
+        patch.setattr(shutil if step == "rmtree" else os, step, killing)
         with pytest.raises(Killed):
             backend.delete("s", expect=None)
     there = step == "rename"

@@ -86,7 +86,7 @@ def run(n):
     if kind == "create":
         backend.append(log, line, expect=None, tip=tip)
     elif kind == "import":
-        backend.write_whole(log, filled(line, tip), expect=None)
+        backend.write_whole(log, lambda write: (write(line), tip)[1], expect=None)
     elif kind == "delete":
         return backend.delete("d" + log, expect=None)
     else:
@@ -220,6 +220,10 @@ def test_names_that_lead_elsewhere_are_refused(backend: FilesBackend, root: Path
     for name in ("../x", "a/../b", ".hidden", "events.jsonl", "checkpoints/", ""):
         with pytest.raises(Refused):
             backend.put_blob("s", name, b"x")
+    for name in ("../x", "s/../..", "/etc", ".hidden"):
+        for call in (backend.blobs, lambda one: backend.put_blob(one, "checkpoints/x", b"x")):
+            with pytest.raises(Refused):
+                call(name)
     assert sorted(path.name for path in root.iterdir()) == ["s"]
 
 
