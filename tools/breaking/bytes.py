@@ -103,7 +103,7 @@ def _found(whole: bytes, changed: bytes, place: int, last: int, counts: Counts) 
     start = whole.rfind(b"\n", 0, place) + 1
     if scan.fault is None:
         # The last line feed was lost (the next writer gives it back), or nothing but it was doubled.
-        assert scan.missing_lf, f"byte {place}: not found"
+        assert scan.unended is not None, f"byte {place}: not found"
         counts["harmless"] += 1
         return
     counts["found"] += 1
