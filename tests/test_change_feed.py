@@ -112,7 +112,7 @@ def test_no_append_of_any_process_is_missed(
         one.start()
     known, token, partial = dict[str, int](), None, 0
     while any(one.is_alive() for one in writers):
-        expected = list(acknowledged)
+        expected = acknowledged[:]
         found = logs.changed(token)
         partial += not found.complete
         token = found.token

@@ -1,8 +1,8 @@
 """The change feed of a folder of logs: one file that says which logs may have changed since somebody last asked.
 
 The file is `_changes` below the sessions folder. A header comes first: `eventstore changes 1`, a random id, the time it was made
-(Unix milliseconds), padded with `#` to 1,024 bytes. Then come records, each between two line feeds, so that a torn one hides no other:
-`name` (that log may have changed), `-name` (it was removed), `?` (a look: somebody has read all that is in front).
+(Unix milliseconds), padded with `#` to 1,024 bytes. Then come records, each between two line feeds, so that a torn one hides no
+other: `name` (that log may have changed), `-name` (it was removed), `?` (a look: somebody has read all that is in front).
 
 The rule that makes it exact: when an append returns, a mark of its log stands behind every look that was in the file then. A
 writer asks for the size of the file before it appends and again afterwards, and marks its log where a look came in between. A
