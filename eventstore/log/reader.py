@@ -6,9 +6,9 @@ from contextlib import suppress
 from eventstore.errors import InvalidSessionId, LogDamaged, LogRolledBack, NoSuchMoment, SessionNotFound
 from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
-from eventstore.log.base import BEGINNING, Head, Raw
+from eventstore.log.base import BEGINNING, Changes, Head, Raw
 from eventstore.log.ingest import Whole
-from eventstore.log.port import Backend, Changes, Missing, Moved
+from eventstore.log.port import Backend, Missing, Moved
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
 from eventstore.log.states import States
 from eventstore.log.watch import Watch

@@ -12,21 +12,21 @@ from typing import Any, TypeVar, cast
 
 from eventstore.backends.files.atomic_folder import open_stage
 from eventstore.backends.files.blobs import Blobs
+from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.backends.files.descriptor import SHOWS_WRITERS, is_being_written
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.files.handle import Handle
 from eventstore.backends.files.handles import Handles, is_in_trash
 from eventstore.backends.files.locks import NamedLock, NamedLocks
-from eventstore.backends.files.looks import CompleteLooks
 from eventstore.backends.files.naming import delete, is_there, make, place_of, put, rename
 from eventstore.backends.files.reader import read_log, read_tip
 from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace, taken
 from eventstore.errors import EventStoreError
 from eventstore.ids import TRASH, Fsync, check_log_name
+from eventstore.log.base import Changes
 from eventstore.log.port import (
     Backend,
     Capabilities,
-    Changes,
     Cut,
     Key,
     Missing,
@@ -72,7 +72,7 @@ class FilesBackend(Backend):
     def __init__(self, root: Path | str, *, fsync: Fsync = "always", open_files: int | None = None) -> None:
         self.root, self.fsync = Path(os.path.abspath(root)), fsync
         self._folders = Folders(self.root, durable=fsync != "no")
-        self._feed = CompleteLooks(str(self.root))
+        self._feed = ChangeFeed(self.root)
         self._handles = Handles(self._folders, self._feed, open_files, flushes=fsync != "no")
         self._blobs = Blobs(self._folders)
         self._forget()

@@ -26,6 +26,16 @@ class Feed(Protocol):
         """Note that a log was changed."""
 
 
+class NoFeed:
+    """The feed of logs in the trash, of which no list is made."""
+
+    def before(self, log: str) -> None:
+        """Do nothing."""
+
+    def after(self, log: str) -> None:
+        """Do nothing."""
+
+
 _OVERWRITTEN = -1
 
 

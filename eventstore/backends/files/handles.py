@@ -6,8 +6,7 @@ from collections import OrderedDict
 from contextlib import suppress
 
 from eventstore.backends.files.folders import Folders
-from eventstore.backends.files.handle import Feed, Handle, Seen
-from eventstore.backends.files.looks import CompleteLooks
+from eventstore.backends.files.handle import Feed, Handle, NoFeed, Seen
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import TRASH, check_log_name, id_of
 from eventstore.log.port import NotStored
@@ -22,7 +21,7 @@ class Handles:
     def __init__(self, folders: Folders, feed: Feed, open_files: int | None, *, flushes: bool) -> None:
         self._folders, self._feed, self._flushes = folders, feed, flushes
         self._most_open = open_files or usual_open_files()
-        self._untold = CompleteLooks("")
+        self._no_feed = NoFeed()
         self.forget()
 
     def forget(self) -> None:
@@ -62,7 +61,7 @@ class Handles:
         with self._mutex:
             found = self._handles.get(log)
             if found is None:
-                feed = self._untold if log.startswith(TRASH) else self._feed
+                feed = self._no_feed if log.startswith(TRASH) else self._feed
                 found = self._handles[log] = Handle(log, self._folders, feed)
                 found.seen = self._seen.pop(log, found.seen)
                 if len(self._handles) > _HANDLES_PER_FILE * self._most_open:
