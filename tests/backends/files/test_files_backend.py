@@ -226,6 +226,23 @@ def test_lines_are_found_by_their_numbers(backend: FilesBackend) -> None:
         assert some.count(b"\n") or after >= 299
 
 
+def test_few_bytes_are_read_to_find_a_line(backend: FilesBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_log(backend)
+    read, pread = 0, os.pread
+
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        nonlocal read
+        data = pread(descriptor, size, offset)
+        read += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    for seq in (2, 100, 200, 290):
+        read = 0
+        text_of(backend, after=seq, upto=seq + 1)
+        assert read < 80_000
+
+
 def test_a_long_line_costs_no_more_than_a_few_times_its_bytes(
     backend: FilesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,3 +377,14 @@ def test_appends_of_many_threads_and_backends_do_not_interleave(backend: FilesBa
             done.result()
     assert backend.tip("s").seq == 1 + 4 * 25 * 2
     assert text_of(backend).count(b"\n") == 201
+
+
+def test_what_was_overwritten_is_noticed_however_many_logs_there_are(root: Path) -> None:
+    with closing(FilesBackend(root, open_files=1)) as backend, closing(FilesBackend(root)) as other:
+        first = created(backend)
+        tip = added(backend, first, "a secret")
+        for n in range(40):
+            created(backend, f"s{n}")
+        redacted(other, 2, first.offset)
+        with pytest.raises(Moved):
+            backend.read("s", tip)

@@ -15,7 +15,7 @@ from port_lines import added, created, filled, open_descriptors, said, sealed, t
 
 from eventstore.backends.files.atomic import replace_path
 from eventstore.backends.files.backend import FilesBackend
-from eventstore.backends.files.lines import find_line, numbered_lines, read_line
+from eventstore.backends.files.lines import find_line
 from eventstore.events import SessionCreated
 from eventstore.log.port import Busy, Missing, Moved, NotStored, Poisoned, Refused, Unclear
 from eventstore.record.hash_chain import first_hash
@@ -144,9 +144,10 @@ def test_after_a_flush_that_failed_nothing_more_is_believed(
         added(backend, backend.tip("s"), "b")
     with pytest.raises(NotStored):
         backend.sync("s", backend.tip("s"))
-    for call in (lambda: backend.move("s", "_trash/s", expect=None), lambda: backend.overwrite("s", 1, 0, b"x\n")):
-        with pytest.raises(Poisoned):
-            call()
+    with pytest.raises(Poisoned):
+        backend.move("s", "_trash/s", expect=None)
+    with pytest.raises(Poisoned):
+        backend.overwrite("s", 1, 0, b"x\n")
     assert (root / "s" / "events.jsonl").stat().st_size == size
     added(backend, elsewhere, "c", log="t")
     with closing(FilesBackend(root)) as fresh:
@@ -381,8 +382,14 @@ def in_child(work: Callable[[], object]) -> int:
 
 
 def test_a_child_and_its_parent_both_append(backend: FilesBackend, root: Path) -> None:
+    before = open_descriptors()
     tip = created(backend)
-    assert in_child(lambda: added(backend, tip, "child")) == 0
+
+    def work() -> None:
+        assert open_descriptors() == before, "it has its parent's files open"
+        added(backend, tip, "child")
+
+    assert in_child(work) == 0
     with pytest.raises(Moved):
         added(backend, tip, "parent")
     added(backend, backend.tip("s"), "parent")
@@ -433,8 +440,5 @@ def test_lines_are_found_among_long_ones_and_garbage(tmp_path: Path) -> None:
     with file.open("rb") as stream:
         descriptor = stream.fileno()
         for seq, start in starts.items():
-            found = find_line(descriptor, seq, offset)
-            assert read_line(descriptor, found, offset, 10**9).startswith(b'{"type":"x","seq":%d,' % seq)
-            assert found == start
+            assert find_line(descriptor, seq, offset) == start
         assert find_line(descriptor, 200, offset) == offset
-        assert b"".join(line + b"\n" for _, line in numbered_lines(descriptor, offset, 10**9)) == file.read_bytes()
