@@ -178,10 +178,9 @@ class FilesBackend(Backend):
         handle, other = self._handles.to_write(log), self._handles.of(to)
         with taken(handle) as found:
             handle.expect(expect, found)
-            if (
-                self.fsync != "no"
-            ):  # also what another process wrote and has not flushed yet: it would look for the old name
-                handle.sync("move")
+            handle.raise_if_poisoned()
+            if self.fsync != "no":
+                handle.sync("move")  # also what another process has not flushed yet: it would look for the old name
             with announced(handle), announced(other):
                 rename(self._folders, log, to)
             handle.close()

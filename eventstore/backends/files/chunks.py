@@ -5,7 +5,7 @@ from binascii import hexlify
 from collections.abc import Iterator
 from contextlib import suppress
 
-from eventstore.backends.files.lines import CHUNK, SEQ, SMALL, find_line, line_feed_before, read_bytes
+from eventstore.backends.files.lines import CHUNK, SEQ, SMALL, find_line, line_end, line_feed_before, read_bytes
 from eventstore.log.port import Refused
 from eventstore.record import codec
 from eventstore.record.hash_chain import LINE_START, split
@@ -93,7 +93,7 @@ def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
     found = SEQ.match(os.pread(descriptor, HEAD_BYTES, start))
     if found is None or int(found[1]) != tip.seq:
         return None
-    offset = _end_of_line(descriptor, start, size)
+    offset = line_end(descriptor, start, size)
     return offset if ends_with(descriptor, offset, tip.digest) else None
 
 
@@ -111,16 +111,8 @@ def _begins_behind(descriptor: int, tip: Tip, size: int) -> bool:
     found = SEQ.match(os.pread(descriptor, HEAD_BYTES, 0))
     if found is None or int(found[1]) != tip.seq + 1:
         return found is None
-    line = read_bytes(descriptor, 0, _end_of_line(descriptor, 0, size))
+    line = read_bytes(descriptor, 0, line_end(descriptor, 0, size))
     return not line.endswith(b"\n") or digest_after(line[:-1], tip.digest) is not None
-
-
-def _end_of_line(descriptor: int, start: int, size: int) -> int:
-    for place in range(start, size, CHUNK):
-        found = os.pread(descriptor, min(CHUNK, size - place), place).find(b"\n")
-        if found >= 0:
-            return place + found + 1
-    return size
 
 
 def last_tip(descriptor: int, size: int, life: str) -> Tip | None:

@@ -6,7 +6,6 @@ import stat
 import struct
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -17,17 +16,6 @@ def write_all(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, data[written:])
-
-
-def sync_folders(*folders: Path) -> None:
-    """Force the entries of folders to stable storage; one that is gone needs none."""
-    for folder in folders:
-        with suppress(FileNotFoundError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def mark_as_written(descriptor: int) -> None:

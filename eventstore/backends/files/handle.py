@@ -237,7 +237,7 @@ class Handle:
             elif not self._ends_at(expect, found, line_feed=lines != b"\n"):
                 raise Moved(self.name) if start else Missing(self.name)
             if start < self.written:
-                self.shrank_to(start)
+                self._shrank_to(start)
             self.feed.before(self.name)
             try:
                 self._write(lines, start, found, tip.digest)
@@ -275,7 +275,7 @@ class Handle:
         if isinstance(failed, OSError):
             raise Refused(self.path, failed.errno or errno.EIO, "write") from failed
 
-    def shrank_to(self, size: int) -> None:
+    def _shrank_to(self, size: int) -> None:
         """Believe no flush of bytes that were cut since: what comes in their place is not flushed."""
         with self.flushing:
             self.written, self.flushed = size, min(self.flushed, size)

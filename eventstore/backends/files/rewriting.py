@@ -53,7 +53,6 @@ def cut(handle: Handle, tip: Tip) -> Cut:
         with announced(handle):
             os.ftruncate(handle.descriptor, start)
             handle.note_change(found)
-            handle.shrank_to(start)
             handle.sync("cut")
         return Cut(f"{QUARANTINE}/{name}", size - start)
 
