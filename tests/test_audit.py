@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import clean_environment, run
 from histories import HISTORIES
 from hypothesis import given
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from msgspec.structs import replace
-from test_cli import clean_environment, run
 
 from eventstore import (
     Audited,
