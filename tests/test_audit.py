@@ -513,6 +513,7 @@ def test_tables_are_called_for_and_listed(
     assert "ids.csv" in json.loads(found["manifest.json"])["files"]
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_events_are_exported_in_little_memory(
     files: FileSystemSessionStorage, tmp_path: Path
 ) -> None:
