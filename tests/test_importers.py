@@ -423,6 +423,7 @@ def test_a_line_too_long_to_be_an_event_is_kept(tmp_path: Path) -> None:
     assert (result.lines, "without its meaning" in result.odd[0]) == (2, True)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     def grow(name: str, times: int) -> int:
         with (tmp_path / name).open("wb") as stream:
