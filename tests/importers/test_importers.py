@@ -27,7 +27,7 @@ from eventstore.exporters.transcript import export_transcript
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import PIECE_BYTES, import_transcript
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "transcripts"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "transcripts"
 TOTALS = {
     "claude_code/1af7fc5e": (29, 12, 12, 93, 953, 103219, 12698),
     "claude_code/5c0375b4": (53, 21, 21, 129, 3629, 324259, 47747),
