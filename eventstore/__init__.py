@@ -65,8 +65,7 @@ if TYPE_CHECKING:
     from eventstore.log.base import Append, Appended, Head, Repair, Written
     from eventstore.log.engine import EventLog
     from eventstore.log.watch import Watch
-    from eventstore.record.message_run import Message
-    from eventstore.record.message_run import MessageRun as Messages
+    from eventstore.record.message_run import Message, MessageRun
     from eventstore.record.salvage import Remnant
     from eventstore.secret_patterns import Patterns
     from eventstore.sessions.async_manager import AsyncSessionManager
@@ -137,7 +136,7 @@ __all__ = [
     "MemoryEventLog",
     "MemorySessionStorage",
     "Message",
-    "Messages",
+    "MessageRun",
     "NoSuchMoment",
     "NotARegularFile",
     "Note",
@@ -211,7 +210,7 @@ _HOMES = {
     "eventstore.store.tool_history": ("Record", "ToolHistory"),
     "eventstore.importers.archive": ("Adopted", "import_archive"),
     "eventstore.importers.transcript": ("Imported",),
-    "eventstore.record.codec": ("Message", "Messages"),
+    "eventstore.record.message_run": ("Message", "MessageRun"),
     "eventstore.store.pages": ("Page",),
     "eventstore.log.base": ("Append", "Appended", "Head", "Repair", "Written"),
     "eventstore.log.engine": ("EventLog",),

@@ -88,7 +88,12 @@ class LogReader:
         if after.version:
             with suppress(Moved):
                 return self._read_on(state, place)
-        fork = self.fork_point(session_id)
+        try:
+            fork = self.fork_point(session_id)
+        except SessionNotFound:
+            if self._has_begun(session_id):
+                return b"", after  # half a first line: it is not known yet what the log goes on from
+            raise
         if fork is None and after.version:
             raise LogRolledBack(session_id, after.version)
         if fork is None:
@@ -98,6 +103,13 @@ class LogReader:
         if after.version == fork.seq:
             return self._read_on(state, Tip(fork.digest, 0, fork.seq, after.at), is_start=True)
         return self._resume_inherited(state, place, after)
+
+    def _has_begun(self, name: str) -> bool:
+        """Tell whether a log holds any byte."""
+        try:
+            return self.backend.read(name).end > 0
+        except Missing:
+            return False
 
     def _start(self, state: LogState) -> Tip:
         """Return the tip in front of the first line of a log that is no fork by reference."""

@@ -352,7 +352,8 @@ class ChangeFeed:
     def _all(self, seen: _Seen | None) -> list[tuple[str, str | None]]:
         """Look at every log."""
         try:
-            names: Iterable[str] = sorted(os.listdir(self._root))
+            with os.scandir(self._root) as entries:
+                names: Iterable[str] = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except OSError:
             return []
         looked = ((name, self._text(name, seen)) for name in names if _is_log(name))
@@ -361,9 +362,13 @@ class ChangeFeed:
     def _text(self, log: str, seen: _Seen | None) -> str | None:
         """Describe the content of a log by its size, inode and time, and by its last removal; None where it is gone."""
         try:
+            if stat.S_ISLNK(os.stat(f"{self._root}/{log}", follow_symlinks=False).st_mode):
+                return None
             found = os.stat(f"{self._root}/{log}/events.jsonl", follow_symlinks=False)
         except OSError:
             return None
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            return None  # a killed creation left it: it is no log
         removal = 0 if seen is None else seen.removal(log)
         return f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}" + (f"-{removal}" if removal else "")
 
