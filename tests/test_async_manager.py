@@ -1,16 +1,25 @@
 """The async twin: the same methods, and an event loop that never waits for a disk."""
 
 import asyncio
+import fcntl
 import inspect
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventstore import AsyncSessionManager, FileSystemSessionStorage, SessionManager, SessionNotFound
+from eventstore import (
+    Append,
+    AsyncSessionManager,
+    FileSystemSessionStorage,
+    MemorySessionStorage,
+    SessionManager,
+    SessionNotFound,
+    Written,
+)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -115,3 +124,54 @@ def test_many_tasks_share_their_flushes(tmp_path: Path, monkeypatch: pytest.Monk
 
     run(main())
     assert flushes < 200
+
+
+class _SlowStorage(MemorySessionStorage):
+    """A store of which each append waits until the test lets it go on, as one on a network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go_on = threading.Event(), threading.Event()
+        self.thread = ""
+
+    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
+        self.thread = threading.current_thread().name
+        self.began.set()
+        assert self.go_on.wait(30)
+        return super().append_many(appends, wait=wait)
+
+
+def test_the_event_loop_turns_while_an_append_takes_its_time() -> None:
+    """Verifying what another process wrote, waiting for a lock, opening a file, asking a server: none of it is for the loop."""
+
+    async def main() -> None:
+        storage = _SlowStorage()
+        async with AsyncSessionManager(SessionManager(storage)) as twin:
+            await twin.create_session("s")
+            waiting = asyncio.ensure_future(twin.add_conversation_message("s", "user", "x"))
+            turns = 0
+            while not storage.began.is_set() or turns < 1000:
+                await asyncio.sleep(0)
+                turns += 1
+            assert not waiting.done()
+            storage.go_on.set()
+            assert (await waiting).last == 2
+            assert storage.thread != threading.current_thread().name
+
+    run(main())
+
+
+def test_the_event_loop_turns_while_another_process_holds_the_lock(tmp_path: Path) -> None:
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            with (tmp_path / "s" / "s" / "events.jsonl").open("rb") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                waiting = asyncio.ensure_future(twin.set_data("s", "k", 1))
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                assert not waiting.done()
+            assert (await waiting).last == 2
+
+    run(main())

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -145,8 +145,11 @@ def since_start(seconds: float) -> str:
 
 
 def moment(when: datetime) -> str:
-    """Show a time in the reader's zone, to the second."""
-    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Show a time in the reader's zone, to the second; in UTC where the zone would leave the years 1 to 9999."""
+    try:
+        return when.astimezone().isoformat(" ", "seconds")[:19]
+    except (OverflowError, OSError, ValueError):
+        return when.astimezone(UTC).isoformat(" ", "seconds")[:19] + " UTC"
 
 
 def tokens(counts: dict[str, int] | None) -> str:

@@ -3,14 +3,12 @@
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from math import isfinite
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, Self, TypedDict, Unpack, cast, get_args, overload
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -20,7 +18,7 @@ from eventstore.derived.analytics import By, Figures
 from eventstore.derived.catalog import Filter, Sort
 from eventstore.derived.search import Asked, Hit, count_tokens, pack
 from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
-from eventstore.ids import new_session_id
+from eventstore.ids import check_log_id, check_session_id, new_session_id
 from eventstore.integrity import redaction, signing
 from eventstore.integrity.checkpoint import SigningKey
 from eventstore.integrity.redaction import Redactable, Redacted
@@ -29,9 +27,9 @@ from eventstore.log.base import Appended, Head
 from eventstore.record import codec
 from eventstore.record.salvage import Remnant
 from eventstore.secret_patterns import Patterns
+from eventstore.sessions import arguments
 from eventstore.settings import Settings, load_settings
-from eventstore.store import as_of as moments
-from eventstore.store.as_of import At
+from eventstore.store.as_of import At, ago
 from eventstore.store.pages import Page, tell_damage
 from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
@@ -73,8 +71,15 @@ class SessionManager:
     def __init__(
         self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None, secrets: Patterns | None = None
     ) -> None:
+        if not isinstance(storage, SessionStorage):
+            raise TypeError(
+                f"storage is a {type(storage).__name__}, not a SessionStorage: give a FileSystemSessionStorage or a "
+                "MemorySessionStorage, or use SessionManager.from_settings()"
+            )
+        if not isinstance(secrets, Patterns | None):
+            raise TypeError(f"secrets is a {type(secrets).__name__}, not Patterns")
         self.storage = storage
-        self.by = dict(by or {})
+        self.by = arguments.mapping("by", by)
         self.secrets = secrets
         self.tool_history = storage.history
 
@@ -84,6 +89,8 @@ class SessionManager:
 
         Raises InvalidSetting.
         """
+        if not isinstance(settings, Settings | None):
+            raise TypeError(f"settings is a {type(settings).__name__}, not Settings: give what load_settings() returns")
         found = settings or load_settings()
         storage: SessionStorage
         if found.storage_enabled and found.backend == "filesystem":
@@ -111,16 +118,23 @@ class SessionManager:
 
         Raises InvalidSessionId, SessionExists where the id is taken, and SessionNotFound for the template.
         """
+        if session_id is not None:
+            check_session_id(session_id)
         if template is not None:
+            _check_options("create_session", options)
+            if left := sorted({"id", "occurred_at"} & set(options)):
+                raise ValueError(f"a session made of a template takes no {' and no '.join(left)}; nothing was written")
             name = new_session_id() if session_id is None else session_id
             self.storage.use_template(template, name, self._begun(purpose, user_id, tags, options.get("by")))
             return self.storage.fold(name).to_model(name)
         used = session_id is not None and self.storage.was_used(session_id)
-        created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags), used_before=used)
+        created = e.SessionCreated(
+            purpose=purpose, user_id=user_id, tags=arguments.texts("tags", tags), used_before=used
+        )
         name = new_session_id() if session_id is None else session_id
         try:
             options["expected_version"] = 0
-            self._append(name, created, **options)
+            self._append("create_session", name, created, options)
         except VersionConflict:
             raise SessionExists(name) from None
         return self.storage.fold(name).to_model(name)
@@ -141,7 +155,7 @@ class SessionManager:
         Nothing is copied, and nothing folded, whatever the length. `purpose` and `tags` replace the parent's. Raises
         SessionNotFound, SessionExists, NoSuchMoment, also for a version inside a batch that was appended as one.
         """
-        name = new_session_id() if new_id is None else new_id
+        name = new_session_id() if new_id is None else check_session_id(new_id)
         version = self._fork_version(session_id, at, recorded=recorded)
         self.storage.fork_session(name, session_id, version, self._begun(purpose, None, tags, by))
         return name
@@ -149,8 +163,8 @@ class SessionManager:
     def _begun(
         self, purpose: str | None, user_id: str | None, tags: Sequence[str] | None, by: Mapping[str, Any] | None
     ) -> e.SessionCreated:
-        who = {**self.by, **(by or {})} or None
-        begun = e.SessionCreated(purpose=purpose, user_id=user_id, tags=_texts("tags", tags), by=who)
+        who = self._who(by)
+        begun = e.SessionCreated(purpose=purpose, user_id=user_id, tags=arguments.texts("tags", tags), by=who)
         return begun if self.secrets is None else self.secrets.clean(begun)
 
     def _fork_version(self, session_id: str, at: At | None, *, recorded: bool) -> int:
@@ -211,10 +225,10 @@ class SessionManager:
         """Change what is given: `tags` replace the old ones, `custom_metadata` is merged key by key, None changes nothing."""
         changed = e.SessionUpdated(
             purpose=UNSET if purpose is None else purpose,
-            tags=UNSET if tags is None else _texts("tags", tags),
-            custom_metadata=dict(custom_metadata or {}),
+            tags=UNSET if tags is None else arguments.texts("tags", tags),
+            custom_metadata=arguments.mapping("custom_metadata", custom_metadata),
         )
-        return self._append(session_id, changed, **options)
+        return self._append("update_session_metadata", session_id, changed, options)
 
     def complete_session(
         self,
@@ -229,25 +243,29 @@ class SessionManager:
         if ended is SessionStatus.ACTIVE:
             raise ValueError("a session cannot be completed as active; nothing was written: use reopen_session")
         result = self._append(
-            session_id, e.SessionCompleted(status=cast("e.Status", ended.value), reason=reason), **options
+            "complete_session",
+            session_id,
+            e.SessionCompleted(status=cast("e.Status", ended.value), reason=reason),
+            options,
         )
         self.storage.flush_views(session_id)
         return result
 
     def reopen_session(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
         """Make a session that had ended active again."""
-        return self._append(session_id, e.SessionReopened(), **options)
+        return self._append("reopen_session", session_id, e.SessionReopened(), options)
 
     def delete_session(self, session_id: str, *, history: bool = False) -> bool:
         """Delete a session for good, its tool calls' folders only where `history` says so; False where there was none.
 
         Folders that a fork of it refers to, and those outside the history folder, stay. Raises LogDamaged.
         """
+        check_session_id(session_id)
         return self.storage.delete_session(session_id, "deleted by the caller", history=history)
 
     def pin_session(self, session_id: str, pinned: bool = True, **options: Unpack[AppendOptions]) -> Appended:
         """Keep a session whatever its age, or no longer."""
-        return self._append(session_id, e.SessionPinned(pinned=pinned), **options)
+        return self._append("pin_session", session_id, e.SessionPinned(pinned=pinned), options)
 
     def plan_cleanup(
         self,
@@ -259,11 +277,8 @@ class SessionManager:
 
         `on_damage` hears of sessions that cannot be read: they are left alone.
         """
-        for name, days in (("max_age_days", max_age_days), ("grace_days", grace_days)):
-            if not isfinite(days) or days < 0:
-                raise ValueError(f"{name} is {days}, not a number of days from 0; nothing was deleted")
-        now = datetime.now(UTC)
-        cutoff, trashed_before = now - timedelta(days=max_age_days), now - timedelta(days=grace_days)
+        cutoff = ago(arguments.length("max_age_days", max_age_days, "days"))
+        trashed_before = ago(arguments.length("grace_days", grace_days, "days"))
         return self.storage.plan_cleanup(cutoff, trashed_before, on_damage)
 
     def cleanup_old_sessions(self, max_age_days: float = 30, grace_days: float = 7) -> int:
@@ -296,8 +311,8 @@ class SessionManager:
         of that call. Raises RedactionRefused, where an event is not there, has no text, or is one that the log cannot do without,
         SessionNotFound, LogDamaged; nothing is changed then.
         """
-        wanted = [seqs] if isinstance(seqs, int) else list(seqs)
-        return redaction.redact(self.storage, session_id, wanted, reason, {**self.by, **(by or {})} or None)
+        why = arguments.needed_text("reason", reason)
+        return redaction.redact(self.storage, session_id, arguments.seqs(seqs), why, self._who(by))
 
     def plan_redactions(
         self,
@@ -310,7 +325,8 @@ class SessionManager:
         `patterns` are those of `SECRETS` where none are given. Changes nothing; `redact_plan` carries it out. Where none
         are named, a session that cannot be read hides no other, and `on_damage` hears of it; one that is named raises LogDamaged.
         """
-        return list(redaction.plan_redactions(self.storage, patterns or Patterns(), session_ids, on_damage))
+        wanted = arguments.filters("session_ids", session_ids)
+        return list(redaction.plan_redactions(self.storage, _patterns(patterns), wanted, on_damage))
 
     def redact_plan(
         self,
@@ -321,8 +337,9 @@ class SessionManager:
         by: Mapping[str, Any] | None = None,
     ) -> list[Redacted]:
         """Carry out a plan made with these patterns; what has an obstacle is left out. Raises as `redact` does."""
-        who = {**self.by, **(by or {})} or None
-        return redaction.redact_plan(self.storage, plan, patterns or Patterns(), reason, who)
+        wanted = arguments.instances("plan", plan, Redactable)
+        why = arguments.needed_text("reason", reason)
+        return redaction.redact_plan(self.storage, wanted, _patterns(patterns), why, self._who(by))
 
     def recover_sessions(
         self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = tell_damage
@@ -331,9 +348,7 @@ class SessionManager:
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
         """
-        if not isfinite(silent_hours) or silent_hours < 0:
-            raise ValueError(f"silent_hours is {silent_hours}, not a number from 0; nothing was written")
-        return self.storage.recover(timedelta(hours=silent_hours), on_damage)
+        return self.storage.recover(arguments.length("silent_hours", silent_hours, "hours"), on_damage)
 
     # --- what is said
 
@@ -352,11 +367,11 @@ class SessionManager:
         message = e.MessageAdded(
             role=check_role(role), content=content, tool_name=tool_name, invocation_id=invocation_id
         )
-        return self._append(session_id, message, **options)
+        return self._append("add_conversation_message", session_id, message, options)
 
     def clear_conversation(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
         """Let the conversation start over; the log keeps what was said."""
-        return self._append(session_id, e.ConversationCleared(), **options)
+        return self._append("clear_conversation", session_id, e.ConversationCleared(), options)
 
     @overload
     def conversation(
@@ -408,11 +423,9 @@ class SessionManager:
         has them all. `plain` gives ConversationMessage, `openai` the messages of chat completions, `anthropic` an object of
         `system` and `messages`. Raises SessionNotFound, ValueError.
         """
-        for name, given in (("limit", limit), ("tokens", tokens)):
-            if given is not None and given < 0:
-                raise ValueError(f"{name} is {given}, not a number from 0")
+        most, most_tokens = arguments.limit("limit", limit), arguments.limit("tokens", tokens)
         said = self.storage.fold(session_id, at, recorded=recorded).conversation.messages
-        chosen = turns.latest(said, limit, tokens)
+        chosen = turns.latest(said, most, most_tokens)
         if format == "openai":
             return turns.to_openai(chosen)
         if format == "anthropic":
@@ -442,12 +455,12 @@ class SessionManager:
         linked = e.InvocationLinked(
             invocation_id=invocation_id,
             tool_name=tool_name,
-            invocation_dir=self.storage.relative(invocation_dir),
-            duration_ms=_at_least_nothing("duration_ms", duration_ms),
+            invocation_dir=self.storage.relative(arguments.path("invocation_dir", invocation_dir)),
+            duration_ms=arguments.number("duration_ms", duration_ms),
             success=success,
             error=error,
         )
-        return self._append(session_id, linked, **options)
+        return self._append("link_invocation", session_id, linked, options)
 
     def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> "Call":
         """Wrap the work of a tool: `with manager.invocation(session_id, tool_name, arguments) as call:`.
@@ -467,18 +480,20 @@ class SessionManager:
         **options: Unpack[AppendOptions],
     ) -> Appended:
         """Record tokens by kind and their cost. The same `key` again folds by maximum, never adds. Raises ValueError."""
-        used = e.UsageRecorded(tokens=_counts(tokens), cost=_at_least_nothing("cost", cost), model=model, key=key)
-        return self._append(session_id, used, **options)
+        used = e.UsageRecorded(
+            tokens=arguments.counts(tokens), cost=arguments.number("cost", cost), model=model, key=key
+        )
+        return self._append("record_usage", session_id, used, options)
 
     # --- a session's own data
 
     def set_data(self, session_id: str, key: str, value: Any, **options: Unpack[AppendOptions]) -> Appended:
         """Give a key of the session's own data a value, any JSON."""
-        return self._append(session_id, e.DataSet(key=key, value=value), **options)
+        return self._append("set_data", session_id, e.DataSet(key=key, value=value), options)
 
     def delete_data(self, session_id: str, key: str, **options: Unpack[AppendOptions]) -> Appended:
         """Take a key of the session's own data away, whether it is there or not."""
-        return self._append(session_id, e.DataDeleted(key=key), **options)
+        return self._append("delete_data", session_id, e.DataDeleted(key=key), options)
 
     def data(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
         """Return the session's own data, as it is or was. Raises SessionNotFound."""
@@ -486,7 +501,7 @@ class SessionManager:
 
     def clear_data(self, session_id: str, **options: Unpack[AppendOptions]) -> Appended:
         """Take all of the session's own data away."""
-        return self._append(session_id, e.DataCleared(), **options)
+        return self._append("clear_data", session_id, e.DataCleared(), options)
 
     # --- questions
 
@@ -502,7 +517,8 @@ class SessionManager:
 
         `at`, a time, lists the sessions there were then, as they were.
         """
-        return self.storage.list_sessions(user_id, status, tags, limit, at)
+        user, tagged = arguments.text("user_id", user_id), arguments.filters("tags", tags)
+        return self.storage.list_sessions(user, status, tagged, arguments.limit("limit", limit), at)
 
     def page_sessions(
         self,
@@ -524,11 +540,18 @@ class SessionManager:
         first, or the most recently `created`, or those with the greatest `cost`; then by id. `cursor` of a page asks for the
         next one.
         """
-        if isinstance(tags, str):
-            raise ValueError("tags is not a list of texts")
-        wanted = None if status is None else SessionStatus(status).value
-        first, last = (None if one is None else codec.to_iso(moments.as_text(one)) for one in (since, until))
-        found = Filter(user_id, wanted, tags, purpose, first, last, sort, limit, cursor)
+        first, last = arguments.since(since), arguments.since(until)
+        found = Filter(
+            user_id=arguments.text("user_id", user_id),
+            status=None if status is None else SessionStatus(status).value,
+            tags=arguments.filters("tags", tags),
+            purpose=arguments.text("purpose", purpose),
+            since=None if first is None else codec.to_iso(first),
+            until=None if last is None else codec.to_iso(last),
+            sort=arguments.choice("sort", sort, get_args(Sort)),
+            limit=arguments.limit("limit", limit),
+            cursor=arguments.text("cursor", cursor),
+        )
         return self.storage.page(found, at=at)
 
     def get_session_statistics(
@@ -558,8 +581,15 @@ class SessionManager:
         `purpose` or `call`; `since` when it happened; `at`, a time, searches what there was then.
         `on_damage` hears of sessions that cannot be read: they hide no other.
         """
-        first = None if since is None else moments.as_text(since)
-        return self.storage.search(Asked(text, user_id, role, tool, first, limit), at, on_damage)
+        asked = Asked(
+            text=arguments.needed_text("text", text),
+            user_id=arguments.text("user_id", user_id),
+            role=arguments.text("role", role),
+            tool=arguments.text("tool", tool),
+            since=arguments.since(since),
+            limit=arguments.whole("limit", limit),
+        )
+        return self.storage.search(asked, at, on_damage)
 
     def analytics(
         self,
@@ -567,16 +597,19 @@ class SessionManager:
         *,
         user_id: str | None = None,
         tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Figures]:
         """Sum up what sessions did by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
 
-        `since` and `until` are days (UTC, `2026-01-31`), both included. What a fork inherits counts once, for its parent.
+        `since` and `until` are days in UTC, a date or such as `2026-01-31`, both included. What a fork inherits counts once,
+        for its parent.
         `on_damage` hears of sessions that cannot be read: they hide no other.
         """
-        return self.storage.analytics(by, user_id, tag, since, until, on_damage)
+        key, user = arguments.choice("by", by, get_args(By)), arguments.text("user_id", user_id)
+        first, last = arguments.day("since", since), arguments.day("until", until)
+        return self.storage.analytics(key, user, arguments.text("tag", tag), first, last, on_damage)
 
     def context(
         self,
@@ -591,15 +624,17 @@ class SessionManager:
         limit: int = 20,
     ) -> str:
         """Pack the best hits of a search for a prompt: whole texts under their citations, as many as fit about so many tokens."""
+        budget = arguments.whole("budget_tokens", budget_tokens)
         hits = self.search(text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit)
-        return pack(self.storage.texts_of(hits), budget_tokens, count_tokens)
+        return pack(self.storage.texts_of(hits), budget, count_tokens)
 
     def events(
         self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
     ) -> Iterator[e.Event]:
         """Stream the events numbered from `after` + 1, in order, to the end or a moment. Raises SessionNotFound, LogDamaged."""
+        first = arguments.whole("after", after)
         upto = None if at is None else self.storage.version_at(session_id, at, recorded=recorded)
-        return self.storage.log.read(session_id, after, upto)
+        return self.storage.log.read(session_id, first, upto)
 
     def follow(
         self,
@@ -628,19 +663,28 @@ class SessionManager:
         SessionNotFound, CursorRefused, LogRolledBack where a log is not the one that the cursor was given for, LogDamaged; of all
         sessions `on_damage` hears of a damaged one, and the others go on.
         """
-        first = None if since is None else moments.as_text(since)
+        if not isinstance(after, str | int | None) or isinstance(after, bool):
+            raise ValueError('after is neither a cursor, nor "now", nor a number of events; nothing was read')
         storage = self.storage
         source = Source(storage.log, storage.cursors, storage.metadata, storage.ended)
-        wanted = make_wanted(types, tools, user_id, tags, first)
-        return Follower(source, session_id, after, wanted, live=live, name=name, on_damage=on_damage)
+        wanted = make_wanted(
+            arguments.filters("types", types),
+            arguments.filters("tools", tools),
+            arguments.text("user_id", user_id),
+            arguments.filters("tags", tags),
+            arguments.since(since),
+        )
+        kept = arguments.text("name", name)
+        return Follower(source, session_id, after, wanted, live=live, name=kept, on_damage=on_damage)
 
     def history(self, session_id: str, after: int = 0) -> Iterator[tuple[e.Event, Session]]:
         """Stream the events numbered from `after` + 1, each with the session as it was after it.
 
         Raises SessionNotFound, LogDamaged.
         """
-        events = self.storage.log.read(session_id, after)
-        state = self.storage.fold(session_id, after).copy() if after else session_fold.projection.initial()
+        first = arguments.whole("after", after)
+        events = self.storage.log.read(session_id, first)
+        state = self.storage.fold(session_id, first).copy() if first else session_fold.projection.initial()
         return _with_states(session_id, events, state)
 
     def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> list[Change]:
@@ -683,6 +727,8 @@ class SessionManager:
         store's own log is session `_store`: sign it last. Raises SessionNotFound, LogDamaged, and LogTampered where the log is
         not what this key signed before; nothing is signed then.
         """
+        if not isinstance(key, SigningKey):
+            raise ValueError(f"key is a {type(key).__name__}, not a SigningKey; nothing was signed")
         return signing.sign_checkpoint(self.storage, session_id, key)
 
     def checkpoints(self, session_id: str) -> list[str]:
@@ -694,14 +740,16 @@ class SessionManager:
 
         Raises NoSuchMoment, SessionNotFound, LogDamaged.
         """
-        return signing.prove_inclusion(self.storage, session_id, seq, size)
+        wanted = arguments.whole("seq", seq)
+        return signing.prove_inclusion(self.storage, session_id, wanted, arguments.limit("size", size))
 
     def prove_consistency(self, session_id: str, old: int, new: int | None = None) -> Consistency:
         """Prove to whoever has checkpoints of `old` and `new` events (None: all there are now) that one begins with the other.
 
         Raises NoSuchMoment, SessionNotFound, LogDamaged.
         """
-        return signing.prove_consistency(self.storage, session_id, old, new)
+        first = arguments.whole("old", old)
+        return signing.prove_consistency(self.storage, session_id, first, arguments.limit("new", new))
 
     # --- ends
 
@@ -721,26 +769,29 @@ class SessionManager:
     ) -> None:
         self.close()
 
-    def _append(self, session_id: str, event: e.Event, **options: Unpack[AppendOptions]) -> Appended:
+    def _append(self, method: str, session_id: str, event: e.Event, options: AppendOptions) -> Appended:
+        """Append one event for the public method of that name, with what its caller gave by keyword."""
+        if options:
+            _check_options(method, options)
+        check_log_id(session_id)
         if options or self.by:
-            event = self._stamped(event, **options)
+            event = replace(
+                event,
+                id=options.get("id"),
+                by=self._who(options.get("by")),
+                occurred_at=arguments.moment("occurred_at", options.get("occurred_at")),
+            )
         if self.secrets is not None:
             event = self.secrets.clean(event)
-        return self._append_event(session_id, event, options.get("expected_version"))
+        return self._append_event(
+            session_id, event, arguments.limit("expected_version", options.get("expected_version"))
+        )
 
     def _append_event(self, session_id: str, event: e.Event, expected_version: int | None) -> Appended:
         return self.storage.append(session_id, [event], expected_version=expected_version)
 
-    def _stamped(
-        self,
-        event: e.Event,
-        *,
-        id: str | None = None,  # noqa: A002 - the record's own name
-        expected_version: int | None = None,
-        by: Mapping[str, Any] | None = None,
-        occurred_at: datetime | str | None = None,
-    ) -> e.Event:
-        return replace(event, id=id, by={**self.by, **(by or {})} or None, occurred_at=_moment(occurred_at))
+    def _who(self, by: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        return {**self.by, **arguments.mapping("by", by)} or None
 
 
 @dataclass
@@ -825,33 +876,13 @@ def _with_states(
         yield event, state.to_model(session_id)
 
 
-def _moment(given: datetime | str | None) -> str | None:
-    if given is None:
-        return None
-    moment = given if isinstance(given, datetime) else codec.to_datetime(given)
-    return codec.to_text(moment)
+def _check_options(method: str, options: AppendOptions) -> None:
+    for name in options:
+        if name not in AppendOptions.__annotations__:
+            raise TypeError(f"SessionManager.{method}() got an unexpected keyword argument {name!r}")
 
 
-def _texts(name: str, given: Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(given, str) or not all(isinstance(one, str) for one in given or ()):
-        raise ValueError(f"{name} is not a list of texts; nothing was written")
-    return tuple(given or ())
-
-
-def _counts(tokens: Mapping[str, int]) -> dict[str, int]:
-    if not isinstance(tokens, Mapping):
-        raise ValueError("tokens are not numbers by kind; nothing was written")
-    for kind, count in tokens.items():
-        whole = isinstance(count, int) and not isinstance(count, bool)
-        if not isinstance(kind, str) or not whole or not 0 <= count < 2**63:
-            raise ValueError(f"tokens of kind {kind!r} are not a whole number from 0; nothing was written")
-    return dict(tokens)
-
-
-def _at_least_nothing(name: str, number: float | None) -> float | None:
-    if number is None:
-        return None
-    with suppress(TypeError, ValueError):
-        if isfinite(number) and number >= 0:
-            return float(number)
-    raise ValueError(f"{name} is not a number from 0; nothing was written")
+def _patterns(given: Patterns | None) -> Patterns:
+    if not isinstance(given, Patterns | None):
+        raise ValueError(f"patterns is a {type(given).__name__}, not Patterns; nothing was done")
+    return given or Patterns()
