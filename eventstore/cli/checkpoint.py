@@ -8,7 +8,7 @@ import click
 
 import eventstore
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import print_json, print_pairs
+from eventstore.cli.terminal import clean, print_json, print_pairs
 from eventstore.ids import STORE_ID, TEMPLATE, file_name
 
 
@@ -25,7 +25,7 @@ def keygen_command(name: str, output: Path | None) -> None:
     path = output or Path(f"{file_name(name)}.key")
     key.save(path)
     click.echo(key.verifier_key.to_text())
-    click.echo(f"the secret is in {path}: keep it where nobody else reads it", err=True)
+    click.echo(f"the secret is in {clean(str(path))}: keep it where nobody else reads it", err=True)
 
 
 @click.command("checkpoint", short_help="Sign what sessions are now.")

@@ -8,7 +8,7 @@ import click
 
 import eventstore
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import clean, print_json
+from eventstore.cli.terminal import Finite, clean, print_json
 from eventstore.ids import STORE_ID
 from eventstore.integrity.log_audit import read_claim
 from eventstore.integrity.verification import is_empty, is_known, limits, worst_of
@@ -253,7 +253,7 @@ def _repair_files(files: Sequence[Path], yes: bool) -> None:
 
 
 @click.command("recover", short_help="Mark sessions abandoned whose program is gone.")
-@click.option("--silent-hours", type=click.FloatRange(min=0), default=24, show_default=True, help="Silent for so long.")
+@click.option("--silent-hours", type=Finite(min=0), default=24, show_default=True, help="Silent for so long.")
 @store_option
 def recover_command(store: str | None, silent_hours: float) -> None:
     """Mark active sessions as abandoned that no program has open and that recorded nothing for a while; redo stale views."""
