@@ -758,7 +758,7 @@ class SessionManager:
         self.storage.flush()
 
     def close(self) -> None:
-        """Flush, and let go of files."""
+        """Flush, and close files. The manager stays usable: the next call opens what it needs again; closing twice is fine."""
         self.storage.close()
 
     def __enter__(self) -> Self:
