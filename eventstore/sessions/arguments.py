@@ -33,6 +33,13 @@ def needed_text(name: str, given: str) -> str:
     return found
 
 
+def query(name: str, given: str) -> str:
+    """Return a text to search for; half of a surrogate pair, which no stored text holds, becomes a question mark."""
+    if not isinstance(given, str):
+        raise ValueError(f"{name} is a {type(given).__name__}, not text; nothing was done")
+    return given.encode("utf-8", "replace").decode()
+
+
 def choice(name: str, given: T, choices: Collection[str]) -> T:
     """Return one of several texts."""
     if not isinstance(given, str) or given not in choices:

@@ -582,7 +582,7 @@ class SessionManager:
         `on_damage` hears of sessions that cannot be read: they hide no other.
         """
         asked = Asked(
-            text=arguments.needed_text("text", text),
+            text=arguments.query("text", text),
             user_id=arguments.text("user_id", user_id),
             role=arguments.text("role", role),
             tool=arguments.text("tool", tool),
