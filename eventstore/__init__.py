@@ -68,7 +68,8 @@ if TYPE_CHECKING:
     from eventstore.record.salvage import Remnant
     from eventstore.secret_patterns import Patterns
     from eventstore.sessions.async_manager import AsyncSessionManager
-    from eventstore.sessions.manager import Call, SessionManager
+    from eventstore.sessions.call import Call
+    from eventstore.sessions.manager import SessionManager
     from eventstore.settings import EnvironmentManager, Settings, env_manager, load_settings
     from eventstore.store.as_of import At
     from eventstore.store.pages import Page
@@ -216,7 +217,8 @@ _HOMES = {
     "eventstore.backends.memory": ("MemoryEventLog",),
     "eventstore.record.salvage": ("Remnant",),
     "eventstore.log.watch": ("Watch",),
-    "eventstore.sessions.manager": ("Call", "SessionManager"),
+    "eventstore.sessions.call": ("Call",),
+    "eventstore.sessions.manager": ("SessionManager",),
     "eventstore.integrity.merkle": ("consistency_proof", "inclusion_proof", "verify_consistency", "verify_inclusion"),
     "eventstore.store.as_of": ("At",),
     "eventstore.secret_patterns": ("Patterns",),

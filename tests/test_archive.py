@@ -144,7 +144,7 @@ def test_views_lists_and_conversations_are_made_anew(files: FileSystemSessionSto
 def test_checkpoints_and_quarantine_go_along(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     begin(files, "s", "a", "b")
     folder = files.sessions_dir / "s"
-    note = SessionManager(files).sign_checkpoint("s", SigningKey.generate("k"))
+    note = SessionManager(files).proofs.sign_checkpoint("s", SigningKey.generate("k"))
     (kept,) = (folder / "checkpoints").iterdir()
     (folder / "checkpoints/odd").write_bytes(b"not a note\n")
     with (folder / "events.jsonl").open("ab") as stream:
@@ -206,7 +206,7 @@ def test_a_redacted_parent_must_come_along(files: FileSystemSessionStorage, tmp_
     with pytest.raises(ExportRefused, match="export that session too"):
         export_archive(files, tmp_path / "a.zip", ["f"])
     assert not list(tmp_path.glob("*.zip*"))
-    SessionManager(files).redact("s", 2, "r")
+    SessionManager(files).redactions.redact("s", 2, "r")
     export_archive(files, tmp_path / "a.zip")
     with another(tmp_path / "there") as target:
         import_archive(target, tmp_path / "a.zip")
@@ -334,7 +334,7 @@ def test_importing_twice_changes_nothing(storage: SessionStorage, tmp_path: Path
         assert (again.sessions, len(again.skipped), again.events, again.history) == ((), 4, 0, 0)
         assert (logs(target), target.log.head("_store")) == (before, told)
         target.append("s", [said("on")])
-        SessionManager(target).redact("s", 2, "since")
+        SessionManager(target).redactions.redact("s", 2, "since")
         before = logs(target)
         assert len(import_archive(target, tmp_path / "a.zip").skipped) == 4
         assert logs(target) == before

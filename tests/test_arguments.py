@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from eventstore import (
     SessionManager,
     verify_store,
 )
+from eventstore.sessions import Proofs, Redactions, Templates, Trash
 
 EDGES: list[Any] = [
     None,
@@ -87,11 +89,15 @@ EDGES: list[Any] = [
     timedelta.max,
 ]
 NOT_FUZZED = {"close", "from_settings"}
-METHODS = sorted(
-    name
-    for name, thing in inspect.getmembers(SessionManager, callable)
-    if not name.startswith("_") and name not in NOT_FUZZED
-)
+PARTS: dict[str, type] = {"trash": Trash, "templates": Templates, "proofs": Proofs, "redactions": Redactions}
+
+
+def methods_of(kind: type) -> list[str]:
+    found = (name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_"))
+    return sorted(name for name in found if name not in NOT_FUZZED)
+
+
+METHODS = methods_of(SessionManager) + [f"{part}.{name}" for part, kind in PARTS.items() for name in methods_of(kind)]
 ALLOWED = EventStoreError, ValueError
 OPTIONS = ("id", "expected_version", "by", "occurred_at")
 
@@ -100,7 +106,9 @@ def parameters_of(name: str) -> tuple[list[str], list[str]]:
     """Name the arguments that a method needs, and those that it may be given."""
     needed = list[str]()
     optional = list[str]()
-    for one in list(inspect.signature(getattr(SessionManager, name)).parameters.values())[1:]:
+    part, _, method = name.rpartition(".")
+    kind = PARTS[part] if part else SessionManager
+    for one in list(inspect.signature(getattr(kind, method)).parameters.values())[1:]:
         if one.kind is one.VAR_KEYWORD:
             optional += OPTIONS
         elif one.name != "on_damage":
@@ -127,7 +135,7 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 def filled(manager: SessionManager) -> SessionManager:
     manager.create_session("s", "a purpose", "u", ["a"])
     manager.add_conversation_message("s", "user", "hello")
-    manager.save_template("t", "s")
+    manager.templates.save("t", "s")
     return manager
 
 
@@ -150,7 +158,7 @@ def check_whole(manager: SessionManager) -> None:
         manager.diff(name, 0)
     manager.analytics()
     manager.search("hello")
-    manager.plan_cleanup(0, 0)
+    manager.trash.plan_cleanup(0, 0)
     manager.flush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -164,7 +172,7 @@ def test_wrong_arguments_are_refused_by_name_and_leave_the_store_whole(made: lis
         warnings.simplefilter("ignore", RuntimeWarning)
         for name, given_ in made:
             try:
-                use(getattr(manager, name)(**given_))
+                use(attrgetter(name)(manager)(**given_))
             except ALLOWED:
                 continue
         check_whole(manager)
@@ -183,7 +191,7 @@ def test_each_argument_takes_every_edge_value_or_refuses_it(name: str, tmp_path:
                 if name == "follow":
                     given_["live"] = False
                 try:
-                    use(getattr(manager, name)(**given_))
+                    use(attrgetter(name)(manager)(**given_))
                 except ALLOWED:
                     continue
         check_whole(manager)
@@ -197,7 +205,7 @@ def test_awaited_calls_refuse_wrong_arguments_too(made: list[tuple[str, dict[str
         async with AsyncSessionManager(manager) as twin:
             for name, given_ in made:
                 try:
-                    await use_async(getattr(twin, name)(**given_))
+                    await use_async(attrgetter(name)(twin)(**given_))
                 except ALLOWED:
                     continue
             await twin.run(lambda: check_whole(manager))
@@ -239,5 +247,5 @@ def test_a_session_made_of_a_template_takes_no_key_that_would_be_ignored() -> No
 @pytest.mark.parametrize("age", [1e9, 3_652_059, 1e300, 10**400])
 def test_an_age_beyond_the_calendar_means_that_nothing_is_that_old(age: float) -> None:
     manager = filled(SessionManager(MemorySessionStorage()))
-    assert manager.plan_cleanup(age, age) == []
+    assert manager.trash.plan_cleanup(age, age) == []
     assert manager.recover_sessions(age) == []

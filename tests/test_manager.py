@@ -371,7 +371,7 @@ def test_a_session_with_a_time_that_nobody_can_read_hides_no_other(files: FileSy
             list(storage.rebuild())
             assert {one.metadata.session_id for one in anew.list_sessions()} == {"good", "bad"}
             assert len(list(anew.timeline("bad"))) == 1
-            anew.plan_cleanup(0)
+            anew.trash.plan_cleanup(0)
             anew.analytics()
             assert anew.get_session_statistics("bad") is not None
 

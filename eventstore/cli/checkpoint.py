@@ -53,10 +53,10 @@ def checkpoint_command(
     with open_manager(store) as manager:
         wanted = list(sessions)
         if every:
-            wanted = [*sorted(manager.storage.log.ids()), *(TEMPLATE + name for name in manager.list_templates())]
+            wanted = [*sorted(manager.storage.log.ids()), *(TEMPLATE + name for name in manager.templates.list())]
         for session_id in [*wanted, *([STORE_ID] if store_log else [])]:
             try:
-                note = manager.sign_checkpoint(session_id, key)
+                note = manager.proofs.sign_checkpoint(session_id, key)
             except eventstore.LogDamaged as damage:
                 damaged.append(damage)
                 continue
@@ -106,9 +106,9 @@ def prove_command(
         proof: eventstore.Inclusion | eventstore.Consistency
         if event is not None:
             size = size or _newest_size(manager, session_id, event)
-            proof = manager.prove_inclusion(session_id, event, size)
+            proof = manager.proofs.prove_inclusion(session_id, event, size)
         else:
-            proof = manager.prove_consistency(session_id, since or 0, size)
+            proof = manager.proofs.prove_consistency(session_id, since or 0, size)
     found = proof.to_dict()
     if size is None:
         click.echo(f"of all {found.get('size') or found['new']} events there are now", err=True)
@@ -126,5 +126,5 @@ def prove_command(
 def _newest_size(manager: "eventstore.SessionManager", session_id: str, event: int) -> int | None:
     """Find the size of the newest checkpoint of a session that covers an event; None where there is none."""
     now = manager.head(session_id).version
-    sizes = (eventstore.parse_note(note).checkpoint.size for note in manager.checkpoints(session_id))
+    sizes = (eventstore.parse_note(note).checkpoint.size for note in manager.proofs.checkpoints(session_id))
     return max((size for size in sizes if event <= size <= now), default=None)

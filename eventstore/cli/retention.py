@@ -28,8 +28,8 @@ def cleanup_command(store: str | None, days: float | None, grace: float, dry_run
     age = load_settings().retention_days if days is None else days
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
-        plan = manager.plan_cleanup(age, grace, damaged.append)
-        done = [] if dry_run else manager.storage.clean_up(plan)
+        plan = manager.trash.plan_cleanup(age, grace, damaged.append)
+        done = [] if dry_run else manager.trash.clean_up(plan)
     shown = plan if dry_run else done
     if as_json:
         for one in shown:
@@ -62,7 +62,7 @@ def pin_command(store: str | None, session_id: str, remove: bool) -> None:
 def restore_command(store: str | None, session_id: str) -> None:
     """Bring back the session that was last put in the trash under this id."""
     with open_manager(store) as manager:
-        manager.restore_session(session_id)
+        manager.trash.restore(session_id)
     click.echo(f"{session_id} is back")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from eventstore.events import Event
 from eventstore.log.base import Append, Appended, Outcome
+from eventstore.secret_patterns import Patterns
 from eventstore.store.storage import SessionStorage
 
 Waiting = tuple[Append, "asyncio.Future[Appended]"]
@@ -30,20 +31,18 @@ class Commits:
     a file, or to ask a server, and nothing tells in advance how long that takes.
     """
 
-    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor) -> None:
-        self._storage, self._pool = storage, pool
+    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: Patterns | None = None) -> None:
+        self._storage, self._pool, self._secrets = storage, pool, secrets
         self._queues: dict[tuple[asyncio.AbstractEventLoop, str], _Queue] = {}
 
-    def append(
-        self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None
-    ) -> "asyncio.Future[Appended]":
+    def append(self, session_id: str, event: Event, expected_version: int | None) -> "asyncio.Future[Appended]":
         """Queue an append; the future gives what `SessionStorage.append` returns or raises."""
         loop = asyncio.get_running_loop()
         queue = self._queues.get((loop, session_id))
         if queue is None:
             queue = self._queues[loop, session_id] = _Queue(loop, session_id)
         future: asyncio.Future[Appended] = loop.create_future()
-        queue.waiting.append((Append(session_id, events, expected_version), future))
+        queue.waiting.append((Append(session_id, [event], expected_version), future))
         if not queue.busy:
             queue.busy = True
             loop.call_soon(self._commit, queue)
@@ -60,13 +59,18 @@ class Commits:
         """Write and flush, in a thread."""
         outcomes: Sequence[Outcome | BaseException | None]
         try:
-            written = self._storage.append_many([append for append, _ in taken])
+            written = self._storage.append_many([self._clean(append) for append, _ in taken])
             written.flush()
             outcomes = written.outcomes
         except BaseException as error:
             outcomes = [error] * len(taken)
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
             queue.loop.call_soon_threadsafe(self._report, queue, taken, outcomes)
+
+    def _clean(self, append: Append) -> Append:
+        """Replace what looks like a secret: of a long text that takes its time too."""
+        secrets = self._secrets
+        return append if secrets is None else append._replace(events=[secrets.clean(one) for one in append.events])
 
     def _report(self, queue: _Queue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]) -> None:
         for (_, future), outcome in zip(taken, outcomes, strict=True):

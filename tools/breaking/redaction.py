@@ -18,7 +18,7 @@ from eventstore import FileSystemSessionStorage, SessionManager
 manager = SessionManager(FileSystemSessionStorage(sys.argv[1] + "/s", sys.argv[1] + "/h"))
 manager.head("s"), manager.search("nothing")
 print("ready", flush=True)
-manager.redact("s", [2, 4], "a secret")
+manager.redactions.redact("s", [2, 4], "a secret")
 """
 
 
@@ -91,7 +91,7 @@ def _kill(root: Path, after_seconds: float, counts: Counts) -> None:
         manager.add_conversation_message("s", "user", SECRET.decode())
         manager.fork_session("s", new_id="f")
         manager.fork_session("f", new_id="g")
-        manager.trash_session("g")
+        manager.trash.put("g")
         manager.add_conversation_message("s", "user", "between")
         manager.set_data("s", "k", SECRET.decode())
         manager.list_sessions()
@@ -106,7 +106,7 @@ def _kill(root: Path, after_seconds: float, counts: Counts) -> None:
         child.wait()
         counts["killed"] += 1
     with _store(root) as manager:
-        manager.redact("s", [2, 4], "a secret, again")
+        manager.redactions.redact("s", [2, 4], "a secret, again")
         manager.flush()
         for one in manager.storage.log.ids():
             verdict = verify_session(manager.storage, one)

@@ -77,9 +77,9 @@ def live(manager: SessionManager, key: SigningKey) -> None:
 
 def live_on(manager: SessionManager) -> None:
     """Go on, with redactions of what was signed."""
-    manager.redact("s", [3], "asked for", by={"actor": "ana"})
-    manager.redact("t", [4, 11], "asked for", by={"actor": "ana"})
-    manager.redact("f", [8], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("s", [3], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("t", [4, 11], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("f", [8], "asked for", by={"actor": "ana"})
     for name in ("s", "t", "f", "g"):
         manager.set_data(name, "k", name)
     manager.create_session("late")
@@ -88,7 +88,7 @@ def live_on(manager: SessionManager) -> None:
 
 def sign_all(manager: SessionManager, key: SigningKey) -> dict[str, str]:
     """Sign every log, the store's own last."""
-    return {name: manager.sign_checkpoint(name, key) for name in SESSIONS}
+    return {name: manager.proofs.sign_checkpoint(name, key) for name in SESSIONS}
 
 
 def read(sessions: Path) -> Copy:
