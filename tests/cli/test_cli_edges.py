@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from test_cli import in_terminal, objects, run
+from commands import in_terminal, objects, run
 
 from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.cli import main
