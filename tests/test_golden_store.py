@@ -14,18 +14,10 @@ import golden_store
 import pytest
 from golden_store import opened
 
-from eventstore import (
-    LogDamaged,
-    SessionExists,
-    SigningKey,
-    VerifierKey,
-    import_archive,
-    parse_note,
-    verify_all,
-    verify_consistency,
-    verify_session,
-)
+from eventstore import LogDamaged, SessionExists
 from eventstore.exporters import verify
+from eventstore.importers import import_archive
+from eventstore.integrity import SigningKey, VerifierKey, parse_note, verify_all, verify_consistency, verify_session
 
 STORES = sorted((Path(__file__).parent / "golden").glob("store-*"))
 SAID = "Said by a later version."

@@ -206,7 +206,7 @@ def import_transcripts(folder: Path, out: Path, checkout: Path) -> None:
 
 def sign(folder: Path, out: Path) -> None:
     """Sign sessions, and at last the store's own log; keep the notes outside."""
-    from eventstore import SigningKey, parse_note
+    from eventstore.integrity import SigningKey, parse_note
 
     key = SigningKey.from_text(KEY)
     (out / "key.txt").write_text(KEY + "\n", encoding="utf-8")
@@ -246,8 +246,7 @@ def grow(folder: Path) -> None:
 
 def leave(folder: Path, out: Path) -> dict[str, Any]:
     """Write an archive, of all sessions but the long one, and an audit bundle; say what its verifier finds."""
-    from eventstore import export_archive, export_audit
-    from eventstore.exporters import verify
+    from eventstore.exporters import export_archive, export_audit, verify
 
     with opened(folder) as manager:
         wanted = [*manager.storage.log.ids(), *(f"_template.{name}" for name in manager.templates.list())]
@@ -310,7 +309,7 @@ def records_of(manager: Any) -> list[dict[str, Any]]:
 
 def answers_of_store(manager: Any) -> dict[str, Any]:
     """Ask all that can be asked of a store."""
-    from eventstore import verify_all
+    from eventstore.integrity import verify_all
 
     pages = {sort: manager.page_sessions(sort=sort, limit=None).sessions for sort in ("updated", "created", "cost")}
     hits = {text: manager.search(text, limit=100) for text in SEARCHES}

@@ -12,7 +12,8 @@ from eventstore.cli.terminal import Column, clean, print_json, print_table
 from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:
-    from eventstore import Patterns, Redactable, Redacted, SessionManager
+    from eventstore import Patterns, SessionManager
+    from eventstore.integrity import Redactable, Redacted
 
 _COLUMNS = (
     Column("SESSION"),

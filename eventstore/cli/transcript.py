@@ -12,8 +12,9 @@ from eventstore.cli.terminal import clean, print_json, progress, write_out
 from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
-    from eventstore import Imported, SessionManager
+    from eventstore import SessionManager
     from eventstore.exporters.tables import TableName
+    from eventstore.importers import Imported
     from eventstore.importers.transcript import Format
 
 _FORMATS = ("claude-code", "codex")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from eventstore.door import door
+from eventstore.door import open_door
 
 if TYPE_CHECKING:
     from eventstore.sessions.appending import AppendOptions as AppendOptions
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eventstore.sessions.templates import Templates as Templates
     from eventstore.sessions.trash import Trash as Trash
 
-__getattr__, __dir__, __all__ = door(
+__getattr__, __dir__, __all__ = open_door(
     __name__,
     {
         "eventstore.sessions.appending": "AppendOptions",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from eventstore import FileSystemSessionStorage, LogDamaged, NotARegularFile, SessionManager
+from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager
+from eventstore.errors import NotARegularFile
 from eventstore.store import rebuild as rebuilding
 
 

@@ -20,9 +20,7 @@ import pytest
 from commands import clean_environment, run
 
 from eventstore import (
-    ExportRefused,
     FileSystemSessionStorage,
-    ImportRefused,
     InvalidSessionId,
     LogDamaged,
     MemorySessionStorage,
@@ -30,15 +28,14 @@ from eventstore import (
     SessionManager,
     SessionNotFound,
     SessionStorage,
-    SigningKey,
-    export_archive,
-    import_archive,
-    verify_session,
-    verify_store,
 )
 from eventstore import events as e
+from eventstore.errors import ExportRefused, ImportRefused
+from eventstore.exporters import export_archive
 from eventstore.importers import archive as importer
+from eventstore.importers import import_archive
 from eventstore.importers.archive_manifest import find_twins, odd_name
+from eventstore.integrity import SigningKey, verify_session, verify_store
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec
 
@@ -697,7 +694,8 @@ def test_names_are_judged() -> None:
 CRASH = """
 import sys, time
 from pathlib import Path
-from eventstore import FileSystemSessionStorage, import_archive
+from eventstore import FileSystemSessionStorage
+from eventstore.importers import import_archive
 from eventstore.backends.files import atomic_folder as staging
 put, made = staging.Stage.put, staging.Stage.open
 count = int(sys.argv[3])

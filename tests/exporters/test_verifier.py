@@ -22,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventstore import MemorySessionStorage, SessionManager, SessionStorage, SigningKey
+from eventstore import MemorySessionStorage, SessionManager, SessionStorage
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
+from eventstore.integrity import SigningKey
 
 PROGRAM = Path(verifier.__file__)
 Lines = list[bytes]

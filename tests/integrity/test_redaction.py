@@ -9,22 +9,19 @@ from pathlib import Path
 import pytest
 
 from eventstore import (
-    ExportRefused,
     FileSystemSessionStorage,
-    LogTampered,
     MemorySessionStorage,
     Patterns,
-    RedactionRefused,
     SessionManager,
     SessionNotFound,
     SessionStorage,
-    verify_session,
-    verify_store,
 )
 from eventstore import events as e
+from eventstore.errors import ExportRefused, LogTampered, RedactionRefused
 from eventstore.exporters.transcript import export_transcript
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
+from eventstore.integrity import verify_session, verify_store
 from eventstore.record import codec
 
 SECRET = "hunter2-the-secret"

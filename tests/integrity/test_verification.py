@@ -15,20 +15,22 @@ import pytest
 from commands import in_terminal, objects, run
 
 from eventstore import (
-    Checkpoint,
-    CheckpointRefused,
     FileSystemSessionStorage,
     LogDamaged,
-    LogTampered,
     NoSuchMoment,
     SessionManager,
     SessionNotFound,
     SessionStorage,
+)
+from eventstore import events as e
+from eventstore.errors import CheckpointRefused, LogTampered
+from eventstore.exporters import export_archive, export_audit
+from eventstore.exporters import verify as verifier
+from eventstore.importers import import_archive
+from eventstore.integrity import (
+    Checkpoint,
     SigningKey,
     Verdict,
-    export_archive,
-    export_audit,
-    import_archive,
     open_note,
     parse_note,
     sign,
@@ -38,8 +40,6 @@ from eventstore import (
     verify_session,
     verify_store,
 )
-from eventstore import events as e
-from eventstore.exporters import verify as verifier
 from eventstore.log.contract import said
 from eventstore.record import codec
 

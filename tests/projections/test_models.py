@@ -4,15 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from eventstore import (
-    Conversation,
-    ConversationMessage,
-    Message,
-    Session,
-    SessionManager,
-    SessionMetadata,
-    SessionStatus,
-)
+from eventstore import Conversation, ConversationMessage, Session, SessionManager, SessionMetadata, SessionStatus
+from eventstore.record import Message
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

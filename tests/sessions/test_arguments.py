@@ -20,8 +20,8 @@ from eventstore import (
     FileSystemSessionStorage,
     MemorySessionStorage,
     SessionManager,
-    verify_store,
 )
+from eventstore.integrity import verify_store
 from eventstore.sessions import Proofs, Redactions, Templates, Trash
 
 EDGES: list[Any] = [

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 
 from eventstore import (
-    Append,
     AsyncSessionManager,
     FileSystemSessionStorage,
     MemorySessionStorage,
     Patterns,
     SessionManager,
     SessionNotFound,
-    Written,
 )
+from eventstore.log import Append, Written
 from eventstore.sessions import (
     AsyncProofs,
     AsyncRedactions,

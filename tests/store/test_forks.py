@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from eventstore import (
-    Ancestor,
     FileSystemSessionStorage,
     InvalidSessionId,
     LogDamaged,
@@ -21,10 +20,10 @@ from eventstore import (
     SessionExists,
     SessionManager,
     SessionNotFound,
-    verify_session,
-    verify_store,
 )
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
+from projections.branches import Ancestor
 
 
 def talk(manager: SessionManager, session_id: str, *texts: str) -> None:

@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
-from eventstore import (
-    FileSystemSessionStorage,
-    SessionExists,
-    SessionManager,
-    SessionNotFound,
-    verify_session,
-    verify_store,
-)
+from eventstore import FileSystemSessionStorage, SessionExists, SessionManager, SessionNotFound
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
 
 OLD = "2020-01-01T00:00:00Z"
 

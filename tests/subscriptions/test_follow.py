@@ -18,18 +18,17 @@ from hypothesis import strategies as st
 
 from eventstore import (
     AsyncSessionManager,
-    CursorRefused,
     FileSystemSessionStorage,
     Followed,
     Follower,
     LogDamaged,
-    LogRolledBack,
     MemorySessionStorage,
     SessionExists,
     SessionManager,
     SessionNotFound,
     SessionStorage,
 )
+from eventstore.errors import CursorRefused, LogRolledBack
 from eventstore.log.contract import said
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from breaking.case import Counts, folder, opened, said
-from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager, verify_session, verify_store
+from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
 
 SECRET = b"the-secret-of-the-log"
 PROGRAM = """

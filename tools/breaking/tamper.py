@@ -15,17 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from breaking.case import Counts, folder
-from eventstore import (
-    Checkpoint,
-    FileSystemSessionStorage,
-    SessionManager,
-    SigningKey,
-    sign,
-    verify_all,
-)
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
-from eventstore.integrity import merkle
+from eventstore.integrity import Checkpoint, SigningKey, merkle, sign, verify_all
 from eventstore.record import codec
 
 NAME = "example.com/audit"
