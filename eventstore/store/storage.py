@@ -325,7 +325,11 @@ class SessionStorage:
         """Make anew all that is kept of a session besides its log, after something in it was redacted."""
         self._wholes.forget(session_id)
         self._summaries.forget(session_id)
-        self._search.forget(session_id)
+
+    def forget_found(self, session_ids: Iterable[str]) -> None:
+        """Drop sessions from the search index; what their logs still hold is read anew. Raises sqlite3.Error."""
+        for session_id in session_ids:
+            self._search.forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was made of a session that is in the trash; it is made anew when it comes back."""

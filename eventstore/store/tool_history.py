@@ -110,6 +110,15 @@ class ToolHistory:
         self.write(folder, replace(record, **told))
         return True
 
+    def remove_unfinished(self, folder: Path | str) -> bool:
+        """Remove what a program that was killed left of a record; False where there is none. Raises ValueError, OSError."""
+        try:
+            with self._inside(folder) as inside:
+                os.unlink(f".{RECORD}.new", dir_fd=inside)
+        except FileNotFoundError:
+            return False
+        return True
+
     def others(self, folder: Path | str) -> list[str]:
         """Name what else lies in the folder of a call. Raises ValueError, OSError."""
         with self._inside(folder) as inside:
