@@ -8,7 +8,7 @@ stable storage, and is overwritten; what is derived is made anew; every file of 
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,7 +157,9 @@ def redact(
     if not reason or not reason.strip():
         raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
     with storage.lineages.locked():
-        return _Redaction(storage, _Log(session_id, trashed), reason, by, patterns).run(set(seqs))
+        one = _Redaction(storage, _Log(session_id, trashed), reason, by, patterns)
+        done = one.run(set(seqs))
+    return replace(done, left=(*done.left, *_still_there(storage, one.removed, done.left)))
 
 
 def redact_plan(
@@ -167,25 +169,33 @@ def redact_plan(
     reason: str,
     by: dict[str, Any] | None = None,
 ) -> list[Redacted]:
-    """Carry out a plan: what has an obstacle is left out. Raises as `redact` does; what was done before that stays done."""
-    seqs: dict[tuple[str, str], list[int]] = {}
+    """Carry out a plan: what has an obstacle is left out. Raises as `redact` does; what was done before that stays done.
+
+    The files of the store are searched once, at the end: what is still there is named in the `left` of the last result.
+    """
+    seqs: dict[_Log, list[int]] = {}
     folders: dict[str, dict[str, None]] = {}
     for one in plan:
         if one.obstacle:
             continue
         if one.seq:
-            seqs.setdefault((one.session_id, one.trashed), []).append(one.seq)
+            seqs.setdefault(_Log(one.session_id, one.trashed or None), []).append(one.seq)
         else:
             folders.setdefault(one.session_id, {})[one.folder] = None
-    done = [
-        redact(storage, session_id, found, reason, by, trashed=trashed or None, patterns=patterns)
-        for (session_id, trashed), found in seqs.items()
-    ]
+    done, removed = list[Redacted](), Removed()
+    for log, found in seqs.items():
+        with storage.lineages.locked():
+            redaction = _Redaction(storage, log, reason, by, patterns)
+            done.append(redaction.run(set(found)))
+            removed.update(redaction.removed)
     for session_id, names in folders.items():
         storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
         records, left = _clean_records(storage, names, patterns.replace)
         if records or left:
             done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
+    if done:
+        known = {name for one in done for name in one.left}
+        done[-1] = replace(done[-1], left=(*done[-1].left, *_still_there(storage, removed, known)))
     return done
 
 
@@ -286,7 +296,7 @@ class _Redaction:
     ) -> None:
         self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
         self._clean: Callable[[str], str] = patterns.replace if patterns else lambda text: MARK if text else text
-        self._removed, self._calls = Removed(), set[str]()
+        self.removed, self._calls = Removed(), set[str]()
         self._left: dict[str, None] = {}
 
     def run(self, seqs: Collection[int]) -> Redacted:
@@ -308,11 +318,11 @@ class _Redaction:
             )
         for copy in copies:
             with self._noting(f"{_name(copy.log)}/quarantine"):
-                storage.log.scrub(copy.log.log_id, self._removed.values(), trashed=copy.log.trashed)
+                storage.log.scrub(copy.log.log_id, self.removed.values(), trashed=copy.log.trashed)
         records, untouched = _clean_records(storage, folders, self._clean)
         self._redact_logs(copies)
         self._remove_derived(copies)
-        self._search_files()
+        self._check_catalog()
         logs = tuple(copy.log.log_id for copy in copies) if new else ()
         left = dict.fromkeys([*untouched, *self._left])
         return Redacted(asked.log_id, tuple(new), logs, tuple(records), tuple(left))
@@ -364,7 +374,7 @@ class _Redaction:
                 if seq in seen or isinstance(event, RedactedEvent):
                     continue
                 seen.add(seq)
-                self._removed.add(event)
+                self.removed.add(event)
                 if isinstance(event, MessageAdded | InvocationLinked) and event.invocation_id is not None:
                     self._calls.add(event.invocation_id)
 
@@ -420,7 +430,7 @@ class _Redaction:
                 clear_stage(root)
         live = [copy.log.log_id for copy in copies if not copy.log.trashed]
         if not self._compact(live):
-            with self._noting("_catalog"):
+            with self._noting(CATALOG):
                 storage.catalog.clear()  # in use, or full: it is made anew by the next list
 
     def _compact(self, session_ids: Iterable[str]) -> bool:
@@ -432,21 +442,26 @@ class _Redaction:
             return False
         return True
 
-    def _search_files(self) -> None:
-        """Search every file of the store, and name in `left` those in which the texts still stand."""
-        storage, needles = self._storage, self._removed.needles()
-        if isinstance(storage, FileSystemSessionStorage):
-            with self._noting("_catalog"):
-                names = [needle(name) for name in self._removed.names if not self._is_said(name)]
-                if find_left([storage.sessions_dir / CATALOG], [*needles, *names]):
-                    storage.catalog.clear()
-        with self._noting("files of the store"):
-            self._left.update(dict.fromkeys(find_left(_roots(storage), needles)))
+    def _check_catalog(self) -> None:
+        """Throw the catalogue away where a text is left in it: another program may have put it back meanwhile."""
+        if isinstance(self._storage, FileSystemSessionStorage):
+            names = [needle(name) for name in self.removed.names if not self._is_said(name)]
+            with self._noting(CATALOG):
+                if find_left([self._storage.sessions_dir / CATALOG], [*self.removed.needles(), *names]):
+                    self._storage.catalog.clear()
 
     def _is_said(self, name: str) -> bool:
         """Tell whether the log still has a name that a redacted event had too."""
         text = needle(name).pieces[0]
         return any(text in line for line in _lines(self._storage, self._asked))
+
+
+def _still_there(storage: SessionStorage, removed: Removed, known: Collection[str]) -> list[str]:
+    """Search every file of the store for texts; name those that hold one and are not known."""
+    try:
+        return [name for name in find_left(_roots(storage), removed.needles()) if name not in known]
+    except OSError as error:
+        return [f"the files of the store could not be searched: {error}"]
 
 
 def _name(log: _Log) -> str:

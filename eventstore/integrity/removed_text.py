@@ -54,6 +54,12 @@ class Removed:
         self._values |= {msgspec.json.encode(one) for one in numbers(event)}
         self._values -= {getattr(event, "role", "").encode()}
 
+    def update(self, other: "Removed") -> None:
+        """Add all that another one holds."""
+        self._values |= other._values
+        self._texts |= other._texts
+        self.names |= other.names
+
     def values(self) -> list[bytes]:
         """List texts and numbers as they stand in records, for `EventLog.scrub`."""
         return sorted(self._values, key=len, reverse=True)
