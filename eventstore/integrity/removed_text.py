@@ -50,9 +50,9 @@ class Removed:
         own = msgspec.structs.replace(event, by=None)
         self._texts |= {one for one in texts(own, keys=False) if len(one) >= _SHORTEST and one not in names}
         self._texts |= {one for one in texts(own) if len(one) >= _SHORTEST_KEY and one not in names}
-        self._values |= {form for one in texts(event) for form in _in_records(one)}
+        staying = {event.id, getattr(event, "role", None)}  # the key stays in the log, and a role says nothing
+        self._values |= {form for one in texts(event) if one not in staying for form in _in_records(one)}
         self._values |= {msgspec.json.encode(one) for one in numbers(event)}
-        self._values -= {getattr(event, "role", "").encode()}
 
     def update(self, other: "Removed") -> None:
         """Add all that another one holds."""
