@@ -1,8 +1,8 @@
 """Count what one operation does: `python tools/bench/trip.py`, or some trips by name.
 
-A trip is one call of the public API. Each runs a few times first, so that imports and caches are warm. Then its Python calls are
-counted once, and its system calls in another process under strace. Counts do not depend on how busy the machine is. `--path` names
-another checkout to count instead of this one.
+A trip is one call of the public API. Each runs a few times first, so that imports and caches are warm. Then its Python calls
+are counted once, and its system calls in another process under strace. Counts do not depend on how busy the machine is. `--path`
+names another checkout to count instead of this one.
 """
 
 import argparse
