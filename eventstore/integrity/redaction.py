@@ -18,15 +18,14 @@ from eventstore.derived.catalog import FOLDER as CATALOG
 from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
 from eventstore.ids import TEMPLATE, id_of
-from eventstore.integrity.removed_text import Removed, find_left, needle
 from eventstore.log.batch import tell_redaction
 from eventstore.record import codec
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import tell_damage
+from eventstore.store.removed_text import Removed, find_left, mark, needle
 from eventstore.store.storage import SessionStorage
 from eventstore.store.storages import FileSystemSessionStorage
 
-MARK = "[redacted]"
 _LINKED = b'{"type":"invocation.linked"'
 
 
@@ -295,7 +294,7 @@ class _Redaction:
         self, storage: SessionStorage, asked: _Log, reason: str, by: dict[str, Any] | None, patterns: Patterns | None
     ) -> None:
         self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
-        self._clean: Callable[[str], str] = patterns.replace if patterns else lambda text: MARK if text else text
+        self._clean: Callable[[str], str] = patterns.replace if patterns else mark
         self.removed, self._calls = Removed(), set[str]()
         self._left: dict[str, None] = {}
 

@@ -243,6 +243,19 @@ class ToolHistory:
             os.close(inside)
 
 
+def cleaned_record(data: bytes, clean: Callable[[str], str]) -> bytes:
+    """Return a record with every text that a call was given, gave back or failed with put through `clean`.
+
+    Nothing of one that is no record of a tool call is returned.
+    """
+    try:
+        found = json.JSONDecoder().raw_decode(data.decode("utf-8").lstrip())[0]
+        line = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return b""
+    return line.encode("utf-8", "replace") + b"\n"
+
+
 def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
     names = ("arguments", "result", "error")
     return {name: cleaned(found[name], clean) for name in names if name in found}

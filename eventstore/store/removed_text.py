@@ -25,6 +25,11 @@ _BUDGET = 1 << 32  # bytes times pieces looked for: some seconds
 _PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: nothing here unpacks them
 
 
+def mark(text: str) -> str:
+    """Return what stands for a text in the record of a tool call."""
+    return "[redacted]" if text else text
+
+
 class Needle(NamedTuple):
     """A text as it stands in a file; of a long one some pieces, for a database keeps it in pages."""
 
