@@ -22,6 +22,7 @@ _SHORTEST, _SHORTEST_KEY, _SHORTEST_NAME = 8, 16, 4  # shorter ones stand everyw
 _LONG_BYTES, _PIECE_BYTES, _PIECES = 256, 48, 8
 _BLOCK = 1 << 22
 _BUDGET = 1 << 32  # bytes times pieces looked for: some seconds
+_MOST_UNPACKED = 1 << 30
 _PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: nothing here unpacks them
 
 
@@ -159,16 +160,20 @@ def _pieces_in(path: Path, pieces: Collection[bytes]) -> set[bytes]:
             raise OSError("it is packed in a way that is not read here")
         if start.startswith(b"PK\3\4"):
             with zipfile.ZipFile(stream) as packed:
-                return set().union(*(_search(packed.open(one), pieces) for one in packed.infolist()))
+                return set().union(*(_search(packed.open(one), pieces, _MOST_UNPACKED) for one in packed.infolist()))
         if start.startswith(b"\x1f\x8b"):
-            return _search(gzip.GzipFile(fileobj=stream), pieces)
+            return _search(gzip.GzipFile(fileobj=stream), pieces, _MOST_UNPACKED)
         return _search(stream, pieces)
 
 
-def _search(stream: IO[bytes] | gzip.GzipFile, pieces: Collection[bytes]) -> set[bytes]:
-    found, rest = set[bytes](), b""
+def _search(stream: IO[bytes] | gzip.GzipFile, pieces: Collection[bytes], most_bytes: int | None = None) -> set[bytes]:
+    """Find which pieces stand in a stream, and close it. Raises OSError where it is longer than `most_bytes`."""
+    found, rest, size = set[bytes](), b"", 0
     with closing(stream):
         while block := stream.read(_BLOCK):
+            size += len(block)
+            if most_bytes is not None and size > most_bytes:
+                raise OSError(f"it unpacks to more than {most_bytes:,} bytes")
             data = rest + block
             found |= {piece for piece in pieces if piece not in found and piece in data}
             rest = data[-2 * _LONG_BYTES :]
