@@ -101,7 +101,7 @@ class Appender:
             state.forget()
             data, tip = seal(batch, here, max(clock.now(), here.at))
             while not self._swap(state, None, data, tip, [], sync=True, wait=True):
-                scan = self._ready(state)
+                scan = self.ready(state)
                 if scan.here.seq:
                     raise VersionConflict(state.session_id, 0, scan.here.seq, self._since(state, state.inherited))
             state.forget()  # who it goes on from is read of its first line
@@ -156,7 +156,7 @@ class Appender:
         if again or not scan.here.life or scan.fault is not None or scan.unended is not None or state.unfinished:
             if not wait:
                 raise Busy(state.name)
-            scan = self._ready(state)
+            scan = self.ready(state)
         if callable(check):
             check(scan)
         plan = self._plan(state, scan, appends)
@@ -276,7 +276,7 @@ class Appender:
 
     # --- making a log fit to be appended to
 
-    def _ready(self, state: LogState) -> Scan:
+    def ready(self, state: LogState) -> Scan:
         """Verify what others wrote, carry out what a crash cut short, and raise damage.
 
         A torn tail stays until something is to be written: who is refused has changed nothing.

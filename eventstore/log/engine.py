@@ -27,6 +27,7 @@ from eventstore.log.repair import plan_repair
 from eventstore.log.state import LogState
 from eventstore.record import codec
 from eventstore.record.fork_point import ForkPoint
+from eventstore.record.fragment import blank
 from eventstore.record.scan import Tip
 
 _ATTEMPTS = 100
@@ -378,17 +379,38 @@ class EventLog(LogReader):
         with state.writing:
             return plan_repair(self._appender, self.backend, state, dry_run=dry_run)
 
-    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
-        """Overwrite byte strings wherever they stand in quarantine; name the blobs that had any. Raises SessionNotFound."""
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        """Overwrite removed texts and parts of them in all that is kept of a log besides its lines; name what was changed.
+
+        That is what repairs have cut from it, a torn tail included. `removed` are texts as `record.fragment.blank` takes them,
+        `trashed` is the name of a session in the trash. Raises SessionNotFound, LogDamaged, AppendRefused.
+        """
         name = self._name(session_id, trashed)
-        changed = []
+        state = self._states.of(name)
+        with state.writing, state.scanning:
+            self._states.verified(name)
+            self._appender.ready(state)
+            if state.scan.fault is not None:
+                self._appender.cut_tail(state)  # a torn tail is text too: it moves to quarantine first
+            try:
+                with self.backend.lock(f"log/{name}"):
+                    return self._scrub(name, removed)
+            except Refused as error:
+                raise self._states.refused(state, error) from error
+
+    def _scrub(self, name: str, removed: Sequence[bytes]) -> list[str]:
+        changed, failed = list[str](), list[Refused]()
         for blob in self._blobs(name, "quarantine/"):
-            data = old = b"".join(self.backend.get_blob(name, blob))
-            for needle in needles:
-                data = data.replace(needle, b"*" * len(needle))
-            if data != old:
-                self.backend.put_blob(name, blob, data)
-                changed.append(blob)
+            try:
+                old = b"".join(self.backend.get_blob(name, blob))
+                new = blank(old, removed)
+                if new != old:
+                    self.backend.put_blob(name, blob, new)
+                    changed.append(blob)
+            except Refused as error:  # the others are cleaned all the same
+                failed.append(error)
+        if failed:
+            raise failed[0]
         return changed
 
     def keep_note(self, session_id: str, name: str, note: bytes) -> None:

@@ -397,7 +397,7 @@ class LogReader:
         state = LogState(self.backend, session_id, self._max_event_bytes)
         fork, root, _ = state.beginning(line)
         if fork is None:
-            return Raw(root, 0, self.backend.read(session_id).chunks)
+            return Raw(root, 0, self._to_the_end(session_id))
         return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
 
     def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
@@ -425,7 +425,25 @@ class LogReader:
         for log, upto in spans:
             yield from whole_lines(self.backend.read(log).chunks, upto - before)
             before = upto
-        yield from self.backend.read(state.name).chunks
+        yield from self._to_the_end(state.name)
+
+    def _to_the_end(self, name: str) -> Iterator[bytes]:
+        """Stream a log's own bytes to the end that it has at last.
+
+        A redaction that goes on is recorded behind the tombstone that was just read: the reader must come to the record.
+        """
+        after = end = 0
+        while True:
+            reading = self.backend.read(name, after)
+            if end and (reading.offset < end or reading.end == end):
+                return
+            end, last = reading.end, b""
+            for last in reading.chunks:
+                after = after or (hash_chain.line_number(last) or 1) - 1
+                after += last.count(b"\n")
+                yield last
+            if not last.endswith(b"\n"):
+                return
 
     def tail(self, session_id: str) -> str | None:
         """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""

@@ -1,7 +1,7 @@
 """Carrying redactions out: a tombstone of the same length is put in the place of a line, and chain and offsets stay."""
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstore.errors import RedactionRefused
@@ -127,16 +127,15 @@ def _put(backend: Backend, state: LogState, seq: int, offset: int, new: bytes) -
     return tombstone.read_tombstone(new)
 
 
-def missing_records(stubs: Sequence[tombstone.Tombstone], recorded: dict[int, str]) -> list[EventRedacted]:
-    """Make the events for tombstones in a fork's past that none of its lines records; `recorded` maps numbers to leaf hashes."""
-    return [
-        EventRedacted(
-            target=stub.seq,
-            leaf=stub.leaf.hex(),
-            reason="redacted in the session that this one goes on from",
-            target_type=stub.type,
-            target_at=stub.at,
-        )
-        for stub in stubs
-        if recorded.get(stub.seq) != stub.leaf.hex()
-    ]
+def missing_records(lines: Iterable[bytes], recorded: Mapping[int, bytes]) -> list[EventRedacted]:
+    """Make the events for tombstones among `lines` that none of them records; `recorded` maps numbers to leaf hashes besides."""
+    stubs: dict[int, tombstone.Tombstone] = {}
+    leaves = {seq: leaf.hex() for seq, leaf in recorded.items()}
+    found: dict[int, bytes] = {}
+    for line in lines:
+        stub = tombstone.read_tombstone(line)
+        if stub is not None:
+            stubs[stub.seq], found[stub.seq] = stub, line
+        elif (event := codec.read_redaction(line)) is not None:
+            leaves.setdefault(event.target, event.leaf)
+    return [record_earlier_redaction(found[seq]) for seq, stub in stubs.items() if leaves.get(seq) != stub.leaf.hex()]

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +22,8 @@ from eventstore.log.base import Append, Appended, Head, Repair, Written
 from eventstore.log.engine import EventLog
 from eventstore.log.ingest import Whole
 from eventstore.record import clock
-from eventstore.store.as_of import At, version_at
+from eventstore.store.as_of import At, ago, version_at
+from eventstore.store.known_redactions import Again, known_redactions, redact_in_trash
 from eventstore.store.pages import LogSizes, Page, Track, as_time, tell_damage
 from eventstore.store.registry import Lineages
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
@@ -134,8 +135,11 @@ class SessionStorage:
         beside: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         ended: int = 0,
+        again: bool = False,
     ) -> Head:
         """Take in the log of a session or template that was verified, as `EventLog.adopt` does; views are written anew.
+
+        Events that this store knows to be redacted come in redacted, unless `again` says that they are wanted back.
 
         `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
         LogDamaged where the chunks are not those that were verified; then nothing was taken in.
@@ -149,7 +153,13 @@ class SessionStorage:
             if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
                 self.lineages.note_origin(whole)
             root = None if whole.fork else whole.root
-            head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
+            known = {} if again else known_redactions(self.log)
+            chunks = _same(whole, chunks)
+            if known:
+                past = self.log.lines(whole.fork.parent, 0, whole.fork.seq) if whole.fork else ()
+                redacting = Again(whole, known, past)
+                chunks, beside = redacting.log(chunks), redacting.beside(beside)
+            head = self.log.adopt(log_id, chunks, beside, root=root)
             self.lineages.note_adopted(whole, ended=ended, is_new=True)
         if not log_id.startswith(TEMPLATE):
             self._changed(log_id, ())
@@ -297,7 +307,12 @@ class SessionStorage:
         return self._retention().trash(session_id, reason)
 
     def restore_session(self, session_id: str) -> None:
-        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
+        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists.
+
+        What the store's own log says was redacted in it stays so, whatever the copy in the trash holds.
+        """
+        with self.lineages.locked():
+            redact_in_trash(self.log, check_session_id(session_id), self.forget_trashed_views)
         self._retention().restore(session_id)
 
     def list_trash(self) -> list[Trashed]:
@@ -319,14 +334,18 @@ class SessionStorage:
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
         """Put the sessions last updated before a moment (without a zone: local) in the trash; return how many there were."""
-        plan = self.plan_cleanup(cutoff_date, datetime.now(UTC) - timedelta(days=GRACE_DAYS))
+        plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
     def redone(self, session_id: str) -> None:
         """Make anew all that is kept of a session besides its log, after something in it was redacted."""
         self._wholes.forget(session_id)
         self._summaries.forget(session_id)
-        self._search.forget(session_id)
+
+    def forget_found(self, session_ids: Iterable[str]) -> None:
+        """Drop sessions from the search index; what their logs still hold is read anew. Raises sqlite3.Error."""
+        for session_id in session_ids:
+            self._search.forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
@@ -514,7 +533,7 @@ class SessionStorage:
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
         """
-        before = clock.to_text(datetime.now(UTC) - silent_for)
+        before = clock.to_text(ago(silent_for))
         listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
         found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]
