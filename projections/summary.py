@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import events as e
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 from projections import data as data_fold
 from projections import metadata as metadata_fold
 from projections import tree
@@ -56,7 +56,7 @@ class State:
 def apply(state: State, event: Told) -> None:
     """Take one event in."""
     metadata_fold.apply(state.metadata, event)
-    if isinstance(event, Messages):
+    if isinstance(event, MessageRun):
         state.spoken.extend(range(event.first, event.last + 1))
         state.version = event.last
         return

@@ -26,7 +26,7 @@ from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
 from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata
@@ -262,7 +262,7 @@ def _all_lines(rewritten_at: int, events: Reader) -> Iterator[bytes]:
 def _lines_of(events: Iterable[Told]) -> Iterator[bytes]:
     """Stream the lines of messages, as they come."""
     for event in events:
-        if isinstance(event, Messages):
+        if isinstance(event, MessageRun):
             yield _encode_lines(event.read())
         elif isinstance(event, MessageAdded):
             yield _encode_lines([event])

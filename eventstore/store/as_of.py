@@ -9,7 +9,7 @@ from eventstore.events import Event
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
 from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 
 At: TypeAlias = int | str | datetime
 """A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is taken as local."""
@@ -59,7 +59,7 @@ def ago(length: timedelta) -> datetime:
 def _times(log: EventLog, session_id: str, moment: str, *, recorded: bool) -> Iterator[tuple[int, str]]:
     """Stream the numbers of events and their times; of messages in a row that had all happened only the last."""
     for one in log.skim(session_id):
-        if not isinstance(one, Messages):
+        if not isinstance(one, MessageRun):
             yield one.seq, _time(one, recorded=recorded)
         elif one.until <= moment:
             yield one.last, one.until
