@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from eventstore.integrity.redaction import Redactable, Redacted
     from eventstore.integrity.signing import Consistency, Inclusion
     from eventstore.integrity.verification import Finding, Verdict, verify_all, verify_session, verify_store
-    from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
+    from eventstore.log.base import Append, Appended, Head, Repair, Written
+    from eventstore.log.engine import EventLog
     from eventstore.log.watch import Watch
     from eventstore.record.codec import Message, Messages
     from eventstore.record.salvage import Remnant
@@ -211,7 +212,8 @@ _HOMES = {
     "eventstore.importers.transcript": ("Imported",),
     "eventstore.record.codec": ("Message", "Messages"),
     "eventstore.store.pages": ("Page",),
-    "eventstore.log.base": ("Append", "Appended", "EventLog", "Head", "Repair", "Written"),
+    "eventstore.log.base": ("Append", "Appended", "Head", "Repair", "Written"),
+    "eventstore.log.engine": ("EventLog",),
     "eventstore.backends.files.filesystem": ("FileSystemEventLog",),
     "eventstore.backends.memory": ("MemoryEventLog",),
     "eventstore.record.salvage": ("Remnant",),

@@ -17,6 +17,9 @@ STORE_ID = "_store"
 TEMPLATE = "_template."
 """What the ids of templates begin with, behind which is their name. No session can have such an id, so none is listed."""
 
+TRASH = "_trash/"
+"""What the names of logs in the trash begin with, behind which is the name they have there."""
+
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
 _BESIDE = re.compile(r"checkpoints/[0-9]{12}-[0-9a-f]{8}\.note|quarantine/[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
@@ -46,6 +49,19 @@ def check_log_id(log_id: str) -> str:
         return log_id
     check_session_id(log_id.removeprefix(TEMPLATE) if isinstance(log_id, str) else log_id)
     return log_id
+
+
+def check_log_name(name: str) -> str:
+    """Return the name if a log may have it: an id of a log, or the name of one in the trash. Raises InvalidSessionId."""
+    if isinstance(name, str) and name.startswith(TRASH):
+        id_of(name.removeprefix(TRASH))
+        return name
+    return check_log_id(name)
+
+
+def owner_of(name: str) -> str:
+    """Return the id that a log's chain begins with: that of the session it was before it was put in the trash."""
+    return id_of(name.removeprefix(TRASH)) if name.startswith(TRASH) else name
 
 
 def is_beside(name: str) -> bool:

@@ -1,312 +1,233 @@
-"""Logs in memory: the executable definition of what a log does."""
+"""Logs in memory: the smallest backend, and the executable definition of the port."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import count
 from weakref import WeakSet
 
-from msgspec.structs import replace
-
-from eventstore.errors import (
-    InvalidSessionId,
-    LogDamaged,
-    RedactionRefused,
-    SessionExists,
-    SessionNotFound,
-    VersionConflict,
-)
-from eventstore.events import Event, EventRedacted, SessionCreated
-from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, free_name, id_of, is_beside
-from eventstore.log.base import Appended, EventLog, Head, types_of
-from eventstore.log.batch import (
-    Batch,
-    find_repeat,
-    prepare,
-    prepare_many,
-    refuse_known,
-    seal,
-    tell_redaction,
-    untold_redactions,
-)
-from eventstore.log.ingest import Whole, verify_whole
+from eventstore.ids import TRASH
+from eventstore.log.engine import EventLog
+from eventstore.log.port import Capabilities, Changes, Cut, Exists, Key, Missing, Moved, Reading, Tip
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec
-from eventstore.record.salvage import Remnant, salvage
-from eventstore.record.scan import Position
+
+_CHUNK_LINES = 256
 
 
 @dataclass
 class _Log:
-    here: Position
+    """The lines of one log, each with its LF, the first of them numbered `first`."""
+
+    life: str
+    first: int
     lines: list[bytes] = field(default_factory=list)
-    ids: dict[str, tuple[int, int]] = field(default_factory=dict)
-    root: str = ""
-    inherited: int = 0
-    beside: dict[str, bytes] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    size: int = 0
+    changes: int = 0
 
-    def take(self, batch: Batch) -> None:
-        first = self.here.seq + 1
-        data, self.here = seal(batch, self.here, max(codec.now(), self.here.at))
+    def add(self, data: bytes) -> None:
         self.lines += [line + b"\n" for line in codec.lines(data)]
-        self.ids.update(dict.fromkeys(batch.ids, (first, self.here.seq)))
+        self.size += len(data)
+
+    def end(self) -> Tip:
+        parts, head = codec.split(self.lines[-1]), codec.head(self.lines[-1])
+        assert parts is not None and head is not None  # noqa: S101, PT018 - only records come in
+        return Tip(parts[1], self.size, head.seq, head.at, self.life)
+
+    def ends_at(self, tip: Tip) -> bool:
+        return self.life == tip.life and self.first + len(self.lines) - 1 == tip.seq and self._has(tip)
+
+    def place_behind(self, tip: Tip) -> int | None:
+        """Return the index of the line behind a tip; None where the log does not have it."""
+        return tip.seq - self.first + 1 if self._has(tip) else None
+
+    def _has(self, tip: Tip) -> bool:
+        index = tip.seq - self.first
+        parts = codec.split(self.lines[index]) if 0 <= index < len(self.lines) else None
+        return parts is not None and parts[1] == tip.digest
 
 
-class MemoryEventLog(EventLog):
-    """Logs that live as long as the object; one lock, safe for threads."""
+class MemoryBackend:
+    """Logs that live as long as the object. One lock, safe for threads."""
 
-    def __init__(self, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
+    capabilities = Capabilities(durable=False, shared=False)
+
+    def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
-        self._trash: dict[str, _Log] = {}
+        self._store_blobs: dict[str, dict[str, bytes]] = {}
+        self._changes: dict[str, int] = {}
+        self._numbers = count(1)
         self._bells: WeakSet[Bell] = WeakSet()
         self._mutex = threading.Lock()
-        self._max_event_bytes = max_event_bytes
+        self._locks: dict[str, threading.RLock] = {}
 
-    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
-        check_log_id(session_id)
-        batch = prepare(events, self._max_event_bytes)
+    def where(self, log: str) -> str:
+        return "memory"
+
+    def tip(self, log: str) -> Tip:
         with self._mutex:
-            log = self._logs.get(session_id)
-            if log is None:
-                if expected_version != 0:
-                    raise SessionNotFound(session_id)
-                log = _Log(Position(codec.first_hash(session_id)))
-            repeat = find_repeat(session_id, batch, log.ids)
-            if repeat is not None:
-                return repeat
-            if expected_version is not None and expected_version != log.here.seq:
-                since = types_of(log.lines[expected_version : expected_version + 20])
-                raise VersionConflict(session_id, expected_version, log.here.seq, since)
-            first = log.here.seq + 1
-            log.take(batch)
-            self._put(session_id, log)
-            return Appended(first, log.here.seq)
+            return self._find(log).end()
 
-    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        check_log_id(session_id)
-        prepared = prepare_many(batches, self._max_event_bytes)
+    def read(self, log: str, after: Tip | int = 0, upto: int | None = None) -> Reading:
         with self._mutex:
-            log = self._logs.get(session_id)
-            if log is None:
-                if expected_version != 0:
-                    raise SessionNotFound(session_id)
-                log = _Log(Position(codec.first_hash(session_id)))
-            refuse_known(session_id, prepared, log.ids)
-            if expected_version != log.here.seq:
-                since = types_of(log.lines[expected_version : expected_version + 20])
-                raise VersionConflict(session_id, expected_version, log.here.seq, since)
-            for batch in prepared:
-                log.take(batch)
-            self._put(session_id, log)
-            return Appended(expected_version + 1, log.here.seq)
+            found = self._find(log)
+            if isinstance(after, int):
+                start: int | None = max(after - found.first + 1, 0)
+            else:
+                start = None if after.life not in ("", found.life) else found.place_behind(after)
+            if start is None:
+                raise Moved(log)
+            lines = found.lines[start : None if upto is None else max(upto - found.first + 1, start)]
+            offset = found.size - sum(map(len, found.lines[start:]))
+            end = offset + sum(map(len, lines))
+        chunks = (b"".join(lines[one : one + _CHUNK_LINES]) for one in range(0, len(lines), _CHUNK_LINES))
+        return Reading(found.life, offset, end, chunks)
 
-    def inherited(self, session_id: str) -> int:
-        with self._mutex:
-            return self._find(session_id).inherited
-
-    def root_of(self, session_id: str) -> str:
-        with self._mutex:
-            return self._find(session_id).root or session_id
-
-    def make_whole(self, session_id: str) -> None:
-        with self._mutex:
-            log = self._find(session_id)
-            log.here.offset += sum(map(len, log.lines[: log.inherited]))
-            untold = untold_redactions(_bare(log.lines), {})
-            log.inherited = 0
-            if untold:
-                log.take(prepare(untold, self._max_event_bytes))
-
-    def salvage(self, session_id: str) -> Iterator[Remnant]:
-        with self._mutex:
-            root = self._find(session_id).root or session_id
-        return salvage(codec.first_hash(root), ((0, line) for line in self.lines(session_id)))
-
-    def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
-        check_log_id(session_id)
-        point = self.point_at(parent, version)
-        with self._mutex:
-            before = self._find(parent)
-            known = self._logs.get(session_id)
-            if known is not None:
-                raise VersionConflict(session_id, 0, known.here.seq, types_of(known.lines[:20]))
-            root = before.root or parent
-            told = codec.ForkPoint(parent, version, bytes.fromhex(point.hash), root, session_id)
-            kept = before.lines[:version]
-            here = Position(told.digest, 0, version, point.at)
-            log = _Log(here, kept, root=root, inherited=version)
-            begun = [replace(event, forked_from=told.to_dict()), *untold_redactions(_bare(kept), {})]
-            log.take(prepare(begun, self._max_event_bytes))
-            self._put(session_id, log)
-            return Appended(version + 1, version + len(begun))
-
-    def adopt(
+    def append(
         self,
-        session_id: str,
-        chunks: Iterable[bytes],
-        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        log: str,
+        lines: bytes,
         *,
-        root: str | None = None,
-    ) -> Head:
-        if check_log_id(session_id) == STORE_ID:
-            raise InvalidSessionId(session_id, "it is that of the store's own log")
-        data = b"".join(chunks)
-        whole = verify_whole(session_id, [data], root=root, max_event_bytes=self._max_event_bytes)
-        kept = {name: b"".join(parts) for name, parts in beside}
-        if not all(map(is_beside, kept)):
-            raise ValueError("a file has a name that none beside a log can have")
+        expect: Tip | None,
+        tip: Tip,
+        keys: Sequence[Key] = (),
+        sync: bool = True,
+        wait: bool = True,
+    ) -> str:
         with self._mutex:
-            if session_id in self._logs:
-                raise SessionExists(session_id)
-            lines = self._past(whole) + [line + b"\n" for line in codec.lines(data)]
-            here = Position(bytes.fromhex(whole.head.hash), whole.head.size_bytes, whole.head.version, whole.head.at)
-            own_root = "" if whole.root == session_id else whole.root
-            log = _Log(here, lines, whole.ids, own_root, whole.inherited, kept)
-            for seq, leaf in whole.redactions.items():
-                if codec.leaf_of(lines[seq - 1][:-1]) == leaf:
-                    self._overwrite(log, seq)
-            self._put(session_id, log)
-        return whole.head
+            if expect is None:
+                if log in self._logs:
+                    raise Exists(log)
+                found = _Log(f"memory-{next(self._numbers)}", tip.seq - lines.count(b"\n") + 1)
+            else:
+                found = self._expect(log, expect)
+            found.add(lines)
+            self._put(log, found)
+            return found.life
 
-    def _past(self, whole: Whole) -> list[bytes]:
-        """Give the lines that a fork goes on from."""
-        if whole.fork is None:
-            return []
-        before = self._logs.get(whole.fork.parent, _Log(Position(b"")))
-        lines = before.lines[: whole.inherited]
-        parts = codec.split(lines[-1]) if len(lines) == whole.inherited else None
-        if parts is None or parts[1] != whole.fork.digest or (before.root or whole.fork.parent) != whole.root:
-            what = f"goes on from event {whole.inherited} of session {whole.fork.parent!r}, which is not there"
-            raise LogDamaged(whole.session_id, "its log", 1, 0, what, 0)
-        return lines
+    def sync(self, log: str, tip: Tip) -> None:
+        """Do nothing: there is no stable storage."""
 
-    def beside(self, session_id: str) -> list[str]:
+    def write_whole(
+        self,
+        log: str,
+        fill: Callable[[Callable[[bytes], None]], Tip],
+        blobs: Iterable[tuple[str, Iterable[bytes]]] = (),
+        *,
+        expect: Tip | None,
+    ) -> str:
+        parts: list[bytes] = []
+        end = fill(parts.append)
+        data = b"".join(parts)
+        kept = {name: b"".join(pieces) for name, pieces in blobs}
         with self._mutex:
-            return sorted(self._find(session_id).beside)
+            if expect is None and log in self._logs:
+                raise Exists(log)
+            if expect is not None:
+                kept = self._expect(log, expect).blobs
+            found = _Log(f"memory-{next(self._numbers)}", end.seq - data.count(b"\n") + 1, blobs=kept)
+            found.add(data)
+            self._put(log, found)
+            return found.life
 
-    def read_beside(self, session_id: str, name: str) -> Iterator[bytes]:
+    def overwrite(self, log: str, seq: int, offset: int, line: bytes) -> None:
         with self._mutex:
-            found = self._find(session_id).beside.get(name)
-        if found is None:
-            raise FileNotFoundError(name)
-        return iter([found])
+            found = self._find(log)
+            index = seq - found.first
+            if not 0 <= index < len(found.lines) or len(found.lines[index]) != len(line):
+                raise Moved(log)
+            found.lines[index] = line
+            self._put(log, found)
 
-    def quarantine(self, session_id: str) -> list[str]:
-        return [name for name in self.beside(session_id) if name.startswith("quarantine/")]
-
-    def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+    def cut(self, log: str, tip: Tip) -> Cut:
         with self._mutex:
-            lines = self._find(session_id).lines[max(after, 0) : upto]
-        return (b"".join(lines[start : start + 256]) for start in range(0, len(lines), 256))
+            found = self._find(log)
+            start = 0 if tip.offset == 0 else found.place_behind(tip)
+            if start is None:
+                raise Moved(log)
+            removed = b"".join(found.lines[start:])
+            name = f"quarantine/{next(self._numbers)}-{tip.offset}.bin"
+            found.blobs[name] = removed
+            del found.lines[start:]
+            found.size -= len(removed)
+            self._put(log, found)
+            return Cut(name, len(removed))
 
-    def head(self, session_id: str) -> Head:
+    def move(self, log: str, to: str, *, expect: Tip | None) -> None:
         with self._mutex:
-            here = self._find(session_id).here
-            return Head(here.seq, here.at, here.digest.hex(), here.offset)
+            found = self._find(log) if expect is None else self._expect(log, expect)
+            if to in self._logs:
+                raise Exists(to)
+            del self._logs[log]
+            self._put(to, found)
+            self._note(log)
 
-    def ids(self) -> Iterator[str]:
+    def delete(self, log: str, *, expect: Tip | None) -> bool:
         with self._mutex:
-            return iter([one for one in self._logs if one != STORE_ID and not one.startswith(TEMPLATE)])
+            if log not in self._logs:
+                return False
+            if expect is not None:
+                self._expect(log, expect)
+            del self._logs[log]
+            self._note(log)
+            return True
 
-    def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
-        check_log_id(session_id)
+    def changed(self, since: str | None = None) -> Changes:
         with self._mutex:
-            self._expect(session_id, expected_version)
-            self._ring(session_id)
-            return self._logs.pop(session_id, None) is not None
+            before, lives = since.partition(":")[::2] if since else ("", "")
+            known = before == str(id(self)) and lives.isdecimal()
+            names = (name for name, number in self._changes.items() if not known or number > int(lives))
+            logs = [(name, self._text(name)) for name in names if known or name in self._logs]
+            return Changes(logs, f"{id(self)}:{next(self._numbers)}")
 
-    def _expect(self, session_id: str, version: int | None) -> None:
-        log = self._logs.get(session_id)
-        if version is not None and log is not None and log.here.seq != version:
-            raise VersionConflict(session_id, version, log.here.seq, types_of(log.lines[version : version + 20]))
-
-    def trash(self, session_id: str, *, expected_version: int | None = None) -> str:
-        with self._mutex:
-            self._expect(session_id, expected_version)
-            log = self._find(session_id)
-            name = free_name(session_id, self._trash)
-            self._trash[name] = log
-            del self._logs[session_id]
-            self._ring(session_id)
-            return name
-
-    def restore(self, name: str) -> str:
-        session_id = id_of(name)
-        with self._mutex:
-            if name not in self._trash:
-                raise SessionNotFound(name)
-            if session_id in self._logs:
-                raise SessionExists(session_id)
-            self._put(session_id, self._trash.pop(name))
-            return session_id
-
-    def purge(self, name: str) -> bool:
-        id_of(name)
-        with self._mutex:
-            return self._trash.pop(name, None) is not None
+    def _text(self, log: str) -> str | None:
+        return f"{self._logs[log].life} {self._changes[log]}" if log in self._logs else None
 
     def trashed(self) -> list[str]:
         with self._mutex:
-            return sorted(self._trash)
+            return sorted(name.removeprefix(TRASH) for name in self._logs if name.startswith(TRASH))
 
-    def watch(self, session_id: str | None = None) -> Watch:
-        if session_id is not None:
-            check_log_id(session_id)
+    def find_key(self, log: str, key: str) -> tuple[int, int] | None:
+        raise NotImplementedError  # never asked: the capabilities say so
+
+    def lock(self, name: str) -> AbstractContextManager[object]:
+        with self._mutex:
+            return self._locks.setdefault(name, threading.RLock())
+
+    def blobs(self, log: str) -> list[str]:
+        with self._mutex:
+            return sorted(self._blobs_of(log))
+
+    def get_blob(self, log: str, name: str) -> Iterator[bytes]:
+        with self._mutex:
+            data = self._blobs_of(log).get(name)
+        if data is None:
+            raise Missing(name)
+        return iter([data])
+
+    def put_blob(self, log: str, name: str, data: bytes) -> None:
+        with self._mutex:
+            self._blobs_of(log)[name] = data
+
+    def delete_blob(self, log: str, name: str) -> None:
+        with self._mutex:
+            self._blobs_of(log).pop(name, None)
+
+    def _blobs_of(self, log: str) -> dict[str, bytes]:
+        if log.startswith("_") and not log.startswith(("_trash/", "_template.")):
+            return self._store_blobs.setdefault(log, {})
+        return self._find(log).blobs
+
+    def watch(self, log: str | None) -> Watch:
         bell = Bell()
         with self._mutex:
             self._bells.add(bell)
         return bell
 
-    def _put(self, session_id: str, log: _Log) -> None:
-        self._logs[session_id] = log
-        self._ring(session_id)
-
-    def _ring(self, session_id: str) -> None:
-        for bell in list(self._bells):
-            bell.ring({session_id})
-
-    def redact(
-        self,
-        session_id: str,
-        seqs: Sequence[int],
-        reason: str,
-        by: dict[str, Any] | None = None,
-        *,
-        trashed: str | None = None,
-    ) -> Appended:
-        with self._mutex:
-            log = self._find(session_id) if trashed is None else self._find_trashed(trashed)
-            told = [self._tell(log, session_id, seq, reason, by) for seq in sorted(set(seqs))]
-            first = log.here.seq + 1
-            log.take(prepare(told, self._max_event_bytes))
-            for event in told:
-                self._overwrite(log, event.target)
-            self._ring(session_id)
-            return Appended(first, log.here.seq)
-
-    def _overwrite(self, log: _Log, seq: int) -> None:
-        """Let a stub stand for a line, also in the forks that have it of this log."""
-        line = log.lines[seq - 1]
-        stub = codec.make_stub(line[:-1])
-        if codec.read_stub(line[:-1]) is None and stub is not None:
-            for one in (log, *(fork for fork in self._logs.values() if fork.inherited >= seq)):
-                if one.lines[seq - 1] == line:
-                    one.lines[seq - 1] = stub + b"\n"
-
-    def _tell(self, log: _Log, session_id: str, seq: int, reason: str, by: dict[str, Any] | None) -> EventRedacted:
-        if not 1 <= seq <= log.here.seq:
-            raise RedactionRefused(session_id, seq, f"the session has {log.here.seq} events")
-        return tell_redaction(session_id, seq, log.lines[seq - 1][:-1], reason, by, inherited=seq <= log.inherited)
-
-    def trashed_lines(self, name: str) -> Iterator[bytes]:
-        with self._mutex:
-            return iter([line[:-1] for line in self._find_trashed(name).lines])
-
-    def _find_trashed(self, name: str) -> _Log:
-        id_of(name)
-        if name not in self._trash:
-            raise SessionNotFound(name)
-        return self._trash[name]
+    def is_open(self, log: str) -> bool:
+        raise NotImplementedError  # never asked: the capabilities say so
 
     def flush(self) -> None:
         """Do nothing: there is no stable storage."""
@@ -314,13 +235,33 @@ class MemoryEventLog(EventLog):
     def close(self) -> None:
         """Do nothing: the logs stay for as long as the object."""
 
-    def _find(self, session_id: str) -> _Log:
-        check_log_id(session_id)
-        try:
-            return self._logs[session_id]
-        except KeyError:
-            raise SessionNotFound(session_id) from None
+    def _find(self, log: str) -> _Log:
+        found = self._logs.get(log)
+        if found is None:
+            raise Missing(log)
+        return found
+
+    def _expect(self, log: str, tip: Tip) -> _Log:
+        found = self._find(log)
+        if not found.ends_at(tip):
+            raise Moved(log)
+        return found
+
+    def _put(self, log: str, found: _Log) -> None:
+        self._logs[log] = found
+        self._note(log)
+
+    def _note(self, log: str) -> None:
+        """Note that a log changed, for `changed` and for whoever watches."""
+        if log.startswith(TRASH):
+            return
+        self._changes[log] = next(self._numbers)
+        for bell in list(self._bells):
+            bell.ring({log})
 
 
-def _bare(lines: Iterable[bytes]) -> Iterator[bytes]:
-    return (line[:-1] for line in lines)
+class MemoryEventLog(EventLog):
+    """Logs that live as long as the object, safe for threads."""
+
+    def __init__(self, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
+        super().__init__(MemoryBackend(), max_event_bytes=max_event_bytes)

@@ -13,7 +13,7 @@ from eventstore.ids import TEMPLATE
 
 if TYPE_CHECKING:
     from eventstore import Ancestor, Branch
-    from eventstore.log.base import EventLog
+    from eventstore.log.engine import EventLog
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))

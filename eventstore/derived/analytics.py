@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from eventstore.derived.catalog import Catalog
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from projections import facts
 
 By: TypeAlias = Literal["day", "user", "tag", "tool", "model"]

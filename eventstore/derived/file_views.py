@@ -22,7 +22,8 @@ import msgspec
 
 from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.events import MessageAdded
-from eventstore.log.base import EventLog, Head
+from eventstore.log.base import Head
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.record.codec import Message, Messages
 from projections import conversation as conversation_fold

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from eventstore.derived.catalog import Catalog
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import Event, EventRedacted, InvocationLinked, MessageAdded, SessionCreated, SessionUpdated
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS said (

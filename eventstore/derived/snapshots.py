@@ -44,7 +44,8 @@ from eventstore.backends.files.trash import TRASH
 from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.derived.state_cache import Fold, Mark
 from eventstore.errors import EventStoreError
-from eventstore.log.base import EventLog, Head
+from eventstore.log.base import Head
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold

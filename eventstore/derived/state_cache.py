@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from eventstore.events import EventRedacted
-from eventstore.log.base import EventLog, Head
+from eventstore.log.base import Head
+from eventstore.log.engine import EventLog
 from projections.projection import Projection, Told
 
 S = TypeVar("S")

@@ -19,7 +19,7 @@ from eventstore.exporters.report import Writer, write_html, write_markdown
 from eventstore.exporters.tables import TableName
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
 from eventstore.ids import STORE_ID, check_log_id
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.release import version
 from eventstore.sessions.manager import SessionManager

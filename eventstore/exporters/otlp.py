@@ -41,7 +41,7 @@ from eventstore.exporters.records import (
     sessions_of,
     text_of,
 )
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from eventstore.record.codec import to_datetime
 from projections import timeline
 

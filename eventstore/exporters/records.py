@@ -23,7 +23,7 @@ from eventstore.events import (
     UnknownEvent,
     UsageRecorded,
 )
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.record.codec import to_datetime, to_text
 from eventstore.sessions.manager import SessionManager

@@ -21,7 +21,7 @@ from eventstore.exporters.records import (
     text_of,
 )
 from eventstore.exporters.sheet import Cell, Column, to_csv, to_json, write_parquet
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from projections import timeline
 
 TableName: TypeAlias = Literal["events", "calls", "usage"]

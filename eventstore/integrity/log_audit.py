@@ -13,7 +13,8 @@ from eventstore.events import AnyEvent, EventRedacted, LogRepaired, UnknownEvent
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.integrity.checkpoint import Checkpoint, VerifierKey, open_note, parse_note
 from eventstore.integrity.merkle import Tree
-from eventstore.log.base import EventLog, Raw
+from eventstore.log.base import Raw
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 
 Outcome: TypeAlias = Literal["whole", "damaged", "tampered", "incomplete", "unreadable"]

@@ -15,7 +15,7 @@ from msgspec import json
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import Event, InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
 from eventstore.ids import TEMPLATE, id_of
-from eventstore.log.batch import tell_redaction
+from eventstore.log.redact import record_redaction as tell_redaction
 from eventstore.record import codec
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import tell_damage

@@ -16,7 +16,7 @@ from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.integrity import merkle
 from eventstore.integrity.checkpoint import Checkpoint, SigningKey, sign
 from eventstore.integrity.log_audit import Checkpoints, Examination, examine, read_claim, split_lines
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.store.storage import SessionStorage
 

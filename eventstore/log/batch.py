@@ -1,17 +1,15 @@
 """Deciding one append and sealing its lines: the part that is the same for every backend."""
 
-from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from eventstore.errors import IdReused, RedactionRefused
-from eventstore.events import CheckpointSigned, Event, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
+from eventstore.errors import IdReused
+from eventstore.events import Event
 from eventstore.log.base import Appended
 from eventstore.record import codec
 from eventstore.record.codec import Piece
-from eventstore.record.scan import Position
+from eventstore.record.scan import Tip
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -50,65 +48,7 @@ def refuse_known(session_id: str, batches: Sequence[Batch], ids: dict[str, tuple
         seen.update(batch.ids)
 
 
-def tell_redaction(
-    session_id: str, seq: int, line: bytes, reason: str, by: dict[str, Any] | None, *, inherited: bool = False
-) -> EventRedacted:
-    """Make the event that tells of a redaction, of the line that is to be redacted. Raises RedactionRefused.
-
-    A line that a fork has of its parent may be redacted there already: the fork tells of it too.
-    """
-    event, leaf = codec.decode(line), codec.leaf_of(line)
-    if isinstance(event, RedactedEvent):
-        if inherited:
-            return EventRedacted(
-                target=seq, leaf=event.leaf, reason=reason, by=by, target_type=event.type, target_at=event.at
-            )
-        raise RedactionRefused(session_id, seq, "it was redacted before")
-    if isinstance(event, EventRedacted | LogRepaired | CheckpointSigned):
-        raise RedactionRefused(session_id, seq, "it tells of the log itself")
-    if isinstance(event, SessionCreated) and event.forked_from is not None:
-        raise RedactionRefused(session_id, seq, "it tells what the session goes on from")
-    if leaf is None or codec.make_stub(line) is None:
-        raise RedactionRefused(session_id, seq, "it holds no text")
-    return EventRedacted(
-        target=seq,
-        leaf=leaf.hex(),
-        reason=reason,
-        by=by,
-        target_type=event.type,
-        target_at=event.at,
-        target_id=event.id,
-        target_batch=event.batch,
-        target_origin_bytes=None if event.origin is None else _size_of(event.origin),
-    )
-
-
-def _size_of(origin: Origin) -> int:
-    if origin.line is not None:
-        return len(origin.line.encode())
-    return len(b64decode(origin.line_base64 or ""))
-
-
-def untold_redactions(lines: Iterable[bytes], told: Mapping[int, bytes]) -> list[EventRedacted]:
-    """Make the events by which a fork tells of redactions in its past, where no line does, nor by `told` anything else."""
-    stubs: dict[int, codec.Stub] = {}
-    leaves = {seq: leaf.hex() for seq, leaf in told.items()}
-    for line in lines:
-        stub = codec.read_stub(line)
-        if stub is not None:
-            stubs[stub.seq] = stub
-        elif (telling := codec.read_redaction(line)) is not None:
-            leaves.setdefault(telling.target, telling.leaf)
-    return [told_before(stub) for stub in stubs.values() if leaves.get(stub.seq) != stub.leaf.hex()]
-
-
-def told_before(stub: codec.Stub) -> EventRedacted:
-    """Make the event that tells in a fork of what was redacted in the session it goes on from."""
-    reason = "redacted in the session that this one goes on from"
-    return EventRedacted(target=stub.seq, leaf=stub.leaf.hex(), reason=reason, target_type=stub.type, target_at=stub.at)
-
-
-def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) -> Appended | None:
+def find_repeat(session_id: str, batch: Batch, ids: Mapping[str, tuple[int, int]]) -> Appended | None:
     """Return the first result of a batch that was appended before, or None for a new one. Raises IdReused for a mix."""
     if not batch.ids:
         return None
@@ -121,15 +61,15 @@ def find_repeat(session_id: str, batch: Batch, ids: dict[str, tuple[int, int]]) 
     return Appended(*place, repeated=True)
 
 
-def seal(batch: Batch, here: Position, at: str) -> tuple[bytes, Position]:
+def seal(batch: Batch, here: Tip, at: str) -> tuple[bytes, Tip]:
     """Give a batch its place behind `here`: its lines, and the position after it."""
     stamp, seq, digest, count = at.encode("ascii"), here.seq, here.digest, len(batch.pieces)
     if count == 1:
         line, digest = codec.seal(batch.pieces[0], seq + 1, stamp, None, digest)
-        return line, Position(digest, here.offset + len(line), seq + 1, at)
+        return line, Tip(digest, here.offset + len(line), seq + 1, at, here.life)
     lines = []
     for index, piece in enumerate(batch.pieces):
         line, digest = codec.seal(piece, seq + 1 + index, stamp, (index, count), digest)
         lines.append(line)
     data = b"".join(lines)
-    return data, Position(digest, here.offset + len(data), seq + count, at)
+    return data, Tip(digest, here.offset + len(data), seq + count, at, here.life)

@@ -40,7 +40,8 @@ from eventstore.events import (
     StoreSessionCreated,
 )
 from eventstore.ids import STORE_ID
-from eventstore.log.base import BEGINNING, Append, Appended, EventLog, Head
+from eventstore.log.base import BEGINNING, Append, Appended, Head
+from eventstore.log.engine import EventLog
 from eventstore.log.watch import Watch
 from eventstore.record import codec
 

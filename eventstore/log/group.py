@@ -11,13 +11,14 @@ R = TypeVar("R")
 class Group(Generic[T, R]):
     """Callers with a piece of work each. One leads and does what all have brought; whoever comes meanwhile is next.
 
-    Each waits on a lock of its own, and the next leader is woken before those whose work is done: the disk is busy again while
-    they wake. One condition that wakes them all does half as much with 16 threads. `lost` makes the error for those whose leader
-    was interrupted: nobody knows then what was done.
+    The leader takes `lock` first and only then collects, so that all who came while somebody else held it are served together.
+    Each caller waits on a lock of its own, and the next leader is woken before those whose work is done: the disk is busy again
+    while they wake. One condition that wakes them all does half as much with 16 threads. `lost` makes the error for those whose
+    leader was interrupted: nobody knows then what was done.
     """
 
-    def __init__(self, lost: Callable[[], BaseException]) -> None:
-        self._lost = lost
+    def __init__(self, lock: threading.Lock, lost: Callable[[], BaseException]) -> None:
+        self._lock, self._lost = lock, lost
         self._mutex = threading.Lock()
         self._waiting: list[_Caller[T, R]] = []
         self._led = False
@@ -44,7 +45,7 @@ class Group(Generic[T, R]):
         mine.lock.acquire()
         try:
             mine.lock.acquire()
-        except BaseException:  # Ctrl-C: others must not wait for somebody who is gone
+        except BaseException:  # Ctrl-C: others must not wait for somebody who has left
             with self._mutex:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
@@ -53,14 +54,20 @@ class Group(Generic[T, R]):
             raise
 
     def _lead(self, mine: "_Caller[T, R]", work: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> None:
-        with self._mutex:
-            taken, self._waiting = self._waiting, []
-        outcomes: Sequence[R | BaseException] = [self._lost() for _ in taken]
+        taken: list[_Caller[T, R]] = []
+        outcomes: Sequence[R | BaseException] = []
         try:
-            outcomes = work([caller.piece for caller in taken])
+            with self._lock:
+                with self._mutex:
+                    taken, self._waiting = self._waiting, []
+                outcomes = [self._lost() for _ in taken]
+                outcomes = work([caller.piece for caller in taken])
         except Exception as error:
             outcomes = [error] * len(taken)
         finally:
+            if mine not in taken:  # interrupted before it began
+                with self._mutex:
+                    self._waiting.remove(mine)
             self._hand_on()
             for caller, outcome in zip(taken, outcomes, strict=True):
                 caller.outcome = outcome

@@ -8,7 +8,7 @@ from eventstore.errors import LogDamaged, LogTampered
 from eventstore.ids import check_log_id
 from eventstore.log.base import Head
 from eventstore.record import codec
-from eventstore.record.scan import UNTOLD, Position, Scan
+from eventstore.record.scan import UNTOLD, Scan, Tip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +79,17 @@ def verify_whole(
     )
 
 
-def _beginning(session_id: str, line: bytes, root: str | None) -> tuple[codec.ForkPoint | None, str, Position]:
+def _beginning(session_id: str, line: bytes, root: str | None) -> tuple[codec.ForkPoint | None, str, Tip]:
     """Tell what a log goes on from, whose chain it is, and the position in front of its first line."""
     fork = codec.fork_point(line)
     if fork is not None and fork.into == session_id:
         check_log_id(fork.parent)
         check_log_id(fork.root)
-        return fork, fork.root, Position(fork.digest, 0, fork.seq)
+        return fork, fork.root, Tip(fork.digest, 0, fork.seq)
     own = codec.first_hash(session_id)
     if root is None or codec.digest_after(line, own) is not None:
-        return None, session_id, Position(own)
-    return None, root, Position(codec.first_hash(check_log_id(root)))
+        return None, session_id, Tip(own)
+    return None, root, Tip(codec.first_hash(check_log_id(root)))
 
 
 def _fault(
@@ -98,7 +98,7 @@ def _fault(
     """Say what is wrong: the line, the byte it begins at, and why."""
     if scan.fault is not None:
         return scan.fault.line, scan.fault.offset_bytes, f"the line {scan.fault.reason}"
-    if scan.missing_lf:
+    if scan.unended:
         return scan.here.seq + 1, scan.here.offset, "the line has no end"
     if scan.here.seq == first:
         return first + 1, 0, "there is no event"

@@ -515,6 +515,12 @@ def line_start(line: bytes) -> bytes | None:
     return found[0] if found else None
 
 
+def line_number(line: bytes) -> int | None:
+    """Read the number that a line carries, of its beginning alone; None where it begins as no line does."""
+    found = _LINE_START.match(line)
+    return int(found[1]) if found else None
+
+
 def read_stub(line: bytes) -> Stub | None:
     """Read what is left of a redacted line (without its LF); None for any other line."""
     found = _STUB.fullmatch(line) if _STUB_MARK in line else None

@@ -22,13 +22,19 @@ class Fault(NamedTuple):
     torn: bool
 
 
-class Position(msgspec.Struct, gc=False):
-    """The end of a committed prefix: `offset` in bytes, the last `seq` and `at`, the chain's `digest`."""
+class Tip(msgspec.Struct, gc=False):
+    """The end of a committed prefix of a log.
+
+    `digest` is the chain's (32 bytes) and `seq` the number of the last event, so that the two name the place on any backend;
+    `offset` is its byte in the log's own lines, `at` when that event was recorded. `life` names the incarnation of the log, as
+    the backend does; empty where it is not known.
+    """
 
     digest: bytes
     offset: int = 0
     seq: int = 0
     at: str = ""
+    life: str = ""
 
 
 @dataclass(slots=True)
@@ -36,7 +42,7 @@ class Scan:
     """A verified position in one log, moved forward by feeding it bytes.
 
     `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
-    came with, `fault` is the first line that does not fit, `missing_lf` tells that a whole last record lacks only its LF.
+    came with, `fault` is the first line that does not fit, `unended` is the end of a last record that lacks only its LF.
     `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
     the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
     their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash, and
@@ -44,11 +50,11 @@ class Scan:
     are such lines of a batch that is not whole yet.
     """
 
-    here: Position
+    here: Tip
     max_line_bytes: int = codec.MAX_EVENT_BYTES
     ids: dict[str, tuple[int, int]] = field(default_factory=dict)
     fault: Fault | None = None
-    missing_lf: bool = False
+    unended: Tip | None = None
     holed_batch: int = 0
     joins: bool = False
     stubs: dict[int, tuple[codec.Stub, int]] = field(default_factory=dict)
@@ -59,26 +65,36 @@ class Scan:
 
     def feed(self, chunks: Iterable[bytes]) -> None:
         """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
-        self.fault, self.missing_lf = None, False
+        self.fault, self.unended = None, None
         self.told.clear()
         pending: list[codec.Head] = []
-        ahead = Position(self.here.digest, self.here.offset, self.here.seq, self.here.at)
-        rest = b""
+        ahead = Tip(self.here.digest, self.here.offset, self.here.seq, self.here.at, self.here.life)
+        parts: list[bytes] = []  # of a line that has no end yet: joined once, or a long line would cost its square
+        size = 0
         for chunk in chunks:
-            whole, lf, rest = (rest + chunk).rpartition(b"\n")
+            whole, lf, rest = chunk.rpartition(b"\n")
             if lf:
-                lines = whole.split(b"\n")
-                if self.joins and self.fault is None:
-                    self._take(lines.pop(0), ahead, pending)
-                    whole = whole.partition(b"\n")[2]
-                for line in lines[self._take_records(whole, lines, ahead, pending) :]:
-                    self._take(line, ahead, pending)
-            if len(rest) > self.max_line_bytes:
+                self._feed_lines(b"".join([*parts, whole]), ahead, pending)
+                parts, size = [], 0
+            parts.append(rest)
+            size += len(rest)
+            if size > self.max_line_bytes:
                 self._fail(ahead, f"is longer than {self.max_line_bytes} bytes", torn=True)
-                rest = rest[-codec.HASH_AT :]
+                parts = [b"".join(parts)[-codec.HASH_AT :]]
+                size = codec.HASH_AT
+        rest = b"".join(parts)
         self._end(rest, ahead, pending)
 
-    def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Position, pending: list[codec.Head]) -> int:
+    def _feed_lines(self, whole: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
+        """Take in whole lines, the last of them without its LF."""
+        lines = whole.split(b"\n")
+        if self.joins and self.fault is None:
+            self._take(lines.pop(0), ahead, pending)
+            whole = whole.partition(b"\n")[2]
+        for line in lines[self._take_records(whole, lines, ahead, pending) :]:
+            self._take(line, ahead, pending)
+
+    def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Tip, pending: list[codec.Head]) -> int:
         """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
         heads = codec.heads(whole) if self.fault is None and not self.joins else None
         if heads is None or len(heads) != len(lines):
@@ -104,10 +120,10 @@ class Scan:
                     self._note_redactions()
         ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
         if here is not None:
-            self.here = Position(*here)
+            self.here = Tip(*here, ahead.life)
         return taken
 
-    def _take(self, line: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+    def _take(self, line: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
         if self.fault is not None:
             self._look_behind(line)
             return
@@ -128,10 +144,10 @@ class Scan:
         if stub is not None or head.batch is None or head.batch[0] + 1 == head.batch[1]:
             self._commit(ahead, pending)
 
-    def _commit(self, ahead: Position, pending: list[codec.Head]) -> None:
+    def _commit(self, ahead: Tip, pending: list[codec.Head]) -> None:
         self._know(pending)
         self._note_redactions()
-        self.here = Position(ahead.digest, ahead.offset, ahead.seq, ahead.at)
+        self.here = Tip(ahead.digest, ahead.offset, ahead.seq, ahead.at, ahead.life)
 
     def note(self, lines: Iterable[bytes]) -> None:
         """Take in what lines that were written behind `here` tell of redactions."""
@@ -170,7 +186,7 @@ class Scan:
                 self.ids.setdefault(head.id, (first, last))
         pending.clear()
 
-    def _end(self, rest: bytes, ahead: Position, pending: list[codec.Head]) -> None:
+    def _end(self, rest: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
         if self.fault is not None:
             if rest:
                 self._look_behind(rest)
@@ -179,7 +195,8 @@ class Scan:
             head, digest, reason = _judge(rest, ahead, pending, self.joins)
             ends = head is not None and (head.batch is None or head.batch[0] + 1 == head.batch[1])
             if digest is not None and ends:
-                self.missing_lf = True
+                assert head is not None  # noqa: S101 - it has a digest
+                self.unended = Tip(digest, ahead.offset + len(rest) + 1, head.seq, head.at, ahead.life)
                 return
             self._fail(ahead, reason or "is the middle of a batch", torn=True)
         elif pending:
@@ -195,7 +212,7 @@ class Scan:
         if head is None or batch is None or head.seq - batch[0] != self.holed_batch or head.seq <= missing:
             self.fault = self.fault._replace(torn=False)
 
-    def _fail(self, ahead: Position, reason: str, *, torn: bool) -> None:
+    def _fail(self, ahead: Tip, reason: str, *, torn: bool) -> None:
         if self.fault is None:
             self.fault = Fault(ahead.seq + 1, ahead.offset, reason, torn)
 
@@ -206,7 +223,7 @@ def _has_shape(line: bytes) -> bool:
 
 
 def _judge(
-    line: bytes, ahead: Position, pending: list[codec.Head], joins: bool
+    line: bytes, ahead: Tip, pending: list[codec.Head], joins: bool
 ) -> tuple[codec.Head | None, bytes | None, str]:
     """Say whether a line is the next record: its head and digest, or why not."""
     leaf, parts = codec.leaf_of(line), codec.split(line)
@@ -234,6 +251,6 @@ def _continues(batch: tuple[int, int] | None, pending: list[codec.Head]) -> bool
     return batch is not None and before is not None and batch == (before[0] + 1, before[1])
 
 
-def _move(ahead: Position, head: codec.Head, digest: bytes, size: int) -> None:
+def _move(ahead: Tip, head: codec.Head, digest: bytes, size: int) -> None:
     ahead.digest, ahead.seq, ahead.at = digest, head.seq, head.at
     ahead.offset += size

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from eventstore.errors import NoSuchMoment
 from eventstore.events import Event
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.record.codec import Message, Messages
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from eventstore.derived.catalog import Sizes
 from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, as_text
 from projections.models import SessionMetadata
 

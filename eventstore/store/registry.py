@@ -11,7 +11,8 @@ from eventstore.derived.state_cache import Folds
 from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
 from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
-from eventstore.log.base import EventLog, Head
+from eventstore.log.base import Head
+from eventstore.log.engine import EventLog
 from eventstore.log.ingest import Whole
 from projections import store as store_fold
 

@@ -10,7 +10,8 @@ from eventstore.derived.catalog import Catalog
 from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
 from eventstore.ids import STORE_ID, check_session_id, id_of
-from eventstore.log.base import EventLog, Head
+from eventstore.log.base import Head
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.store.registry import Lineages
 from projections.models import SessionMetadata

@@ -18,7 +18,8 @@ from eventstore.derived.state_cache import Folds
 from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, SessionCompleted, SessionCreated
 from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
-from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
+from eventstore.log.base import Append, Appended, Head, Repair, Written
+from eventstore.log.engine import EventLog
 from eventstore.log.ingest import Whole
 from eventstore.record import codec
 from eventstore.store.as_of import At, version_at

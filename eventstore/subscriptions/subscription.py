@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Self
 from eventstore.errors import CursorRefused, InvalidSessionId, LogDamaged, LogRolledBack, SessionNotFound
 from eventstore.events import AnyEvent, SessionAdjusted, SessionCreated, SessionUpdated, UnknownEvent
 from eventstore.ids import STORE_ID, check_session_id
-from eventstore.log.base import BEGINNING, EventLog, Head
+from eventstore.log.base import BEGINNING, Head
+from eventstore.log.engine import EventLog
 from eventstore.record import codec
 from eventstore.subscriptions.positions import Cursor, Cursors, Journal, Places, parse
 from projections.models import SessionMetadata

@@ -19,7 +19,7 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.ids import Fsync
-from eventstore.log.base import EventLog
+from eventstore.log.engine import EventLog
 
 PAGE_CACHE, DISK, MEMORY = "page cache", "disk", "memory"
 

@@ -10,12 +10,12 @@ from eventstore import LogDamaged, SessionNotFound
 from eventstore import events as e
 from eventstore.record import codec
 from eventstore.record.salvage import salvage
-from eventstore.record.scan import Position, Scan
+from eventstore.record.scan import Tip, Scan
 
 
 def scanned(data: bytes, session_id: str = "s") -> Scan:
     """Verify bytes as a log does."""
-    scan = Scan(Position(codec.first_hash(session_id)))
+    scan = Scan(Tip(codec.first_hash(session_id)))
     scan.feed([data])
     return scan
 

@@ -27,7 +27,7 @@ from eventstore.ids import check_session_id, file_name
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
 from eventstore.record import codec
-from eventstore.record.scan import Position, Scan
+from eventstore.record.scan import Tip, Scan
 
 _PARTS = [
     "..",
@@ -199,7 +199,7 @@ def malformed(full: bool) -> Counts:
         for _ in range(5_000_000 if full else 20_000):
             line = _mutated(rng, rng.choice(lines))
             counts["lines"] += 1
-            scan = Scan(Position(codec.first_hash("s")))
+            scan = Scan(Tip(codec.first_hash("s")))
             scan.feed([line])
             if codec.split(line) is not None and codec.head(line) is not None and b"\n" not in line[:-1]:
                 codec.decode(line)

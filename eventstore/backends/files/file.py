@@ -28,7 +28,7 @@ from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
 from eventstore.record import codec
-from eventstore.record.scan import UNTOLD, Position, Scan
+from eventstore.record.scan import UNTOLD, Scan, Tip
 
 LOG = "events.jsonl"
 IDENTITY_NS = 20_000
@@ -67,7 +67,7 @@ class LogFile:
     def fresh(self) -> Scan:
         """Begin in front of the first line of a log that goes on from no other, as far as is known yet."""
         self.fork, self.root, self.first_digest = None, self.session_id, codec.first_hash(self.session_id)
-        return Scan(Position(self.first_digest), self._max_event_bytes)
+        return Scan(Tip(self.first_digest), self._max_event_bytes)
 
     # --- opening
 
@@ -116,7 +116,7 @@ class LogFile:
         finally:
             os.close(descriptor)
 
-    def read_on(self, descriptor: int, place: Position, most_bytes: int = CHUNK) -> tuple[bytes, Position]:
+    def read_on(self, descriptor: int, place: Tip, most_bytes: int = CHUNK) -> tuple[bytes, Tip]:
         """Read whole committed lines behind a place, verified from there, about so many bytes; and tell where they end.
 
         Raises LogDamaged.
@@ -276,17 +276,17 @@ class LogFile:
         self.first_digest = scan.here.digest
         return scan
 
-    def beginning(self, descriptor: int, size: int) -> tuple[codec.ForkPoint | None, str, Position]:
+    def beginning(self, descriptor: int, size: int) -> tuple[codec.ForkPoint | None, str, Tip]:
         """Tell where the log goes on from another, if it does, whose chain it is, and the position in front of its first line."""
         line = read_line(descriptor, 0, size, self._max_event_bytes)
         point = codec.fork_point(line)
         if point is not None and point.into == self.session_id:
-            return point, point.root, Position(point.digest, 0, point.seq)
-        here = Position(codec.first_hash(self.session_id))
+            return point, point.root, Tip(point.digest, 0, point.seq)
+        here = Tip(codec.first_hash(self.session_id))
         if codec.digest_after(line, here.digest) is None:
             root = self._find_root(descriptor, size)
             if root is not None:
-                return None, root, Position(codec.first_hash(root))
+                return None, root, Tip(codec.first_hash(root))
         return None, self.session_id, here
 
     def has_begun(self, descriptor: int, size: int) -> bool:
@@ -358,7 +358,7 @@ class LogFile:
     def begin_as_fork(self, point: codec.ForkPoint, at: str) -> None:
         """Let the first line, which is still to be written, go on from another log."""
         self.fork, self.root, self.first_digest = point, point.root, point.digest
-        self.scan.here = Position(point.digest, 0, point.seq, at)
+        self.scan.here = Tip(point.digest, 0, point.seq, at)
 
     def replace_by(self, chunks: Iterable[bytes]) -> None:
         """Put a whole new file at the path, in one step; the old one stays with whoever reads it. The descriptor is closed."""

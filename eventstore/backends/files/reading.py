@@ -21,7 +21,7 @@ from eventstore.log.ingest import Whole
 from eventstore.log.watch import FolderWatch, Watch
 from eventstore.record import codec
 from eventstore.record.salvage import Remnant, salvage
-from eventstore.record.scan import Position, Scan
+from eventstore.record.scan import Scan, Tip
 
 _POLL_ONE_SECONDS, _POLL_ALL_SECONDS = 0.005, 0.25
 
@@ -95,7 +95,7 @@ class FolderReader(EventLog):
             size = os.fstat(descriptor).st_size
             offset = file.find(descriptor, after.version, digest, after.size_bytes) if after.version else None
             if offset is not None:
-                place = Position(digest, offset, after.version, after.at)
+                place = Tip(digest, offset, after.version, after.at)
             else:
                 fork, _, place = file.beginning(descriptor, size)
                 if not size:

@@ -1,0 +1,358 @@
+"""Appending: what a writer does to one log, in a compare-and-swap loop on the hash of its last event."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from eventstore.errors import EventStoreError, IdReused, SessionNotFound, VersionConflict
+from eventstore.events import LogRepaired
+from eventstore.log.base import Appended, Outcome, types_of
+from eventstore.log.batch import Batch, find_repeat, prepare, refuse_known, seal
+from eventstore.log.port import Busy, Exists, Key, Missing, Moved, NotStored, Poisoned, Refused, Unclear
+from eventstore.log.redact import finish_redactions, finish_torn_redaction
+from eventstore.log.state import LogState, read_line
+from eventstore.log.states import States
+from eventstore.record import codec
+from eventstore.record.scan import Scan, Tip
+
+_ATTEMPTS = 100
+_ALONE_AFTER = 3  # attempts that others were faster than, before the lock is taken for a whole attempt
+_TELLING = b'{"type":"event.redacted",'
+
+
+class _Plan(NamedTuple):
+    """Lines ready to be written in one go, and what becomes of each of several appends if they are."""
+
+    data: bytes
+    tip: Tip
+    keys: list[Key]
+    outcomes: list[Outcome]
+
+
+class Appender:
+    """Appends to the logs of `States`. Whoever calls holds the log's `writing`."""
+
+    def __init__(self, states: States) -> None:
+        self._states, self._backend = states, states.backend
+        self._keeps_tip = states.backend.capabilities.keeps_tip
+        self._syncs_apart = not states.backend.capabilities.blocking
+
+    def append(
+        self, state: LogState, appends: Sequence[tuple[Batch, int | None]], *, sync: bool = True
+    ) -> list[Outcome]:
+        """Append several batches, each with the version it expects, in one write; return what became of each."""
+        try:
+            outcomes = self._append(state, appends, sync=sync or not self._syncs_apart, wait=True)
+        except (EventStoreError, ValueError) as error:
+            return [error] * len(appends)
+        if sync and self._syncs_apart:
+            self.sync(state, outcomes)
+        return outcomes
+
+    def append_now(self, state: LogState, appends: Sequence[tuple[Batch, int | None]]) -> list[Outcome] | None:
+        """Append as `append` does, without flushing; None where that would have to wait for anybody or read the log first."""
+        try:
+            return self._append(state, appends, sync=False, wait=False)
+        except Busy:
+            return None
+        except (EventStoreError, ValueError) as error:
+            return [error] * len(appends)
+
+    def sync(self, state: LogState, outcomes: list[Outcome]) -> None:
+        """Return when what was appended is durable as the level asks; where that fails the error is the outcome."""
+        try:
+            self._backend.sync(state.name, state.scan.here)
+        except Refused as error:
+            failed = self._states.refused(state, error)
+            outcomes[:] = [failed if isinstance(one, Appended) else one for one in outcomes]
+        except Missing:  # it was deleted since, with what was appended
+            pass
+
+    def extend(self, state: LogState, batches: Sequence[Batch], expected_version: int) -> Appended:
+        """Append several batches of one caller, whose keys are all new, in one write. Raises as `EventLog.extend` does."""
+
+        def check(scan: Scan) -> None:
+            refuse_known(state.session_id, batches, scan.ids)
+
+        appends: list[tuple[Batch, int | None]] = [
+            (batches[0], expected_version),
+            *((one, None) for one in batches[1:]),
+        ]
+        outcomes = self._append(state, appends, sync=True, wait=True, check=check)
+        if self._syncs_apart:
+            self.sync(state, outcomes)
+        for outcome in outcomes:
+            if not isinstance(outcome, Appended):
+                raise outcome
+        first, last = outcomes[0], outcomes[-1]
+        assert isinstance(first, Appended) and isinstance(last, Appended)  # noqa: S101, PT018 - the loop has seen to it
+        return Appended(first.first, last.last)
+
+    def write(self, state: LogState, events: Batch, *, sync: bool = True) -> Appended:
+        """Append one batch to a log that is there, whatever its version. Raises as `EventLog.append` does."""
+        (outcome,) = self.append(state, [(events, None)], sync=sync)
+        if isinstance(outcome, Appended):
+            return outcome
+        raise outcome
+
+    def begin(self, state: LogState, here: Tip, batch: Batch) -> Appended:
+        """Begin a log behind a place of another one. Raises VersionConflict where it is there already."""
+        with state.scanning:
+            state.forget()
+            data, tip = seal(batch, here, max(codec.now(), here.at))
+            while not self._swap(state, None, data, tip, [], sync=True, wait=True):
+                scan = self._ready(state)
+                if scan.here.seq:
+                    raise VersionConflict(state.session_id, 0, scan.here.seq, self._since(state, state.inherited))
+            state.forget()  # who it goes on from is read of its first line
+        if self._syncs_apart:
+            outcomes: list[Outcome] = [Appended(here.seq + 1, tip.seq)]
+            self._sync_new(state, tip, outcomes)
+            if not isinstance(outcomes[0], Appended):
+                raise outcomes[0]
+        return Appended(here.seq + 1, tip.seq)
+
+    def _sync_new(self, state: LogState, tip: Tip, outcomes: list[Outcome]) -> None:
+        try:
+            self._backend.sync(state.name, tip)
+        except Refused as error:
+            outcomes[0] = self._states.refused(state, error)
+
+    # --- one attempt after the other
+
+    def _append(
+        self,
+        state: LogState,
+        appends: Sequence[tuple[Batch, int | None]],
+        *,
+        sync: bool,
+        wait: bool,
+        check: object = None,
+    ) -> list[Outcome]:
+        with state.scanning:
+            for attempt in range(_ATTEMPTS):
+                if attempt >= _ALONE_AFTER:
+                    with self._backend.lock(f"log/{state.name}"):
+                        outcomes = self._attempt(state, appends, sync=sync, wait=wait, again=True, check=check)
+                else:
+                    outcomes = self._attempt(state, appends, sync=sync, wait=wait, again=attempt > 0, check=check)
+                if outcomes is not None:
+                    return outcomes
+        where = self._backend.where(state.name)
+        raise self._states.refused(state, Refused(where, 11, "others append all the time"))
+
+    def _attempt(
+        self,
+        state: LogState,
+        appends: Sequence[tuple[Batch, int | None]],
+        *,
+        sync: bool,
+        wait: bool,
+        again: bool,
+        check: object,
+    ) -> list[Outcome] | None:
+        """Decide, seal and swap once; None where the log moved on meanwhile and has to be read first."""
+        scan = state.scan
+        if again or not scan.here.life or scan.fault is not None or scan.unended is not None or state.unfinished:
+            if not wait:
+                raise Busy(state.name)
+            scan = self._ready(state)
+        if callable(check):
+            check(scan)
+        plan = self._plan(state, scan, appends)
+        if not plan.data:
+            return plan.outcomes
+        if scan.fault is not None:
+            if not self.cut_tail(state):
+                return None
+            decided = zip(appends, plan.outcomes, strict=True)
+            kept = [batch for (batch, _), outcome in decided if isinstance(outcome, Appended) and not outcome.repeated]
+            again_planned = self._plan(state, state.scan, [(batch, None) for batch in kept])
+            plan = again_planned._replace(outcomes=_filled(plan.outcomes, again_planned.outcomes))
+        here = state.scan.here
+        if not self._swap(state, here if here.life else None, plan.data, plan.tip, plan.keys, sync=sync, wait=wait):
+            return None
+        self._moved_on(state, plan)
+        return plan.outcomes
+
+    def _plan(self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]]) -> _Plan:
+        """Give each append that can be made its place, one behind the other."""
+        here, now = scan.here, codec.now()
+        at = now if now > here.at else here.at
+        parts: list[bytes] = []
+        keys: list[Key] = []
+        outcomes: list[Outcome] = []
+        for batch, expected_version in appends:
+            try:
+                repeat = self._find_repeat(state, scan, batch, keys) if batch.ids else None
+                if repeat is None:
+                    if expected_version is not None or not here.seq:
+                        self._check_version(state, here.seq, expected_version)
+                    data, after = seal(batch, here, at)
+            except (IdReused, VersionConflict, SessionNotFound) as error:
+                outcomes.append(error)
+                continue
+            if repeat is not None:
+                outcomes.append(repeat)
+                continue
+            if batch.ids:
+                keys += [(key, here.seq + 1, after.seq) for key in batch.ids]
+            outcomes.append(Appended(here.seq + 1, after.seq))
+            parts.append(data)
+            here = after
+        return _Plan(parts[0] if len(parts) == 1 else b"".join(parts), here, keys, outcomes)
+
+    def _find_repeat(self, state: LogState, scan: Scan, batch: Batch, pending: list[Key]) -> Appended | None:
+        known = scan.ids
+        if self._keeps_tip:
+            found = {key: self._backend.find_key(state.name, key) for key in batch.ids}
+            known = {key: place for key, place in found.items() if place is not None}
+        if pending:
+            known = known | {key: (first, last) for key, first, last in pending}
+        return find_repeat(state.session_id, batch, known)
+
+    def _check_version(self, state: LogState, version: int, expected_version: int | None) -> None:
+        if not version and expected_version != 0:
+            raise SessionNotFound(state.session_id)
+        if expected_version is not None and expected_version != version:
+            raise VersionConflict(state.session_id, expected_version, version, self._since(state, expected_version))
+
+    def _since(self, state: LogState, after: int) -> tuple[str, ...]:
+        """Name the types of the events that came in between."""
+        version = state.scan.here.seq
+        if after >= version:
+            return ()
+        return types_of(self._states.lines(state, max(after, 0), min(version, after + 20)))
+
+    def _moved_on(self, state: LogState, plan: _Plan) -> None:
+        """Move the scan behind what was written."""
+        scan = state.scan
+        scan.here, state.end = plan.tip, plan.tip.offset
+        for key, first, last in plan.keys:
+            scan.ids[key] = first, last
+        if _TELLING in plan.data:
+            scan.note(codec.lines(plan.data))
+
+    # --- the swap
+
+    def _swap(
+        self, state: LogState, here: Tip | None, data: bytes, tip: Tip, keys: Sequence[Key], *, sync: bool, wait: bool
+    ) -> bool:
+        """Write lines behind `here` (None: as a new log); False where the log does not end there.
+
+        A refusal is not believed before the log was looked at: an answer that was lost, or an attempt that an engine repeated by
+        itself, may have written these very lines.
+        """
+        unclear: Unclear | None = None
+        for _ in range(_ALONE_AFTER):
+            try:
+                tip.life = self._backend.append(state.name, data, expect=here, tip=tip, keys=keys, sync=sync, wait=wait)
+            except (Moved, Exists, Missing):
+                return self._is_there(state, tip)
+            except Unclear as error:
+                unclear = error
+                if self._is_there(state, tip):
+                    return True
+            except (NotStored, Poisoned) as error:
+                state.forget()
+                raise self._states.refused(state, error) from error
+            except Refused as error:
+                raise self._states.refused(state, error) from error
+            else:
+                return True
+        assert unclear is not None  # noqa: S101 - only that goes round
+        state.forget()
+        raise self._states.refused(state, unclear) from unclear
+
+    def _is_there(self, state: LogState, tip: Tip) -> bool:
+        """Tell whether the line at a tip's number is the one that was to be written there; the tip gets its log's life then."""
+        with suppress(Missing, Moved):
+            reading = self._backend.read(state.name, tip.seq - 1, tip.seq)
+            parts = codec.split(read_line(reading, tip.seq)[1])
+            if parts is not None and parts[1] == tip.digest:
+                tip.life = reading.life
+                return True
+        return False
+
+    # --- making a log fit to be appended to
+
+    def _ready(self, state: LogState) -> Scan:
+        """Verify what others wrote, carry out what a crash cut short, and raise damage.
+
+        A torn tail stays until something is to be written: who is refused has changed nothing.
+        """
+        try:
+            scan = state.catch_up()
+        except Missing:
+            state.forget()
+            return state.scan
+        if scan.unended is None and not state.unfinished and (scan.fault is None or scan.fault.torn):
+            return self._with_events(state)
+        with self._backend.lock(f"log/{state.name}"):
+            scan = state.catch_up()
+            if scan.unended is not None:
+                self._end_last_line(state, scan.unended)
+                scan = state.catch_up()
+            if scan.fault is not None and not scan.fault.torn and finish_torn_redaction(self._backend, state):
+                scan = state.catch_up()
+            damage = state.damage()
+            if damage:
+                raise damage
+            finish_redactions(self._backend, state)
+        return self._with_events(state)
+
+    def _with_events(self, state: LogState) -> Scan:
+        """Return the scan; of a log that holds no event yet, such as a killed creation leaves, that of one that is not there."""
+        scan = state.scan
+        if not scan.here.offset and not state.end:
+            state.forget()
+        return state.scan
+
+    def _end_last_line(self, state: LogState, end: Tip) -> None:
+        """Give a whole last record the line feed that a crash took."""
+        before = Tip(end.digest, end.offset - 1, end.seq, end.at, end.life)
+        try:
+            self._backend.append(state.name, b"\n", expect=before, tip=end)
+        except Refused as error:
+            raise self._states.refused(state, error) from error
+
+    def cut_tail(self, state: LogState) -> bool:
+        """Move a torn tail to quarantine, and record that; `scanning` is held. False where somebody else wrote meanwhile.
+
+        Raises LogDamaged.
+        """
+        version = state.scan.here.seq
+        try:
+            with self._backend.lock(f"log/{state.name}"):
+                scan = state.catch_up()
+                damage = state.damage()
+                if damage:
+                    raise damage
+                if scan.fault is not None and scan.here.seq == version:
+                    self.cut(state, "torn tail")
+                    return state.scan.here.seq == version + 1
+                return False
+        except Refused as error:
+            raise self._states.refused(state, error) from error
+
+    def cut(self, state: LogState, reason: str) -> None:
+        """Move all that stands behind the scan to quarantine, and append the event that records it. The log's lock is held."""
+        scan = state.scan
+        place = scan.here.offset
+        found = self._backend.cut(state.name, scan.here)
+        event = LogRepaired(
+            offset_bytes=place, removed_bytes=found.removed_bytes, quarantine=found.quarantine, reason=reason
+        )
+        scan.fault, scan.unended, state.end = None, None, place
+        batch = prepare([event], codec.MAX_EVENT_BYTES)
+        data, tip = seal(batch, scan.here, max(codec.now(), scan.here.at))
+        if not self._swap(state, scan.here, data, tip, [], sync=True, wait=True):
+            state.forget()
+            return
+        scan.here, state.end = tip, tip.offset
+
+
+def _filled(decided: list[Outcome], made: list[Outcome]) -> list[Outcome]:
+    """Put the places that appends have at last where they were decided on."""
+    rest = iter(made)
+    return [next(rest) if isinstance(one, Appended) and not one.repeated else one for one in decided]

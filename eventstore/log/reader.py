@@ -1,0 +1,426 @@
+"""The half of the log that reads: it takes no lock and changes nothing."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from eventstore.errors import InvalidSessionId, LogDamaged, LogRolledBack, NoSuchMoment, SessionNotFound
+from eventstore.events import AnyEvent, UnknownEvent
+from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
+from eventstore.log.base import BEGINNING, Head, Raw
+from eventstore.log.ingest import Whole
+from eventstore.log.port import Backend, Changes, Missing, Moved
+from eventstore.log.state import LogState, first_line, numbered, whole_lines
+from eventstore.log.states import States
+from eventstore.log.watch import Watch
+from eventstore.record import codec
+from eventstore.record.salvage import Remnant, salvage
+from eventstore.record.scan import Scan, Tip
+
+_READ_ON_BYTES = 128 * 1024
+
+
+class LogReader:
+    """What can be asked of logs. Streams end where the log ended at the call."""
+
+    def __init__(self, backend: Backend, max_event_bytes: int) -> None:
+        self.backend, self._max_event_bytes = backend, max_event_bytes
+        self._states = States(backend, max_event_bytes)
+
+    # --- reading
+
+    def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+        """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of whole verified lines.
+
+        Raises SessionNotFound at the call, LogDamaged where the damage is reached.
+        """
+        return self._chunks(check_log_id(session_id), after, upto)
+
+    def _chunks(self, name: str, after: int, upto: int | None) -> Iterator[bytes]:
+        state = self._states.verified(name)
+        with state.scanning:
+            end, damage = state.scan.here.seq, state.damage()
+        if upto is not None and upto <= end:
+            end, damage = upto, None
+        return self._stream(state, max(after, 0), end, damage)
+
+    def _stream(self, state: LogState, after: int, upto: int, damage: LogDamaged | None) -> Iterator[bytes]:
+        yield from self._states.lines(state, after, upto)
+        if damage is not None:
+            raise damage
+
+    def lines(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+        """Stream verified lines, each without its LF. Raises as `chunks` does."""
+        for chunk in self.chunks(session_id, after, upto):
+            yield from codec.lines(chunk)
+
+    def read(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[AnyEvent | UnknownEvent]:
+        """Stream events in order. Raises as `chunks` does."""
+        for chunk in self.chunks(session_id, after, upto):
+            yield from codec.decode_lines(chunk)
+
+    def skim(
+        self, session_id: str, after: int = 0, upto: int | None = None
+    ) -> Iterator[AnyEvent | UnknownEvent | codec.Messages]:
+        """Stream events as `read` does, messages in a row as one: for folds that need not look into each. Raises as it does."""
+        for chunk in self.chunks(session_id, after, upto):
+            yield from codec.skim(chunk)
+
+    def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
+        """Read on behind a place that was read to before: some whole batches, verified from there, and where they end.
+
+        No lines where there are none yet; behind a place inside a batch the rest of that batch comes first. Of the place its
+        version and hash count; its size is where to look first. The cost is that of what is new. Raises LogRolledBack where the
+        log does not have that event, SessionNotFound, LogDamaged.
+        """
+        state = self._states.of(check_log_id(session_id))
+        try:
+            place = Tip(bytes.fromhex(after.hash), after.size_bytes, after.version, after.at)
+        except ValueError:
+            raise LogRolledBack(session_id, after.version) from None
+        if after.version:
+            with suppress(Moved):
+                return self._read_on(state, place)
+        fork = self.fork_point(session_id)
+        if fork is None and after.version:
+            raise LogRolledBack(session_id, after.version)
+        if fork is None:
+            return self._read_on(state, self._start(state), is_start=True)
+        if after.version > fork.seq or (after.version == fork.seq and place.digest != fork.digest):
+            raise LogRolledBack(session_id, after.version)
+        if after.version == fork.seq:
+            return self._read_on(state, Tip(fork.digest, 0, fork.seq, after.at), is_start=True)
+        return self._resume_inherited(state, place, after)
+
+    def _start(self, state: LogState) -> Tip:
+        """Return the tip in front of the first line of a log that is no fork by reference."""
+        return state.beginning(self._first_line(state.name))[2]
+
+    def _resume_inherited(self, state: LogState, place: Tip, after: Head) -> tuple[bytes, Head]:
+        """Read on in what a fork has of its parents, no further than the log that holds the next event does."""
+        self._states.verified(state.name)
+        span = self._states.spans(state, after.version, state.inherited)[0]
+        owner = self._states.of(span.log)
+        is_start = after.version == owner.inherited
+        if is_start:
+            before = owner.fork.digest if owner.fork else owner.first_digest
+            if after.version and place.digest != before:
+                raise LogRolledBack(state.session_id, after.version)
+            place = Tip(before, 0, owner.inherited, after.at)
+        try:
+            data, here = self._read_on(owner, place, is_start=is_start)
+        except Moved:
+            raise LogRolledBack(state.session_id, after.version) from None
+        if here.version > span.upto:
+            behind = here.size_bytes - len(data)
+            data = b"".join(whole_lines([data], span.upto - after.version))
+            last = codec.decode(data[data.rfind(b"\n", 0, -1) + 1 : -1])
+            here = Head(last.seq, last.at, last.hash, behind + len(data))
+        return data, here
+
+    def _read_on(self, state: LogState, place: Tip, *, is_start: bool = False) -> tuple[bytes, Head]:
+        """Read whole committed lines behind a place, or from the first own line on, verified. Raises Moved, LogDamaged."""
+        seen = None
+        while True:
+            start, data, scan, is_all = self._read_part(state, place, is_start=is_start)
+            here = scan.here
+            if here.seq > place.seq:
+                kept = data[: here.offset - start]
+                return kept, Head(here.seq, here.at, here.digest.hex(), here.offset)
+            fault = scan.fault
+            if not is_all or fault is None or fault.torn:
+                return b"", Head(place.seq, place.at, place.digest.hex() if place.seq else "", place.offset)
+            if fault == seen:
+                where = self.backend.where(state.name)
+                reason = f"the line {fault.reason}"
+                raise LogDamaged(state.session_id, where, fault.line, fault.offset_bytes, reason, place.seq)
+            seen = fault  # it may have been an append that was cut back meanwhile: look again
+
+    def _read_part(self, state: LogState, place: Tip, *, is_start: bool) -> tuple[int, bytes, Scan, bool]:
+        """Read about 128 KiB behind a place, more where that holds no whole batch.
+
+        Returns the byte it begins at, what was read, its scan, and whether that is all there is.
+        """
+        try:
+            reading = self.backend.read(state.name, 0 if is_start else place)
+        except Missing:
+            raise SessionNotFound(state.session_id) from None
+        place = Tip(place.digest, reading.offset, place.seq, place.at)
+        parts: list[bytes] = []
+        size, wanted = 0, _READ_ON_BYTES
+        for chunk in reading.chunks:
+            parts.append(chunk)
+            size += len(chunk)
+            if size >= wanted:
+                data = b"".join(parts)
+                scan = self._scan(place, data, joins=not is_start)
+                if scan.here.seq > place.seq:
+                    return reading.offset, data, scan, False
+                parts, wanted = [data], wanted * 4
+        data = b"".join(parts)
+        return reading.offset, data, self._scan(place, data, joins=not is_start), True
+
+    def _scan(self, place: Tip, data: bytes, *, joins: bool) -> Scan:
+        scan = Scan(place, self._max_event_bytes, joins=joins)
+        scan.feed([data])
+        return scan
+
+    # --- where logs end, and what there is
+
+    def head(self, session_id: str) -> Head:
+        """Tell where a session's log ends. Raises SessionNotFound, LogDamaged."""
+        state = self._states.verified(check_log_id(session_id))
+        with state.scanning:
+            damage, here = state.damage(), state.scan.here
+        if damage:
+            raise damage
+        return Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def peek(self, session_id: str) -> Head:
+        """Tell where a log seems to end, at a price that does not grow with it: what is in front is not verified.
+
+        Good for nothing but to read on from. Raises SessionNotFound, LogDamaged.
+        """
+        try:
+            here = self.backend.tip(check_log_id(session_id))
+        except Missing:
+            raise SessionNotFound(session_id) from None
+        except Moved:
+            return self.head(session_id)
+        return Head(here.seq, here.at, here.digest.hex(), here.offset)
+
+    def exists(self, session_id: str) -> bool:
+        """Tell whether the session has a log with at least one event."""
+        try:
+            return self.head(session_id).version > 0
+        except SessionNotFound:
+            return False
+
+    def point_at(self, session_id: str, version: int) -> Head:
+        """Tell what `head` told, without the size, when the log had so many events. Raises as `fork` does for a parent."""
+        line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None
+        if line is None:
+            raise NoSuchMoment(version, f"session {session_id!r} has {self.head(session_id).version} events")
+        event = codec.decode(line)
+        if event.batch is not None and event.batch[0] + 1 < event.batch[1]:
+            ends = f"{version - 1 - event.batch[0]} or {version - 1 - event.batch[0] + event.batch[1]}"
+            raise NoSuchMoment(version, f"event {version} is inside a batch that was appended as one: ask for {ends}")
+        return Head(version, event.at, event.hash, 0)
+
+    def size_bytes(self, session_id: str) -> int:
+        """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
+        try:
+            return self.backend.tip(check_log_id(session_id)).offset
+        except (Missing, Moved):
+            return 0
+
+    def changed(self, since: str | None = None) -> Changes:
+        """Tell in one call which logs may have changed since a token, each with a text that differs whenever it differs.
+
+        None, and a token that is not known, mean all. It never leaves out a log whose append returned before the call began.
+        """
+        return self.backend.changed(since)
+
+    def ids(self) -> Iterator[str]:
+        """Stream the ids of all sessions, in no particular order, without the store's own log and templates."""
+        names = (name for name, there in self.changed().logs if there is not None)
+        return (name for name in names if name != STORE_ID and not name.startswith(TEMPLATE))
+
+    def watch(self, session_id: str | None = None) -> Watch:
+        """Watch one log, or all of them and the store's own, for changes. Close what is returned."""
+        if session_id is not None:
+            check_log_id(session_id)
+        return self.backend.watch(session_id)
+
+    def is_being_written(self, session_id: str) -> bool:
+        """Tell whether a program that is alive has the session open for writing. Raises NotSupported, SessionNotFound."""
+        check_log_id(session_id)
+        if not self.backend.capabilities.shows_writers:
+            return False
+        try:
+            return self.backend.is_open(session_id)
+        except Missing:
+            raise SessionNotFound(session_id) from None
+
+    # --- forks
+
+    def fork_point(self, session_id: str) -> codec.ForkPoint | None:
+        """Read where a log goes on from another; None where it holds all its events itself. Raises SessionNotFound."""
+        state = self._states.of(check_log_id(session_id))
+        line = self._first_line(session_id)
+        point = codec.fork_point(line)
+        return point if point is not None and point.into == state.session_id else None
+
+    def _first_line(self, name: str) -> bytes:
+        try:
+            reading = self.backend.read(name)
+        except Missing:
+            raise SessionNotFound(self._states.of(name).session_id) from None
+        line, _ = first_line(reading.chunks, self._max_event_bytes)
+        if not line:
+            raise SessionNotFound(self._states.of(name).session_id)
+        return line
+
+    def inherited(self, session_id: str) -> int:
+        """Tell how many events of a fork are its parent's, not copied; 0 where it is whole. Raises SessionNotFound."""
+        point = self.fork_point(session_id)
+        return point.seq if point else 0
+
+    def root_of(self, session_id: str) -> str:
+        """Name the log whose chain of hashes it is: of a fork the first of its line, else itself. Raises SessionNotFound."""
+        state = self._states.of(check_log_id(session_id))
+        return state.beginning(self._first_line(session_id))[1]
+
+    def own_beginning(self, session_id: str) -> Head:
+        """Tell the place in front of the first event that is the session's own: behind what a fork has of its parent.
+
+        Raises SessionNotFound, LogDamaged.
+        """
+        point = self.fork_point(session_id)
+        return BEGINNING if point is None else Head(point.seq, "", point.digest.hex(), 0)
+
+    def _owner_of(self, session_id: str, version: int) -> tuple[str, str]:
+        """Name the log that holds an event of a session itself, and the log whose chain it is."""
+        state = self._states.verified(session_id)
+        root = state.root
+        return self._states.spans(state, version - 1, version)[0].log, root
+
+    def _unrecorded(self, session_id: str, version: int) -> list[bytes]:
+        """Find the lines up to a version that were redacted, where no line up to there records it."""
+        targets: set[int] = set()
+        recorded: set[int] = set()
+        state = self._states.verified(session_id)
+        for owner, fork in self._states.lineage(state):
+            lowest = fork.seq if fork else 0
+            scan = owner.scan
+            targets |= {seq for seq in (*scan.stubs, *scan.redactions) if seq <= version}
+            recorded |= {seq for seq, at in scan.told_at.items() if at <= version}
+            version = min(version, lowest)
+        missing = sorted(targets - recorded)
+        return [next(self._line(state, seq)) for seq in missing]
+
+    def _line(self, state: LogState, seq: int) -> Iterator[bytes]:
+        for chunk in self._states.lines(state, seq - 1, seq):
+            yield from codec.lines(chunk)
+
+    def _check_past(self, state: LogState, whole: Whole) -> None:
+        """Raise LogDamaged where a fork goes on from what is not here."""
+        fork = whole.fork
+        if fork is None:
+            return
+        try:
+            parent = self._states.verified(fork.parent)
+            there = next(self._line(parent, fork.seq), b"")
+        except SessionNotFound:
+            raise self._states.without_past(state, fork) from None
+        parts = codec.split(there)
+        if parent.root != fork.root or parts is None or parts[1] != fork.digest:
+            raise self._states.without_past(state, fork)
+
+    # --- attachments
+
+    def beside(self, session_id: str) -> list[str]:
+        """Name the attachments of a log: `checkpoints/...` and `quarantine/...`. Raises SessionNotFound."""
+        return [name for name in self._blobs(check_log_id(session_id), "") if is_beside(name)]
+
+    def _blobs(self, name: str, prefix: str) -> list[str]:
+        try:
+            return [one for one in self.backend.blobs(name) if one.startswith(prefix)]
+        except Missing:
+            raise SessionNotFound(self._states.of(name).session_id) from None
+
+    def read_beside(self, session_id: str, name: str) -> Iterator[bytes]:
+        """Stream an attachment that `beside` names. Raises SessionNotFound, FileNotFoundError."""
+        if not is_beside(name):
+            raise FileNotFoundError(name)
+        try:
+            return self.backend.get_blob(check_log_id(session_id), name)
+        except Missing:
+            raise FileNotFoundError(name) from None
+
+    def quarantine(self, session_id: str) -> list[str]:
+        """Name what repairs have kept, as `log.repaired` names it. Raises SessionNotFound."""
+        return self._blobs(check_log_id(session_id), "quarantine/")
+
+    def notes(self, session_id: str) -> list[tuple[str, bytes]]:
+        """Give the names and the bytes of the signed notes beside a log, in the order of their names. Raises SessionNotFound."""
+        names = self._blobs(check_log_id(session_id), "checkpoints/")
+        found = [name for name in names if name.endswith(".note")]
+        return [(name.partition("/")[2], b"".join(self.backend.get_blob(session_id, name))) for name in found]
+
+    # --- the trash
+
+    def trashed(self) -> list[str]:
+        """List the names of what is in the trash."""
+        return self.backend.trashed()
+
+    def trashed_lines(self, name: str) -> Iterator[bytes]:
+        """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
+        id_of(name)
+        for chunk in self._chunks(TRASH + name, 0, None):
+            yield from codec.lines(chunk)
+
+    def _name(self, session_id: str, trashed: str | None) -> str:
+        if trashed is None:
+            return check_log_id(session_id)
+        id_of(trashed)
+        return TRASH + trashed
+
+    # --- around damage
+
+    def raw(self, session_id: str) -> Raw:
+        """Return the raw bytes of a log, unverified, bypassing everything that is known of it.
+
+        Raises SessionNotFound, and LogDamaged where what a fork goes on from is not there.
+        """
+        check_log_id(session_id)
+        line = self._first_line(session_id)
+        state = LogState(self.backend, session_id, self._max_event_bytes)
+        fork, root, _ = state.beginning(line)
+        if fork is None:
+            return Raw(root, 0, self.backend.read(session_id).chunks)
+        return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
+
+    def _raw_spans(self, state: LogState, fork: codec.ForkPoint) -> list[tuple[str, int]]:
+        """Find, without verifying, which log holds which lines in front of a fork: `(log, up to)`, the oldest first."""
+        found: list[tuple[str, int]] = []
+        wanted: codec.ForkPoint | None = fork
+        seen = {state.name}
+        upto = fork.seq
+        while wanted is not None:
+            if wanted.parent in seen:
+                raise self._states.without_past(state, fork)
+            seen.add(wanted.parent)
+            try:
+                older = self.fork_point(wanted.parent)
+            except (SessionNotFound, InvalidSessionId):
+                raise self._states.without_past(state, fork) from None
+            if older is None or older.seq < upto:
+                found.append((wanted.parent, upto))
+                upto = older.seq if older else 0
+            wanted = older
+        return found[::-1]
+
+    def _raw(self, state: LogState, spans: list[tuple[str, int]]) -> Iterator[bytes]:
+        before = 0
+        for log, upto in spans:
+            yield from whole_lines(self.backend.read(log).chunks, upto - before)
+            before = upto
+        yield from self.backend.read(state.name).chunks
+
+    def tail(self, session_id: str) -> str | None:
+        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
+        state = self._states.verified(check_log_id(session_id))
+        with state.scanning:
+            scan, left = state.scan, state.end - state.scan.here.offset
+        if scan.unended is not None:
+            return f"line {scan.here.seq + 1}, byte {scan.here.offset}: a whole record that lacks only its line feed"
+        if scan.fault is None or not scan.fault.torn:
+            return None
+        return f"line {scan.fault.line}, byte {scan.here.offset}: a torn tail of {left} bytes"
+
+    def salvage(self, session_id: str) -> Iterator[Remnant]:
+        """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
+        check_log_id(session_id)
+        first = self._start(LogState(self.backend, session_id, self._max_event_bytes))
+        lines = numbered(self.backend.read(session_id).chunks, self._max_event_bytes)
+        return salvage(first.digest, lines)

@@ -1,0 +1,142 @@
+"""Carrying redactions out: a tombstone of the same length is put in the place of a line, and chain and offsets stay."""
+
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Any
+
+from eventstore.errors import RedactionRefused
+from eventstore.events import CheckpointSigned, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
+from eventstore.log.port import Backend, Moved
+from eventstore.log.state import LogState, numbered, read_line
+from eventstore.record import codec
+
+
+def record_redaction(
+    session_id: str, seq: int, line: bytes, reason: str, by: dict[str, Any] | None, *, inherited: bool = False
+) -> EventRedacted:
+    """Make the event that records the redaction of a line, which is to be carried out. Raises RedactionRefused.
+
+    A line that a fork has of its parent may be redacted there already: the fork records it too.
+    """
+    event, leaf = codec.decode(line), codec.leaf_of(line)
+    if isinstance(event, RedactedEvent):
+        if inherited:
+            return EventRedacted(
+                target=seq, leaf=event.leaf, reason=reason, by=by, target_type=event.type, target_at=event.at
+            )
+        raise RedactionRefused(session_id, seq, "it was redacted before")
+    if isinstance(event, EventRedacted | LogRepaired | CheckpointSigned):
+        raise RedactionRefused(session_id, seq, "it tells of the log itself")
+    if isinstance(event, SessionCreated) and event.forked_from is not None:
+        raise RedactionRefused(session_id, seq, "it tells what the session goes on from")
+    if leaf is None or codec.make_stub(line) is None:
+        raise RedactionRefused(session_id, seq, "it holds no text")
+    return EventRedacted(
+        target=seq,
+        leaf=leaf.hex(),
+        reason=reason,
+        by=by,
+        target_type=event.type,
+        target_at=event.at,
+        target_id=event.id,
+        target_batch=event.batch,
+        target_origin_bytes=None if event.origin is None else _size_of(event.origin),
+    )
+
+
+def _size_of(origin: Origin) -> int:
+    if origin.line is not None:
+        return len(origin.line.encode())
+    return len(b64decode(origin.line_base64 or ""))
+
+
+def record_earlier_redaction(line: bytes) -> EventRedacted:
+    """Make the event by which a fork records that a line of its past was, or is being, redacted in its parent."""
+    event, leaf = codec.decode(line), codec.leaf_of(line)
+    reason = "redacted in the session that this one goes on from"
+    return EventRedacted(
+        target=event.seq, leaf=(leaf or b"").hex(), reason=reason, target_type=event.type, target_at=event.at
+    )
+
+
+def finish_redactions(backend: Backend, state: LogState) -> None:
+    """Carry out what the log records as redacted and a crash, or another process, left. The log's lock is held."""
+    for seq in state.unfinished:
+        overwrite_with_tombstone(backend, state, seq, state.scan.redactions[seq])
+    state.unfinished = []
+
+
+def overwrite_with_tombstone(backend: Backend, state: LogState, seq: int, leaf: bytes) -> bool:
+    """Overwrite the line of an event whose redaction is recorded; False where the line is another one."""
+    offset, line = read_line(backend.read(state.name, seq - 1, seq), seq)
+    stub = codec.read_stub(line[:-1])
+    if stub is None:
+        new = codec.make_stub(line[:-1]) if line and codec.leaf_of(line[:-1]) == leaf else None
+        if new is None:
+            return False
+        stub = _put(backend, state, seq, offset, new)
+    if stub is not None:
+        state.scan.stubs[seq] = stub, offset
+    return stub is not None
+
+
+def finish_torn_redaction(backend: Backend, state: LogState) -> bool:
+    """Overwrite a line again that a power cut left overwritten in part, if that is what is wrong. The log's lock is held."""
+    fault = state.scan.fault
+    if fault is None:
+        return False
+    before, torn, leaf = _around(backend, state, fault.line)
+    parts, start = codec.split(torn), codec.line_start(torn)
+    if leaf is None or parts is None or start is None or codec.next_hash(before, leaf) != parts[1]:
+        return False
+    new = codec.stub_of(start, leaf, parts[1], len(torn))
+    return new is not None and _put(backend, state, fault.line, fault.offset_bytes, new) is not None
+
+
+def _around(backend: Backend, state: LogState, seq: int) -> tuple[bytes, bytes, bytes | None]:
+    """Return the digest in front of a faulty line, the line, and the leaf hash that a later line records for it."""
+    offset = state.scan.fault.offset_bytes if state.scan.fault else 0
+    torn, leaf = b"", None
+    for start, line in numbered(backend.read(state.name).chunks, codec.MAX_EVENT_BYTES):
+        if start == offset:
+            torn = line
+        elif start > offset and (found := codec.read_redaction(line)) is not None and found.target == seq:
+            try:
+                leaf = bytes.fromhex(found.leaf)
+            except ValueError:  # somebody's own event, which holds no leaf hash
+                continue
+            break
+    return _digest_before(backend, state, offset), torn, leaf
+
+
+def _digest_before(backend: Backend, state: LogState, offset: int) -> bytes:
+    last = state.first_digest
+    for start, line in numbered(backend.read(state.name).chunks, codec.MAX_EVENT_BYTES):
+        if start >= offset:
+            break
+        parts = codec.split(line)
+        last = parts[1] if parts else last
+    return last
+
+
+def _put(backend: Backend, state: LogState, seq: int, offset: int, tombstone: bytes) -> codec.Stub | None:
+    try:
+        backend.overwrite(state.name, seq, offset, tombstone + b"\n")
+    except Moved:
+        return None
+    return codec.read_stub(tombstone)
+
+
+def missing_records(stubs: Sequence[codec.Stub], recorded: dict[int, str]) -> list[EventRedacted]:
+    """Make the events for tombstones in a fork's past that none of its lines records; `recorded` maps numbers to leaf hashes."""
+    return [
+        EventRedacted(
+            target=stub.seq,
+            leaf=stub.leaf.hex(),
+            reason="redacted in the session that this one goes on from",
+            target_type=stub.type,
+            target_at=stub.at,
+        )
+        for stub in stubs
+        if recorded.get(stub.seq) != stub.leaf.hex()
+    ]

@@ -1,0 +1,64 @@
+"""Repairing a damaged log: what stands behind the damage is cut, kept, and what can be proven is appended anew."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from eventstore.errors import SessionNotFound
+from eventstore.events import Event, UnknownEvent
+from eventstore.log.append import Appender
+from eventstore.log.base import Repair
+from eventstore.log.batch import prepare
+from eventstore.log.port import Backend, Missing
+from eventstore.log.state import LogState, numbered
+from eventstore.record import codec
+from eventstore.record.salvage import Remnant, salvage
+
+_BATCH = 200
+
+
+def plan_repair(appender: Appender, backend: Backend, state: LogState, *, dry_run: bool) -> Repair | None:
+    """Plan how to repair a log, or do it; None where nothing is wrong. Raises SessionNotFound."""
+    with backend.lock(f"log/{state.name}"), state.scanning:
+        try:
+            scan = state.catch_up()
+        except Missing:
+            raise SessionNotFound(state.session_id) from None
+        fault = scan.fault
+        if fault is None:
+            return None
+        found = [] if fault.torn else _behind(backend, state)
+        restored = restorable(found)
+        plan = Repair(
+            state.session_id,
+            fault.line,
+            scan.here.offset,
+            fault.reason,
+            state.end - scan.here.offset,
+            len(restored),
+            len(found) - len(restored),
+            scan.here.seq,
+        )
+        if not dry_run:
+            reason = "torn tail" if fault.torn else f"damage: line {fault.line} {fault.reason}"
+            appender.cut(state, reason)
+            for start in range(0, len(restored), _BATCH):
+                batch = prepare(restored[start : start + _BATCH], codec.MAX_EVENT_BYTES * 2)
+                appender.write(state, batch)
+    return plan
+
+
+def _behind(backend: Backend, state: LogState) -> list[Remnant]:
+    lines = numbered(backend.read(state.name).chunks, codec.MAX_EVENT_BYTES)
+    found = salvage(state.first_digest, lines)
+    return [one for one in found if one.offset_bytes >= state.scan.here.offset]
+
+
+def restorable(remnants: Sequence[Remnant]) -> list[Event]:
+    """Pick the records behind damage that can be appended anew: those that are proven or linked and that this release knows."""
+    found = (remnant.event() for remnant in remnants if remnant.standing in ("linked", "proven"))
+    return [
+        replace(event, occurred_at=event.time)
+        for event in found
+        if event is not None and not isinstance(event, UnknownEvent)
+    ]

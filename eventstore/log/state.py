@@ -1,0 +1,201 @@
+"""What one engine object knows of one log: how far it is verified, what it is a fork of, and whose turn it is to append."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from eventstore.errors import LogDamaged, LogTampered, OutcomeUnknown
+from eventstore.ids import owner_of
+from eventstore.log.base import Appended
+from eventstore.log.batch import Batch
+from eventstore.log.group import Group
+from eventstore.log.port import Backend, Moved, Reading
+from eventstore.record import codec
+from eventstore.record.scan import UNTOLD, Scan, Tip
+
+_FULL_READS = 5  # a fault that does not stay the same for so many reads is somebody else's write, again and again
+
+
+class LogState:
+    """One log. `writing` is held through an append, `scanning` whenever `scan` is looked at and moved; taken in that order.
+
+    `scan` is the verified part: `scan.here.life` is empty while nothing is known. `fork` says where the log goes on from another,
+    `root` names the log whose chain it is. `unfinished` are redactions that are recorded and not carried out.
+    """
+
+    def __init__(self, backend: Backend, name: str, max_event_bytes: int) -> None:
+        self.name, self.session_id = name, owner_of(name)
+        self._backend, self._max_event_bytes = backend, max_event_bytes
+        self.writing, self.scanning = threading.Lock(), threading.RLock()
+        self.queue: Group[tuple[Batch, int | None], Appended] = Group(self.writing, self._interrupted)
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing: the next look reads the log from its beginning."""
+        self.fork: codec.ForkPoint | None = None
+        self.root, self.first_digest = self.session_id, codec.first_hash(self.session_id)
+        self.scan = Scan(Tip(self.first_digest), self._max_event_bytes)
+        self.unfinished: list[int] = []
+        self.end = 0
+        self._digests: dict[int, bytes] = {}
+
+    @property
+    def inherited(self) -> int:
+        """How many events are a parent's."""
+        return self.fork.seq if self.fork else 0
+
+    def catch_up(self) -> Scan:
+        """Read and verify what is new, and return the scan; `scanning` is held. Raises Missing; then nothing is known any more.
+
+        Damage is believed only when the whole log was read twice and looked the same: an append that failed and was cut back,
+        or a redaction that was under way, may have been seen before it was complete.
+        """
+        if self.scan.here.life and self._read_on():
+            return self.scan
+        self.forget()
+        seen = None
+        for _ in range(_FULL_READS):
+            self._read_all()
+            fault = self.scan.fault
+            if fault is None or fault.torn or fault == seen:
+                break
+            seen = fault
+        return self.scan
+
+    def _read_on(self) -> bool:
+        """Verify what stands behind the scan; False where all has to be read again."""
+        scan = self.scan
+        try:
+            reading = self._backend.read(self.name, scan.here)
+        except Moved:
+            return False
+        if reading.end < scan.here.offset:
+            return False
+        if reading.end > scan.here.offset:
+            scan.feed(reading.chunks)
+        else:
+            scan.fault, scan.unended = None, None
+        self._judge(reading)
+        return scan.fault is None or scan.fault.torn
+
+    def _read_all(self) -> None:
+        reading = self._backend.read(self.name)
+        line, chunks = first_line(reading.chunks, self._max_event_bytes)
+        self.fork, self.root, here = self.beginning(line)
+        self.first_digest = here.digest
+        here.life = reading.life
+        self.scan = Scan(here, self._max_event_bytes)
+        self.scan.feed(chunks)
+        self._digests.clear()
+        self._judge(reading)
+
+    def _judge(self, reading: Reading) -> None:
+        """Check that redacted lines are recorded as such, and note which recorded redactions are still to be carried out."""
+        scan, self.end = self.scan, reading.end
+        scan.judge_stubs()
+        self.unfinished = [seq for seq in scan.redactions if seq > self.inherited and seq not in scan.stubs]
+
+    def beginning(self, line: bytes) -> tuple[codec.ForkPoint | None, str, Tip]:
+        """Read of a first line where the log goes on from another, whose chain it is, and the tip in front of the line."""
+        point = codec.fork_point(line)
+        if point is not None and point.into == self.session_id:
+            return point, point.root, Tip(point.digest, 0, point.seq)
+        here = Tip(codec.first_hash(self.session_id))
+        if line and codec.digest_after(line, here.digest) is None:
+            root = self._find_root()
+            if root is not None:
+                return None, root, Tip(codec.first_hash(root))
+        return None, self.session_id, here
+
+    def _find_root(self) -> str | None:
+        """Find whose chain it is, where a fork was made whole: a line in the middle says what it came from."""
+        wanted = b'"into":"%b"' % self.session_id.encode("ascii")
+        for _, line in numbered(self._backend.read(self.name).chunks, self._max_event_bytes):
+            point = codec.fork_point(line) if wanted in line else None
+            if point is not None and point.into == self.session_id:
+                return point.root
+        return None
+
+    def digest_at(self, seq: int) -> bytes | None:
+        """Return the chain's digest after an event of this log's own lines; None where there is none."""
+        if seq == self.scan.here.seq:
+            return self.scan.here.digest
+        if seq not in self._digests:
+            parts = codec.split(read_line(self._backend.read(self.name, seq - 1, seq), seq)[1])
+            if parts is None:
+                return None
+            self._digests[seq] = parts[1]
+        return self._digests[seq]
+
+    def damage(self) -> LogDamaged | None:
+        """Return the error for a fault that no crash explains."""
+        fault = self.scan.fault
+        if fault is None or fault.torn:
+            return None
+        kind = LogTampered if fault.reason == UNTOLD else LogDamaged
+        reason = f"the line {fault.reason}"
+        where = self._backend.where(self.name)
+        return kind(self.session_id, where, fault.line, fault.offset_bytes, reason, self.scan.here.seq)
+
+    def _interrupted(self) -> OutcomeUnknown:
+        return OutcomeUnknown(self.session_id, self._backend.where(self.name), 4)
+
+
+def first_line(chunks: Iterator[bytes], max_line_bytes: int) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first line without its LF, or what there is of it, and all chunks again."""
+    seen: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        seen.append(chunk)
+        size += len(chunk)
+        if b"\n" in chunk or size > max_line_bytes:
+            break
+    return b"".join(seen).partition(b"\n")[0], chain(seen, chunks)
+
+
+def whole_lines(chunks: Iterable[bytes], count: int | None = None) -> Iterator[bytes]:
+    """Cut chunks that end anywhere into chunks of whole lines, at most `count` lines; a rest without LF is dropped."""
+    parts: list[bytes] = []
+    for chunk in chunks:
+        if count == 0:
+            return
+        whole, lf, rest = chunk.rpartition(b"\n")
+        if not lf:
+            parts.append(chunk)
+            continue
+        data = b"".join([*parts, whole, lf])
+        parts = [rest] if rest else []
+        if count is not None:
+            found = data.count(b"\n")
+            if found > count:
+                data, found = b"".join(line + b"\n" for line in data.split(b"\n", count)[:count]), count
+            count -= found
+        yield data
+
+
+def numbered(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Stream lines without their LF and the byte each begins at; one over the limit comes in pieces that are no records."""
+    parts: list[bytes] = []
+    start = size = 0
+    for chunk in chunks:
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            if parts:
+                line, parts, size = b"".join([*parts, line]), [], 0
+            yield start, line
+            start += len(line) + 1
+        parts.append(rest)
+        size += len(rest)
+        if size > max_line_bytes:
+            yield start, b"".join(parts)
+            start, parts, size = start + size, [], 0
+    if size:
+        yield start, b"".join(parts)
+
+
+def read_line(reading: Reading, seq: int) -> tuple[int, bytes]:
+    """Return the byte that line `seq` begins at and the line with its LF; an empty one where it is not what was read."""
+    for chunk in whole_lines(reading.chunks, 1):
+        if codec.line_number(chunk) == seq:
+            return reading.offset, chunk
+    return reading.offset, b""
