@@ -65,7 +65,8 @@ if TYPE_CHECKING:
     from eventstore.log.base import Append, Appended, Head, Repair, Written
     from eventstore.log.engine import EventLog
     from eventstore.log.watch import Watch
-    from eventstore.record.codec import Message, Messages
+    from eventstore.record.message_run import Message
+    from eventstore.record.message_run import MessageRun as Messages
     from eventstore.record.salvage import Remnant
     from eventstore.secret_patterns import Patterns
     from eventstore.sessions.async_manager import AsyncSessionManager

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
-from eventstore.record.codec import Message, Messages
+from eventstore.record.message_run import Message
+from eventstore.record.message_run import MessageRun as Messages
 from projections.projection import Projection, Told
 
 

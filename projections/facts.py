@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
-from eventstore.record.codec import Messages
+from eventstore.record.message_run import MessageRun as Messages
 from projections.projection import Projection, Told
 
 

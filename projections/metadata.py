@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from eventstore import events as e
-from eventstore.record import codec
-from eventstore.record.codec import Messages
+from eventstore.record import clock
+from eventstore.record.message_run import MessageRun as Messages
 from projections import invocations
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
@@ -65,8 +65,8 @@ class State:
         """Show the state as callers hold it."""
         return SessionMetadata(
             session_id=session_id,
-            created_at=codec.to_datetime(self.created_at or _NEVER),
-            updated_at=codec.to_datetime(self.updated_at or _NEVER),
+            created_at=clock.to_datetime(self.created_at or _NEVER),
+            updated_at=clock.to_datetime(self.updated_at or _NEVER),
             status=SessionStatus(self.status),
             user_id=self.user_id,
             purpose=self.purpose,

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any, Self, cast, get_args, overload
 
 from eventstore.events import Role
-from eventstore.record.codec import Message, to_datetime
+from eventstore.record.clock import to_datetime
+from eventstore.record.message_run import Message
 
 
 class SessionStatus(StrEnum):

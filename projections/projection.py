@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from eventstore.events import Event
-from eventstore.record.codec import Messages
+from eventstore.record.message_run import MessageRun as Messages
 
 S = TypeVar("S")
 Told: TypeAlias = Event | Messages

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import events as e
-from eventstore.record.codec import Messages
+from eventstore.record.message_run import MessageRun as Messages
 from projections import data as data_fold
 from projections import metadata as metadata_fold
 from projections import tree

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import events as e
-from eventstore.record.codec import to_datetime
+from eventstore.record.clock import to_datetime
 from projections.projection import Projection
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from eventstore.record.codec import Message
+from eventstore.record.message_run import Message
 from projections.models import ConversationMessage
 
 Format: TypeAlias = Literal["plain", "openai", "anthropic"]

@@ -40,7 +40,7 @@ from eventstore import events as e
 from eventstore.importers import archive as importer
 from eventstore.importers.archive_manifest import find_twins, odd_name
 from eventstore.log.ingest import verify_whole
-from eventstore.record import codec
+from eventstore.record import codec, tombstone
 
 MADE = datetime(2026, 1, 31, 12, tzinfo=UTC)
 Files = dict[str, bytes]
@@ -217,7 +217,7 @@ def test_a_redacted_parent_must_come_along(files: FileSystemSessionStorage, tmp_
 def test_an_unfinished_redaction_is_not_exported(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     begin(files, "s", "a secret")
     line = next(files.log.lines("s", 1, 2))
-    leaf = codec.leaf_of(line)
+    leaf = tombstone.leaf_of(line)
     assert leaf is not None
     files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="r")])
     with pytest.raises(ExportRefused, match="event 2 is told to be redacted"):
@@ -465,7 +465,7 @@ def add_session(name: str) -> Change:
 def untold(log: bytes) -> bytes:
     """Blank a line that nothing tells of."""
     lines = log.split(b"\n")
-    stub = codec.make_stub(lines[1])
+    stub = tombstone.make_tombstone(lines[1])
     assert stub is not None
     return b"\n".join([lines[0], stub, *lines[2:]])
 

@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from eventstore import events as e
 from eventstore.errors import EventNotEncodable, EventTooLarge
-from eventstore.record import codec
+from eventstore.record import clock, codec, hash_chain
 
 AT = "2026-01-02T03:04:05.000006Z"
 STAMP = AT.encode()
 
 
 def line_of(event: e.Event, seq: int = 1, batch: tuple[int, int] | None = None) -> bytes:
-    return codec.seal(codec.prepare(event), seq, STAMP, batch, codec.first_hash("s"))[0]
+    return codec.seal(codec.prepare(event), seq, STAMP, batch, hash_chain.first_hash("s"))[0]
 
 
 def bare(event: e.Event) -> e.Event:
@@ -130,7 +130,7 @@ def test_a_line_over_the_limit_is_refused() -> None:
 
 def test_unknown_types_and_fields_are_kept_as_bytes() -> None:
     body = b'{"type":"later.invented","seq":3,"at":"' + AT.encode() + b'","id":"i","new":[1, 2]'
-    digest = codec.next_hash(codec.first_hash("s"), codec.leaf_hash(body))
+    digest = hash_chain.next_hash(hash_chain.first_hash("s"), hash_chain.leaf_hash(body))
     line = body + b',"hash":"' + digest.hex().encode() + b'"}\n'
     found = codec.decode(line)
     assert isinstance(found, e.UnknownEvent)
@@ -157,19 +157,19 @@ def test_a_chunk_is_decoded_as_its_lines_are() -> None:
 
 def test_a_line_whose_hash_does_not_fit_is_no_record() -> None:
     line = line_of(e.DataDeleted(key="k"))
-    assert codec.verify(line[:-1], codec.first_hash("s")) is not None
-    assert codec.verify(line[:-1], codec.first_hash("t")) is None
+    assert hash_chain.verify(line[:-1], hash_chain.first_hash("s")) is not None
+    assert hash_chain.verify(line[:-1], hash_chain.first_hash("t")) is None
     for place in range(len(line) - 1):
         damaged = line[:place] + bytes([line[place] ^ 1]) + line[place + 1 :]
-        assert codec.verify(damaged[:-1], codec.first_hash("s")) is None
+        assert hash_chain.verify(damaged[:-1], hash_chain.first_hash("s")) is None
 
 
 def test_times_are_utc_with_microseconds() -> None:
     zone = timezone(timedelta(hours=2))
-    assert codec.to_text(datetime(2026, 1, 2, 5, 4, 5, 6, zone)) == AT
-    assert codec.to_datetime(AT) == datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+    assert clock.to_text(datetime(2026, 1, 2, 5, 4, 5, 6, zone)) == AT
+    assert clock.to_datetime(AT) == datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
     local = datetime(2026, 1, 2, 3, 4, 5)
-    assert codec.to_datetime(codec.to_text(local)) == local.astimezone(UTC)
+    assert clock.to_datetime(clock.to_text(local)) == local.astimezone(UTC)
 
 
 def test_a_bad_time_is_refused() -> None:

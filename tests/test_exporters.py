@@ -38,7 +38,7 @@ from eventstore.exporters.sheet import Cell, Column, harmless, to_csv, to_json, 
 from eventstore.exporters.tables import TABLES, TableName, export_table, table_rows, write_table
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
-from eventstore.record import codec
+from eventstore.record import clock, codec, hash_chain
 
 NAMES: list[TableName] = ["events", "calls", "usage"]
 HOSTILE = [
@@ -144,7 +144,7 @@ def check_trace(spans: list[Span]) -> Span:
 
 
 def seconds(span: Span) -> tuple[float, float]:
-    zero = int(codec.to_datetime(at(0)).timestamp()) * 10**9
+    zero = int(clock.to_datetime(at(0)).timestamp()) * 10**9
     return (span.proto.start_time_unix_nano - zero) / 1e9, (span.proto.end_time_unix_nano - zero) / 1e9
 
 
@@ -297,7 +297,7 @@ def test_each_event_is_a_cloudevent_with_its_line_as_data(told: SessionManager) 
     assert second.get_source() == "urn:eventstore:session:s"
     assert second.get_type() == "org.eventstore.message.added"
     assert second.get_subject() == "s"
-    assert second.get_time() == codec.to_datetime(at(1))
+    assert second.get_time() == clock.to_datetime(at(1))
     assert second.get_datacontenttype() == "application/json"
     assert second.get_extension("seq") == 2
     assert second.get_extension("hash") == json.loads(kept[1])["hash"]
@@ -314,10 +314,10 @@ def test_a_batch_is_one_array_of_the_same_events(told: SessionManager) -> None:
 
 def stub_of(line: bytes) -> bytes:
     """Write a redacted line as the format has it."""
-    body, digest = codec.split(line) or (b"", b"")
+    body, digest = hash_chain.split(line) or (b"", b"")
     head = codec.head(line)
     assert head is not None
-    leaf = urlsafe_b64encode(codec.leaf_hash(body)).rstrip(b"=").decode()
+    leaf = urlsafe_b64encode(hash_chain.leaf_hash(body)).rstrip(b"=").decode()
     told = f'{{"type":"{head.type}","seq":{head.seq},"at":"{head.at}","redacted":"{leaf}"'.encode()
     return told.ljust(len(body)) + b',"hash":"%b"}' % digest.hex().encode()
 

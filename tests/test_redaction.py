@@ -25,7 +25,7 @@ from eventstore import events as e
 from eventstore.exporters.transcript import export_transcript
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
-from eventstore.record import codec
+from eventstore.record import tombstone
 
 SECRET = "hunter2-the-secret"
 TOKEN = "ghp_" + "a1B2" * 9
@@ -333,7 +333,7 @@ def test_a_redaction_that_a_crash_cut_short_can_be_asked_for_again(
     for n in range(3):
         manager.add_conversation_message("s", "user", f"{n} {SECRET}")
     lines = list(files.log.lines("s"))
-    leaf = codec.leaf_of(lines[1])
+    leaf = tombstone.leaf_of(lines[1])
     assert leaf is not None
     files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="cut short")])
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:

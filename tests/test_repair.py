@@ -20,7 +20,7 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.log.contract import said
-from eventstore.record import codec
+from eventstore.record import hash_chain
 from eventstore.record.salvage import salvage
 
 COUNT = 12
@@ -182,7 +182,7 @@ def test_salvage_of_a_whole_log_is_the_log(path: Path) -> None:
     with anew(path) as storage:
         found = list(SessionManager(storage).salvage("s"))
     assert [(one.standing, one.raw) for one in found] == [("proven", line) for line in lines_of(path)]
-    memory = list(salvage(codec.first_hash("s"), enumerate(lines_of(path))))
+    memory = list(salvage(hash_chain.first_hash("s"), enumerate(lines_of(path))))
     assert [one.raw for one in memory] == lines_of(path)
 
 

@@ -41,7 +41,7 @@ from eventstore import (
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
 from eventstore.log.contract import said
-from eventstore.record import codec
+from eventstore.record import clock, hash_chain, tombstone
 
 ANA, EVE = SigningKey.generate("ana"), SigningKey.generate("eve")
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_says_how_long_a_session_is_and_what_is_in_it(told: Session
     assert (checkpoint.origin, checkpoint.size) == ("eventstore/s", 5)
     at, chain = checkpoint.extensions
     assert chain == f"chain {head.hash}"
-    assert codec.to_datetime(at.removeprefix("at "))
+    assert clock.to_datetime(at.removeprefix("at "))
     *_, last = told.events("s")
     assert isinstance(last, e.CheckpointSigned)
     assert (last.seq, last.size, last.note, last.id, last.by) == (6, 5, note, None, None)
@@ -211,7 +211,7 @@ def test_a_stranger_with_a_checkpoint_believes_proofs(told: SessionManager) -> N
         lines = list(told.storage.log.lines(session_id))
         for seq in range(1, new.size + 1):
             proof = told.prove_inclusion(session_id, seq, new.size)
-            assert proof.leaf == codec.leaf_of(lines[seq - 1])
+            assert proof.leaf == tombstone.leaf_of(lines[seq - 1])
             assert (proof.size, proof.root) == (new.size, new.root)
             assert verify_inclusion(proof.leaf, proof.index, proof.size, proof.hashes, new.root)
             assert not verify_inclusion(proof.leaf, proof.index, proof.size, proof.hashes, old.root)
@@ -219,7 +219,7 @@ def test_a_stranger_with_a_checkpoint_believes_proofs(told: SessionManager) -> N
         assert (grown.old_root, grown.new_root) == (old.root, new.root)
         assert verify_consistency(grown.old, grown.new, old.root, new.root, grown.hashes)
         told_as = told.prove_inclusion(session_id, 1).to_dict()
-        assert bytes.fromhex(told_as["leaf"]) == codec.leaf_of(lines[0])
+        assert bytes.fromhex(told_as["leaf"]) == tombstone.leaf_of(lines[0])
         assert told_as["size"] == len(lines)
         assert json.loads(json.dumps(grown.to_dict()))["old_root_base64"] == old.to_text().split("\n")[2]
 
@@ -379,7 +379,7 @@ def test_a_line_blanked_without_a_word_is_tampering(files: FileSystemSessionStor
     manager.fork_session("s", new_id="f")
     path = log_of(files)
     first, second = lines_of(path)
-    stub = codec.make_stub(second)
+    stub = tombstone.make_tombstone(second)
     assert stub is not None
     write(path, [first, stub])
     for session_id in ("s", "f"):
@@ -390,7 +390,7 @@ def test_a_line_blanked_without_a_word_is_tampering(files: FileSystemSessionStor
         list(anew.log.read("s"))
     respelled = bytearray(stub)
     respelled[stub.index(b'"redacted":"') + 12 + 42] ^= 1
-    assert codec.read_stub(bytes(respelled)) is None
+    assert tombstone.read_tombstone(bytes(respelled)) is None
 
 
 def test_a_log_in_the_place_of_another_is_tampering(files: FileSystemSessionStorage) -> None:
@@ -454,7 +454,7 @@ def test_a_chain_computed_anew_does_not_fit_what_the_store_s_own_log_tells(files
         manager.sign_checkpoint(name, ANA)
     files.flush()
     path = log_of(files)
-    write(path, rechain(lines_of(path)[:-1], codec.first_hash("s"), put(b"message 1", b"MESSAGE 1")))
+    write(path, rechain(lines_of(path)[:-1], hash_chain.first_hash("s"), put(b"message 1", b"MESSAGE 1")))
     shutil.rmtree(path.parent / "checkpoints")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
         anew.rebuild_session("s")
@@ -556,14 +556,14 @@ def test_what_cannot_be_read_is_unreadable(files: FileSystemSessionStorage, tmp_
 def test_a_made_up_event_with_a_fitting_hash_is_tampering_and_no_accident(files: FileSystemSessionStorage) -> None:
     SessionManager(files).create_session("s")
     (line,) = lines_of(log_of(files))
-    digest = codec.first_hash("s")
+    digest = hash_chain.first_hash("s")
     for made in (
         b'{"type":"session.created","seq":1,"at":"2026-01-01T00:00:00.000000Z","v":"x"',
         b'{"type":"checkpoint.signed","seq":1,"at":"2026-01-01T00:00:00.000000Z","size":1,"note":["\xff"]',
         b'{"type":"checkpoint.signed","seq":1,"at":"2026-01-01T00:00:00.000000Z","size":[],"note":{}',
         b'{"type":"log.repaired","seq":1,"at":"2026-01-01T00:00:00.000000Z","v":[]',
     ):
-        forged = codec.next_hash(digest, codec.leaf_hash(made)).hex().encode()
+        forged = hash_chain.next_hash(digest, hash_chain.leaf_hash(made)).hex().encode()
         write(log_of(files), [made + b',"hash":"' + forged + b'"}'])
         assert verified(files).outcome in ("tampered", "incomplete")
         assert not verified(files).is_whole
@@ -589,10 +589,10 @@ def rechain(lines: list[bytes], digest: bytes, forge: Callable[[bytes], bytes]) 
     """Change lines, and compute all hashes anew, as whoever knows the format can."""
     made = []
     for line in map(forge, lines):
-        leaf = codec.leaf_of(line)
+        leaf = tombstone.leaf_of(line)
         assert leaf is not None
-        digest = codec.next_hash(digest, leaf)
-        made.append(line[: -codec.HASH_AT] + b',"hash":"%b"}' % digest.hex().encode())
+        digest = hash_chain.next_hash(digest, leaf)
+        made.append(line[: -hash_chain.HASH_AT] + b',"hash":"%b"}' % digest.hex().encode())
     return made
 
 
@@ -628,7 +628,7 @@ def test_what_a_forger_leaves_in_a_chain_that_fits_is_found_by_both(
     files.flush()
     files.views.remove("s")
     done = export_audit(files, ["s"], tmp_path / "b")
-    lines = rechain(lines_of(log_of(files)), codec.first_hash("s"), forge)
+    lines = rechain(lines_of(log_of(files)), hash_chain.first_hash("s"), forge)
     write(log_of(files), lines)
     found = verified(files)
     assert found.outcome == outcome
@@ -691,7 +691,7 @@ def test_a_fork_that_does_not_go_on_from_what_it_says_is_tampering(files: FileSy
     files.views.remove("f")
     assert verify_session(files, "f").is_whole
     other = put(b'"hash":"%b","root"' % digest, b'"hash":"%b","root"' % (b"0" * 64))
-    write(log_of(files, "f"), rechain(lines_of(log_of(files, "f")), codec.first_hash("s"), other))
+    write(log_of(files, "f"), rechain(lines_of(log_of(files, "f")), hash_chain.first_hash("s"), other))
     found = verify_session(files, "f")
     assert found.outcome == "tampered"
     assert "no session.created at its place leads from s" in found.findings[0].text
@@ -843,7 +843,7 @@ def test_prove_prints_what_a_stranger_needs(tmp_path: Path) -> None:
         lines = list(storage.log.lines("s"))
     (found,) = objects(run("prove", "s", "--event", "2", "--size", "3", "--json", cwd=tmp_path).stdout)
     hashes = [bytes.fromhex(one) for one in found["hashes"]]
-    leaf = codec.leaf_of(lines[1])
+    leaf = tombstone.leaf_of(lines[1])
     assert leaf is not None
     assert verify_inclusion(leaf, found["index"], 3, hashes, bytes.fromhex(found["root"]))
     shown = run("prove", "s", "--since", "1", cwd=tmp_path).stdout

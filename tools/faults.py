@@ -30,7 +30,7 @@ PROGRAMS: dict[str, Callable[[bool], Counts]] = {
     "replaced": processes.replaced,
     "redact": redaction.redact,
     "follow": following.follow,
-    "clock": bytes_.clock,
+    "clock": bytes_.shifted_clock,
     "swap": bytes_.swap,
     "ids": hostile.ids,
     "links": hostile.links,

@@ -11,7 +11,7 @@ from eventstore.ids import TRASH
 from eventstore.log.engine import EventLog
 from eventstore.log.port import Capabilities, Changes, Cut, Exists, Key, Missing, Moved, Reading, Tip
 from eventstore.log.watch import Bell, Watch
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain
 
 _CHUNK_LINES = 256
 
@@ -32,7 +32,7 @@ class _Log:
         self.size += len(data)
 
     def end(self) -> Tip:
-        parts, head = codec.split(self.lines[-1]), codec.head(self.lines[-1])
+        parts, head = hash_chain.split(self.lines[-1]), codec.head(self.lines[-1])
         assert parts is not None and head is not None  # noqa: S101, PT018 - only records come in
         return Tip(parts[1], self.size, head.seq, head.at, self.life)
 
@@ -45,7 +45,7 @@ class _Log:
 
     def _has(self, tip: Tip) -> bool:
         index = tip.seq - self.first
-        parts = codec.split(self.lines[index]) if 0 <= index < len(self.lines) else None
+        parts = hash_chain.split(self.lines[index]) if 0 <= index < len(self.lines) else None
         return parts is not None and parts[1] == tip.digest
 
 

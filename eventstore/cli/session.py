@@ -22,6 +22,7 @@ from eventstore.cli.terminal import (
 )
 from eventstore.derived.catalog import Filter, Sort
 from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.record import clock
 
 if TYPE_CHECKING:
     from eventstore import At, Change, ConversationMessage, Session, SessionManager, SessionMetadata
@@ -94,10 +95,9 @@ def _as_time(text: str | None) -> str | None:
     """Read a time as the catalogue holds times. Raises NoSuchMoment."""
     if text is None:
         return None
-    from eventstore.record import codec
     from eventstore.store import as_of as moments
 
-    return codec.to_iso(moments.as_text(text))
+    return clock.to_iso(moments.as_text(text))
 
 
 def _row(one: dict[str, Any]) -> list[str]:

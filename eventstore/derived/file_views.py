@@ -24,8 +24,9 @@ from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.events import MessageAdded
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
-from eventstore.record.codec import Message, Messages
+from eventstore.record import clock
+from eventstore.record.message_run import Message
+from eventstore.record.message_run import MessageRun as Messages
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata
@@ -281,7 +282,7 @@ _encode_all = msgspec.json.Encoder().encode_lines
 
 def _encode_lines(messages: Sequence[Message | MessageAdded]) -> bytes:
     return _encode_all(
-        [_Line(one.role, one.content, codec.to_iso(one.time), one.tool_name, one.invocation_id) for one in messages]
+        [_Line(one.role, one.content, clock.to_iso(one.time), one.tool_name, one.invocation_id) for one in messages]
     )
 
 

@@ -46,7 +46,7 @@ from eventstore.derived.state_cache import Fold, Mark
 from eventstore.errors import EventStoreError
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
+from eventstore.record import message_run
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
 from projections.invocations import Invocation
@@ -74,6 +74,8 @@ _CODE = (
     ("projections", "data.py"),
     ("eventstore", "events.py"),
     ("eventstore.record", "codec.py"),
+    ("eventstore.record", "message_run.py"),
+    ("eventstore.record", "tombstone.py"),
     ("eventstore.derived", "snapshots.py"),
 )
 
@@ -288,7 +290,7 @@ class Snapshots:
             if version is not None and after.version > version:
                 lines = data.split(b"\n", version - here.version)
                 data, after = data[: len(data) - len(lines[-1])], Head(version, "", "", 0)
-            for told in codec.skim(data):
+            for told in message_run.read_runs(data):
                 if isinstance(told, e.RedactedEvent) or (isinstance(told, e.EventRedacted) and told.target <= began):
                     raise _Untrusted
                 yield told
@@ -467,7 +469,7 @@ def _is_known(ids: "array[int]", kind: bytes, text: str) -> bool:
 
 def _count(messages: int, told: Told, metadata: metadata_fold.State, ids: "array[int]") -> int:
     """Count messages on. Raises _Untrusted for what cannot be told without what the snapshot knows of a call, use or message."""
-    if isinstance(told, codec.Messages):
+    if isinstance(told, message_run.MessageRun):
         return messages + told.last - told.first + 1
     if isinstance(told, e.MessageAdded):
         return messages + 1

@@ -24,7 +24,8 @@ from eventstore.importers.archive_manifest import (
 )
 from eventstore.log.base import Head
 from eventstore.log.ingest import Whole, verify_whole
-from eventstore.record import codec
+from eventstore.record import clock, codec, tombstone
+from eventstore.record.fork_point import read_fork_point
 from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
@@ -98,7 +99,7 @@ def export_archive(
                 writing.add_session(one)
             for folder in sorted(writing.linked):
                 writing.add_history(folder)
-            digest = writing.finish(codec.to_text(made_at) if made_at else codec.now())
+            digest = writing.finish(clock.to_text(made_at) if made_at else clock.now())
         size = target.size_bytes()
     return Archive(path, tuple(wanted), target.files, size, digest, tuple(writing.left_out))
 
@@ -128,7 +129,7 @@ def _left_to_parent(storage: SessionStorage, log_id: str, wanted: frozenset[str]
     after = storage.log.inherited(log_id)
     if not after:
         return 0
-    point = codec.fork_point(next(storage.log.lines(log_id, after, after + 1), b""))
+    point = read_fork_point(next(storage.log.lines(log_id, after, after + 1), b""))
     return after if point is not None and point.into == log_id and point.parent in wanted else 0
 
 
@@ -198,7 +199,11 @@ class _Writing:
         """Let no content out that the log says is removed: a redaction that a crash cut short."""
         for seq, leaf in whole.redactions.items():
             line = next(self._storage.log.lines(whole.session_id, seq - 1, seq), b"")
-            if codec.read_stub(line) is None and codec.leaf_of(line) == leaf and codec.make_stub(line) is not None:
+            if (
+                tombstone.read_tombstone(line) is None
+                and tombstone.leaf_of(line) == leaf
+                and tombstone.make_tombstone(line) is not None
+            ):
                 reason = (
                     f"event {seq} is told to be redacted and is not yet: append to the session, which finishes that"
                 )

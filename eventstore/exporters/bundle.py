@@ -20,7 +20,7 @@ from eventstore.exporters.tables import TableName
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
+from eventstore.record import clock
 from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
@@ -100,7 +100,7 @@ def export_audit(
     with whole_or_not_at_all(path) as temporary:
         target: Target = ZipTarget(temporary) if path.suffix == ".zip" else FolderTarget(temporary)
         with target:
-            digest = _write(Files(target), storage, sessions, codec.to_text(made_at) if made_at else codec.now())
+            digest = _write(Files(target), storage, sessions, clock.to_text(made_at) if made_at else clock.now())
         size = target.size_bytes()
     return Bundle(path, tuple(wanted), target.files, size, digest)
 

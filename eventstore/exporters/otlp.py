@@ -42,7 +42,7 @@ from eventstore.exporters.records import (
     text_of,
 )
 from eventstore.log.engine import EventLog
-from eventstore.record.codec import to_datetime
+from eventstore.record.clock import to_datetime
 from projections import timeline
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"

@@ -10,7 +10,7 @@ from msgspec import json
 
 from eventstore.errors import LogDamaged
 from eventstore.events import Event
-from eventstore.record import codec
+from eventstore.record import clock, codec, hash_chain, tombstone
 from eventstore.store.storage import SessionStorage
 from projections import audit, statistics
 from projections.audit import Entry, Index, Removal
@@ -42,11 +42,11 @@ def audit_session(storage: SessionStorage, session_id: str) -> Audited:
     """Read a session once, every byte of it, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
     log = storage.log
     head, root = log.head(session_id), log.root_of(session_id)
-    index, digest, whole, offset = audit.projection.initial(), codec.first_hash(root), sha256(), 0
+    index, digest, whole, offset = audit.projection.initial(), hash_chain.first_hash(root), sha256(), 0
     for chunk in log.chunks(session_id, 0, head.version):
         whole.update(chunk)
         for line in codec.lines(chunk):
-            proven = codec.digest_after(line, digest)
+            proven = tombstone.digest_after(line, digest)
             if proven is None:
                 seen = index.version
                 raise LogDamaged(session_id, "its log", seen + 1, offset, "the line has a hash that does not fit", seen)
@@ -214,7 +214,7 @@ def _check(one: Audited) -> Iterator[Fact]:
 def moment(text: str) -> str:
     """Show a time to the millisecond, in UTC: the same for every reader."""
     try:
-        return codec.to_datetime(text).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+        return clock.to_datetime(text).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
     except ValueError:
         return text
 

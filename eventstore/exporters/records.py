@@ -25,7 +25,8 @@ from eventstore.events import (
 )
 from eventstore.log.engine import EventLog
 from eventstore.record import codec
-from eventstore.record.codec import to_datetime, to_text
+from eventstore.record.clock import to_datetime, to_text
+from eventstore.record.fork_point import read_fork_point
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
 from projections import timeline
@@ -99,7 +100,7 @@ def beginnings(log: EventLog, session_id: str, upto: int | None = None) -> list[
     """
     found: list[tuple[int, str, str]] = []
     for line in _lines_of(log, session_id, b"session.created", upto):
-        head, point = codec.decode(line), codec.fork_point(line)
+        head, point = codec.decode(line), read_fork_point(line)
         if not found:
             found.append((head.seq, head.hash, session_id))
         if point is not None:

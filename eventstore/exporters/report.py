@@ -24,7 +24,7 @@ from eventstore.exporters.questions import (
     tell_removal,
     tokens_of,
 )
-from eventstore.record import codec
+from eventstore.record import clock
 from eventstore.release import version
 from projections import audit
 from projections.audit import Entry
@@ -46,13 +46,13 @@ def write_html(stream: Writer, sessions: Sequence[Audited], *, made_at: str | No
     It holds no script and asks for nothing from outside. `made_at` is RFC 3339, now if none is given. Texts over 20,000
     characters are cut, and the report says so. Streams: memory does not grow with the session.
     """
-    for piece in _html(sessions, made_at or codec.now()):
+    for piece in _html(sessions, made_at or clock.now()):
         stream.write(piece.encode())
 
 
 def write_markdown(stream: Writer, sessions: Sequence[Audited], *, made_at: str | None = None) -> None:
     """Write the same as Markdown with GFM tables; texts over 400 characters are cut, and the report says so."""
-    for piece in _markdown(sessions, made_at or codec.now()):
+    for piece in _markdown(sessions, made_at or clock.now()):
         stream.write(piece.encode())
 
 

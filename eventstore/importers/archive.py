@@ -36,7 +36,7 @@ from eventstore.importers.archive_manifest import (
     place_of,
 )
 from eventstore.log.ingest import Whole, verify_whole
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
 from eventstore.store.storages import FileSystemSessionStorage
@@ -426,7 +426,7 @@ def _is_here(opened: _Opened, storage: SessionStorage, checked: _Checked, log_id
     if not version:
         return False
     common = min(version, whole.head.version)
-    here = codec.split(next(storage.log.lines(log_id, common - 1, common), b""))
+    here = hash_chain.split(next(storage.log.lines(log_id, common - 1, common), b""))
     there = bytes.fromhex(whole.head.hash) if common == whole.head.version else _digest_at(checked, log_id, common)
     if here is None or here[1] != there:
         advice = "delete or rename the one that is here, or take that one out of the archive"
@@ -478,7 +478,7 @@ def _past(storage: SessionStorage, checked: _Checked, parent: _Parent, seen: set
         assert whole.fork is not None  # noqa: S101 - it has inherited events
         parent = _Parent(whole.fork.parent, parent.seq)
     try:
-        parts = codec.split(next(storage.log.lines(parent.log_id, parent.seq - 1, parent.seq), b""))
+        parts = hash_chain.split(next(storage.log.lines(parent.log_id, parent.seq - 1, parent.seq), b""))
         return None if parts is None else (parts[1], storage.log.root_of(parent.log_id))
     except (SessionNotFound, LogDamaged):
         return None

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from eventstore.events import Event
-from eventstore.record.codec import to_datetime, to_text
+from eventstore.record.clock import to_datetime, to_text
 
 _decode = msgspec.json.Decoder().decode
 

@@ -21,7 +21,7 @@ from eventstore.errors import EventRefused, ImportRefused, InvalidSessionId, Ses
 from eventstore.ids import check_session_id
 from eventstore.importers.meaning import Child, Meaning, ToolAnswer, ToolCall, Translator, decode, time_of
 from eventstore.record import codec
-from eventstore.record.codec import to_datetime
+from eventstore.record.clock import to_datetime
 from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import Record
 

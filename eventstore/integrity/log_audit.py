@@ -15,7 +15,8 @@ from eventstore.integrity.checkpoint import Checkpoint, VerifierKey, open_note, 
 from eventstore.integrity.merkle import Tree
 from eventstore.log.base import Raw
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
+from eventstore.record.fork_point import read_fork_point
 
 Outcome: TypeAlias = Literal["whole", "damaged", "tampered", "incomplete", "unreadable"]
 
@@ -240,11 +241,11 @@ class Examination:
         self.unfinished: set[int] = set()
         self.quarantine: set[str] = set()
         self._inherited, self._sizes, self._others, self._hear = raw.inherited, sizes, others, hear
-        self._digest = self._before = codec.first_hash(raw.root)
+        self._digest = self._before = hash_chain.first_hash(raw.root)
         self._at = ""
         self._batch: tuple[int, int] | None = None
         self._loose_stubs = 0
-        self._stubs: dict[int, tuple[codec.Stub, int]] = {}
+        self._stubs: dict[int, tuple[tombstone.Tombstone, int]] = {}
 
     def read(self, chunks: Iterable[bytes]) -> None:
         """Take in all lines."""
@@ -266,13 +267,13 @@ class Examination:
             self.fault = Flaw(outcome, text, self.line, self.offset_bytes)
 
     def _take(self, line: bytes, *, is_ended: bool) -> None:
-        leaf, parts = codec.leaf_of(line), codec.split(line) if is_ended else None
-        if leaf is None or parts is None or codec.next_hash(self._digest, leaf) != parts[1]:
+        leaf, parts = tombstone.leaf_of(line), hash_chain.split(line) if is_ended else None
+        if leaf is None or parts is None or hash_chain.next_hash(self._digest, leaf) != parts[1]:
             self._fail(*self._why_not(leaf, b"" if parts is None else parts[1], is_ended=is_ended))
             self._grow(_leaf_behind(line))
             return
         self._before, self._digest = self._digest, parts[1]
-        head, stub = codec.head(line), codec.read_stub(line)
+        head, stub = codec.head(line), tombstone.read_tombstone(line)
         if head is None:
             self._fail("tampered", "fits the chain but is no event: not one JSON object with type, seq and at")
         else:
@@ -285,7 +286,7 @@ class Examination:
         if leaf is None:
             return "damaged", "does not end as an event does"
         for other in self._others() if self.line == 1 else ():
-            if codec.next_hash(codec.first_hash(other), leaf) == digest:
+            if hash_chain.next_hash(hash_chain.first_hash(other), leaf) == digest:
                 return "tampered", f"begins the chain of session {other}, not of {self.root}"
         return "damaged", "has a hash that does not fit: it, or the line before it, is not what was written"
 
@@ -294,7 +295,7 @@ class Examination:
         if self.tree.size in self._sizes:
             self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._digest.hex()
 
-    def _judge(self, line: bytes, head: codec.Head, stub: codec.Stub | None) -> None:
+    def _judge(self, line: bytes, head: codec.Head, stub: tombstone.Tombstone | None) -> None:
         """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
         if head.seq != self.line:
             self._fail("tampered", f"fits the chain but has not the seq {self.line}")
@@ -367,7 +368,7 @@ class Examination:
 
     def _fork(self, line: bytes) -> None:
         """Follow the line from one session to the next that goes on from it."""
-        point = codec.fork_point(line)
+        point = read_fork_point(line)
         if point is not None and (point.seq, point.digest, point.root) == (self.line - 1, self._before, self.root):
             self.owner = point.into
 
@@ -400,7 +401,7 @@ class Examination:
 
 def _leaf_behind(line: bytes) -> bytes:
     """Compute the leaf of a line that nothing is known of."""
-    return codec.leaf_of(line) or codec.leaf_hash(line[: -codec.HASH_AT])
+    return tombstone.leaf_of(line) or hash_chain.leaf_hash(line[: -hash_chain.HASH_AT])
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

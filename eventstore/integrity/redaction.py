@@ -16,7 +16,7 @@ from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import Event, InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
 from eventstore.ids import TEMPLATE, id_of
 from eventstore.log.redact import record_redaction as tell_redaction
-from eventstore.record import codec
+from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import tell_damage
 from eventstore.store.storage import SessionStorage
@@ -170,7 +170,7 @@ def redact(
         lines = {seq: _line(storage, asked, seq) for seq in wanted}
         work = _look_at(session_id, lines, by, reason)
         work.folders.update(_folders(storage, asked, work.calls))
-        leaves = {seq: codec.leaf_of(line) for seq, line in lines.items()}
+        leaves = {seq: tombstone.leaf_of(line) for seq, line in lines.items()}
         holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
         storage.catalog.mark(session_id.removeprefix(TEMPLATE))
         todo = {one: left for one, held in holders.items() if (left := _left_in(storage, one, held))}
@@ -314,7 +314,7 @@ def _held(storage: SessionStorage, holder: _Holder, leaves: dict[int, bytes | No
     with suppress(SessionNotFound, LogDamaged):
         for seq, leaf in leaves.items():
             line = _line_or_none(storage, holder, seq)
-            if line is not None and codec.leaf_of(line) == leaf:
+            if line is not None and tombstone.leaf_of(line) == leaf:
                 found.append(seq)
     return found
 
@@ -343,7 +343,7 @@ def _redact_in(
 def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> list[int]:
     """Tell which of the events are still to be redacted in a log, or, where they are its parent's, to be told of."""
     inherited = 0 if holder.trashed or not held else storage.log.inherited(holder.log_id)
-    left = [seq for seq in held if codec.read_stub(_line(storage, holder, seq)) is None]
+    left = [seq for seq in held if tombstone.read_tombstone(_line(storage, holder, seq)) is None]
     if inherited and held[0] <= inherited:
         telling = filter(None, map(codec.read_redaction, storage.log.lines(holder.log_id, held[0])))
         told = {one.target for one in telling}

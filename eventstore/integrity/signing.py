@@ -17,7 +17,7 @@ from eventstore.integrity import merkle
 from eventstore.integrity.checkpoint import Checkpoint, SigningKey, sign
 from eventstore.integrity.log_audit import Checkpoints, Examination, examine, read_claim, split_lines
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
+from eventstore.record import clock, hash_chain, tombstone
 from eventstore.store.storage import SessionStorage
 
 
@@ -82,7 +82,7 @@ def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -
             _record(storage, session_id, key, old)
         return old
     root, chain = found.points[size]
-    checkpoint = Checkpoint(f"eventstore/{session_id}", size, root, (f"at {codec.now()}", f"chain {chain}"))
+    checkpoint = Checkpoint(f"eventstore/{session_id}", size, root, (f"at {clock.now()}", f"chain {chain}"))
     note = sign(checkpoint, key)
     storage.log.keep_note(session_id, f"{size:012d}-{key.verifier_key.hash.hex()}.note", note.encode())
     _record(storage, session_id, key, note)
@@ -199,9 +199,9 @@ def _size(log: EventLog, session_id: str, size: int | None) -> int:
 def _leaves(log: EventLog, session_id: str, size: int) -> Iterator[bytes]:
     """Stream the leaf hashes of the first events of a log, read anew and chained anew. Raises LogDamaged."""
     raw = log.raw(session_id)
-    digest, offset, seen = codec.first_hash(raw.root), 0, 0
+    digest, offset, seen = hash_chain.first_hash(raw.root), 0, 0
     for line, _ in islice(split_lines(raw.chunks), size):
-        leaf, after = codec.leaf_of(line), codec.digest_after(line, digest)
+        leaf, after = tombstone.leaf_of(line), tombstone.digest_after(line, digest)
         if leaf is None or after is None:
             raise LogDamaged(session_id, "its log", seen + 1, offset, "the line has a hash that does not fit", seen)
         yield leaf

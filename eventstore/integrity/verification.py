@@ -24,7 +24,7 @@ from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.integrity.checkpoint import VerifierKey
 from eventstore.integrity.log_audit import Checkpoints, Claim, Examination, Outcome, examine, read_claim, split_lines
 from eventstore.integrity.merkle import Tree
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
 from eventstore.store.storage import SessionStorage
 
 _WORST_FIRST: tuple[Outcome, ...] = ("tampered", "damaged", "unreadable", "incomplete", "whole")
@@ -367,9 +367,9 @@ def _read_story(storage: SessionStorage) -> _Story:
     story = _Story()
     with suppress(EventStoreError, OSError):
         raw = storage.log.raw(STORE_ID)
-        digest: bytes | None = codec.first_hash(raw.root)
+        digest: bytes | None = hash_chain.first_hash(raw.root)
         for line, is_ended in split_lines(raw.chunks):
-            digest = codec.digest_after(line, digest) if digest and is_ended else None
+            digest = tombstone.digest_after(line, digest) if digest and is_ended else None
             if digest is None:
                 break
             with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError):
@@ -401,7 +401,7 @@ def _roots(storage: SessionStorage, session_id: str, sizes: Iterable[int]) -> tu
     """Count the lines of a log and compute the roots after some sizes; whether it is whole, its own verdict says."""
     tree, wanted, found = Tree(), set(sizes), dict[int, str]()
     for line, _ in split_lines(storage.log.raw(session_id).chunks):
-        tree.append(codec.leaf_of(line) or codec.leaf_hash(line))
+        tree.append(tombstone.leaf_of(line) or hash_chain.leaf_hash(line))
         if tree.size in wanted:
             found[tree.size] = b64encode(tree.root()).decode()
     return tree.size, found

@@ -12,7 +12,7 @@ from eventstore.log.port import Busy, Exists, Key, Missing, Moved, NotStored, Po
 from eventstore.log.redact import finish_redactions, finish_torn_redaction
 from eventstore.log.state import LogState, read_line
 from eventstore.log.states import States
-from eventstore.record import codec
+from eventstore.record import clock, codec, hash_chain
 from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 100
@@ -99,7 +99,7 @@ class Appender:
         """Begin a log behind a place of another one. Raises VersionConflict where it is there already."""
         with state.scanning:
             state.forget()
-            data, tip = seal(batch, here, max(codec.now(), here.at))
+            data, tip = seal(batch, here, max(clock.now(), here.at))
             while not self._swap(state, None, data, tip, [], sync=True, wait=True):
                 scan = self._ready(state)
                 if scan.here.seq:
@@ -177,7 +177,7 @@ class Appender:
 
     def _plan(self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]]) -> _Plan:
         """Give each append that can be made its place, one behind the other."""
-        here, now = scan.here, codec.now()
+        here, now = scan.here, clock.now()
         at = now if now > here.at else here.at
         parts: list[bytes] = []
         keys: list[Key] = []
@@ -268,7 +268,7 @@ class Appender:
         """Tell whether the line at a tip's number is the one that was to be written there; the tip gets its log's life then."""
         with suppress(Missing, Moved):
             reading = self._backend.read(state.name, tip.seq - 1, tip.seq)
-            parts = codec.split(read_line(reading, tip.seq)[1])
+            parts = hash_chain.split(read_line(reading, tip.seq)[1])
             if parts is not None and parts[1] == tip.digest:
                 tip.life = reading.life
                 return True
@@ -345,7 +345,7 @@ class Appender:
         )
         scan.fault, scan.unended, state.end = None, None, place
         batch = prepare([event], codec.MAX_EVENT_BYTES)
-        data, tip = seal(batch, scan.here, max(codec.now(), scan.here.at))
+        data, tip = seal(batch, scan.here, max(clock.now(), scan.here.at))
         if not self._swap(state, scan.here, data, tip, [], sync=True, wait=True):
             state.forget()
             return

@@ -26,6 +26,7 @@ from eventstore.log.redact import overwrite_with_tombstone, record_earlier_redac
 from eventstore.log.repair import plan_repair
 from eventstore.log.state import LogState
 from eventstore.record import codec
+from eventstore.record.fork_point import ForkPoint
 from eventstore.record.scan import Tip
 
 _ATTEMPTS = 100
@@ -147,7 +148,7 @@ class EventLog(LogReader):
         point = self.point_at(parent, version)
         owner, root = self._owner_of(parent, version)
         digest = bytes.fromhex(point.hash)
-        fork = codec.ForkPoint(owner, version, digest, root, session_id)
+        fork = ForkPoint(owner, version, digest, root, session_id)
         begun: list[Event] = [
             replace(event, forked_from=fork.to_dict()),
             *(record_earlier_redaction(line) for line in self._unrecorded(parent, version)),
@@ -168,7 +169,7 @@ class EventLog(LogReader):
                 if self._make_whole(state, fork):
                     return
 
-    def _make_whole(self, state: LogState, fork: codec.ForkPoint) -> bool:
+    def _make_whole(self, state: LogState, fork: ForkPoint) -> bool:
         """Write the whole log in the place of the fork's own lines; False where somebody appended meanwhile."""
         with self.backend.lock(f"log/{state.name}"), state.scanning:
             scan = state.catch_up()

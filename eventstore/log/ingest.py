@@ -7,7 +7,8 @@ from itertools import chain
 from eventstore.errors import LogDamaged, LogTampered
 from eventstore.ids import check_log_id
 from eventstore.log.base import Head
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
+from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
 
 
@@ -23,8 +24,8 @@ class Whole:
 
     session_id: str
     root: str
-    fork: codec.ForkPoint | None
-    origin: codec.ForkPoint | None
+    fork: ForkPoint | None
+    origin: ForkPoint | None
     first_hash: str
     head: Head
     ids: dict[str, tuple[int, int]]
@@ -79,17 +80,17 @@ def verify_whole(
     )
 
 
-def _beginning(session_id: str, line: bytes, root: str | None) -> tuple[codec.ForkPoint | None, str, Tip]:
+def _beginning(session_id: str, line: bytes, root: str | None) -> tuple[ForkPoint | None, str, Tip]:
     """Tell what a log goes on from, whose chain it is, and the position in front of its first line."""
-    fork = codec.fork_point(line)
+    fork = read_fork_point(line)
     if fork is not None and fork.into == session_id:
         check_log_id(fork.parent)
         check_log_id(fork.root)
         return fork, fork.root, Tip(fork.digest, 0, fork.seq)
-    own = codec.first_hash(session_id)
-    if root is None or codec.digest_after(line, own) is not None:
+    own = hash_chain.first_hash(session_id)
+    if root is None or tombstone.digest_after(line, own) is not None:
         return None, session_id, Tip(own)
-    return None, root, Tip(codec.first_hash(check_log_id(root)))
+    return None, root, Tip(hash_chain.first_hash(check_log_id(root)))
 
 
 def _fault(
@@ -117,7 +118,7 @@ class _Seen:
     seq: int
     wanted: frozenset[int]
     first_hash: str = ""
-    origin: codec.ForkPoint | None = None
+    origin: ForkPoint | None = None
     origin_hash: str = ""
     digests: dict[int, bytes] = field(default_factory=dict)
 
@@ -133,13 +134,13 @@ class _Seen:
             yield chunk
 
     def _take(self, seq: int, line: bytes, told: bytes) -> None:
-        parts = codec.split(line)
+        parts = hash_chain.split(line)
         if parts is None:
             return
         self.first_hash = self.first_hash or parts[1].hex()
         if seq in self.wanted:
             self.digests[seq] = parts[1]
-        point = codec.fork_point(line) if self.origin is None and told in line else None
+        point = read_fork_point(line) if self.origin is None and told in line else None
         if point is not None and point.into == self.session_id:
             self.origin, self.origin_hash = point, parts[1].hex()
 

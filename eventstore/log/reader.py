@@ -12,7 +12,8 @@ from eventstore.log.port import Backend, Changes, Missing, Moved
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
 from eventstore.log.states import States
 from eventstore.log.watch import Watch
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, message_run
+from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.salvage import Remnant, salvage
 from eventstore.record.scan import Scan, Tip
 
@@ -60,10 +61,10 @@ class LogReader:
 
     def skim(
         self, session_id: str, after: int = 0, upto: int | None = None
-    ) -> Iterator[AnyEvent | UnknownEvent | codec.Messages]:
+    ) -> Iterator[AnyEvent | UnknownEvent | message_run.MessageRun]:
         """Stream events as `read` does, messages in a row as one: for folds that need not look into each. Raises as it does."""
         for chunk in self.chunks(session_id, after, upto):
-            yield from codec.skim(chunk)
+            yield from message_run.read_runs(chunk)
 
     def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
         """Read on behind a place that was read to before: some whole batches, verified from there, and where they end.
@@ -243,11 +244,11 @@ class LogReader:
 
     # --- forks
 
-    def fork_point(self, session_id: str) -> codec.ForkPoint | None:
+    def fork_point(self, session_id: str) -> ForkPoint | None:
         """Read where a log goes on from another; None where it holds all its events itself. Raises SessionNotFound."""
         state = self._states.of(check_log_id(session_id))
         line = self._first_line(session_id)
-        point = codec.fork_point(line)
+        point = read_fork_point(line)
         return point if point is not None and point.into == state.session_id else None
 
     def _first_line(self, name: str) -> bytes:
@@ -312,7 +313,7 @@ class LogReader:
             there = next(self._line(parent, fork.seq), b"")
         except SessionNotFound:
             raise self._states.without_past(state, fork) from None
-        parts = codec.split(there)
+        parts = hash_chain.split(there)
         if parent.root != fork.root or parts is None or parts[1] != fork.digest:
             raise self._states.without_past(state, fork)
 
@@ -380,10 +381,10 @@ class LogReader:
             return Raw(root, 0, self.backend.read(session_id).chunks)
         return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
 
-    def _raw_spans(self, state: LogState, fork: codec.ForkPoint) -> list[tuple[str, int]]:
+    def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
         """Find, without verifying, which log holds which lines in front of a fork: `(log, up to)`, the oldest first."""
         found: list[tuple[str, int]] = []
-        wanted: codec.ForkPoint | None = fork
+        wanted: ForkPoint | None = fork
         seen = {state.name}
         upto = fork.seq
         while wanted is not None:

@@ -8,7 +8,7 @@ from eventstore.errors import RedactionRefused
 from eventstore.events import CheckpointSigned, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
 from eventstore.log.port import Backend, Moved
 from eventstore.log.state import LogState, numbered, read_line
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
 
 
 def record_redaction(
@@ -18,7 +18,7 @@ def record_redaction(
 
     A line that a fork has of its parent may be redacted there already: the fork records it too.
     """
-    event, leaf = codec.decode(line), codec.leaf_of(line)
+    event, leaf = codec.decode(line), tombstone.leaf_of(line)
     if isinstance(event, RedactedEvent):
         if inherited:
             return EventRedacted(
@@ -29,7 +29,7 @@ def record_redaction(
         raise RedactionRefused(session_id, seq, "it tells of the log itself")
     if isinstance(event, SessionCreated) and event.forked_from is not None:
         raise RedactionRefused(session_id, seq, "it tells what the session goes on from")
-    if leaf is None or codec.make_stub(line) is None:
+    if leaf is None or tombstone.make_tombstone(line) is None:
         raise RedactionRefused(session_id, seq, "it holds no text")
     return EventRedacted(
         target=seq,
@@ -52,7 +52,7 @@ def _size_of(origin: Origin) -> int:
 
 def record_earlier_redaction(line: bytes) -> EventRedacted:
     """Make the event by which a fork records that a line of its past was, or is being, redacted in its parent."""
-    event, leaf = codec.decode(line), codec.leaf_of(line)
+    event, leaf = codec.decode(line), tombstone.leaf_of(line)
     reason = "redacted in the session that this one goes on from"
     return EventRedacted(
         target=event.seq, leaf=(leaf or b"").hex(), reason=reason, target_type=event.type, target_at=event.at
@@ -69,9 +69,9 @@ def finish_redactions(backend: Backend, state: LogState) -> None:
 def overwrite_with_tombstone(backend: Backend, state: LogState, seq: int, leaf: bytes) -> bool:
     """Overwrite the line of an event whose redaction is recorded; False where the line is another one."""
     offset, line = read_line(backend.read(state.name, seq - 1, seq), seq)
-    stub = codec.read_stub(line[:-1])
+    stub = tombstone.read_tombstone(line[:-1])
     if stub is None:
-        new = codec.make_stub(line[:-1]) if line and codec.leaf_of(line[:-1]) == leaf else None
+        new = tombstone.make_tombstone(line[:-1]) if line and tombstone.leaf_of(line[:-1]) == leaf else None
         if new is None:
             return False
         stub = _put(backend, state, seq, offset, new)
@@ -86,10 +86,10 @@ def finish_torn_redaction(backend: Backend, state: LogState) -> bool:
     if fault is None:
         return False
     before, torn, leaf = _around(backend, state, fault.line)
-    parts, start = codec.split(torn), codec.line_start(torn)
-    if leaf is None or parts is None or start is None or codec.next_hash(before, leaf) != parts[1]:
+    parts, start = hash_chain.split(torn), hash_chain.line_start(torn)
+    if leaf is None or parts is None or start is None or hash_chain.next_hash(before, leaf) != parts[1]:
         return False
-    new = codec.stub_of(start, leaf, parts[1], len(torn))
+    new = tombstone.build_tombstone(start, leaf, parts[1], len(torn))
     return new is not None and _put(backend, state, fault.line, fault.offset_bytes, new) is not None
 
 
@@ -114,20 +114,20 @@ def _digest_before(backend: Backend, state: LogState, offset: int) -> bytes:
     for start, line in numbered(backend.read(state.name).chunks, codec.MAX_EVENT_BYTES):
         if start >= offset:
             break
-        parts = codec.split(line)
+        parts = hash_chain.split(line)
         last = parts[1] if parts else last
     return last
 
 
-def _put(backend: Backend, state: LogState, seq: int, offset: int, tombstone: bytes) -> codec.Stub | None:
+def _put(backend: Backend, state: LogState, seq: int, offset: int, new: bytes) -> tombstone.Tombstone | None:
     try:
-        backend.overwrite(state.name, seq, offset, tombstone + b"\n")
+        backend.overwrite(state.name, seq, offset, new + b"\n")
     except Moved:
         return None
-    return codec.read_stub(tombstone)
+    return tombstone.read_tombstone(new)
 
 
-def missing_records(stubs: Sequence[codec.Stub], recorded: dict[int, str]) -> list[EventRedacted]:
+def missing_records(stubs: Sequence[tombstone.Tombstone], recorded: dict[int, str]) -> list[EventRedacted]:
     """Make the events for tombstones in a fork's past that none of its lines records; `recorded` maps numbers to leaf hashes."""
     return [
         EventRedacted(

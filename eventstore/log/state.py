@@ -10,7 +10,8 @@ from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
 from eventstore.log.port import Backend, Moved, Reading
-from eventstore.record import codec
+from eventstore.record import hash_chain, tombstone
+from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
 
 _FULL_READS = 5  # a fault that does not stay the same for so many reads is somebody else's write, again and again
@@ -32,8 +33,8 @@ class LogState:
 
     def forget(self) -> None:
         """Know nothing: the next look reads the log from its beginning."""
-        self.fork: codec.ForkPoint | None = None
-        self.root, self.first_digest = self.session_id, codec.first_hash(self.session_id)
+        self.fork: ForkPoint | None = None
+        self.root, self.first_digest = self.session_id, hash_chain.first_hash(self.session_id)
         self.scan = Scan(Tip(self.first_digest), self._max_event_bytes)
         self.unfinished: list[int] = []
         self.end = 0
@@ -95,23 +96,23 @@ class LogState:
         scan.judge_stubs()
         self.unfinished = [seq for seq in scan.redactions if seq > self.inherited and seq not in scan.stubs]
 
-    def beginning(self, line: bytes) -> tuple[codec.ForkPoint | None, str, Tip]:
+    def beginning(self, line: bytes) -> tuple[ForkPoint | None, str, Tip]:
         """Read of a first line where the log goes on from another, whose chain it is, and the tip in front of the line."""
-        point = codec.fork_point(line)
+        point = read_fork_point(line)
         if point is not None and point.into == self.session_id:
             return point, point.root, Tip(point.digest, 0, point.seq)
-        here = Tip(codec.first_hash(self.session_id))
-        if line and codec.digest_after(line, here.digest) is None:
+        here = Tip(hash_chain.first_hash(self.session_id))
+        if line and tombstone.digest_after(line, here.digest) is None:
             root = self._find_root()
             if root is not None:
-                return None, root, Tip(codec.first_hash(root))
+                return None, root, Tip(hash_chain.first_hash(root))
         return None, self.session_id, here
 
     def _find_root(self) -> str | None:
         """Find whose chain it is, where a fork was made whole: a line in the middle says what it came from."""
         wanted = b'"into":"%b"' % self.session_id.encode("ascii")
         for _, line in numbered(self._backend.read(self.name).chunks, self._max_event_bytes):
-            point = codec.fork_point(line) if wanted in line else None
+            point = read_fork_point(line) if wanted in line else None
             if point is not None and point.into == self.session_id:
                 return point.root
         return None
@@ -121,7 +122,7 @@ class LogState:
         if seq == self.scan.here.seq:
             return self.scan.here.digest
         if seq not in self._digests:
-            parts = codec.split(read_line(self._backend.read(self.name, seq - 1, seq), seq)[1])
+            parts = hash_chain.split(read_line(self._backend.read(self.name, seq - 1, seq), seq)[1])
             if parts is None:
                 return None
             self._digests[seq] = parts[1]
@@ -196,6 +197,6 @@ def numbered(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int
 def read_line(reading: Reading, seq: int) -> tuple[int, bytes]:
     """Return the byte that line `seq` begins at and the line with its LF; an empty one where it is not what was read."""
     for chunk in whole_lines(reading.chunks, 1):
-        if codec.line_number(chunk) == seq:
+        if hash_chain.line_number(chunk) == seq:
             return reading.offset, chunk
     return reading.offset, b""

@@ -17,7 +17,7 @@ from eventstore.errors import (
 from eventstore.ids import check_log_name
 from eventstore.log.port import Backend, Missing, NotStored, Poisoned, Refused, Unclear
 from eventstore.log.state import LogState, whole_lines
-from eventstore.record import codec
+from eventstore.record.fork_point import ForkPoint
 
 _KEPT_STATES = 65_536
 _ATTEMPTS = 5
@@ -91,7 +91,7 @@ class States:
 
     # --- forks
 
-    def lineage(self, state: LogState) -> Iterator[tuple[LogState, codec.ForkPoint | None]]:
+    def lineage(self, state: LogState) -> Iterator[tuple[LogState, ForkPoint | None]]:
         """Walk from a verified log to those it goes on from, each with its fork point; the last has none.
 
         Each parent is verified, and checked to hold the event that the child goes on from. Raises LogDamaged where a parent is
@@ -124,7 +124,7 @@ class States:
                 wanted, child = parent.fork, parent
 
     def spans(self, state: LogState, after: int, upto: int) -> list[Span]:
-        """Part the lines `after` + 1 to `upto` of a log by the logs that hold them, the oldest first. Raises as `lineage` does."""
+        """Part the lines `after` + 1 to `upto` of a log by the logs that hold them, oldest first. Raises as `lineage` does."""
         found: list[Span] = []
         for owner, fork in self.lineage(state):
             lowest = fork.seq if fork else 0
@@ -174,7 +174,7 @@ class States:
         self.verified(state.name)
         return state.fork != before
 
-    def without_past(self, state: LogState, fork: codec.ForkPoint) -> LogDamaged:
+    def without_past(self, state: LogState, fork: ForkPoint) -> LogDamaged:
         """Make the error for a fork whose parent does not hold what it goes on from."""
         what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
         return LogDamaged(state.session_id, self.backend.where(state.name), 1, 0, what, 0)

@@ -5,37 +5,30 @@ is what stands before `,"hash":"`. `leaf = SHA-256(0x00 || body)` as in RFC 6962
 """
 
 import os
-import re
-import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
 from hashlib import sha256
 from itertools import product
-from math import isfinite
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec.structs import astuple, replace
 
 from eventstore.errors import EventNotEncodable, EventTooLarge
-from eventstore.events import EVENT_TYPES, AnyEvent, Event, EventRedacted, RedactedEvent, Role, UnknownEvent
+from eventstore.events import EVENT_TYPES, AnyEvent, Event, EventRedacted, RedactedEvent, UnknownEvent
+from eventstore.record import clock, hash_chain, tombstone
+from eventstore.record.fields import check_fields, check_value, shown
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default limit of one encoded line."""
-MAX_DEPTH = 200
-"""How deep JSON may nest: deeper lines could be unreadable from a deep call stack."""
 _ROOM = 256
 """Bytes of a line besides what is prepared before its place is known, at most."""
 _STUB_ROOM = 57
 """Bytes that a stub needs between `at` and `hash`: a line with less text than that is filled up with spaces."""
-HASH_AT = 9 + 64 + 2
-"""Bytes from `,"hash":"` to the closing brace, both included: the body ends this far before the LF."""
 
-_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _NO_TEXT = frozenset(
     ["session.reopened", "conversation.cleared", "conversation.rewound", "data.cleared", "usage.recorded"]
 )
@@ -43,7 +36,6 @@ _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _raw_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-_LINE_END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -65,87 +57,6 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 _head_decoder = msgspec.json.Decoder(Head)
-_LINE_START = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),"at":"([^"]*)"')
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """What a conversation holds of one message: the fields of `message.added` that say when, who and what."""
-
-    seq: int
-    at: str
-    role: Role
-    content: str
-    occurred_at: str | None = None
-    tool_name: str | None = None
-    invocation_id: str | None = None
-
-    @property
-    def time(self) -> str:
-        """When it was said, RFC 3339."""
-        return self.occurred_at or self.at
-
-
-class Messages(msgspec.Struct, frozen=True, gc=False):
-    """Messages in a row, numbered `first` to `last`, recorded from `since` to `until` and said when they were recorded.
-
-    `lines` are theirs, to be read by those who want to know what was said.
-    """
-
-    first: int
-    last: int
-    since: str
-    until: str
-    lines: bytes
-
-    def read(self) -> list[Message]:
-        """Decode the messages."""
-        return _message_decoder.decode_lines(self.lines)
-
-
-_message_decoder = msgspec.json.Decoder(Message)
-_PLAIN_MESSAGE = (
-    rb'\{"type":"message\.added","seq":[0-9]+,"at":".{27}","(?:b|ro)'  # next is `batch`, or `role`: no other head
-)
-_MESSAGE, _NO_MESSAGE = re.compile(_PLAIN_MESSAGE), re.compile(rb"\n(?!%b)" % _PLAIN_MESSAGE)
-_WORTH_SKIMMING = 4096  # bytes of messages in a row: fewer are decoded faster than told apart
-
-
-# --- time
-
-
-_second = 0, ""
-"""The microsecond at which the clock's last second began, and the text of that second."""
-
-
-def now() -> str:
-    """Tell the time as records hold it: RFC 3339, UTC, microseconds, `Z`."""
-    global _second  # writing the whole time anew costs six times as much
-    reading = time.time_ns() // 1000
-    began, text = _second
-    rest = reading - began
-    if not 0 <= rest < 1_000_000:
-        rest = reading % 1_000_000
-        text = datetime.fromtimestamp(reading // 1_000_000, UTC).strftime(_TIME[:-3])
-        _second = reading - rest, text
-    return f"{text}{rest:06d}Z"
-
-
-def to_text(moment: datetime) -> str:
-    """Write a moment as records hold it. A time without a zone is taken as local."""
-    return moment.astimezone(UTC).strftime(_TIME)
-
-
-def to_iso(text: str) -> str:
-    """Write a time of a record as Python's `isoformat` does, in UTC with microseconds. Raises ValueError."""
-    if len(text) == 27 and text[26] == "Z":
-        return text[:26] + "+00:00"
-    return to_datetime(text).isoformat(timespec="microseconds")
-
-
-def to_datetime(text: str) -> datetime:
-    """Read an RFC 3339 time. One without a zone is taken as local. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 # --- encoding
@@ -204,11 +115,11 @@ def prepare(event: Event, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
         return _prepare_headed(event, kind, max_bytes)
     fit = tuple(map(type, values[_OWN:])) in kind.plain
     if not fit or (kind.choices and values[_OWN] not in kind.choices):
-        _check(event, kind.tag)
+        check_fields(event, kind.tag)
     try:
         tail = _encode(event)[kind.start : -1]
     except UnicodeEncodeError:
-        _check(event, kind.tag)
+        check_fields(event, kind.tag)
         raise
     if kind.salted:
         tail += _salts.draw()
@@ -222,11 +133,11 @@ def prepare(event: Event, max_bytes: int = MAX_EVENT_BYTES) -> Piece:
 def _prepare_headed(event: Event, kind: _Kind, max_bytes: int) -> Piece:
     """Encode an event that brings a head or a tail of its own."""
     if not (event.id is None or isinstance(event.id, str)):
-        raise EventNotEncodable(kind.tag, "$.id", f"is {_shown(event.id)}, not text")
+        raise EventNotEncodable(kind.tag, "$.id", f"is {shown(event.id)}, not text")
     if not (event.by is None or isinstance(event.by, dict)):
-        raise EventNotEncodable(kind.tag, "$.by", f"is {_shown(event.by)}, not an object")
+        raise EventNotEncodable(kind.tag, "$.by", f"is {shown(event.by)}, not an object")
     own = replace(event, **_NO_ENVELOPE)
-    _check(own, kind.tag)
+    check_fields(own, kind.tag)
     optional, tail = b"", _encode(own)[kind.start : -1]
     try:
         if event.occurred_at is not None:
@@ -236,7 +147,7 @@ def _prepare_headed(event: Event, kind: _Kind, max_bytes: int) -> Piece:
         if event.id is not None:
             optional += b',"id":' + _encode(event.id)
         if event.by:
-            _check_value(event.by, kind.tag, "$.by", 1)
+            check_value(event.by, kind.tag, "$.by", 1)
             tail += b',"by":' + _encode(event.by)
         if event.origin is not None:
             tail += b',"origin":' + _encode(event.origin)
@@ -251,110 +162,9 @@ def _prepare_headed(event: Event, kind: _Kind, max_bytes: int) -> Piece:
 
 def _normal_time(text: str, event_type: str) -> str:
     try:
-        return to_text(datetime.fromisoformat(text))
+        return clock.to_text(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise EventNotEncodable(event_type, "$.occurred_at", "is not an RFC 3339 time") from None
-
-
-def _check(own: Event, event_type: str) -> None:
-    for name, wanted in _tests_of(type(own)):
-        value = getattr(own, name)
-        if value is msgspec.UNSET:
-            continue
-        if not wanted.holds(value):
-            raise EventNotEncodable(event_type, f"$.{name}", f"is {_shown(value)}, not {wanted.what}")
-        if value is not None:
-            _check_value(value, event_type, f"$.{name}", 1)
-
-
-def _shown(value: object) -> str:
-    """Name the type of a value that was refused: its content is nobody's business."""
-    return "None" if value is None else f"of type {type(value).__name__}"
-
-
-class _Wanted(NamedTuple):
-    """What a field may hold, in words and as a test."""
-
-    what: str
-    holds: Callable[[Any], bool]
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_SIMPLE: dict[Any, _Wanted] = {
-    str: _Wanted("text", lambda value: isinstance(value, str)),
-    int: _Wanted("a whole number", _is_whole),
-    float: _Wanted("a number", lambda value: isinstance(value, float) or _is_whole(value)),
-    bool: _Wanted("true or false", lambda value: isinstance(value, bool)),
-    type(None): _Wanted("None", lambda value: value is None),
-    dict[str, Any]: _Wanted("an object", lambda value: isinstance(value, dict)),
-    dict[str, int]: _Wanted(
-        "whole numbers by text", lambda value: isinstance(value, dict) and all(map(_is_whole, value.values()))
-    ),
-    tuple[str, ...]: _Wanted(
-        "a tuple of texts", lambda value: isinstance(value, tuple) and all(isinstance(one, str) for one in value)
-    ),
-    tuple[int, ...]: _Wanted(
-        "a tuple of whole numbers", lambda value: isinstance(value, tuple) and all(map(_is_whole, value))
-    ),
-    tuple[int, int]: _Wanted(
-        "two whole numbers", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))
-    ),
-    Any: _Wanted("JSON", lambda value: True),
-}
-
-
-def _wanted(hint: Any) -> _Wanted:
-    """Make the test for the annotation of a field."""
-    if hint in _SIMPLE:
-        return _SIMPLE[hint]
-    parts = get_args(hint)
-    if get_origin(hint) is Literal:
-        return _Wanted(f"one of {', '.join(parts)}", lambda value: isinstance(value, str) and value in parts)
-    tests = [_wanted(part) for part in parts if part is not msgspec.UnsetType]
-    holds = tuple(test.holds for test in tests)
-    return _Wanted(" or ".join(test.what for test in tests), lambda value: any(test(value) for test in holds))
-
-
-@cache
-def _tests_of(kind: type[Event]) -> tuple[tuple[str, _Wanted], ...]:
-    hints = get_type_hints(kind)
-    return tuple((name, _wanted(hints[name])) for name in kind.__struct_fields__[10:])
-
-
-def _check_value(value: object, event_type: str, path: str, depth: int) -> None:
-    """Refuse what msgspec would change or fail on without saying where."""
-    kind = type(value)
-    if kind is str:
-        try:
-            value.encode()  # type: ignore[attr-defined]
-        except UnicodeEncodeError:
-            raise EventNotEncodable(event_type, path, "holds a lone surrogate, which UTF-8 cannot carry") from None
-    elif value is None or kind is bool:
-        return
-    elif kind is int:
-        if not -(2**63) <= value < 2**64:  # type: ignore[operator]
-            raise EventNotEncodable(event_type, path, "is an integer beyond 64 bits")
-    elif kind is float:
-        if not isfinite(value):  # type: ignore[arg-type]
-            raise EventNotEncodable(event_type, path, "is NaN or infinite, which JSON cannot hold")
-    elif depth >= MAX_DEPTH:
-        raise EventNotEncodable(event_type, path[:80], f"nests deeper than {MAX_DEPTH}")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise EventNotEncodable(event_type, path, f"has a key of type {type(key).__name__}, not text")
-            _check_value(key, event_type, f"{path}{{key}}", depth)
-            _check_value(item, event_type, f"{path}.{ascii(key)[1:-1]}", depth + 1)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _check_value(item, event_type, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, str | int | float):
-        _check_value(kind.__mro__[-2](value), event_type, path, depth)  # a subclass, such as a str Enum
-    else:
-        raise EventNotEncodable(event_type, path, f"is a {kind.__name__}, which has no JSON")
 
 
 _ENVELOPE = Event.__struct_fields__
@@ -387,76 +197,6 @@ class _Kinds(dict[type[Event], _Kind | None]):
 _KINDS = _Kinds()
 
 
-class ForkPoint(NamedTuple):
-    """Where a log goes on from another: after event `seq` of the log `parent`, whose digest there is `digest`.
-
-    `root` is the log whose chain it is, the first of the line; `into` is the log that goes on.
-    """
-
-    parent: str
-    seq: int
-    digest: bytes
-    root: str
-    into: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the fields as `session.created` holds them."""
-        return {
-            "session_id": self.parent,
-            "seq": self.seq,
-            "hash": self.digest.hex(),
-            "root": self.root,
-            "into": self.into,
-        }
-
-
-class _Forking(msgspec.Struct, frozen=True):
-    """The part of `session.created` that tells of a fork."""
-
-    session_id: str
-    seq: int
-    hash: str
-    root: str
-    into: str
-
-
-class _ForkLine(msgspec.Struct, frozen=True):
-    type: Literal["session.created"]
-    seq: int
-    forked_from: _Forking
-
-
-_fork_decoder = msgspec.json.Decoder(_ForkLine)
-
-
-def fork_point(line: bytes) -> ForkPoint | None:
-    """Read where a log goes on from another of the line that says so; None for any other line."""
-    try:
-        found = _fork_decoder.decode(line)
-        told = found.forked_from
-        digest = bytes.fromhex(told.hash)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return None
-    if len(digest) != 32 or found.seq != told.seq + 1:
-        return None
-    return ForkPoint(told.session_id, told.seq, digest, told.root, told.into)
-
-
-def first_hash(session_id: str) -> bytes:
-    """The chain's digest before any event of the session, 32 bytes."""
-    return sha256(b"eventstore/1\n" + session_id.encode("ascii")).digest()
-
-
-def leaf_hash(body: bytes) -> bytes:
-    """The RFC 6962 leaf hash of a line's body, 32 bytes."""
-    return sha256(b"\x00" + body).digest()
-
-
-def next_hash(previous: bytes, leaf: bytes) -> bytes:
-    """The chain's digest after an event, 32 bytes."""
-    return sha256(b"\x01" + previous + leaf).digest()
-
-
 def seal(piece: Piece, seq: int, at: bytes, batch: tuple[int, int] | None, previous: bytes) -> tuple[bytes, bytes]:
     """Give a piece its place. Returns the line with its LF, and the chain's digest after it."""
     numbers = b',"batch":[%d,%d]' % batch if batch else b""
@@ -465,109 +205,7 @@ def seal(piece: Piece, seq: int, at: bytes, batch: tuple[int, int] | None, previ
     return b'%b,"hash":"%b"}\n' % (body, hexlify(digest)), digest
 
 
-# --- redaction: what a line says of itself is overwritten, and its place, its leaf and its hash stay
-
-_STUB_MARK = b'","redacted":"'
-_STUB = re.compile(
-    rb'\{"type":"([^"]*)","seq":([0-9]+),"at":"([^"]*)","redacted":"([A-Za-z0-9_-]{43})" *,"hash":"([0-9a-f]{64})"\}'
-)
-REDACTED = "event.redacted"
-
-
-class Stub(NamedTuple):
-    """What is left of a redacted line."""
-
-    type: str
-    seq: int
-    at: str
-    leaf: bytes
-    digest: bytes
-
-    def is_as_told(self, told: EventRedacted) -> bool:
-        """Tell whether type and time are what is told of the redaction of this leaf."""
-        return told.leaf != self.leaf.hex() or (
-            told.target_type in (None, self.type) and told.target_at in (None, self.at)
-        )
-
-
-def make_stub(line: bytes) -> bytes | None:
-    """Give what overwrites a line, without its LF: as long as it is, with the leaf hash of what it was.
-
-    None where the line is too short to hold that: it has no text then.
-    """
-    parts, start = split(line), _LINE_START.match(line)
-    if parts is None or start is None:
-        return None
-    return stub_of(start[0], leaf_hash(parts[0]), parts[1], len(line))
-
-
-def stub_of(start: bytes, leaf: bytes, digest: bytes, size: int) -> bytes | None:
-    """Put a stub of `size` bytes together from how the line starts (type, seq, at), its leaf hash and its digest."""
-    front = b'%b,"redacted":"%b"' % (start, urlsafe_b64encode(leaf)[:43])
-    end = b',"hash":"%b"}' % hexlify(digest)
-    room = size - len(front) - len(end)
-    return None if room < 0 else front + b" " * room + end
-
-
-def line_start(line: bytes) -> bytes | None:
-    """Give the beginning of a line that a stub keeps: type, seq and at."""
-    found = _LINE_START.match(line)
-    return found[0] if found else None
-
-
-def line_number(line: bytes) -> int | None:
-    """Read the number that a line carries, of its beginning alone; None where it begins as no line does."""
-    found = _LINE_START.match(line)
-    return int(found[1]) if found else None
-
-
-def read_stub(line: bytes) -> Stub | None:
-    """Read what is left of a redacted line (without its LF); None for any other line."""
-    found = _STUB.fullmatch(line) if _STUB_MARK in line else None
-    if found is None:
-        return None
-    kind, seq, at, told, digest = found.groups()
-    leaf = urlsafe_b64decode(told + b"=")
-    if urlsafe_b64encode(leaf)[:43] != told:
-        return None  # the same bytes in another spelling: not what we wrote
-    return Stub(
-        kind.decode("utf-8", "replace"),
-        int(seq),
-        at.decode("utf-8", "replace"),
-        leaf,
-        bytes.fromhex(digest.decode("ascii")),
-    )
-
-
-def leaf_of(line: bytes) -> bytes | None:
-    """The leaf hash of a line without its LF, of a redacted one that of what it was; None where it does not end as a record."""
-    stub = read_stub(line)
-    if stub is not None:
-        return stub.leaf
-    parts = split(line)
-    return None if parts is None else leaf_hash(parts[0])
-
-
 # --- decoding
-
-
-def split(line: bytes) -> tuple[bytes, bytes] | None:
-    """Split a line (with or without its LF) into body and digest; None where it does not end as a record does."""
-    end = len(line) - line.endswith(b"\n")
-    found = _LINE_END.fullmatch(line, max(end - HASH_AT, 0), end)
-    return (line[: found.start()], bytes.fromhex(found[1].decode("ascii"))) if found else None
-
-
-def verify(line: bytes, previous: bytes) -> bytes | None:
-    """Return the chain's digest after a line without its LF, or None where the line's hash does not fit on `previous`."""
-    digest = sha256(b"\x01" + previous + sha256(b"\x00" + line[:-HASH_AT]).digest()).digest()
-    return digest if line[-HASH_AT:] == b',"hash":"%b"}' % hexlify(digest) else None
-
-
-def digest_after(line: bytes, previous: bytes) -> bytes | None:
-    """Return the chain's digest after a line without its LF, a redacted one too; None where it does not fit on `previous`."""
-    leaf, parts = leaf_of(line), split(line)
-    return parts[1] if leaf and parts and next_hash(previous, leaf) == parts[1] else None
 
 
 def head(line: bytes) -> Head | None:
@@ -590,8 +228,8 @@ def heads(whole: bytes) -> list[Head] | None:
 
 def decode(line: bytes) -> AnyEvent | UnknownEvent:
     """Decode one verified line. Unknown types and newer schema versions come back as UnknownEvent, redacted as RedactedEvent."""
-    if _STUB_MARK in line:
-        stub = read_stub(line.rstrip(b"\n"))
+    if tombstone.MARK in line:
+        stub = tombstone.read_tombstone(line.rstrip(b"\n"))
         if stub is not None:
             return _decode_stub(line, stub)
     try:
@@ -614,7 +252,7 @@ def read_redaction(line: bytes) -> EventRedacted | None:
 
 def decode_lines(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent]:
     """Decode a chunk of whole verified lines, in order; one call for the usual chunk of known events."""
-    if _STUB_MARK in chunk:
+    if tombstone.MARK in chunk:
         return [decode(line) for line in lines(chunk)]
     try:
         events = _decoder.decode_lines(chunk)
@@ -623,27 +261,6 @@ def decode_lines(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent]:
     if UPCASTERS:
         return [decode(line) for line in lines(chunk)]
     return events
-
-
-def skim(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent | Messages]:
-    """Decode a chunk of whole verified lines, in order, but leave long rows of messages undecoded."""
-    end = len(chunk)
-    found: list[AnyEvent | UnknownEvent | Messages] = []
-    done, row = 0, 0 if _MESSAGE.match(chunk) else chunk.find(b"\n") + 1
-    for other in (*(line.start() + 1 for line in _NO_MESSAGE.finditer(chunk, 0, end - 1)), end):
-        if other - row >= _WORTH_SKIMMING:
-            found += decode_lines(chunk[done:row])
-            found.append(_in_a_row(chunk[row:other]))
-            done = other
-        row = chunk.find(b"\n", other) + 1
-    found += decode_lines(chunk[done:])
-    return found
-
-
-def _in_a_row(chunk: bytes) -> Messages:
-    began, ended = _LINE_START.match(chunk), _LINE_START.match(chunk, chunk.rfind(b"\n", 0, -1) + 1)
-    assert began is not None and ended is not None  # noqa: S101, PT018 - both were matched as messages before
-    return Messages(int(began[1]), int(ended[1]), began[2].decode("ascii"), ended[2].decode("ascii"), chunk)
 
 
 def lines(chunk: bytes) -> Iterator[bytes]:
@@ -679,7 +296,7 @@ def check_upcasters(upcasters: dict[tuple[str, int], Upcaster], types: dict[str,
 check_upcasters(UPCASTERS, EVENT_TYPES)
 
 
-def _decode_stub(line: bytes, stub: Stub) -> RedactedEvent:
+def _decode_stub(line: bytes, stub: tombstone.Tombstone) -> RedactedEvent:
     return RedactedEvent(
         known_as=stub.type,
         raw=line.rstrip(b"\n"),
@@ -711,7 +328,7 @@ def _decode_slowly(line: bytes) -> AnyEvent | UnknownEvent:
 
 
 def _unknown(line: bytes, head: Head, v: int = 1, occurred_at: str | None = None) -> UnknownEvent:
-    parts = split(line)
+    parts = hash_chain.split(line)
     return UnknownEvent(
         known_as=head.type,
         raw=line.rstrip(b"\n"),

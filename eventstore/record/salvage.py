@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eventstore.events import AnyEvent, UnknownEvent
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
 
 Standing = Literal["proven", "linked", "unproven", "damaged"]
 _START = re.compile(rb'\{"type":"')
@@ -44,7 +44,7 @@ def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator
     candidates, unbroken = {first_digest}, True
     for number, (offset, line) in enumerate(lines, 1):
         for start, raw, digests, fits in _judge(line, candidates):
-            record = codec.split(raw) is not None and codec.head(raw) is not None
+            record = hash_chain.split(raw) is not None and codec.head(raw) is not None
             unbroken = unbroken and fits
             standing: Standing = ("proven" if unbroken else "linked") if fits else "unproven" if record else "damaged"
             candidates = digests
@@ -74,7 +74,11 @@ def _rest(line: bytes, done: int, candidates: set[bytes]) -> Iterator[tuple[int,
     """Part what fits on nothing into a fragment and the record that is glued behind it, if there is one."""
     for found, _ in zip(_START.finditer(line, done + 1), range(_MOST_INNER), strict=False):
         record = line[found.start() :]
-        if codec.split(line[done:]) is not None and codec.head(line[done:]) is None and codec.head(record) is not None:
+        if (
+            hash_chain.split(line[done:]) is not None
+            and codec.head(line[done:]) is None
+            and codec.head(record) is not None
+        ):
             yield done, line[done : found.start()], candidates, False
             done = found.start()
     rest = line[done:]
@@ -83,10 +87,10 @@ def _rest(line: bytes, done: int, candidates: set[bytes]) -> Iterator[tuple[int,
 
 def _fit(raw: bytes, candidates: set[bytes]) -> bytes | None:
     """Return the digest after a record that builds on one of the candidates."""
-    parts, leaf = codec.split(raw), codec.leaf_of(raw)
+    parts, leaf = hash_chain.split(raw), tombstone.leaf_of(raw)
     if parts is None or leaf is None:
         return None
-    return parts[1] if any(codec.next_hash(one, leaf) == parts[1] for one in candidates) else None
+    return parts[1] if any(hash_chain.next_hash(one, leaf) == parts[1] for one in candidates) else None
 
 
 def _inner(line: bytes) -> Iterator[tuple[int, int]]:
@@ -98,7 +102,7 @@ def _inner(line: bytes) -> Iterator[tuple[int, int]]:
 
 def _claims(raw: bytes, candidates: set[bytes]) -> set[bytes]:
     """Tell what a line that does not fit may have had as its digest: what it says, and what its body gives."""
-    parts = codec.split(raw)
+    parts = hash_chain.split(raw)
     claimed = set() if parts is None else {parts[1]}
-    body = raw[: -(codec.HASH_AT)] if len(raw) > codec.HASH_AT else raw
-    return claimed | {codec.next_hash(one, codec.leaf_hash(body)) for one in list(candidates)[:4]}
+    body = raw[: -(hash_chain.HASH_AT)] if len(raw) > hash_chain.HASH_AT else raw
+    return claimed | {hash_chain.next_hash(one, hash_chain.leaf_hash(body)) for one in list(candidates)[:4]}

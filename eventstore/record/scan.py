@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
 
 UNTOLD = "is blanked, and no event tells of its redaction"
 _HOLE = b"\0" * 512
@@ -57,7 +57,7 @@ class Scan:
     unended: Tip | None = None
     holed_batch: int = 0
     joins: bool = False
-    stubs: dict[int, tuple[codec.Stub, int]] = field(default_factory=dict)
+    stubs: dict[int, tuple[tombstone.Tombstone, int]] = field(default_factory=dict)
     redactions: dict[int, bytes] = field(default_factory=dict)
     told_at: dict[int, int] = field(default_factory=dict)
     denied: set[int] = field(default_factory=set)
@@ -80,8 +80,8 @@ class Scan:
             size += len(rest)
             if size > self.max_line_bytes:
                 self._fail(ahead, f"is longer than {self.max_line_bytes} bytes", torn=True)
-                parts = [b"".join(parts)[-codec.HASH_AT :]]
-                size = codec.HASH_AT
+                parts = [b"".join(parts)[-hash_chain.HASH_AT :]]
+                size = hash_chain.HASH_AT
         rest = b"".join(parts)
         self._end(rest, ahead, pending)
 
@@ -102,10 +102,10 @@ class Scan:
         here, digest, seq, at, offset = None, ahead.digest, ahead.seq, ahead.at, ahead.offset
         taken = 0
         for line, head in zip(lines, heads, strict=True):
-            batch, after = head.batch, codec.verify(line, digest)
+            batch, after = head.batch, hash_chain.verify(line, digest)
             if after is None or head.seq != seq + 1 or head.at < at or not _continues(batch, pending):
                 break
-            if head.type == codec.REDACTED:
+            if head.type == tombstone.REDACTED:
                 self.told.append(line)
             digest, seq, at = after, head.seq, head.at
             offset += len(line) + 1
@@ -133,10 +133,10 @@ class Scan:
             self.holed_batch = first if _HOLE in line else 0
             self._fail(ahead, reason, torn=not _has_shape(line))
             return
-        stub = codec.read_stub(line)
+        stub = tombstone.read_tombstone(line)
         if stub is not None:
             self.stubs[head.seq] = stub, ahead.offset
-        elif head.type == codec.REDACTED:
+        elif head.type == tombstone.REDACTED:
             self.told.append(line)
         _move(ahead, head, digest, len(line) + 1)
         self.joins = stub is not None  # what told of its batch is gone with it
@@ -219,17 +219,17 @@ class Scan:
 
 def _has_shape(line: bytes) -> bool:
     """Tell whether a line ends as a record does, without a hole of a sector in it, which only a disk that lost a write makes."""
-    return codec.split(line) is not None and _HOLE not in line
+    return hash_chain.split(line) is not None and _HOLE not in line
 
 
 def _judge(
     line: bytes, ahead: Tip, pending: list[codec.Head], joins: bool
 ) -> tuple[codec.Head | None, bytes | None, str]:
     """Say whether a line is the next record: its head and digest, or why not."""
-    leaf, parts = codec.leaf_of(line), codec.split(line)
+    leaf, parts = tombstone.leaf_of(line), hash_chain.split(line)
     if leaf is None or parts is None:
         return None, None, "holds NUL bytes" if b"\0" in line else "does not end as a record does"
-    digest = codec.next_hash(ahead.digest, leaf)
+    digest = hash_chain.next_hash(ahead.digest, leaf)
     if digest != parts[1]:
         return None, None, "has a hash that does not fit: a byte of it, or the line before it, is not what was written"
     head = codec.head(line)
@@ -239,7 +239,7 @@ def _judge(
         return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
     if head.at < ahead.at:
         return None, None, "was recorded before the line in front of it"
-    if not joins and codec.read_stub(line) is None and not _continues(head.batch, pending):
+    if not joins and tombstone.read_tombstone(line) is None and not _continues(head.batch, pending):
         return None, None, "does not continue its batch"
     return head, digest, ""
 

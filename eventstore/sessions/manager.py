@@ -26,7 +26,7 @@ from eventstore.integrity.checkpoint import SigningKey
 from eventstore.integrity.redaction import Redactable, Redacted
 from eventstore.integrity.signing import Consistency, Inclusion
 from eventstore.log.base import Appended, Head
-from eventstore.record import codec
+from eventstore.record import clock
 from eventstore.record.salvage import Remnant
 from eventstore.secret_patterns import Patterns
 from eventstore.settings import Settings, load_settings
@@ -527,7 +527,7 @@ class SessionManager:
         if isinstance(tags, str):
             raise ValueError("tags is not a list of texts")
         wanted = None if status is None else SessionStatus(status).value
-        first, last = (None if one is None else codec.to_iso(moments.as_text(one)) for one in (since, until))
+        first, last = (None if one is None else clock.to_iso(moments.as_text(one)) for one in (since, until))
         found = Filter(user_id, wanted, tags, purpose, first, last, sort, limit, cursor)
         return self.storage.page(found, at=at)
 
@@ -828,8 +828,8 @@ def _with_states(
 def _moment(given: datetime | str | None) -> str | None:
     if given is None:
         return None
-    moment = given if isinstance(given, datetime) else codec.to_datetime(given)
-    return codec.to_text(moment)
+    moment = given if isinstance(given, datetime) else clock.to_datetime(given)
+    return clock.to_text(moment)
 
 
 def _texts(name: str, given: Sequence[str] | None) -> tuple[str, ...]:

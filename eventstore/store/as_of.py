@@ -7,8 +7,9 @@ from typing import TypeAlias
 from eventstore.errors import NoSuchMoment
 from eventstore.events import Event
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
-from eventstore.record.codec import Message, Messages
+from eventstore.record import clock
+from eventstore.record.message_run import Message
+from eventstore.record.message_run import MessageRun as Messages
 
 At: TypeAlias = int | str | datetime
 """A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is taken as local."""
@@ -39,9 +40,9 @@ def as_text(at: At) -> str:
     """Write a time in a question as records hold times. Raises NoSuchMoment for what is none."""
     try:
         if isinstance(at, datetime):
-            return codec.to_text(at)
+            return clock.to_text(at)
         if isinstance(at, str):
-            return codec.to_text(codec.to_datetime(at))
+            return clock.to_text(clock.to_datetime(at))
     except (ValueError, OverflowError):
         pass
     raise NoSuchMoment(at, "it is neither a number of events nor an RFC 3339 time")

@@ -12,7 +12,7 @@ from eventstore.events import StoreSessionRestored, StoreSessionTrashed, StoreTr
 from eventstore.ids import STORE_ID, check_session_id, id_of
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
+from eventstore.record import clock
 from eventstore.store.registry import Lineages
 from projections.models import SessionMetadata
 
@@ -132,7 +132,7 @@ class Retention:
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
         plan = [self._judge(one) for one in sessions if one.updated_at < cutoff.astimezone()]
-        limit = codec.to_text(trashed_before)
+        limit = clock.to_text(trashed_before)
         gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
         plan += [
             Expiry(one.session_id, "purge", f"in the trash since {one.since}", name=one.name, size_bytes=one.size_bytes)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from eventstore import events as e
-from eventstore.record import codec
+from eventstore.record import clock
 from projections import session as session_fold
 from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus, check_role
 
@@ -53,7 +53,7 @@ def _empty(metadata: SessionMetadata) -> Session:
 
 
 def _at(event: e.Event, metadata: SessionMetadata) -> e.Event:
-    return event if event.occurred_at else replace(event, occurred_at=codec.to_text(metadata.updated_at))
+    return event if event.occurred_at else replace(event, occurred_at=clock.to_text(metadata.updated_at))
 
 
 def _created(metadata: SessionMetadata) -> e.Event:
@@ -62,7 +62,7 @@ def _created(metadata: SessionMetadata) -> e.Event:
         user_id=metadata.user_id,
         tags=tuple(metadata.tags),
         custom_metadata=metadata.custom_metadata,
-        occurred_at=codec.to_text(metadata.created_at),
+        occurred_at=clock.to_text(metadata.created_at),
     )
 
 
@@ -96,7 +96,7 @@ def _message(message: ConversationMessage) -> e.Event:
         content=message.content,
         tool_name=message.tool_name,
         invocation_id=message.invocation_id,
-        occurred_at=codec.to_text(message.timestamp),
+        occurred_at=clock.to_text(message.timestamp),
     )
 
 
@@ -158,5 +158,5 @@ def _adjusted(stamped: Sequence[e.Event], state: session_fold.State, wanted: Ses
         fields["tools_used"] = tuple(target.tools_used)
     for name in ("created_at", "updated_at"):
         if getattr(reached, name) != getattr(target, name):
-            fields[name] = codec.to_text(getattr(target, name))
-    return [e.SessionAdjusted(**fields, occurred_at=codec.to_text(target.updated_at))] if fields else []
+            fields[name] = clock.to_text(getattr(target, name))
+    return [e.SessionAdjusted(**fields, occurred_at=clock.to_text(target.updated_at))] if fields else []

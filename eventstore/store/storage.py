@@ -21,7 +21,7 @@ from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
 from eventstore.log.base import Append, Appended, Head, Repair, Written
 from eventstore.log.engine import EventLog
 from eventstore.log.ingest import Whole
-from eventstore.record import codec
+from eventstore.record import clock
 from eventstore.store.as_of import At, version_at
 from eventstore.store.pages import LogSizes, Page, Track, as_time, tell_damage
 from eventstore.store.registry import Lineages
@@ -514,7 +514,7 @@ class SessionStorage:
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
         """
-        before = codec.to_text(datetime.now(UTC) - silent_for)
+        before = clock.to_text(datetime.now(UTC) - silent_for)
         listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
         found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]

@@ -8,14 +8,14 @@ from pathlib import Path
 from breaking.case import Counts, contents, folder, opened, said, sample
 from eventstore import LogDamaged, SessionNotFound
 from eventstore import events as e
-from eventstore.record import codec
+from eventstore.record import clock, codec, hash_chain
 from eventstore.record.salvage import salvage
-from eventstore.record.scan import Tip, Scan
+from eventstore.record.scan import Scan, Tip
 
 
 def scanned(data: bytes, session_id: str = "s") -> Scan:
     """Verify bytes as a log does."""
-    scan = Scan(Tip(codec.first_hash(session_id)))
+    scan = Scan(Tip(hash_chain.first_hash(session_id)))
     scan.feed([data])
     return scan
 
@@ -176,7 +176,7 @@ def classes(full: bool) -> Counts:
 
 
 def _salvaged(name: str, whole: list[bytes], data: bytes, counts: Counts) -> None:
-    found = list(salvage(codec.first_hash("s"), _numbered(data)))
+    found = list(salvage(hash_chain.first_hash("s"), _numbered(data)))
     kept = {remnant.raw for remnant in found}
     for remnant in found:
         good = remnant.standing in ("proven", "linked")
@@ -250,11 +250,11 @@ def _swap_files(rounds: int, counts: Counts) -> None:
             assert len(verify_store(storage).findings) >= 2
 
 
-def clock(full: bool) -> Counts:
+def shifted_clock(full: bool) -> Counts:
     """Set the clock anywhere from 1971 to 2099 before each append: `at` never goes back, order is by seq, all is read."""
     counts = {"events": 0, "backward": 0}
     rng = random.Random(17)
-    now = codec.now
+    now = clock.now
     try:
         with folder() as root, opened(root) as log:
             log.append("s", [e.SessionCreated()], expected_version=0)
@@ -263,13 +263,13 @@ def clock(full: bool) -> Counts:
                 told = f"{rng.randrange(1971, 2099)}-01-02T03:04:05.{rng.randrange(10**6):06d}Z"
                 counts["backward"] += told < before
                 before = told
-                codec.now = lambda told=told: told  # type: ignore[misc]
+                clock.now = lambda told=told: told  # type: ignore[misc]
                 log.append("s", [said(str(n))])
                 counts["events"] += 1
             times = [event.at for event in log.read("s")]
             assert times == sorted(times)
             assert contents(log) == [str(n) for n in range(counts["events"])]
     finally:
-        codec.now = now
+        clock.now = now
     assert counts["backward"] > 0
     return counts

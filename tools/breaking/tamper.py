@@ -26,7 +26,8 @@ from eventstore import (
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
 from eventstore.integrity import merkle
-from eventstore.record import codec
+from eventstore.record import clock, hash_chain, tombstone
+from eventstore.record.fork_point import read_fork_point
 
 NAME = "example.com/audit"
 SESSIONS = ("s", "t", "f", "g", "_store")
@@ -52,7 +53,7 @@ class Copy:
     def pick(self, rng: Rng, session_id: str, *, stubs: bool = True) -> int:
         """Draw a covered line; the first line of a fork may be drawn too."""
         places = range(self.sealed(session_id))
-        fit = [one for one in places if stubs or codec.read_stub(self.lines[session_id][one]) is None]
+        fit = [one for one in places if stubs or tombstone.read_tombstone(self.lines[session_id][one]) is None]
         return rng.choice(fit)
 
 
@@ -99,9 +100,9 @@ def read(sessions: Path) -> Copy:
         notes[name] = {one.name: one.read_bytes() for one in (sessions / name / "checkpoints").glob("*.note")}
     copy = Copy(lines, notes)
     for name in SESSIONS:
-        point = codec.fork_point(lines[name][0])
+        point = read_fork_point(lines[name][0])
         copy.first[name] = point.seq if point else 0
-        copy.digest[name] = point.digest if point else codec.first_hash(name)
+        copy.digest[name] = point.digest if point else hash_chain.first_hash(name)
         copy.root[name] = point.root if point else name
         copy.size[name] = max(int(one.partition("-")[0]) for one in notes[name])
     return copy
@@ -111,7 +112,7 @@ def stitched(manager: SessionManager, own: Copy) -> Copy:
     """Make of the logs of a store those that lie in a bundle."""
     lines = {name: list(manager.storage.log.lines(name)) for name in SESSIONS}
     roots = own.root
-    digests = {name: codec.first_hash(roots[name]) for name in SESSIONS}
+    digests = {name: hash_chain.first_hash(roots[name]) for name in SESSIONS}
     return Copy(lines, deepcopy(own.notes), dict.fromkeys(SESSIONS, 0), digests, dict(own.size), dict(roots), own.old)
 
 
@@ -123,16 +124,16 @@ def rechain(
 ) -> None:
     """Compute the hashes of lines anew, as whoever knows the format can."""
     lines = copy.lines[session_id]
-    parts = codec.split(lines[start - 1]) if start else None
+    parts = hash_chain.split(lines[start - 1]) if start else None
     digest = parts[1] if parts else copy.digest[session_id]
     for place in range(start, len(lines)):
         line = lines[place]
         if forge is not None and line.startswith(b'{"type":"checkpoint.signed"'):
             line = forge(line, place, digest)
-        leaf = codec.leaf_of(line)
+        leaf = tombstone.leaf_of(line)
         assert leaf is not None
-        digest = codec.next_hash(digest, leaf)
-        lines[place] = line[: -codec.HASH_AT] + b',"hash":"' + digest.hex().encode() + b'"}'
+        digest = hash_chain.next_hash(digest, leaf)
+        lines[place] = line[: -hash_chain.HASH_AT] + b',"hash":"' + digest.hex().encode() + b'"}'
 
 
 def changed(rng: Rng, line: bytes) -> bytes:
@@ -232,10 +233,10 @@ def forged_key(rng: Rng, copy: Copy, name: str, key: SigningKey) -> None:
 
     def note_of(size: int) -> str:
         known = copy.lines[name][: size - copy.first[name]]
-        leaves = [codec.leaf_of(line) or b"" for line in known]
-        parts = codec.split(known[-1])
+        leaves = [tombstone.leaf_of(line) or b"" for line in known]
+        parts = hash_chain.split(known[-1])
         assert parts is not None
-        text = (f"at {codec.now()}", f"chain {parts[1].hex()}")
+        text = (f"at {clock.now()}", f"chain {parts[1].hex()}")
         note = sign(Checkpoint(f"eventstore/{name}", size, merkle.root(leaves), text), forger)
         if mask:
             body, _, signature = note.rstrip("\n").rpartition(" ")
@@ -279,7 +280,9 @@ def blanked(rng: Rng, copy: Copy, name: str, key: SigningKey) -> None:
     fit = [
         (place, stub)
         for place, line in enumerate(copy.lines[name][: copy.sealed(name)])
-        if codec.read_stub(line) is None and codec.fork_point(line) is None and (stub := codec.make_stub(line))
+        if tombstone.read_tombstone(line) is None
+        and read_fork_point(line) is None
+        and (stub := tombstone.make_tombstone(line))
     ]
     place, stub = rng.choice(fit)
     copy.lines[name][place] = stub
@@ -345,7 +348,7 @@ def write_bundle(copy: Copy, path: Path) -> None:
         files[log] = b"".join(line + b"\n" for line in lines)
         notes = {f"sessions/{name}/checkpoints/{one}": note for one, note in copy.notes[name].items()}
         files |= notes
-        parts = codec.split(lines[-1]) if lines else None
+        parts = hash_chain.split(lines[-1]) if lines else None
         head = parts[1].hex() if parts else "0" * 64
         told.append({"session_id": name, "root": copy.root[name], "log": log, "events": len(lines), "head_hash": head})
         told[-1]["checkpoints"] = sorted(notes)

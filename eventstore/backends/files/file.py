@@ -27,7 +27,8 @@ from eventstore.events import LogRepaired
 from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
+from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
 
 LOG = "events.jsonl"
@@ -60,13 +61,13 @@ class LogFile:
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
         self._identity, self._opened = (0, 0), (0, 0)
         self.text = str(self.path)
-        self.fork: codec.ForkPoint | None = None
-        self.root, self.first_digest = session_id, codec.first_hash(session_id)
+        self.fork: ForkPoint | None = None
+        self.root, self.first_digest = session_id, hash_chain.first_hash(session_id)
         self.scan = self.fresh()
 
     def fresh(self) -> Scan:
         """Begin in front of the first line of a log that goes on from no other, as far as is known yet."""
-        self.fork, self.root, self.first_digest = None, self.session_id, codec.first_hash(self.session_id)
+        self.fork, self.root, self.first_digest = None, self.session_id, hash_chain.first_hash(self.session_id)
         return Scan(Tip(self.first_digest), self._max_event_bytes)
 
     # --- opening
@@ -276,17 +277,17 @@ class LogFile:
         self.first_digest = scan.here.digest
         return scan
 
-    def beginning(self, descriptor: int, size: int) -> tuple[codec.ForkPoint | None, str, Tip]:
+    def beginning(self, descriptor: int, size: int) -> tuple[ForkPoint | None, str, Tip]:
         """Tell where the log goes on from another, if it does, whose chain it is, and the position in front of its first line."""
         line = read_line(descriptor, 0, size, self._max_event_bytes)
-        point = codec.fork_point(line)
+        point = read_fork_point(line)
         if point is not None and point.into == self.session_id:
             return point, point.root, Tip(point.digest, 0, point.seq)
-        here = Tip(codec.first_hash(self.session_id))
-        if codec.digest_after(line, here.digest) is None:
+        here = Tip(hash_chain.first_hash(self.session_id))
+        if tombstone.digest_after(line, here.digest) is None:
             root = self._find_root(descriptor, size)
             if root is not None:
-                return None, root, Tip(codec.first_hash(root))
+                return None, root, Tip(hash_chain.first_hash(root))
         return None, self.session_id, here
 
     def has_begun(self, descriptor: int, size: int) -> bool:
@@ -297,7 +298,7 @@ class LogFile:
         """Find whose chain it is, where a fork was made whole: the line is in the middle that tells what it came from."""
         told = b'"into":"%b"' % self.session_id.encode("ascii")
         for _, line in numbered_lines(descriptor, size, self._max_event_bytes):
-            point = codec.fork_point(line) if told in line else None
+            point = read_fork_point(line) if told in line else None
             if point is not None and point.into == self.session_id:
                 return point.root
         return None
@@ -355,7 +356,7 @@ class LogFile:
             except OSError:
                 self.close()
 
-    def begin_as_fork(self, point: codec.ForkPoint, at: str) -> None:
+    def begin_as_fork(self, point: ForkPoint, at: str) -> None:
         """Let the first line, which is still to be written, go on from another log."""
         self.fork, self.root, self.first_digest = point, point.root, point.digest
         self.scan.here = Tip(point.digest, 0, point.seq, at)
@@ -423,10 +424,14 @@ class LogFile:
         size = os.fstat(self.descriptor).st_size
         offset = find_line(self.descriptor, seq, size)
         line = read_line(self.descriptor, offset, size, self._max_event_bytes)
-        stub = codec.read_stub(line)
+        stub = tombstone.read_tombstone(line)
         if stub is None:
-            new = codec.make_stub(line) if codec.leaf_of(line) == leaf else self._stub_of_torn(line, offset, leaf)
-            stub = None if new is None else codec.read_stub(new)
+            new = (
+                tombstone.make_tombstone(line)
+                if tombstone.leaf_of(line) == leaf
+                else self._stub_of_torn(line, offset, leaf)
+            )
+            stub = None if new is None else tombstone.read_tombstone(new)
             if new is None or stub is None:
                 return False
             self._overwrite(offset, new)
@@ -435,13 +440,13 @@ class LogFile:
 
     def _stub_of_torn(self, line: bytes, offset: int, leaf: bytes) -> bytes | None:
         """Make the stub of a line that a power cut left overwritten in part: how it starts and ends is the same in both."""
-        parts, start = codec.split(line), codec.line_start(line)
+        parts, start = hash_chain.split(line), hash_chain.line_start(line)
         before = read_bytes(self.descriptor, offset - 67, offset - 3) if offset else b""
         if parts is None or start is None:
             return None
         previous = unhexlify(before) if before else self.first_digest
-        fits = codec.next_hash(previous, leaf) == parts[1]
-        return codec.stub_of(start, leaf, parts[1], len(line)) if fits else None
+        fits = hash_chain.next_hash(previous, leaf) == parts[1]
+        return tombstone.build_tombstone(start, leaf, parts[1], len(line)) if fits else None
 
     def _overwrite(self, offset: int, data: bytes) -> None:
         """Write bytes over others of the file, and force them to stable storage: an appending descriptor could only append."""

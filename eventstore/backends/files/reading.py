@@ -19,7 +19,8 @@ from eventstore.log.base import BEGINNING, EventLog, Head, Raw
 from eventstore.log.batch import told_before
 from eventstore.log.ingest import Whole
 from eventstore.log.watch import FolderWatch, Watch
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain, tombstone
+from eventstore.record.fork_point import ForkPoint
 from eventstore.record.salvage import Remnant, salvage
 from eventstore.record.scan import Scan, Tip
 
@@ -145,7 +146,7 @@ class FolderReader(EventLog):
         check_log_id(session_id)
         with self._file(session_id).open_aside() as descriptor:
             found = last_line(descriptor, os.fstat(descriptor).st_size)
-        parts = codec.split(found[0]) if found else None
+        parts = hash_chain.split(found[0]) if found else None
         if found is None or parts is None:
             return self.head(session_id)
         last = codec.head(found[0])
@@ -189,22 +190,22 @@ class FolderReader(EventLog):
         with file.open_aside() as descriptor:
             return file.beginning(descriptor, os.fstat(descriptor).st_size)[1]
 
-    def _fork_of(self, session_id: str) -> codec.ForkPoint | None:
+    def _fork_of(self, session_id: str) -> ForkPoint | None:
         """Tell where a log goes on from another; None where it is whole. Raises SessionNotFound."""
         file = self._file(session_id)
         with file.open_aside() as descriptor:
             return file.beginning(descriptor, os.fstat(descriptor).st_size)[0]
 
-    def _fork_point(self, session_id: str, parent: str, version: int) -> tuple[codec.ForkPoint, str]:
+    def _fork_point(self, session_id: str, parent: str, version: int) -> tuple[ForkPoint, str]:
         """Find the log that has the event a fork goes on from, its digest there, and when it was recorded."""
         there, root = self.point_at(parent, version), self._file(parent).root
         while (older := self._fork_of(parent)) is not None and older.seq >= version:
             parent = older.parent
-        return codec.ForkPoint(parent, version, bytes.fromhex(there.hash), root, session_id), there.at
+        return ForkPoint(parent, version, bytes.fromhex(there.hash), root, session_id), there.at
 
     def _untold_before(self, log_id: str, version: int) -> list[EventRedacted]:
         """Make the events that a fork tells of redactions with, of which its past holds the result and not the telling."""
-        stubs: dict[int, codec.Stub] = {}
+        stubs: dict[int, tombstone.Tombstone] = {}
         told: set[int] = set()
         while True:
             file = self._file(log_id)
@@ -216,18 +217,18 @@ class FolderReader(EventLog):
                 return [told_before(stubs[seq]) for seq in sorted(stubs.keys() - told)]
             log_id, version = fork.parent, min(version, fork.seq)
 
-    def _inherited(self, file: LogFile, fork: codec.ForkPoint, after: int, upto: int) -> Iterator[bytes]:
+    def _inherited(self, file: LogFile, fork: ForkPoint, after: int, upto: int) -> Iterator[bytes]:
         """Stream what a fork has of its parent, which must still be what it went on from."""
         parts = None
         with suppress(SessionNotFound):
             if self._has_own(fork):
                 last = b"".join(self.chunks(fork.parent, fork.seq - 1, fork.seq))
-                parts = codec.split(last)
+                parts = hash_chain.split(last)
         if parts is None or parts[1] != fork.digest:
             raise _without_past(file, fork)
         return self.chunks(fork.parent, after, upto)
 
-    def _has_own(self, fork: codec.ForkPoint) -> bool:
+    def _has_own(self, fork: ForkPoint) -> bool:
         """Tell whether the event that a fork goes on from is its parent's own, or was inherited by way of other sessions only.
 
         A parent whose id was used again, for a session that goes on from its own fork, would lead in a circle.
@@ -241,7 +242,7 @@ class FolderReader(EventLog):
             fork = older
         return False
 
-    def _resume_inherited(self, file: LogFile, fork: codec.ForkPoint, after: Head) -> tuple[bytes, Head]:
+    def _resume_inherited(self, file: LogFile, fork: ForkPoint, after: Head) -> tuple[bytes, Head]:
         """Read on in what a fork has of its parent, which must still be what it went on from, and no further."""
         data, here = b"", after
         with suppress(SessionNotFound):
@@ -346,7 +347,7 @@ def _need_events(scan: Scan, file: LogFile) -> None:
         raise file.damage(scan) or SessionNotFound(file.session_id)
 
 
-def _without_past(file: LogFile, fork: codec.ForkPoint) -> LogDamaged:
+def _without_past(file: LogFile, fork: ForkPoint) -> LogDamaged:
     what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
     return LogDamaged(file.session_id, file.text, 1, 0, what, 0)
 

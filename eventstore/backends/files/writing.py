@@ -12,7 +12,7 @@ from eventstore.errors import AppendRefused, EventStoreError, IdReused, SessionN
 from eventstore.events import Event, UnknownEvent
 from eventstore.log.base import Appended, Written, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, refuse_known, seal
-from eventstore.record import codec
+from eventstore.record import clock, codec
 from eventstore.record.salvage import Remnant
 from eventstore.record.scan import Scan
 
@@ -64,7 +64,7 @@ def _append_locked(file: LogFile, batch: Batch, expected_version: int | None) ->
     if scan.fault is not None:
         cut_tail(file, scan)
     here = scan.here
-    first, now = here.seq + 1, codec.now()
+    first, now = here.seq + 1, clock.now()
     data, after = seal(batch, here, now if now > here.at else here.at)
     file.write(data, here.offset)
     scan.here = after
@@ -161,7 +161,7 @@ def cut_tail(file: LogFile, scan: Scan) -> int:
 
 def seal_and_write(file: LogFile, scan: Scan, batches: Sequence[Batch]) -> None:
     """Give batches their places, write them at once, and move the scan behind them."""
-    here, at = scan.here, max(codec.now(), scan.here.at)
+    here, at = scan.here, max(clock.now(), scan.here.at)
     parts: list[bytes] = []
     ids: dict[str, tuple[int, int]] = {}
     for batch in batches:

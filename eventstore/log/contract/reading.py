@@ -21,7 +21,8 @@ from eventstore.events import (
 from eventstore.log.base import BEGINNING, Appended, Head
 from eventstore.log.contract.sample import await_change, drained, long_log, resumed, said
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
+from eventstore.record import codec, hash_chain
+from eventstore.record.message_run import Message, MessageRun
 
 
 class ReadingContract:
@@ -46,12 +47,12 @@ class ReadingContract:
         for count in (1, 40, 1, 60):
             log.append("s", [said("x" * 100) for _ in range(count)])
             log.append("s", [DataSet(key="k", value=count)])
-        told: list[Event | codec.Message] = []
+        told: list[Event | Message] = []
         for one in log.skim("s", 1):
-            told += one.read() if isinstance(one, codec.Messages) else [one]
+            told += one.read() if isinstance(one, MessageRun) else [one]
         read = list(log.read("s", 1))
         assert [(one.seq, one.at) for one in told] == [(event.seq, event.at) for event in read]
-        assert any(isinstance(one, codec.Messages) for one in log.skim("s"))
+        assert any(isinstance(one, MessageRun) for one in log.skim("s"))
         assert [event for event in told if isinstance(event, DataSet)] == [e for e in read if isinstance(e, DataSet)]
 
     def test_a_read_ends_where_the_log_ended_when_it_began(self, log: EventLog) -> None:
@@ -110,7 +111,7 @@ class ReadingContract:
         assert (fork[2].forked_from["session_id"], fork[2].forked_from["seq"]) == ("s", 2)
         digest = bytes.fromhex(past[-1].hash)
         for line in log.lines("f", 2):
-            following = codec.verify(line, digest)
+            following = hash_chain.verify(line, digest)
             assert following is not None
             digest = following
         assert log.head("f").version == 4
