@@ -7,8 +7,9 @@ from eventstore.errors import InvalidSessionId, LogDamaged, LogRolledBack, NoSuc
 from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
 from eventstore.log.base import BEGINNING, Head, Raw
+from eventstore.log.guarded import Guarded
 from eventstore.log.ingest import Whole
-from eventstore.log.port import Backend, Changes, Missing, Moved
+from eventstore.log.port import Backend, Changes, Missing, Moved, Reading
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
 from eventstore.log.states import States
 from eventstore.log.watch import Watch
@@ -25,7 +26,8 @@ class LogReader:
 
     def __init__(self, backend: Backend, max_event_bytes: int) -> None:
         self.backend, self._max_event_bytes = backend, max_event_bytes
-        self._states = States(backend, max_event_bytes)
+        self._port = Guarded(backend)
+        self._states = States(self._port, max_event_bytes)
 
     # --- reading
 
@@ -94,7 +96,20 @@ class LogReader:
 
     def _start(self, state: LogState) -> Tip:
         """Return the tip in front of the first line of a log that is no fork by reference."""
-        return state.beginning(self._first_line(state.name))[2]
+        return self._beginning(state)[2]
+
+    def _beginning(self, state: LogState) -> tuple[ForkPoint | None, str, Tip]:
+        line = self._first_line(state.name)
+        try:
+            return state.beginning(line)
+        except Missing:  # it was removed since its first line was read
+            raise SessionNotFound(state.session_id) from None
+
+    def _read(self, name: str) -> Reading:
+        try:
+            return self._port.read(name)
+        except Missing:
+            raise SessionNotFound(self._states.of(name).session_id) from None
 
     def _resume_inherited(self, state: LogState, place: Tip, after: Head) -> tuple[bytes, Head]:
         """Read on in what a fork has of its parents, no further than the log that holds the next event does."""
@@ -131,7 +146,7 @@ class LogReader:
             if not is_all or fault is None or fault.torn:
                 return b"", Head(place.seq, place.at, place.digest.hex() if place.seq else "", place.offset)
             if fault == seen:
-                where = self.backend.where(state.name)
+                where = self._port.where(state.name)
                 reason = f"the line {fault.reason}"
                 raise LogDamaged(state.session_id, where, fault.line, fault.offset_bytes, reason, place.seq)
             seen = fault  # it may have been an append that was cut back meanwhile: look again
@@ -142,7 +157,7 @@ class LogReader:
         Returns the byte it begins at, what was read, its scan, and whether that is all there is.
         """
         try:
-            reading = self.backend.read(state.name, 0 if is_start else place)
+            reading = self._port.read(state.name, 0 if is_start else place)
         except Missing:
             raise SessionNotFound(state.session_id) from None
         place = Tip(place.digest, reading.offset, place.seq, place.at)
@@ -182,7 +197,7 @@ class LogReader:
         Good for nothing but to read on from. Raises SessionNotFound, LogDamaged.
         """
         try:
-            here = self.backend.tip(check_log_id(session_id))
+            here = self._port.tip(check_log_id(session_id))
         except Missing:
             raise SessionNotFound(session_id) from None
         except Moved:
@@ -210,7 +225,7 @@ class LogReader:
     def size_bytes(self, session_id: str) -> int:
         """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
         try:
-            return self.backend.tip(check_log_id(session_id)).offset
+            return self._port.tip(check_log_id(session_id)).offset
         except (Missing, Moved):
             return 0
 
@@ -219,7 +234,7 @@ class LogReader:
 
         None, and a token that is not known, mean all. It never leaves out a log whose append returned before the call began.
         """
-        return self.backend.changed(since)
+        return self._port.changed(since)
 
     def ids(self) -> Iterator[str]:
         """Stream the ids of all sessions, in no particular order, without the store's own log and templates."""
@@ -230,15 +245,15 @@ class LogReader:
         """Watch one log, or all of them and the store's own, for changes. Close what is returned."""
         if session_id is not None:
             check_log_id(session_id)
-        return self.backend.watch(session_id)
+        return self._port.watch(session_id)
 
     def is_being_written(self, session_id: str) -> bool:
         """Tell whether a program that is alive has the session open for writing. Raises NotSupported, SessionNotFound."""
         check_log_id(session_id)
-        if not self.backend.capabilities.shows_writers:
+        if not self._port.capabilities.shows_writers:
             return False
         try:
-            return self.backend.is_open(session_id)
+            return self._port.is_open(session_id)
         except Missing:
             raise SessionNotFound(session_id) from None
 
@@ -252,11 +267,7 @@ class LogReader:
         return point if point is not None and point.into == state.session_id else None
 
     def _first_line(self, name: str) -> bytes:
-        try:
-            reading = self.backend.read(name)
-        except Missing:
-            raise SessionNotFound(self._states.of(name).session_id) from None
-        line, _ = first_line(reading.chunks, self._max_event_bytes)
+        line, _ = first_line(self._read(name).chunks, self._max_event_bytes)
         if not line:
             raise SessionNotFound(self._states.of(name).session_id)
         return line
@@ -269,7 +280,7 @@ class LogReader:
     def root_of(self, session_id: str) -> str:
         """Name the log whose chain of hashes it is: of a fork the first of its line, else itself. Raises SessionNotFound."""
         state = self._states.of(check_log_id(session_id))
-        return state.beginning(self._first_line(session_id))[1]
+        return self._beginning(state)[1]
 
     def own_beginning(self, session_id: str) -> Head:
         """Tell the place in front of the first event that is the session's own: behind what a fork has of its parent.
@@ -325,7 +336,7 @@ class LogReader:
 
     def _blobs(self, name: str, prefix: str) -> list[str]:
         try:
-            return [one for one in self.backend.blobs(name) if one.startswith(prefix)]
+            return [one for one in self._port.blobs(name) if one.startswith(prefix)]
         except Missing:
             raise SessionNotFound(self._states.of(name).session_id) from None
 
@@ -334,7 +345,7 @@ class LogReader:
         if not is_beside(name):
             raise FileNotFoundError(name)
         try:
-            return self.backend.get_blob(check_log_id(session_id), name)
+            return self._port.get_blob(check_log_id(session_id), name)
         except Missing:
             raise FileNotFoundError(name) from None
 
@@ -345,14 +356,18 @@ class LogReader:
     def notes(self, session_id: str) -> list[tuple[str, bytes]]:
         """Give the names and the bytes of the signed notes beside a log, in the order of their names. Raises SessionNotFound."""
         names = self._blobs(check_log_id(session_id), "checkpoints/")
-        found = [name for name in names if name.endswith(".note")]
-        return [(name.partition("/")[2], b"".join(self.backend.get_blob(session_id, name))) for name in found]
+        found: list[tuple[str, bytes]] = []
+        for name in names:
+            if name.endswith(".note"):
+                with suppress(Missing):  # the log was removed since
+                    found.append((name.partition("/")[2], b"".join(self._port.get_blob(session_id, name))))
+        return found
 
     # --- the trash
 
     def trashed(self) -> list[str]:
         """List the names of what is in the trash."""
-        return self.backend.trashed()
+        return self._port.trashed()
 
     def trashed_lines(self, name: str) -> Iterator[bytes]:
         """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
@@ -374,11 +389,10 @@ class LogReader:
         Raises SessionNotFound, and LogDamaged where what a fork goes on from is not there.
         """
         check_log_id(session_id)
-        line = self._first_line(session_id)
-        state = LogState(self.backend, session_id, self._max_event_bytes)
-        fork, root, _ = state.beginning(line)
+        state = LogState(self._port, session_id, self._max_event_bytes)
+        fork, root, _ = self._beginning(state)
         if fork is None:
-            return Raw(root, 0, self.backend.read(session_id).chunks)
+            return Raw(root, 0, self._read(session_id).chunks)
         return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
 
     def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
@@ -404,9 +418,9 @@ class LogReader:
     def _raw(self, state: LogState, spans: list[tuple[str, int]]) -> Iterator[bytes]:
         before = 0
         for log, upto in spans:
-            yield from whole_lines(self.backend.read(log).chunks, upto - before)
+            yield from whole_lines(self._read(log).chunks, upto - before)
             before = upto
-        yield from self.backend.read(state.name).chunks
+        yield from self._read(state.name).chunks
 
     def tail(self, session_id: str) -> str | None:
         """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
@@ -422,6 +436,6 @@ class LogReader:
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
         check_log_id(session_id)
-        first = self._start(LogState(self.backend, session_id, self._max_event_bytes))
-        lines = numbered(self.backend.read(session_id).chunks, self._max_event_bytes)
+        first = self._start(LogState(self._port, session_id, self._max_event_bytes))
+        lines = numbered(self._read(session_id).chunks, self._max_event_bytes)
         return salvage(first.digest, lines)

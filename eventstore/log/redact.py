@@ -6,9 +6,11 @@ from typing import Any
 
 from eventstore.errors import RedactionRefused
 from eventstore.events import CheckpointSigned, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
-from eventstore.log.port import Backend, Moved
+from eventstore.log.port import Backend, Moved, Unclear
 from eventstore.log.state import LogState, numbered, read_line
 from eventstore.record import codec, hash_chain, tombstone
+
+_TRIES = 3
 
 
 def record_redaction(
@@ -67,17 +69,28 @@ def finish_redactions(backend: Backend, state: LogState) -> None:
 
 
 def overwrite_with_tombstone(backend: Backend, state: LogState, seq: int, leaf: bytes) -> bool:
-    """Overwrite the line of an event whose redaction is recorded; False where the line is another one."""
-    offset, line = read_line(backend.read(state.name, seq - 1, seq), seq)
-    stub = tombstone.read_tombstone(line[:-1])
-    if stub is None:
-        new = tombstone.make_tombstone(line[:-1]) if line and tombstone.leaf_of(line[:-1]) == leaf else None
-        if new is None:
-            return False
-        stub = _put(backend, state, seq, offset, new)
-    if stub is not None:
-        state.scan.stubs[seq] = stub, offset
-    return stub is not None
+    """Overwrite the line of an event whose redaction is recorded; False where the line is another one.
+
+    An answer that was lost, or a line that is elsewhere by now, is settled by reading it again. Raises Missing, Refused.
+    """
+    unclear: Unclear | None = None
+    for _ in range(_TRIES):
+        offset, line = read_line(backend.read(state.name, seq - 1, seq), seq)
+        stub = tombstone.read_tombstone(line[:-1])
+        if stub is None:
+            new = tombstone.make_tombstone(line[:-1]) if line and tombstone.leaf_of(line[:-1]) == leaf else None
+            if new is None:
+                return False
+            try:
+                stub = _put(backend, state, seq, offset, new)
+            except Unclear as error:
+                unclear = error
+        if stub is not None:
+            state.scan.stubs[seq] = stub, offset
+            return True
+    if unclear is not None:
+        raise unclear
+    return False
 
 
 def finish_torn_redaction(backend: Backend, state: LogState) -> bool:
