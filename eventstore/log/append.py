@@ -196,7 +196,14 @@ class Appender:
     ) -> Sequence[Outcome | None]:
         """Decide, seal and swap once; None for what was not written, as the log moved on and has to be read first."""
         scan = state.scan
-        if again or not scan.here.life or scan.fault is not None or scan.unended is not None or state.unfinished:
+        is_new = not scan.here.life and appends[0][1] == 0  # it is made without looking: only one can make it
+        if (
+            again
+            or (not scan.here.life and not is_new)
+            or scan.fault is not None
+            or scan.unended is not None
+            or state.unfinished
+        ):
             if not wait:
                 raise Busy(state.name)
             scan = self._ready(state)

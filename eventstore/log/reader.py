@@ -11,7 +11,7 @@ from eventstore.log.guarded import Guarded
 from eventstore.log.ingest import Whole
 from eventstore.log.port import Backend, Changes, Missing, Moved, Reading
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
-from eventstore.log.states import States
+from eventstore.log.states import Span, States
 from eventstore.log.watch import Watch
 from eventstore.record import codec, hash_chain, message_run
 from eventstore.record.fork_point import ForkPoint, read_fork_point
@@ -112,9 +112,21 @@ class LogReader:
             raise SessionNotFound(self._states.of(name).session_id) from None
 
     def _resume_inherited(self, state: LogState, place: Tip, after: Head) -> tuple[bytes, Head]:
-        """Read on in what a fork has of its parents, no further than the log that holds the next event does."""
+        """Read on in what a fork has of its parents, through as many of them as hold about 128 KiB."""
         self._states.verified(state.name)
-        span = self._states.spans(state, after.version, state.inherited)[0]
+        parts: list[bytes] = []
+        size = 0
+        for span in self._states.spans(state, after.version, state.inherited):
+            data, after = self._read_span(state, span, place, after)
+            place = Tip(bytes.fromhex(after.hash), after.size_bytes, after.version, after.at)
+            parts.append(data)
+            size += len(data)
+            if size >= _READ_ON_BYTES or after.version < span.upto:
+                break
+        return b"".join(parts), after
+
+    def _read_span(self, state: LogState, span: Span, place: Tip, after: Head) -> tuple[bytes, Head]:
+        """Read on in one of the logs that hold what a fork has of its parents, not behind what it has of that one."""
         owner = self._states.of(span.log)
         is_start = after.version == owner.inherited
         if is_start:
