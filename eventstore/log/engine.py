@@ -27,7 +27,13 @@ from eventstore.log.ingest import Whole, verify_whole
 from eventstore.log.moves import move_log
 from eventstore.log.port import Backend, Exists, Missing, Moved, Refused, Unclear
 from eventstore.log.reader import LogReader
-from eventstore.log.redact import overwrite_with_tombstone, record_earlier_redaction, record_redaction
+from eventstore.log.redact import (
+    TombstoneCheck,
+    UnrecordedTombstone,
+    overwrite_with_tombstone,
+    record_earlier_redaction,
+    record_redaction,
+)
 from eventstore.log.repair import plan_repair
 from eventstore.log.state import LogState
 from eventstore.record import codec
@@ -192,15 +198,17 @@ class EventLog(LogReader):
             here = state.scan.here
 
             def fill(write: Callable[[bytes], None]) -> Tip:
-                size = 0
+                size, check = 0, TombstoneCheck()
                 for chunk in self._states.lines(state, 0, here.seq):
                     size += len(chunk)
+                    check.watch(chunk)
                     write(chunk)
+                check.end()  # the parent may be redacted while it is copied
                 return Tip(here.digest, size, here.seq, here.at)
 
             try:
                 self._port.write_whole(state.name, fill, expect=here)
-            except (Moved, Missing):
+            except (Moved, Missing, UnrecordedTombstone):
                 return False
             except Refused as error:
                 raise self._states.refused(state, error) from error

@@ -140,6 +140,34 @@ def _put(backend: Backend, state: LogState, seq: int, offset: int, new: bytes) -
     return tombstone.read_tombstone(new)
 
 
+class UnrecordedTombstone(Exception):
+    """A tombstone was copied whose event.redacted is not among the lines that were copied: look again, and record it."""
+
+
+class TombstoneCheck:
+    """Whether each tombstone among lines that are copied has its event.redacted among them too."""
+
+    def __init__(self) -> None:
+        self._tombstones: set[int] = set()
+        self._recorded: set[int] = set()
+
+    def watch(self, chunk: bytes) -> None:
+        """Look at whole lines."""
+        if b'"redacted' not in chunk and b"event.redacted" not in chunk:
+            return
+        for line in codec.lines(chunk):
+            stub, event = tombstone.read_tombstone(line), codec.read_redaction(line)
+            if stub is not None:
+                self._tombstones.add(stub.seq)
+            if event is not None:
+                self._recorded.add(event.target)
+
+    def end(self) -> None:
+        """Raise UnrecordedTombstone unless each has."""
+        if self._tombstones - self._recorded:
+            raise UnrecordedTombstone
+
+
 def missing_records(stubs: Sequence[tombstone.Tombstone], recorded: dict[int, str]) -> list[EventRedacted]:
     """Make the events for tombstones in a fork's past that none of its lines records; `recorded` maps numbers to leaf hashes."""
     return [
