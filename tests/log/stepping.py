@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from log.faulty import Killed, Passing
 
@@ -71,11 +71,15 @@ class Schedule:
 
 
 class Stepping(Passing):
-    """A program's handle on a store: each call waits for its turn. A killed one does nothing any more."""
+    """A program's handle on a store: each call waits for its turn. A killed one does nothing any more.
+
+    Without `takes_turns` calls are made at once: to let an engine see the store before the steps begin.
+    """
 
     def __init__(self, inner: Backend, schedule: Schedule, who: int) -> None:
         super().__init__(inner)
         self._schedule, self._who, self._dead = schedule, who, False
+        self.takes_turns = True
 
     def around(self, method: str, do: Callable[[], R], args: tuple[Any, ...] = ()) -> R:
         self._wait(None)
@@ -84,6 +88,8 @@ class Stepping(Passing):
     def _wait(self, lock: str | None) -> None:
         if self._dead:
             raise Killed
+        if not self.takes_turns:
+            return
         try:
             self._schedule.ask(self._who, lock)
         except Killed:
@@ -102,9 +108,10 @@ class Stepping(Passing):
             self._schedule.release(self._who, name)
 
 
-def run_both(
-    inner: Backend, schedule: Schedule, programs: tuple[Callable[[Backend], object], Callable[[Backend], object]]
-) -> list[object]:
+Program: TypeAlias = Callable[[Stepping], object]
+
+
+def run_both(inner: Backend, schedule: Schedule, programs: tuple[Program, Program]) -> list[object]:
     """Run two programs, each on a handle of its own, and return what each returned or raised."""
     found: list[object] = [None, None]
 
