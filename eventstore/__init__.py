@@ -38,7 +38,7 @@ from eventstore.errors import (
 from eventstore.release import version as _version
 
 if TYPE_CHECKING:
-    from eventstore.backends.files.filesystem import FileSystemEventLog
+    from eventstore.backends.files.log import FileSystemEventLog
     from eventstore.backends.memory import MemoryEventLog
     from eventstore.derived.analytics import Figures
     from eventstore.derived.search import Hit
@@ -217,7 +217,7 @@ _HOMES = {
     "eventstore.store.pages": ("Page",),
     "eventstore.log.base": ("Append", "Appended", "Head", "Repair", "Written"),
     "eventstore.log.engine": ("EventLog",),
-    "eventstore.backends.files.filesystem": ("FileSystemEventLog",),
+    "eventstore.backends.files.log": ("FileSystemEventLog",),
     "eventstore.backends.memory": ("MemoryEventLog",),
     "eventstore.record.salvage": ("Remnant",),
     "eventstore.log.watch": ("Watch",),

@@ -8,8 +8,9 @@ from itertools import count
 from weakref import WeakSet
 
 from eventstore.ids import TRASH
+from eventstore.log.base import Changes
 from eventstore.log.engine import EventLog
-from eventstore.log.port import Capabilities, Changes, Cut, Exists, Key, Missing, Moved, Reading, Tip
+from eventstore.log.port import Capabilities, Cut, Exists, Key, Missing, Moved, Reading, Tip
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec, hash_chain
 
@@ -182,7 +183,7 @@ class MemoryBackend:
             known = before == str(id(self)) and lives.isdecimal()
             names = (name for name, number in self._changes.items() if not known or number > int(lives))
             logs = [(name, self._text(name)) for name in names if known or name in self._logs]
-            return Changes(logs, f"{id(self)}:{next(self._numbers)}")
+            return Changes(logs, f"{id(self)}:{next(self._numbers)}", complete=not known)
 
     def _text(self, log: str) -> str | None:
         return f"{self._logs[log].life} {self._changes[log]}" if log in self._logs else None

@@ -40,10 +40,10 @@ import msgspec
 
 from eventstore import events as e
 from eventstore import release
-from eventstore.backends.files.trash import TRASH
 from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.derived.state_cache import Fold, Mark
 from eventstore.errors import EventStoreError
+from eventstore.ids import TRASH
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import message_run
@@ -328,7 +328,7 @@ class Snapshots:
     def remove(self, session_id: str, *, trashed: str | None = None) -> None:
         """Delete a session's snapshot: events were redacted, or it is to be made anew. `trashed` is its name in the trash."""
         self.forget(session_id)
-        folders = (session_id,) if trashed is None else (TRASH, trashed)
+        folders = (session_id,) if trashed is None else (TRASH.rstrip("/"), trashed)
         with suppress(FileNotFoundError, NotADirectoryError), self._mutex, self._folder(*folders) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX)
             for name in (NAME, f".{NAME}.new"):

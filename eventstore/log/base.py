@@ -79,6 +79,18 @@ class Head(NamedTuple):
     size_bytes: int
 
 
+class Changes(NamedTuple):
+    """The logs that may have changed, and the token to ask with next time; see `EventLog.changed`.
+
+    `logs` holds the id of a log and a short text that differs whenever its content differs; None where the log is gone.
+    `complete` says that these are all the logs there are: a log that is not named is gone too.
+    """
+
+    logs: list[tuple[str, str | None]]
+    token: str
+    complete: bool
+
+
 BEGINNING = Head(0, "", "", 0)
 """The place in front of the first event of any log."""
 

@@ -6,7 +6,8 @@ from typing import ParamSpec, TypeVar
 
 from eventstore.errors import ReadRefused
 from eventstore.ids import TRASH, owner_of
-from eventstore.log.port import Backend, Changes, Reading, Refused, Tip
+from eventstore.log.base import Changes
+from eventstore.log.port import Backend, Reading, Refused, Tip
 from eventstore.log.watch import Watch
 
 P = ParamSpec("P")

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
+from eventstore.log.base import Changes
 from eventstore.log.watch import Watch
 from eventstore.record.scan import Tip
 
@@ -107,16 +108,6 @@ class Reading(NamedTuple):
     offset: int
     end: int
     chunks: Iterator[bytes]
-
-
-class Changes(NamedTuple):
-    """Logs that may have changed, each with a text that differs whenever the log differs, None where the log is gone.
-
-    `token` is what to ask with the next time.
-    """
-
-    logs: list[tuple[str, str | None]]
-    token: str
 
 
 class Cut(NamedTuple):

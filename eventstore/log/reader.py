@@ -3,13 +3,20 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from eventstore.errors import InvalidSessionId, LogDamaged, LogRolledBack, NoSuchMoment, SessionNotFound
+from eventstore.errors import (
+    InvalidSessionId,
+    LogDamaged,
+    LogRolledBack,
+    NoSuchMoment,
+    NotARegularFile,
+    SessionNotFound,
+)
 from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
-from eventstore.log.base import BEGINNING, Head, Raw
+from eventstore.log.base import BEGINNING, Changes, Head, Raw
 from eventstore.log.guarded import Guarded
 from eventstore.log.ingest import Whole
-from eventstore.log.port import Backend, Changes, Missing, Moved, Reading
+from eventstore.log.port import Backend, Missing, Moved, Reading
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
 from eventstore.log.states import Span, States
 from eventstore.log.watch import Watch
@@ -238,7 +245,7 @@ class LogReader:
         """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
         try:
             return self._port.tip(check_log_id(session_id)).offset
-        except (Missing, Moved):
+        except (Missing, Moved, NotARegularFile):
             return 0
 
     def changed(self, since: str | None = None) -> Changes:
@@ -280,9 +287,9 @@ class LogReader:
 
     def _first_line(self, name: str) -> bytes:
         line, _ = first_line(self._read(name).chunks, self._max_event_bytes)
-        if not line:
+        if not line.endswith(b"\n"):  # until it is whole nobody knows what the log goes on from
             raise SessionNotFound(self._states.of(name).session_id)
-        return line
+        return line[:-1]
 
     def inherited(self, session_id: str) -> int:
         """Tell how many events of a fork are its parent's, not copied; 0 where it is whole. Raises SessionNotFound."""

@@ -82,7 +82,7 @@ class LogState:
     def _read_all(self) -> None:
         reading = self._backend.read(self.name)
         line, chunks = first_line(reading.chunks, self._max_event_bytes)
-        self.fork, self.root, here = self.beginning(line)
+        self.fork, self.root, here = self.beginning(line.removesuffix(b"\n"))
         self.first_digest = here.digest
         here.life = reading.life
         self.scan = Scan(here, self._max_event_bytes)
@@ -147,7 +147,7 @@ class LogState:
 
 
 def first_line(chunks: Iterator[bytes], max_line_bytes: int) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first line without its LF, or what there is of it, and all chunks again."""
+    """Return the first line with its LF, or what there is of it, and all chunks again."""
     seen: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -155,7 +155,8 @@ def first_line(chunks: Iterator[bytes], max_line_bytes: int) -> tuple[bytes, Ite
         size += len(chunk)
         if b"\n" in chunk or size > max_line_bytes:
             break
-    return b"".join(seen).partition(b"\n")[0], chain(seen, chunks)
+    line, lf, _ = b"".join(seen).partition(b"\n")
+    return line + lf, chain(seen, chunks)
 
 
 def whole_lines(chunks: Iterable[bytes], count: int | None = None) -> Iterator[bytes]:

@@ -1,10 +1,12 @@
 """The logs of one engine object: their states, kept for those used last, and how forks hang together."""
 
 import errno
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
+from weakref import WeakSet
 
 from eventstore.errors import (
     AppendRefused,
@@ -39,6 +41,7 @@ class States:
         self.backend, self.max_event_bytes = backend, max_event_bytes
         self._states: OrderedDict[str, LogState] = OrderedDict()
         self._mutex = threading.Lock()
+        _living.add(self)
 
     def of(self, name: str) -> LogState:
         """Find or make the state of a log. Raises InvalidSessionId."""
@@ -192,3 +195,16 @@ class States:
         if isinstance(error, Poisoned):
             return HandlePoisoned(state.session_id, error.where, error.errno)
         return AppendRefused(state.session_id, error.where, error.errno or errno.EIO)
+
+
+_living: WeakSet[States] = WeakSet()
+
+
+def _begin_in_child() -> None:
+    """Forget all states in a forked child: their locks may be held by threads that it does not have."""
+    for states in list(_living):
+        states.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)

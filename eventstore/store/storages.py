@@ -10,8 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eventstore.backends.files.filesystem import FileSystemEventLog
-from eventstore.backends.files.trash import TRASH
+from eventstore.backends.files.log import FileSystemEventLog
 from eventstore.backends.memory import MemoryEventLog
 from eventstore.derived.analytics import Analytics
 from eventstore.derived.catalog import FOLDER, Catalog, Sizes
@@ -20,7 +19,7 @@ from eventstore.derived.search import Search
 from eventstore.derived.snapshots import Snapshots
 from eventstore.errors import EventStoreError, LogDamaged, SessionNotFound
 from eventstore.events import Event, InvocationLinked
-from eventstore.ids import Fsync, check_session_id, file_name, id_of
+from eventstore.ids import TRASH, Fsync, check_session_id, file_name, id_of
 from eventstore.log.base import Repair
 from eventstore.store.as_of import At
 from eventstore.store.pages import tell_damage

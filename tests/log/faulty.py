@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from eventstore.backends.memory import MemoryBackend, _Log
+from eventstore.log.base import Changes
 from eventstore.log.port import (
     Backend,
     Capabilities,
-    Changes,
     Cut,
     Exists,
     Key,

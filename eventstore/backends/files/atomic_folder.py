@@ -1,5 +1,6 @@
 """Folders that appear whole or not at all: made aside, flushed, then renamed into place, below descriptors and past no link."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -7,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+
+from eventstore.backends.files.durability import sync_data
 
 ASIDE = "_adopt"
 """The folder, in a sessions or history folder, in which folders are made. What a crash leaves in it goes with the next use."""
@@ -37,9 +40,13 @@ class Stage:
             file = os.open(name, _NEW, 0o600, dir_fd=folder)
         try:
             yield partial(_write_all, file)
-            os.fsync(file)
+            sync_data(file)
         finally:
             os.close(file)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Return what is known of a file in the folder, which stays the same file when the folder is put in place."""
+        return os.stat(f"{_MADE}/{path}", dir_fd=self._aside, follow_symlinks=False)
 
     def put(self, path: str) -> None:
         """Move the folder to its path below the root. Raises OSError where something is there (EEXIST, ENOTEMPTY, ENOTDIR)."""
@@ -71,8 +78,44 @@ def open_stage(root: str | os.PathLike[str]) -> Iterator[Stage]:
                 yield stage
             finally:
                 stage.clear()
+                fcntl.flock(
+                    aside, fcntl.LOCK_UN
+                )  # a child forked meanwhile has the descriptor too: closing would not unlock
     finally:
         os.close(whole)
+
+
+def remove_at_once(root: int, folder: int, name: str) -> None:
+    """Remove what has a name in a folder, in one step and durable, with all in it; links in it are not followed.
+
+    It is moved aside first, so that nobody sees half of it. What a crash leaves there is removed with the next use.
+    Raises OSError, FileNotFoundError where nothing has that name.
+    """
+    with open_below(root, [ASIDE], create=True) as aside:
+        gone = f"gone-{os.urandom(8).hex()}"
+        os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=aside)
+        os.fsync(folder)
+        _remove_all(gone, aside)
+        with suppress(OSError):  # somebody makes a folder here: it clears what is left when it is done
+            fcntl.flock(aside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                Stage(root, aside).clear()
+            finally:
+                fcntl.flock(aside, fcntl.LOCK_UN)
+
+
+def _remove_all(name: str, folder: int) -> None:
+    """Remove a file or a folder, also where somebody still writes into it or helps to remove it. Raises OSError."""
+    for last in (False, False, True):
+        try:
+            _remove(name, folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if last or error.errno != errno.ENOTEMPTY:
+                raise
+        else:
+            return
 
 
 @contextmanager

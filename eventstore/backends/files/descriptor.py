@@ -4,8 +4,8 @@ import fcntl
 import os
 import stat
 import struct
+import sys
 from contextlib import suppress
-from pathlib import Path
 
 SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -16,17 +16,6 @@ def write_all(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, data[written:])
-
-
-def sync_folders(*folders: Path) -> None:
-    """Force the entries of folders to stable storage; one that is gone needs none."""
-    for folder in folders:
-        with suppress(FileNotFoundError):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def mark_as_written(descriptor: int) -> None:
@@ -47,8 +36,11 @@ def is_being_written(descriptor: int) -> bool:
     return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
 
 
-_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
-_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
+_PLATFORM: str = sys.platform
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None) if _PLATFORM == "linux" else None
+_OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None) if _PLATFORM == "linux" else None
+SHOWS_WRITERS = _OFD_GETLK is not None
+"""Whether `is_being_written` can tell: other systems have other locks, or lay out `struct flock` in another way."""
 
 
 def _lock(kind: int) -> bytes:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from eventstore.log.contract.appending import AppendingContract
+from eventstore.log.contract.changing import ChangingContract
 from eventstore.log.contract.life import LifeContract
 from eventstore.log.contract.lines import LinesContract
 from eventstore.log.contract.reading import ReadingContract
@@ -35,7 +36,7 @@ from eventstore.log.port import Backend
 __all__ = ["BackendContract", "EventLogContract", "said"]
 
 
-class EventLogContract(AppendingContract, ReadingContract, LifeContract):
+class EventLogContract(AppendingContract, ReadingContract, LifeContract, ChangingContract):
     """The promises of `EventLog`, for any backend."""
 
     @pytest.fixture

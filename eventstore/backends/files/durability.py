@@ -1,0 +1,39 @@
+"""Stable storage: one place that knows by which call of the system bytes and folder entries survive a power loss."""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+
+_NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
+
+
+def sync_data(descriptor: int) -> None:
+    """Force the bytes of a file to stable storage. Raises OSError.
+
+    On macOS `fsync` returns while the drive still has the bytes in its cache; `F_FULLFSYNC` empties that too. Drives that
+    cannot do it get the plain call. Where there is no `fdatasync`, `fsync` does its work.
+    """
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(descriptor, full)
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:
+                raise
+        else:
+            return
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def sync_folder(folder: int | str) -> None:
+    """Force the entries of a folder, given by descriptor or path, to stable storage; a path that is gone needs none."""
+    if isinstance(folder, int):
+        os.fsync(folder)
+        return
+    with suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,309 @@
+"""One log file that is open for writing: its lock, its identity, what is appended, and when that is durable."""
+
+import errno
+import fcntl
+import os
+import threading
+from typing import NamedTuple, Protocol
+
+from eventstore.backends.files.chunks import HEAD_BYTES, ends_with, life_of, read_life
+from eventstore.backends.files.descriptor import mark_as_written
+from eventstore.backends.files.durability import sync_data
+from eventstore.backends.files.folders import LOG, Folders
+from eventstore.log.port import Busy, Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
+from eventstore.record.scan import Tip
+
+_ATTEMPTS = 1_000
+
+
+class Feed(Protocol):
+    """What is called around each change of a log, so that others need not look at all logs to learn of it."""
+
+    def before(self, log: str) -> None:
+        """Note that a log is about to change."""
+
+    def after(self, log: str) -> None:
+        """Note that a log was changed."""
+
+
+class NoFeed:
+    """The feed of logs in the trash, of which no list is made."""
+
+    def before(self, log: str) -> None:
+        """Do nothing."""
+
+    def after(self, log: str) -> None:
+        """Do nothing."""
+
+
+_OVERWRITTEN = -1
+
+
+class Seen(NamedTuple):
+    """A log file as it was when it was last read or written here. One of the same size and another time was overwritten since."""
+
+    life: str = ""
+    size: int = -1
+    mtime_ns: int = 0
+
+    def is_overwritten(self, life: str, size: int, mtime_ns: int) -> bool:
+        """Tell whether lines may have been overwritten since; one that was overwritten stays so until all of it was read."""
+        return self.life == life and (self.is_tainted or (self.size == size and self.mtime_ns != mtime_ns))
+
+    @property
+    def is_tainted(self) -> bool:
+        """Whether lines were overwritten by others before a change of our own."""
+        return self.mtime_ns == _OVERWRITTEN
+
+
+class Handle:
+    """The file of one log, for all threads of one backend.
+
+    `writing` is held through an append, and longer where another process holds the file's lock; a thread may take it again.
+    `flushing` is held through a flush and while the descriptor is closed, `noting` while `seen` moves. They are taken in that
+    order. A flush that failed poisons the handle: the system may have dropped the bytes, and a later success proves nothing.
+    """
+
+    def __init__(self, name: str, folders: Folders, feed: Feed) -> None:
+        self.name, self.path = name, f"{folders.path(name)}/{LOG}"
+        self.folders, self.feed = folders, feed
+        self.writing, self.flushing, self.noting = threading.RLock(), threading.Lock(), threading.Lock()
+        self.descriptor, self.poison = -1, 0
+        self.life, self.seen, self.changes = "", Seen(), 0
+        self.written = self.flushed = 0
+        self.depth, self._is_locked = 0, False
+        self._opened = (0, 0)
+        self.last_digest = b""
+
+    # --- the lock, which keeps other threads and processes out
+
+    def take(self, *, create: bool = False, wait: bool = True) -> os.stat_result:
+        """Lock the file that surely is the one at the path, and return what is known of it; `release` it afterwards.
+
+        Raises Missing, NotARegularFile, OSError, and Busy where it must not wait and would have to.
+        """
+        if not self.writing.acquire(blocking=wait):
+            raise Busy(self.name)
+        try:
+            found = self._lock_current(create=create, wait=wait)
+        except BaseException:
+            if not self.depth:
+                self._unlock()
+            self.writing.release()
+            raise
+        self.depth += 1
+        return found
+
+    def release(self) -> None:
+        """Let the next writer in, once each `take` has had its `release`."""
+        self.depth -= 1
+        if not self.depth:
+            self._unlock()
+        self.writing.release()
+
+    def _lock_current(self, *, create: bool, wait: bool) -> os.stat_result:
+        for _ in range(_ATTEMPTS):
+            if self.descriptor < 0:
+                if not wait:
+                    raise Busy(self.name)
+                try:
+                    self._open(create=create)
+                except Missing:
+                    if not create:
+                        raise
+                    continue  # the folder was deleted after it was made
+            if not self._is_locked:
+                try:
+                    fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise Busy(self.name) from None
+                self._is_locked = True
+            try:
+                found = os.stat(self.path, follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            else:
+                if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:
+                    return found
+            self.close()
+        raise OSError(errno.EAGAIN, "others replace the log all the time", self.path)
+
+    def _open(self, *, create: bool) -> None:
+        descriptor = self.folders.open_log(self.name, os.O_RDWR | os.O_APPEND, create=create)
+        found = os.fstat(descriptor)
+        self._opened, self.life = (found.st_dev, found.st_ino), read_life(descriptor, found)
+        self.written, self.flushed, self.last_digest = found.st_size, 0, b""
+        self.descriptor = descriptor
+        mark_as_written(descriptor)
+
+    def _unlock(self) -> None:
+        if self._is_locked:
+            self._is_locked = False
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            except OSError:
+                self.close()
+
+    def close(self) -> None:
+        """Close the file, and with it the lock, once nobody flushes it. A child forked meanwhile does not keep the lock."""
+        with self.flushing:
+            descriptor, self.descriptor = self.descriptor, -1
+            if descriptor >= 0:
+                if self._is_locked:
+                    self._is_locked = False
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
+
+    def drop_in_child(self) -> None:
+        """Close the file in a forked child, and leave the lock to the parent."""
+        descriptor, self.descriptor, self._is_locked = self.descriptor, -1, False
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    # --- what is known of the file
+
+    def is_at(self, tip: Tip) -> bool:
+        """Tell, by one look at the path, that a log ends at a tip and nobody changed it; False also where that is not sure."""
+        seen, last = self.seen, self.last_digest
+        if self.descriptor < 0 or tip.life != seen.life or tip.offset != seen.size or tip.digest != last:
+            return False
+        try:
+            found = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return self.descriptor >= 0 and (
+            (found.st_dev, found.st_ino) == self._opened
+            and found.st_nlink == 1
+            and (found.st_size, found.st_mtime_ns) == (seen.size, seen.mtime_ns)
+        )
+
+    def note_seen(self, seen: Seen, changes: int) -> None:
+        """Note how the file was when all in it was read, unless this program changed it since it had made `changes` changes."""
+        with self.noting:
+            if self.changes == changes and self.seen != seen:
+                self.seen, self.last_digest = seen, b""
+
+    def note_change(self, found: os.stat_result, digest: bytes = b"") -> int:
+        """Note how the file is after a change of our own, in front of which it was as `found`; return its size.
+
+        That somebody overwrote lines in front of it stays to be noticed by who reads. `digest` is that of the last line.
+        """
+        with self.noting:
+            now = os.fstat(self.descriptor)
+            overwritten = self.seen.is_overwritten(self.life, found.st_size, found.st_mtime_ns)
+            self.changes += 1
+            self.seen = Seen(self.life, now.st_size, _OVERWRITTEN if overwritten else now.st_mtime_ns)
+            self.last_digest = digest
+        return now.st_size
+
+    def expect(self, tip: Tip | None, found: os.stat_result) -> None:
+        """Raise Missing or Moved where the locked log does not end at a tip. None asks for a log only."""
+        if not found.st_size and (tip is None or tip.offset):
+            raise Missing(self.name)
+        if tip is not None and not self._ends_at(tip, found, line_feed=True):
+            raise Moved(self.name)
+
+    def _ends_at(self, tip: Tip, found: os.stat_result, *, line_feed: bool) -> bool:
+        size, mtime_ns = found.st_size, found.st_mtime_ns
+        if size != tip.offset:
+            return False
+        if not size:
+            return True
+        if tip.life:
+            if (
+                tip.life != self.life
+            ):  # a file that was empty when it was opened, or was emptied since, begins with another line
+                self.life = read_life(self.descriptor, found)
+            if tip.life != self.life or self.seen.is_overwritten(self.life, size, mtime_ns):
+                return False
+        if tip.digest == self.last_digest and self.seen == (self.life, size, mtime_ns):
+            return True
+        return ends_with(self.descriptor, size, tip.digest, line_feed=line_feed)
+
+    # --- appending
+
+    def append(self, lines: bytes, expect: Tip | None, tip: Tip, *, wait: bool) -> str:
+        """Append lines where the log ends at `expect`, and return its life; None makes a new log. `flush` makes it durable.
+
+        Raises Missing, Exists, Moved, Busy, Poisoned, Refused, Unclear, NotARegularFile, OSError.
+        """
+        self.raise_if_poisoned()
+        found = self.take(create=expect is None, wait=wait)
+        try:
+            start = found.st_size
+            if expect is None:
+                if start:
+                    raise Exists(self.name)
+            elif not self._ends_at(expect, found, line_feed=lines != b"\n"):
+                raise Moved(self.name) if start else Missing(self.name)
+            if start < self.written:
+                self._shrank_to(start)
+            self.feed.before(self.name)
+            try:
+                self._write(lines, start, found, tip.digest)
+            finally:
+                self.feed.after(self.name)
+            return self.life
+        finally:
+            self.release()
+
+    def _write(self, lines: bytes, start: int, found: os.stat_result, digest: bytes) -> None:
+        """Write all lines with the lock held, or none of them. Raises Refused, and Unclear where some may be left."""
+        try:
+            written = os.write(self.descriptor, lines)
+            while written < len(lines):
+                written += os.write(self.descriptor, lines[written:])
+            if not start:
+                self.life = life_of(*self._opened, lines[:HEAD_BYTES])
+            if self.note_change(found, digest) != start + len(lines):
+                raise OSError(errno.EIO, "the file did not grow by what was written", self.path)
+        except BaseException as failed:
+            self._cut_back(start, found, failed)
+            raise
+        self.written = start + len(lines)
+
+    def _cut_back(self, start: int, found: os.stat_result, failed: BaseException) -> None:
+        try:
+            try:
+                os.ftruncate(self.descriptor, start)
+            except OSError as error:
+                if os.fstat(self.descriptor).st_size != start:
+                    raise Unclear(self.path, error.errno or errno.EIO, "cut back") from failed
+            self.note_change(found)
+        except OSError as error:
+            raise Unclear(self.path, error.errno or errno.EIO, "look") from failed
+        if isinstance(failed, OSError):
+            raise Refused(self.path, failed.errno or errno.EIO, "write") from failed
+
+    def _shrank_to(self, size: int) -> None:
+        """Believe no flush of bytes that were cut since: what comes in their place is not flushed."""
+        with self.flushing:
+            self.written, self.flushed = size, min(self.flushed, size)
+
+    # --- stable storage
+
+    def flush(self, upto: int) -> None:
+        """Return when the first `upto` bytes are on stable storage. One flush does for all who wait for it. Raises NotStored."""
+        if self.flushed >= upto:
+            return
+        with self.flushing:
+            if self.flushed >= upto or self.descriptor < 0:  # closed: whoever closes a log flushes it first
+                return
+            if self.poison:
+                raise NotStored(self.path, self.poison, "an earlier flush failed")
+            reached = self.written  # before the flush: what is written while it runs is not part of it
+            self.sync("flush")
+            self.flushed = reached
+
+    def raise_if_poisoned(self) -> None:
+        """Raise Poisoned after a flush that failed."""
+        if self.poison:
+            raise Poisoned(self.path, self.poison, "an earlier flush failed")
+
+    def sync(self, what: str, descriptor: int = -1) -> None:
+        """Flush the file, by another descriptor where one is given; a failure poisons the handle. Raises NotStored."""
+        try:
+            sync_data(self.descriptor if descriptor < 0 else descriptor)
+        except OSError as error:
+            self.poison = error.errno or errno.EIO
+            raise NotStored(self.path, self.poison, what) from error

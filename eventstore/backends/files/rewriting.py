@@ -1,0 +1,154 @@
+"""Changing what already stands in a log file, with its lock held: cutting a tail, overwriting a line, replacing the file."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from eventstore.backends.files.atomic import replacing
+from eventstore.backends.files.blobs import QUARANTINE, put_below
+from eventstore.backends.files.chunks import HEAD_BYTES, find_tip
+from eventstore.backends.files.folders import LOG, name_of, open_regular
+from eventstore.backends.files.handle import Handle
+from eventstore.backends.files.lines import SEQ, blocks, read_bytes
+from eventstore.log.port import Cut, Moved, Refused, Unclear
+from eventstore.record.scan import Tip
+
+
+@contextmanager
+def taken(handle: Handle, *, create: bool = False) -> Iterator[os.stat_result]:
+    """Hold the lock of a log, and lend what is known of its file. Raises as `Handle.take` does."""
+    found = handle.take(create=create)
+    try:
+        yield found
+    finally:
+        handle.release()
+
+
+@contextmanager
+def announced(handle: Handle) -> Iterator[None]:
+    """Let the feed of changes know that a log changes meanwhile."""
+    handle.feed.before(handle.name)
+    try:
+        yield
+    finally:
+        handle.feed.after(handle.name)
+
+
+def cut(handle: Handle, tip: Tip) -> Cut:
+    """Copy what stands behind a tip to quarantine, then remove it, both durable. Raises Missing, Moved, NotStored, OSError."""
+    with taken(handle) as found:
+        handle.raise_if_poisoned()
+        start, size = tip.offset, found.st_size
+        if size <= start or (start and find_tip(handle.descriptor, tip, size) != start):
+            raise Moved(handle.name)
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{start}.bin"
+        folder = handle.folders.open(handle.name)
+        try:
+            put_below(folder, [QUARANTINE], name, blocks(handle.descriptor, start, size))
+        finally:
+            os.close(folder)
+        with announced(handle):
+            os.ftruncate(handle.descriptor, start)
+            handle.note_change(found)
+            handle.sync("cut")
+        return Cut(f"{QUARANTINE}/{name}", size - start)
+
+
+def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
+    """Write a line over the line `seq` of the same length, durable.
+
+    Raises Missing, Moved, Refused, Unclear, NotStored, OSError.
+    """
+    with taken(handle) as found:
+        handle.raise_if_poisoned()
+        if not _has_line(handle, seq, offset, line, found.st_size):
+            raise Moved(handle.name)
+        with announced(handle):
+            try:
+                _put(handle, offset, line)
+            finally:
+                handle.note_change(found, handle.last_digest if handle.seen.size == found.st_size else b"")
+
+
+def _has_line(handle: Handle, seq: int, offset: int, line: bytes, size: int) -> bool:
+    """Tell whether a line with that number and length begins at a byte, even one that was overwritten in part."""
+    length = len(line) if line.endswith(b"\n") else len(line) + 1
+    if offset + length > size or (offset and os.pread(handle.descriptor, 1, offset - 1) != b"\n"):
+        return False
+    old = read_bytes(handle.descriptor, offset, offset + length)
+    number = SEQ.match(old)
+    return number is not None and int(number[1]) == seq and old.find(b"\n") == length - 1
+
+
+def _put(handle: Handle, offset: int, line: bytes) -> None:
+    """Write over bytes with a descriptor of its own: the one that appends could only append."""
+    folder = handle.folders.open(handle.name)
+    try:
+        file = open_regular(folder, LOG, os.O_WRONLY, handle.folders.path(handle.name), name_of(handle.name))
+    finally:
+        os.close(folder)
+    began = False
+    try:
+        while line:
+            written = os.pwrite(file, line, offset)
+            began = True
+            line, offset = line[written:], offset + written
+        handle.sync("overwrite", file)
+    except OSError as error:
+        kind = Unclear if began else Refused
+        raise kind(handle.path, error.errno or errno.EIO, "overwrite") from error
+    finally:
+        os.close(file)
+
+
+Fill: TypeAlias = Callable[[Callable[[bytes], None]], Tip]
+"""What passes the lines of a whole log to what writes them, and returns where they end."""
+
+
+class FillFailed(Exception):
+    """What a caller's `fill` raised: it is no error of the file system that it writes to."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def run_fill(fill: Fill, write: Callable[[bytes], None], path: str) -> bytes:
+    """Let a caller write a whole log; return how it begins. Raises what `fill` does, an OSError as FillFailed, and Refused."""
+    head = b""
+
+    def pass_on(data: bytes) -> None:
+        nonlocal head
+        if len(head) < HEAD_BYTES:
+            head += data[:HEAD_BYTES]
+        try:
+            write(data)
+        except OSError as error:
+            raise Refused(path, error.errno or errno.EIO, "write") from error
+
+    try:
+        fill(pass_on)
+    except OSError as error:
+        raise FillFailed(error) from error
+    return head
+
+
+def replace(handle: Handle, fill: Fill, expect: Tip) -> str:
+    """Put a whole new file in the place of a log's, and return the life of the log then; who reads the old one keeps it.
+
+    Raises Missing, Moved, OSError, and what `run_fill` raises.
+    """
+    with taken(handle) as found:
+        handle.expect(expect, found)
+        folder = handle.folders.open(handle.name)
+        try:
+            with announced(handle), replacing(LOG, folder=folder) as write:
+                run_fill(fill, write, handle.path)
+        finally:
+            os.close(folder)
+        handle.close()
+        with taken(handle):
+            return handle.life
