@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 from eventstore.errors import (
@@ -170,8 +170,7 @@ class Appender:
             for attempt in range(_ATTEMPTS):
                 left = [place for place, outcome in enumerate(outcomes) if outcome is None]
                 pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
-                alone = self._backend.lock(f"log/{state.name}") if attempt >= _ALONE_AFTER else nullcontext()
-                with alone:
+                with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
                     found = self._attempt(state, pieces, sync=sync, wait=wait, again=attempt > 0, check=check)
                 for place, outcome in zip(left, found, strict=True):
                     outcomes[place] = outcome
@@ -183,6 +182,14 @@ class Appender:
         if any(isinstance(outcome, Appended) for outcome in outcomes):
             raise self._states.unknown(state, Refused(self._backend.where(state.name), errno.EAGAIN))
         raise self._too_busy(state)
+
+    @contextmanager
+    def _alone(self, state: LogState) -> Iterator[None]:
+        """Keep other writers out; a log that is not there has no lock to take."""
+        with ExitStack() as held:
+            with suppress(Missing):
+                held.enter_context(self._backend.lock(f"log/{state.name}"))
+            yield
 
     def _attempt(
         self,

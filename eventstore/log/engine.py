@@ -24,7 +24,7 @@ from eventstore.log.append import Appender
 from eventstore.log.base import Append, Appended, Head, Outcome, Repair, Written, types_of
 from eventstore.log.batch import Batch, prepare, prepare_many
 from eventstore.log.ingest import Whole, verify_whole
-from eventstore.log.moves import move_log
+from eventstore.log.moves import ends_at, is_there, move_log
 from eventstore.log.port import Backend, Exists, Missing, Moved, Refused, Unclear
 from eventstore.log.reader import LogReader
 from eventstore.log.redact import (
@@ -177,8 +177,9 @@ class EventLog(LogReader):
                 fork = state.fork
                 if fork is None:
                     return
-                if self._make_whole(state, fork):
-                    return
+                with suppress(Missing):  # it was removed since: the next look says so
+                    if self._make_whole(state, fork):
+                        return
         where = self._port.where(session_id)
         raise self._states.refused(state, Refused(where, errno.EAGAIN, "others append all the time"))
 
@@ -237,7 +238,7 @@ class EventLog(LogReader):
         if check_log_id(session_id) == STORE_ID:
             raise InvalidSessionId(session_id, "it is that of the store's own log")
         state = self._states.of(session_id)
-        if self._is_there(session_id):
+        if is_there(self._port, session_id):
             raise SessionExists(session_id)
         found: list[Whole] = []
 
@@ -253,10 +254,10 @@ class EventLog(LogReader):
         try:
             self._port.write_whole(session_id, fill, _attachments(beside), expect=None)
         except Exists:  # an attempt that the engine of storage repeated may have written this very log
-            if not found or not self._ends_at(session_id, found[0].head):
+            if not found or not ends_at(self._port, session_id, found[0].head):
                 raise SessionExists(session_id) from None
         except Unclear as error:
-            if not found or not self._ends_at(session_id, found[0].head):
+            if not found or not ends_at(self._port, session_id, found[0].head):
                 raise self._states.unknown(state, error) from error
         except Refused as error:
             raise self._states.refused(state, error) from error
@@ -276,21 +277,6 @@ class EventLog(LogReader):
                 pass
             finally:
                 state.forget()
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            self._port.tip(name)
-        except Missing:
-            return False
-        except Moved:
-            return True
-        return True
-
-    def _ends_at(self, name: str, head: Head) -> bool:
-        with suppress(Missing, Moved, ReadRefused):
-            tip = self._port.tip(name)
-            return (tip.seq, tip.digest.hex()) == (head.version, head.hash)
-        return False
 
     # --- the end of logs
 
@@ -432,7 +418,10 @@ class EventLog(LogReader):
         """Plan how to repair a log, or do it; None where nothing is wrong. Every byte that is cut is kept in quarantine."""
         state = self._states.of(check_log_id(session_id))
         with state.writing:
-            return plan_repair(self._appender, self._port, state, dry_run=dry_run)
+            try:
+                return plan_repair(self._appender, self._port, state, dry_run=dry_run)
+            except Missing:
+                raise SessionNotFound(session_id) from None
 
     def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
         """Overwrite byte strings wherever they stand in quarantine; name the blobs that had any. Raises SessionNotFound."""

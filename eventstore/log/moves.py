@@ -1,7 +1,9 @@
-"""Moving a log to another name: an answer that was lost is settled by looking where the log is."""
+"""Moving a log to another name, and looking where a log is: that settles an answer that was lost."""
 
 from contextlib import suppress
 
+from eventstore.errors import ReadRefused
+from eventstore.log.base import Head
 from eventstore.log.port import Backend, Exists, Missing, Moved, Tip, Unclear
 
 _TRIES = 3
@@ -41,4 +43,21 @@ def _is_at(backend: Backend, log: str, known: Tip | None) -> bool:
     with suppress(Missing, Moved):
         tip = backend.tip(log)
         return known is not None and (tip.digest, tip.seq) == (known.digest, known.seq)
+    return False
+
+
+def is_there(backend: Backend, log: str) -> bool:
+    """Tell whether there is a log of that name, a damaged one too."""
+    try:
+        _find(backend, log)
+    except Missing:
+        return False
+    return True
+
+
+def ends_at(backend: Backend, log: str, head: Head) -> bool:
+    """Tell whether a log ends at a version with a hash; False where that cannot be seen."""
+    with suppress(Missing, Moved, ReadRefused):
+        tip = backend.tip(log)
+        return (tip.seq, tip.digest.hex()) == (head.version, head.hash)
     return False

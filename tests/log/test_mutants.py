@@ -10,7 +10,7 @@ from log.test_interleavings import run
 
 from eventstore.backends.memory import MemoryBackend, _Log
 from eventstore.events import SessionCreated
-from eventstore.log import append, moves, redact
+from eventstore.log import append, engine, moves, redact
 from eventstore.log.append import Appender
 from eventstore.log.base import Appended
 from eventstore.log.batch import prepare
@@ -187,7 +187,7 @@ MUTANTS = {
     "a move that was made is not looked for": Mutant(
         moves, "_is_at", lambda backend, log, known: False, faults("trash", "restore")
     ),
-    "an ingested log is not looked for": Mutant(EventLog, "_ends_at", lambda self, name, head: False, faults("adopt")),
+    "an ingested log is not looked for": Mutant(engine, "ends_at", lambda backend, log, head: False, faults("adopt")),
     "a lost answer of an overwrite is not tried again": Mutant(redact, "_TRIES", 0, faults("redact")),
 }
 

@@ -53,18 +53,14 @@ class LinesContract:
             backend.append("s", data, expect=stale, tip=tip)
         assert content(backend, "s") == log.data
 
-    def test_an_append_behind_a_tip_with_another_hash_or_number_is_moved(self, backend: Backend) -> None:
+    def test_an_append_behind_a_tip_with_another_hash_is_moved(self, backend: Backend) -> None:
         log = Stretch(backend, "s", "one")
         log.add("two")
         data, tip = log.seal("x")
         end, first = log.tip, log.tips[0]
-        for wrong in (
-            Tip(first.digest, end.offset, end.seq, end.at, end.life),
-            Tip(end.digest, end.offset, end.seq + 1, end.at, end.life),
-            Tip(end.digest, end.offset, end.seq - 1, end.at, end.life),
-        ):
+        for digest in (first.digest, b"\0" * 32):
             with pytest.raises(Moved):
-                backend.append("s", data, expect=wrong, tip=tip)
+                backend.append("s", data, expect=Tip(digest, end.offset, end.seq, end.at, end.life), tip=tip)
         assert content(backend, "s") == log.data
 
     def test_the_tip_is_where_the_last_append_ended(self, backend: Backend) -> None:
