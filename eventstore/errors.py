@@ -12,6 +12,7 @@
     │   └── IdReused                         an idempotency key that belongs to another append
     ├── RedactionRefused      (ValueError)   an event whose content cannot be removed
     ├── AppendRefused                        the system would not let an append happen
+    ├── ReadRefused                          the system would not let a log be read
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── LogDamaged                           bytes in a log that are not what was written
@@ -167,6 +168,24 @@ class AppendRefused(EventStoreError):
         )
 
 
+class ReadRefused(EventStoreError):
+    """The system refused to read: no permission, no connection, an error of the disk, ... Nothing was changed.
+
+    `session_id` is empty where it was about all logs.
+    """
+
+    def __init__(self, session_id: str, file: str, errno: int) -> None:
+        super().__init__(session_id, file, errno)
+        self.session_id, self.file, self.errno = session_id, file, errno
+
+    def __str__(self) -> str:
+        what = f"session {self.session_id!r}" if self.session_id else "the store"
+        return (
+            f"{what} could not be read: {os.strerror(self.errno)} ({self.file}); nothing was changed: "
+            "try again when the cause is removed"
+        )
+
+
 class OutcomeUnknown(EventStoreError):
     """An append was written, and flushing it failed: it may or may not survive. Appending again with the same `id` is safe."""
 
@@ -175,8 +194,9 @@ class OutcomeUnknown(EventStoreError):
         self.session_id, self.file, self.errno = session_id, file, errno
 
     def __str__(self) -> str:
+        what = f"append to session {self.session_id!r}" if self.session_id else "what was appended"
         return (
-            f"append to session {self.session_id!r} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
+            f"{what} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
             "open the store anew, and append again with the same id"
         )
 

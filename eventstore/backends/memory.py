@@ -139,6 +139,8 @@ class MemoryBackend(Backend):
             index = seq - found.first
             if not 0 <= index < len(found.lines) or len(found.lines[index]) != len(line):
                 raise Moved(log)
+            if sum(map(len, found.lines[:index])) != offset:
+                raise Moved(log)
             found.lines[index] = line
             self._put(log, found)
 

@@ -25,8 +25,7 @@ from eventstore.events import MessageAdded
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun
+from eventstore.record.message_run import Message, MessageRun
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata

@@ -8,8 +8,7 @@ from eventstore.errors import NoSuchMoment
 from eventstore.events import Event
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun
+from eventstore.record.message_run import Message, MessageRun
 
 At: TypeAlias = int | str | datetime
 """A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is taken as local."""
