@@ -172,7 +172,6 @@ def redact(
         work.folders.update(_folders(storage, asked, work.calls))
         leaves = {seq: codec.leaf_of(line) for seq, line in lines.items()}
         holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
-        storage.catalog.mark(session_id.removeprefix(TEMPLATE))
         todo = {one: left for one, held in holders.items() if (left := _left_in(storage, one, held))}
         new = sorted({seq for left in todo.values() for seq in left})
         if new:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from eventstore.derived.catalog import Catalog
 from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
 from eventstore.ids import STORE_ID, check_session_id, id_of
@@ -56,12 +55,11 @@ class Retention:
     def __init__(
         self,
         log: EventLog,
-        catalog: Catalog,
         lineages: Lineages,
         metadata: Callable[[str], SessionMetadata],
         forget: Callable[[str], None],
     ) -> None:
-        self._log, self._catalog, self._lineages = log, catalog, lineages
+        self._log, self._lineages = log, lineages
         self._metadata, self._forget = metadata, forget
 
     def trash(self, session_id: str, reason: str | None = None) -> bool:
@@ -103,7 +101,6 @@ class Retention:
         if not names:
             raise SessionExists(session_id) if self._is_there(session_id) else SessionNotFound(session_id)
         name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
-        self._catalog.mark(session_id)
         with self._lineages.locked():
             self._log.restore(name)
             self._lineages.note(StoreSessionRestored(session_id=session_id, name=name))

@@ -1,6 +1,6 @@
 """Sessions on a log: whole objects in, events out, and back; listing, deleting, views."""
 
-import sqlite3
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,17 +12,17 @@ from typing import Any, Self
 import msgspec
 
 from eventstore.derived.analytics import Analytics, By, Figures
-from eventstore.derived.catalog import Catalog, Filter, Sizes
+from eventstore.derived.catalog import Catalog, Filter
 from eventstore.derived.search import Asked, Hit, Search
 from eventstore.derived.state_cache import Folds
-from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.events import Event, InvocationLinked, SessionCompleted, SessionCreated
 from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.log.ingest import Whole
 from eventstore.record import codec
 from eventstore.store.as_of import At, version_at
-from eventstore.store.pages import LogSizes, Page, Track, as_time, tell_damage
+from eventstore.store.pages import Page, Track, as_time, tell_damage
 from eventstore.store.registry import Lineages
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
@@ -51,8 +51,7 @@ class SessionStorage:
         self.catalog = Catalog()
         self.cursors = Cursors()
         self.lineages = Lineages(log)
-        self._sizes: Sizes = LogSizes(log)
-        self._search, self._analytics = Search(log, self.catalog), Analytics(log, self.catalog)
+        self._search, self._analytics = Search(log), Analytics(log)
 
     # --- events
 
@@ -60,7 +59,6 @@ class SessionStorage:
         """Append events as one batch, as `EventLog.append` does, and see to the views."""
         if session_id == STORE_ID:
             check_session_id(session_id)
-        self.catalog.mark(session_id)
         result = self.log.append(session_id, events, expected_version=expected_version)
         if result.first == 1 and not result.repeated:
             self.lineages.note_created(session_id)
@@ -69,9 +67,6 @@ class SessionStorage:
 
     def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
         """Append for several callers, as `EventLog.append_many` does, and see to the views."""
-        for append in appends:
-            with suppress(InvalidSessionId):  # its outcome says so
-                self.catalog.mark(append.session_id)
         written = self.log.append_many(appends, wait=wait)
         for append, outcome in zip(appends, written.outcomes, strict=True):
             if isinstance(outcome, Appended):
@@ -82,7 +77,6 @@ class SessionStorage:
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
         """Append several batches, as `EventLog.extend` does, and see to the views."""
-        self.catalog.mark(session_id)
         result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
         if result.first == 1:
             self.lineages.note_created(session_id)
@@ -140,8 +134,6 @@ class SessionStorage:
         LogDamaged where the chunks are not those that were verified; then nothing was taken in.
         """
         log_id = whole.session_id
-        if not log_id.startswith(TEMPLATE):
-            self.catalog.mark(log_id)
         with self.lineages.locked():
             if self.log.exists(log_id):
                 raise SessionExists(log_id)
@@ -164,7 +156,6 @@ class SessionStorage:
 
         Its views are written when something is appended to it: until then they would be copies.
         """
-        self.catalog.mark(session_id)
         if self.was_used(session_id):
             event = msgspec.structs.replace(event, used_before=True)
         self.lineages.fork(session_id, parent, version, event)
@@ -224,7 +215,7 @@ class SessionStorage:
         return state.to_model(session_id), state
 
     def load_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
-        """Return the session as a new object, as it is or was, or None. Raises InvalidSessionId, LogDamaged, NoSuchMoment."""
+        """Return the session as a new object, as it is or was, or None. Raises LogDamaged, NoSuchMoment."""
         try:
             return self.fold(session_id, at, recorded=recorded).to_model(session_id)
         except SessionNotFound:
@@ -325,26 +316,59 @@ class SessionStorage:
         """Make anew all that is kept of a session besides its log, after something in it was redacted."""
         self._wholes.forget(session_id)
         self._summaries.forget(session_id)
-        self._search.forget(session_id)
+        for one in (self.catalog, self._search, self._analytics):
+            one.forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
 
     def compact(self) -> None:
-        """See that nothing is left in the catalogue's files of what was dropped."""
-        self.page(Filter(limit=0), lambda damage: None)
-        self._search.compact()
-        self.catalog.scrub()
+        """See that nothing is left in the files of lists, search and figures of what was deleted."""
+        for one in (self.catalog, self._search, self._analytics):
+            one.scrub()
+
+    def clear_caches(self) -> None:
+        """Throw away what lists, search and figures are answered from; each is made anew when it is asked for."""
+        for one in (self.catalog, self._search, self._analytics):
+            one.clear()
+
+    def check_caches(self) -> Iterator[tuple[str, str]]:
+        """Compare what lists, search and figures are answered from with what the logs give; yield sessions with what differs.
+
+        The id is empty where it is the whole that cannot be read.
+        """
+        ours_now = self.catalog.content(self.log, self._describe)
+        fresh_now = Catalog().content(self.log, self._describe_anew)
+        for session_id in sorted({*ours_now, *fresh_now}):
+            found_now, wanted_now = ours_now.get(session_id), fresh_now.get(session_id)
+            if found_now != wanted_now:
+                yield session_id, _different_row(found_now, wanted_now)
+        pairs: list[tuple[str, Search | Analytics, Search | Analytics]] = [
+            ("the search index", self._search, Search(self.log)),
+            ("the figures", self._analytics, Analytics(self.log)),
+        ]
+        for name, ours, fresh in pairs:
+            try:
+                found, wanted = ours.content(self._describe), fresh.content(self._describe)
+            except ValueError as error:
+                yield "", str(error)
+                continue
+            for session_id in sorted({*found, *wanted}):
+                if found.get(session_id) != wanted.get(session_id):
+                    yield session_id, f"{name} has something else of it"
+
+    def _describe_anew(self, session_id: str) -> dict[str, Any]:
+        """Give what is known of a session by its log alone, whatever files say."""
+        return self.summary(session_id).metadata.to_model(session_id).to_dict()
 
     def _retention(self) -> Retention:
         """Give the trash; made when asked for, so that a storage is in no circle and is freed when it is dropped."""
-        return Retention(self.log, self.catalog, self.lineages, self.metadata, self._forget)
+        return Retention(self.log, self.lineages, self.metadata, self._forget)
 
     def _forget(self, session_id: str) -> None:
         """Drop what is kept of a session that goes."""
         self._wholes.forget(session_id)
         self._summaries.forget(session_id)
-        self.catalog.remove(session_id)
 
     # --- lists
 
@@ -398,21 +422,16 @@ class SessionStorage:
         `track` is given the ids of the sessions that have to be looked at first, and gives them back as that goes on.
         """
         if at is not None:
-            then = Catalog()
-            then.put(self._rows(track(list(self.log.ids())), on_damage, as_time(at)))
+            moment, then = as_time(at), Catalog()
+            known = self._known_at(track(list(self.log.ids())), on_damage, moment)
+            then.put((one.to_dict(), "") for one in known)
             rows, cursor = then.find(wanted)
         else:
-            try:
-                rows, cursor = self._find(wanted, on_damage, track)
-            except sqlite3.DatabaseError:  # it was thrown away: the second time it is made anew
-                rows, cursor = self._find(wanted, on_damage, track)
+            rows, cursor = self.catalog.page(wanted, self.log, self._describe, on_damage, track)
         return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
 
-    def _find(
-        self, wanted: Filter, on_damage: Callable[[LogDamaged], None], track: Track = iter
-    ) -> tuple[list[dict[str, Any]], str | None]:
-        self.catalog.put(self._rows(track(self.catalog.stale(self._sizes)), on_damage, None))
-        return self.catalog.find(wanted)
+    def _describe(self, session_id: str) -> dict[str, Any]:
+        return self.metadata(session_id).to_dict()
 
     def search(
         self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
@@ -431,8 +450,7 @@ class SessionStorage:
                 versions[session_id] = version_at(self.log, session_id, moment)
             return seq <= versions[session_id]
 
-        self.page(Filter(limit=0), on_damage)
-        return self._search.find(asked, is_visible)
+        return self._search.find(asked, self._describe, on_damage, is_visible)
 
     def analytics(
         self,
@@ -444,33 +462,27 @@ class SessionStorage:
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Figures]:
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
-        self.page(Filter(limit=0), on_damage)
-        return self._analytics.figures(by, user_id, tag, since, until)
+        return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until)
 
     def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
         """Give hits with the whole texts they were found in."""
         return [(hit, self._search.text_of(hit.session_id, hit.seq)) for hit in hits]
 
-    def _rows(
-        self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str | None
-    ) -> list[tuple[dict[str, Any], int]]:
-        """Tell what is known of sessions, and the size their logs had before they were looked at."""
-        rows = []
+    def _known_at(
+        self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str
+    ) -> Iterator[SessionMetadata]:
+        """Stream what was known of sessions at a time."""
         for session_id in session_ids:
-            size = self._sizes.size(session_id) or 0
             try:
-                known = self.metadata(session_id) if at is None else self._metadata_at(session_id, at)
+                yield self._metadata_at(session_id, at)
             except SessionNotFound:
                 continue  # deleted since it was listed, or not begun then
             except LogDamaged as damage:
                 on_damage(damage)
-            else:
-                rows.append((known.to_dict(), size))
-        return rows
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give all that the catalogue has, as `SessionMetadata.to_dict` gives it, caught up."""
-        return self._find(Filter(limit=None), lambda damage: None)[0]
+        """Give all that the catalogue has, as `SessionMetadata.to_dict` gives it, up to date."""
+        return self.catalog.page(Filter(limit=None), self.log, self._describe, lambda damage: None)[0]
 
     def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
         return self.summary(session_id, at).metadata.to_model(session_id)
@@ -481,7 +493,7 @@ class SessionStorage:
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
-        self.catalog.mark(check_session_id(session_id))
+        check_session_id(session_id)
         plan = self.log.repair(session_id)
         if plan is None:
             return None
@@ -559,7 +571,8 @@ class SessionStorage:
         """Flush, and let go of files."""
         self.flush_views()
         self.log.close()
-        self.catalog.close()
+        for one in (self.catalog, self._search, self._analytics):
+            one.close()
 
     def __enter__(self) -> Self:
         return self
@@ -568,6 +581,18 @@ class SessionStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _different_row(found: list[tuple[Any, ...]] | None, wanted: list[tuple[Any, ...]] | None) -> str:
+    """Say in what the row of a session differs from the one that its log gives."""
+    if found is None or wanted is None:
+        return "the catalogue does not have it" if found is None else "the catalogue has it, and its log does not"
+    try:
+        shown, right = json.loads(found[0][1]), json.loads(wanted[0][1])
+        names = [name for name in right if shown.get(name) != right[name]]
+    except (ValueError, TypeError, AttributeError):
+        names = []
+    return f"the catalogue has another {names[0] if names else 'row'}"
 
 
 def _same(whole: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:

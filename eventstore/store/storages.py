@@ -14,7 +14,7 @@ from eventstore.backends.files.filesystem import FileSystemEventLog
 from eventstore.backends.files.trash import TRASH
 from eventstore.backends.memory import MemoryEventLog
 from eventstore.derived.analytics import Analytics
-from eventstore.derived.catalog import FOLDER, Catalog, Sizes
+from eventstore.derived.catalog import FOLDER, Catalog
 from eventstore.derived.file_views import Views
 from eventstore.derived.search import Search
 from eventstore.derived.snapshots import Snapshots
@@ -53,11 +53,11 @@ class FileSystemSessionStorage(SessionStorage):
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
-        self.catalog = Catalog(Path(sessions_dir, FOLDER))
+        caches = Path(sessions_dir, FOLDER)
+        self.catalog = Catalog(caches)
         self.cursors = Cursors(Path(sessions_dir, CURSORS))
         self.lineages = Lineages(self.log, Path(sessions_dir))
-        self._sizes = Sizes(Path(sessions_dir))
-        self._search, self._analytics = Search(self.log, self.catalog), Analytics(self.log, self.catalog)
+        self._search, self._analytics = Search(self.log, caches), Analytics(self.log, caches)
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
@@ -169,7 +169,7 @@ class FileSystemSessionStorage(SessionStorage):
 
         The views of a damaged session stay as they are; `on_damage` hears of it.
         """
-        self.catalog.clear()
+        self.clear_caches()
         for session_id in sorted(self.log.ids()):
             try:
                 self.rebuild_session(session_id)
@@ -236,6 +236,7 @@ def _begin_in_child(storage: FileSystemSessionStorage) -> None:
         if found is not None:
             found._begin()
             found.lineages.begin_in_child()
-            found.catalog.begin_in_child()
+            for one in (found.catalog, found._search, found._analytics):
+                one.begin_in_child()
 
     os.register_at_fork(after_in_child=begin)
