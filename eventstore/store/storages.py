@@ -156,13 +156,13 @@ class FileSystemSessionStorage(SessionStorage):
             )
 
     def _write_views(self, session_id: str) -> None:
-        fold = self._summaries.get(session_id)
+        fold = self._summaries.get_sized(session_id)
         self.views.write(session_id, fold.state, fold.head)
         self._write_snapshot(session_id)
 
     def _write_snapshot(self, session_id: str, *, soon: bool = False) -> None:
         mark = self.snapshots.mark(session_id)
-        self.snapshots.write(session_id, self._summaries.get(session_id), mark, soon=soon)
+        self.snapshots.write(session_id, self._summaries.get_sized(session_id), mark, soon=soon)
 
     def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
         """Delete all views, make them anew from the logs, and yield each session's id when it is done.
