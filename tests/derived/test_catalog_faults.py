@@ -53,9 +53,9 @@ def change_all(manager: SessionManager) -> None:
     """Do all that has to do with what is derived."""
     manager.create_session("new", "purpose new")
     manager.add_conversation_message("new", "user", "needle new")
-    manager.redact("s0", [2], "why")
+    manager.redactions.redact("s0", [2], "why")
     manager.delete_session("s1")
-    manager.trash_session("s2")
+    manager.trash.put("s2")
 
 
 CHANGED = {"list": ["new", "s0", "s3"], "purpose": ["new", "s0", "s3"], "search": ["new", "s3"], "figures": 2}
@@ -231,7 +231,7 @@ def test_after_a_redaction_nothing_of_it_is_left_in_any_file(tmp_path: Path) -> 
         ask(manager)
         manager.analytics("tool")
         for seq in (1, 2, 3, 4):
-            manager.redact("x", [seq], "why")
+            manager.redactions.redact("x", [seq], "why")
         ask(manager)
     for path in caches(tmp_path):
         for one in path.parent.glob(f"{path.name}*"):
@@ -248,7 +248,7 @@ def _work(folder: Path, kind: int, seconds: float, found: Any) -> None:
             if kind < 2:
                 done = manager.add_conversation_message(session_id, "user", f"{token} words")
                 manager.search(token)
-                manager.redact(session_id, [done.first], "why")
+                manager.redactions.redact(session_id, [done.first], "why")
                 redacted.append(token)
             elif kind == 2:
                 manager.search("words")
