@@ -1,6 +1,6 @@
-"""Reading a log as a stranger does: every byte anew, a chain and a tree of its own, and what signed checkpoints prove of it.
+"""Judging one log: every byte read again, its rules checked, and what signed checkpoints prove of it.
 
-The rules are those of `exporters/verify.py`, on purpose without its code: two programs that agree are better than one.
+The rules are those of `exporters/verify.py`, without its code: two programs that agree are better than one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +13,7 @@ from eventstore.events import AnyEvent, EventRedacted, LogRepaired, UnknownEvent
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.integrity.checkpoint import Checkpoint, VerifierKey, open_note, parse_note
 from eventstore.integrity.merkle import Tree
+from eventstore.integrity.reader import Chain, Link, leaf_behind, split_lines
 from eventstore.log.base import EventLog, Raw
 from eventstore.record import codec
 
@@ -21,7 +22,6 @@ Outcome: TypeAlias = Literal["whole", "damaged", "tampered", "incomplete", "unre
 MOST_FLAWS = 50
 """How many flaws of one kind are told of one log."""
 
-_MAX_LINE_BYTES = 64 * 1024 * 1024
 _ORIGIN = "eventstore/"
 _SIGNED = b'{"type":"checkpoint.signed"'
 _RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
@@ -231,6 +231,7 @@ class Examination:
         self.session_id, self.root, self.checkpoints = session_id, raw.root, checkpoints
         self.events, self.hash, self.owner = 0, "", raw.root
         self.line = self.offset_bytes = 0
+        self._chain = Chain(raw.root)
         self.tree = Tree()
         self.points: dict[int, tuple[bytes, str]] = {}
         self.fault: Flaw | None = None
@@ -239,7 +240,6 @@ class Examination:
         self.unfinished: set[int] = set()
         self.quarantine: set[str] = set()
         self._inherited, self._sizes, self._others, self._hear = raw.inherited, sizes, others, hear
-        self._digest = self._before = codec.first_hash(raw.root)
         self._at = ""
         self._batch: tuple[int, int] | None = None
         self._loose_stubs = 0
@@ -254,7 +254,7 @@ class Examination:
             if self.fault is None:
                 self._take(line, is_ended=is_ended)
             else:
-                self._grow(_leaf_behind(line))
+                self._grow(leaf_behind(line))
             self.offset_bytes += len(line) + is_ended
         if self.fault is None and self._batch is not None:
             self.line += 1
@@ -265,35 +265,35 @@ class Examination:
             self.fault = Flaw(outcome, text, self.line, self.offset_bytes)
 
     def _take(self, line: bytes, *, is_ended: bool) -> None:
-        leaf, parts = codec.leaf_of(line), codec.split(line) if is_ended else None
-        if leaf is None or parts is None or codec.next_hash(self._digest, leaf) != parts[1]:
-            self._fail(*self._why_not(leaf, b"" if parts is None else parts[1], is_ended=is_ended))
-            self._grow(_leaf_behind(line))
+        link = self._chain.take(line, is_ended=is_ended)
+        if link is None:
+            self._fail(*self._why_not(line, is_ended=is_ended))
+            self._grow(leaf_behind(line))
             return
-        self._before, self._digest = self._digest, parts[1]
         head, stub = codec.head(line), codec.read_stub(line)
         if head is None:
             self._fail("tampered", "fits the chain but is no event: not one JSON object with type, seq and at")
         else:
-            self._judge(line, head, stub)
-        self._grow(leaf)
+            self._judge(link, head, stub)
+        self._grow(link.leaf)
 
-    def _why_not(self, leaf: bytes | None, digest: bytes, *, is_ended: bool) -> tuple[Outcome, str]:
+    def _why_not(self, line: bytes, *, is_ended: bool) -> tuple[Outcome, str]:
+        leaf, parts = codec.leaf_of(line), codec.split(line)
         if not is_ended:
             return "damaged", "is cut off, or too long: it has no LF"
-        if leaf is None:
+        if leaf is None or parts is None:
             return "damaged", "does not end as an event does"
         for other in self._others() if self.line == 1 else ():
-            if codec.next_hash(codec.first_hash(other), leaf) == digest:
+            if codec.next_hash(codec.first_hash(other), leaf) == parts[1]:
                 return "tampered", f"begins the chain of session {other}, not of {self.root}"
         return "damaged", "has a hash that does not fit: it, or the line before it, is not what was written"
 
     def _grow(self, leaf: bytes) -> None:
         self.tree.append(leaf)
         if self.tree.size in self._sizes:
-            self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._digest.hex()
+            self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._chain.digest.hex()
 
-    def _judge(self, line: bytes, head: codec.Head, stub: codec.Stub | None) -> None:
+    def _judge(self, link: Link, head: codec.Head, stub: codec.Stub | None) -> None:
         """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
         if head.seq != self.line:
             self._fail("tampered", f"fits the chain but has not the seq {self.line}")
@@ -304,13 +304,13 @@ class Examination:
         else:
             self._at = head.at
             if self._batch is None:
-                self.events, self.hash = self.line, self._digest.hex()
+                self.events, self.hash = self.line, link.digest.hex()
             if stub is not None:
                 self._stubs[self.line] = stub, self.offset_bytes
                 self.checkpoints.take_other(self.line)
             else:
                 try:
-                    self._understand(line, head.type)
+                    self._understand(link.line, head.type)
                 except _NO_EVENT:
                     self._fail("tampered", "fits the chain but is no event: what it says is not what its type holds")
 
@@ -367,7 +367,11 @@ class Examination:
     def _fork(self, line: bytes) -> None:
         """Follow the line from one session to the next that goes on from it."""
         point = codec.fork_point(line)
-        if point is not None and (point.seq, point.digest, point.root) == (self.line - 1, self._before, self.root):
+        if point is not None and (point.seq, point.digest, point.root) == (
+            self.line - 1,
+            self._chain.before,
+            self.root,
+        ):
             self.owner = point.into
 
     def flaws(self) -> Iterator[Flaw]:
@@ -395,32 +399,6 @@ class Examination:
             yield f"redaction told of but not finished: event {some}"
         if self.checkpoints.keys and self.checkpoints.unsigned:
             yield f"{self.checkpoints.unsigned} checkpoints are unproven: no key of yours signed them"
-
-
-def _leaf_behind(line: bytes) -> bytes:
-    """Compute the leaf of a line that nothing is known of."""
-    return codec.leaf_of(line) or codec.leaf_hash(line[: -codec.HASH_AT])
-
-
-def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Split at LF only: each line without it, and whether it had one. Reads no further than a line over the limit."""
-    rest: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        first, lf, more = chunk.partition(b"\n")
-        rest.append(first)
-        size += len(first)
-        if not lf:
-            if size > _MAX_LINE_BYTES:
-                break
-            continue
-        yield b"".join(rest), True
-        *whole, last = more.split(b"\n")
-        for line in whole:
-            yield line, True
-        rest, size = [last], len(last)
-    if size:
-        yield b"".join(rest), False
 
 
 def sizes_told(chunks: Iterable[bytes]) -> set[int]:

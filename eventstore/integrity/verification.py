@@ -22,8 +22,9 @@ from eventstore.events import (
 )
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.integrity.checkpoint import VerifierKey
-from eventstore.integrity.log_audit import Checkpoints, Claim, Examination, Outcome, examine, read_claim, split_lines
+from eventstore.integrity.log_audit import Checkpoints, Claim, Examination, Outcome, examine, read_claim
 from eventstore.integrity.merkle import Tree
+from eventstore.integrity.reader import leaf_behind, read_chain, split_lines
 from eventstore.record import codec
 from eventstore.store.storage import SessionStorage
 
@@ -367,13 +368,9 @@ def _read_story(storage: SessionStorage) -> _Story:
     story = _Story()
     with suppress(EventStoreError, OSError):
         raw = storage.log.raw(STORE_ID)
-        digest: bytes | None = codec.first_hash(raw.root)
-        for line, is_ended in split_lines(raw.chunks):
-            digest = codec.digest_after(line, digest) if digest and is_ended else None
-            if digest is None:
-                break
+        for link in read_chain(STORE_ID, raw.root, raw.chunks):
             with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError):
-                story.take(codec.decode(line))
+                story.take(codec.decode(link.line))
     return story
 
 
@@ -401,7 +398,7 @@ def _roots(storage: SessionStorage, session_id: str, sizes: Iterable[int]) -> tu
     """Count the lines of a log and compute the roots after some sizes; whether it is whole, its own verdict says."""
     tree, wanted, found = Tree(), set(sizes), dict[int, str]()
     for line, _ in split_lines(storage.log.raw(session_id).chunks):
-        tree.append(codec.leaf_of(line) or codec.leaf_hash(line))
+        tree.append(leaf_behind(line))
         if tree.size in wanted:
             found[tree.size] = b64encode(tree.root()).decode()
     return tree.size, found
