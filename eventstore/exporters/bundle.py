@@ -12,13 +12,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from eventstore.errors import ExportRefused
+from eventstore.errors import ExportRefused, SessionNotFound
 from eventstore.exporters import sheet, tables
 from eventstore.exporters.questions import Audited, audit_session
 from eventstore.exporters.report import Writer, write_html, write_markdown
 from eventstore.exporters.tables import TableName
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
-from eventstore.ids import STORE_ID, check_log_id
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.log.base import EventLog
 from eventstore.record import codec
 from eventstore.release import VERSION
@@ -28,6 +28,7 @@ from projections import statistics
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
+_TRIES = 100  # to list all sessions while none begins or ends
 
 Table = Callable[[Writer, EventLog, Sequence[Audited]], None]
 
@@ -72,7 +73,7 @@ class Bundle:
 
 def export_audit(
     store: SessionStorage | SessionManager,
-    session_ids: Iterable[str],
+    session_ids: Iterable[str] | None,
     output: Path | str,
     *,
     include_store: bool = False,
@@ -80,6 +81,7 @@ def export_audit(
 ) -> Bundle:
     """Write a bundle of sessions to `output`: one file where it ends in `.zip`, else a folder that is not there yet.
 
+    None instead of ids means all: sessions, templates and the store's own log; only such a bundle says that it holds all.
     `include_store` adds the store's own log, as session `_store`. The same sessions and the same `made_at` (now, if none is
     given) give the same bytes. Events that are appended meanwhile are left out. The bundle appears whole or not at all, readable
     by its owner only; a file at `output` is replaced. Memory does not grow with the sessions.
@@ -88,7 +90,8 @@ def export_audit(
     was written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
-    wanted = [check_log_id(one) for one in dict.fromkeys(session_ids)]
+    is_all = session_ids is None
+    wanted = _all_logs(storage) if session_ids is None else [check_log_id(one) for one in dict.fromkeys(session_ids)]
     if include_store and STORE_ID not in wanted:
         wanted.append(STORE_ID)
     if not wanted:
@@ -100,12 +103,33 @@ def export_audit(
     with whole_or_not_at_all(path) as temporary:
         target: Target = ZipTarget(temporary) if path.suffix == ".zip" else FolderTarget(temporary)
         with target:
-            digest = _write(Files(target), storage, sessions, codec.to_text(made_at) if made_at else codec.now())
+            when = codec.to_text(made_at) if made_at else codec.now()
+            digest = _write(Files(target), storage, sessions, when, is_all=is_all)
         size = target.size_bytes()
     return Bundle(path, tuple(wanted), target.files, size, digest)
 
 
-def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str) -> str:
+def _all_logs(storage: SessionStorage) -> list[str]:
+    """List all that a bundle of everything holds, as the store's own log had it at one moment."""
+    for _ in range(_TRIES):
+        before = _store_version(storage)
+        names = [*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())]
+        found = sorted(one for one in names if storage.log.exists(one))
+        if _store_version(storage) == before:
+            return [*found, *([STORE_ID] if before else [])]
+    raise ExportRefused(
+        "", "sessions came and went all the time; nothing was written: export again when there is less to do"
+    )
+
+
+def _store_version(storage: SessionStorage) -> int:
+    try:
+        return storage.log.head(STORE_ID).version
+    except SessionNotFound:
+        return 0
+
+
+def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str, *, is_all: bool) -> str:
     """Write all files, the manifest last; return its SHA-256."""
     told = [_write_session(files, storage, one) for one in sessions]
     with files.open("report.html") as stream:
@@ -123,6 +147,7 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
         "format": FORMAT,
         "made_at": made_at,
         "eventstore": VERSION,
+        "scope": "all" if is_all else "selected",
         "sessions": told,
         "files": dict(sorted(files.written.items())),
     }

@@ -351,10 +351,12 @@ class Told(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The sessions and the files that belong to a bundle."""
+    """The sessions and the files that belong to a bundle; whether it says that it holds all sessions; when it was made."""
 
     sessions: tuple[Told, ...]
     files: dict[str, tuple[str, int]]
+    is_all: bool = False
+    made_at: str = ""
 
 
 def read_manifest(bundle: Archive | Folder) -> Manifest:
@@ -370,7 +372,11 @@ def read_manifest(bundle: Archive | Folder) -> Manifest:
     files, sessions = found.get("files"), found.get("sessions")
     if not isinstance(files, dict) or not isinstance(sessions, list):
         raise Refused("its manifest.json lists no files or no sessions")
-    manifest = Manifest(tuple(map(_told, sessions)), {name: _file_told(name, value) for name, value in files.items()})
+    if found.get("scope") not in (None, "all", "selected"):
+        raise Refused("its manifest.json has a scope that is neither all nor selected")
+    names = {name: _file_told(name, value) for name, value in files.items()}
+    made_at = found.get("made_at") if isinstance(found.get("made_at"), str) else ""
+    manifest = Manifest(tuple(map(_told, sessions)), names, found.get("scope") == "all", str(made_at))
     if len({one.session_id for one in manifest.sessions}) != len(manifest.sessions):
         raise Refused("its manifest.json has a session twice")
     return manifest
@@ -654,7 +660,8 @@ class Log:
         self.batch: tuple[int, int] | None = None
         self.loose_stubs = 0
         self.stubs: dict[int, tuple[str, str, str, int]] = {}
-        self.redacted: set[int] = set()
+        self.redacted: dict[int, tuple[int, str]] = {}
+        self.vague: dict[int, tuple[int, str]] = {}
         self.denied: set[int] = set()
         self.unfinished: set[int] = set()
         self.tree = Tree()
@@ -779,9 +786,15 @@ class Log:
             self.unfinished.add(target)
             return
         leaf, kind, at, _ = self.stubs[target]
-        if record.get("leaf") == leaf:
-            is_as_told = record.get("target_type") in (None, kind) and record.get("target_at") in (None, at)
-            (self.redacted if is_as_told else self.denied).add(target)
+        if record.get("leaf") != leaf:
+            return
+        named = record.get("target_type"), record.get("target_at")
+        if named == (kind, at):
+            self.redacted.setdefault(target, (self.line, self.at))
+        elif named[0] in (None, kind) and named[1] in (None, at):
+            self.vague.setdefault(target, (self.line, self.at))
+        else:
+            self.denied.add(target)
 
     def _fork(self, record: dict[str, Any], told: dict[str, Any]) -> None:
         """Follow the line from one session to the next that goes on from it."""
@@ -802,19 +815,37 @@ class Log:
             yield Finding(TAMPERED if is_file_told else DAMAGED, text)
         if self.owner != self.told.session_id:
             yield Finding(TAMPERED, f"no session.created at its place leads from {self.told.root} to this session")
-        wrong = self.denied | (set(self.stubs) - self.redacted)
-        for line in sorted(wrong)[:MAX_FINDINGS]:
-            text = "says another type or time" if line in self.denied else "no later event tells of that redaction"
+        covered = max((self.checkpoints.covered, *self.store.sizes(self.told.session_id), 0))
+        for line in sorted(self.stubs.keys() - (self.redacted.keys() - self.denied))[:MAX_FINDINGS]:
+            if line in self.denied:
+                text = "says another type or time"
+            elif line not in self.vague:
+                text = "no later event tells of that redaction"
+            elif line <= covered:
+                text = "a checkpoint covers it, and no later event confirms its type and time"
+            else:
+                continue
             yield Finding(TAMPERED, f"is redacted, and {text}", line, self.stubs[line][3])
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, proven: int) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
-        redacted = self.redacted - self.denied
+        redacted = (self.redacted.keys() | self.vague.keys()) - self.denied
         if redacted:
             yield f"{len(redacted)} redacted"
+        vague = self.vague.keys() - self.redacted.keys()
+        if vague:
+            yield f"no event confirms type and time of redacted {events_named(vague)}"
+        late = {seq for seq, (by, _) in self.redacted.items() if seq <= proven < by}
+        if late:
+            yield f"type and time of redacted {events_named(late)} are confirmed by an unproven event only"
         if self.unfinished and self.fault is None:
-            some = ", ".join(map(str, sorted(self.unfinished)[:MAX_FINDINGS]))
-            yield f"redaction told of but not finished: event {some}"
+            yield f"redaction recorded but not finished: {events_named(self.unfinished)}; the next append finishes it"
+
+
+def events_named(seqs: Iterable[int]) -> str:
+    """Name events by their numbers."""
+    found = sorted(seqs)
+    return f"event{'s' if len(found) > 1 else ''} {', '.join(map(str, found[:MAX_FINDINGS]))}"
 
 
 def first_hash(root: str) -> bytes:
@@ -839,7 +870,7 @@ class Checkpoints:
 
     def __init__(self, keys: list[Key], anchors: list[tuple[str, Checkpoint]]) -> None:
         self.keys, self.anchors = keys, anchors
-        self.signed = self.anchored = self.unsigned = 0
+        self.signed = self.anchored = self.unsigned = self.covered = 0
         self.findings: list[Finding] = []
         self.trailing: list[tuple[int, Checkpoint]] = []
 
@@ -879,11 +910,13 @@ class Checkpoints:
         why = "has a forged or broken signature of a key that you trust" if bad else _why_no_fit(log, checkpoint, owner)
         if why:
             self._find(where._replace(text=f"{where.text} {why}"))
-        elif good:
+            return False
+        self.covered = max(self.covered, checkpoint.size)
+        if good:
             self.signed = max(self.signed, checkpoint.size)
         else:
             self.unsigned += 1
-        return not why and (good > 0 or not self.keys)
+        return good > 0 or not self.keys
 
     def _find(self, finding: Finding) -> None:
         if len(self.findings) < MAX_FINDINGS:
@@ -918,64 +951,131 @@ def _why_no_fit(log: Log, checkpoint: Checkpoint, owner: str) -> str:
 
 
 class Store:
-    """What the store's own log tells of sessions: which were made, and are not deleted or in the trash since."""
+    """What the store's own log records of sessions: which were made, and are not deleted or in the trash since."""
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
         self.again: set[str] = set()
         self.signed: dict[str, dict[int, set[str]]] = {}
+        self.is_there = False
+        self.proven = 0
+        self._seq = 0
+        self._created_at: dict[str, str] = {}
         self._aside: dict[str, str] = {}
         self._signed_aside: dict[str, dict[int, set[str]]] = {}
-        self.is_there = False
+        self._past: dict[str, list[tuple[int, dict[int, set[str]]]]] = {}
+        self._asked: dict[str, set[int]] = {}
+        self._redacted: dict[str, set[int]] = {}
+        self._family: dict[str, str] = {}
 
     def take(self, record: dict[str, Any]) -> None:
-        """Take in an event of the store's own log."""
+        """Apply an event of the store's own log."""
         self.is_there = True
-        session_id, kind = str(record.get("session_id")), record["type"]
-        is_begun = kind in ("store.session_created", "store.session_restored") and session_id in self.made
-        if is_begun and record.get("first_hash") != self.made[session_id]:
-            self.again.add(session_id)  # not the same one, that was lost and brought back from a backup
+        self._seq = record["seq"]
+        session_id, name, kind = str(record.get("session_id")), str(record.get("name")), record["type"]
         if kind == "store.session_created":
-            self.made[session_id] = str(record.get("first_hash"))
+            self._begin(session_id, str(record.get("first_hash")), record["at"])
+        elif kind == "store.session_forked":
+            self._family[self._root_of(session_id)] = self._root_of(str(record.get("parent")))
         elif kind == "store.session_trashed":
-            self._aside[str(record.get("name"))] = self.made.pop(session_id, "")
-            self._signed_aside[str(record.get("name"))] = self.signed.pop(session_id, {})
+            self._aside[name] = self.made.pop(session_id, "")
+            self._signed_aside[name] = self.signed.pop(session_id, {})
         elif kind == "store.session_restored":
-            self.made[session_id] = self._aside.pop(str(record.get("name")), "")
-            self.signed[session_id] = self._signed_aside.pop(str(record.get("name")), {})
+            self._bring_back(session_id, name)
+        elif kind == "store.trash_purged":
+            self._aside.pop(name, None)
+            self._end(session_id, self._signed_aside.pop(name, {}))
         elif kind == "store.session_deleted":
             self.made.pop(session_id, None)
-            self.signed.pop(session_id, None)
+            self._end(session_id, self.signed.pop(session_id, {}))
         elif kind == "store.checkpoint_signed" and is_count(record.get("size")):
             self.signed.setdefault(session_id, {}).setdefault(record["size"], set()).add(str(record.get("root")))
+        elif kind == "store.events_redacted" and isinstance(record.get("targets"), list):
+            targets = {one for one in record["targets"] if is_count(one)}
+            self._asked.setdefault(session_id, set()).update(targets)
+            self._redacted.setdefault(session_id, set()).update(targets)
+
+    def _begin(self, session_id: str, first_hash: str, at: str) -> None:
+        if self.made.get(session_id, first_hash) != first_hash:
+            self.again.add(session_id)  # not the same one, that was lost and brought back from a backup
+        if self.made.get(session_id) != first_hash:
+            self._asked.pop(session_id, None)
+        self.made[session_id], self._created_at[session_id] = first_hash, at
+
+    def _bring_back(self, session_id: str, name: str) -> None:
+        if session_id in self.made and name in self._aside:
+            self.again.add(session_id)
+        if name in self._aside or session_id not in self.made:
+            self.made[session_id] = self._aside.pop(name, "")
+            self.signed[session_id] = self._signed_aside.pop(name, {})
+
+    def _end(self, session_id: str, signed: dict[int, set[str]]) -> None:
+        self._past.setdefault(session_id, []).append((self._seq, signed))
+
+    def _root_of(self, session_id: str) -> str:
+        """Name the session that stands for all those that go on from each other, whatever became of them."""
+        found = session_id
+        while self._family.get(found, found) != found:
+            found = self._family[found]
+        return found
+
+    def is_past(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether a checkpoint was signed of an earlier session of its id, whose end a proven event records."""
+        root = base64.b64encode(checkpoint.root).decode("ascii")
+        past = self._past.get(checkpoint.session_id, [])
+        return any(seq <= self.proven and root in signed.get(checkpoint.size, ()) for seq, signed in past)
+
+    def sizes(self, session_id: str) -> list[int]:
+        """List the sizes of the checkpoints that are recorded of a session."""
+        return list(self.signed.get(session_id, ()))
 
     def findings(self, log: Log) -> Iterator[Finding]:
-        """Compare the first event of a session's own, and what was signed, with what the store's own log tells."""
-        if log.told.session_id == "_store":
-            for session_id in sorted(self.again)[:MAX_FINDINGS]:
-                text = "was created again, and nothing tells what became of the one before"
-                yield Finding(TAMPERED, f"session {shown(session_id)} {text}")
+        """Compare a session's first event, what was signed and what was redacted, with what the store's own log records."""
+        session_id = log.told.session_id
+        if session_id == "_store":
+            for one in sorted(self.again)[:MAX_FINDINGS]:
+                text = "was created again, and nothing records what became of the one before"
+                yield Finding(TAMPERED, f"session {shown(one)} {text}")
             return
-        told = self.made.get(log.told.session_id, "")
-        if told and log.events and told != log.first_own and log.first_own_type != "log.repaired":
-            yield Finding(TAMPERED, "its first event is not that of the session of which the store's own log tells")
+        made = self.made.get(session_id, "")
+        if made and log.events and made != log.first_own and log.first_own_type != "log.repaired":
+            yield Finding(TAMPERED, "its first event is not that of the session that the store's own log records")
+        yield from self._against_signed(log)
+        if session_id in self.made and log.fault is None:
+            for seq in self._unknown(log)[:MAX_FINDINGS]:
+                text = f"event {seq} is redacted, and the store's own log records no such redaction"
+                yield Finding(DAMAGED, f"{text}: compare it with a backup")
+
+    def _against_signed(self, log: Log) -> Iterator[Finding]:
         signed = self.signed.get(log.told.session_id, {})
         size = max(signed, default=0)
         if log.tree.size < size:
-            text = f"has {log.tree.size} events, and the store's own log tells of a checkpoint of {size}"
+            text = f"has {log.tree.size} events, and the store's own log records a checkpoint of {size}"
             yield Finding(TAMPERED, f"{text}: it was cut off or set back")
             return
         for size in sorted(signed):
             if signed[size] != {base64.b64encode(log.points[size][0]).decode("ascii") if size in log.points else ""}:
-                text = f"does not fit the checkpoint of {size} events that the store's own log tells of"
+                text = f"does not fit the checkpoint of {size} events that the store's own log records"
                 yield Finding(TAMPERED, f"{text}: its first {size} events are not those that were signed")
                 return
+
+    def _unknown(self, log: Log) -> list[int]:
+        """List the redacted events that no `store.events_redacted` is about; those that came with an archive are older."""
+        session_id = log.told.session_id
+        created, family = self._created_at.get(session_id, ""), self._root_of(session_id)
+        known = {seq for one, seqs in self._redacted.items() if self._root_of(one) == family for seq in seqs}
+        found = {**log.vague, **log.redacted}
+        return sorted(seq for seq, (_, at) in found.items() if created and at > created and seq not in known)
 
     def notes(self, log: Log) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
         session_id = log.told.session_id
+        undone = {seq for seq in self._asked.get(session_id, set()) - log.stubs.keys() if seq <= log.events}
+        if undone and session_id in self.made:
+            some = ", ".join(map(str, sorted(undone)[:MAX_FINDINGS]))
+            yield f"a redaction was recorded and cut short: event {some} is still there; redact it again"
         if self.is_there and session_id != "_store" and session_id not in self.made:
-            yield "the store's own log does not tell of it"
+            yield "the store's own log does not record it"
 
 
 # --- the whole
@@ -992,6 +1092,7 @@ class Verdict(NamedTuple):
     recorded: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    proof_asked: bool = False
 
     def status(self, *, is_proof_wanted: bool) -> int:
         """Give the exit status of this session."""
@@ -1005,10 +1106,11 @@ class Verdict(NamedTuple):
         text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
         text.append(f"anchored outside to {self.anchored}" if self.anchored else "not anchored outside")
         more = [str(one) for one in self.findings]
-        if self.recorded < self.events:
-            more.insert(0, f"events {self.recorded + 1}-{self.events} are unproven")
+        if self.proof_asked and self.recorded < self.events:
+            more.insert(0, f"{_range(self.recorded + 1, self.events)} unproven")
         if self.recorded > self.proven:
-            more.append(f"events {self.proven + 1}-{self.recorded} only record checkpoints")
+            only = "only records a checkpoint" if self.recorded == self.proven + 1 else "only record checkpoints"
+            more.append(f"{_range(self.proven + 1, self.recorded).rpartition(' ')[0]} {only}")
         notes = f" ({'; '.join(self.notes)})" if self.notes else ""
         return "; ".join([", ".join(text), *more]) + notes
 
@@ -1028,6 +1130,10 @@ class Verdict(NamedTuple):
         }
 
 
+def _range(first: int, last: int) -> str:
+    return f"event {last} is" if first == last else f"events {first}-{last} are"
+
+
 def _finding_dict(one: Finding) -> dict[str, Any]:
     place = {"line": one.line, "byte": one.byte} if one.line else {}
     return {"status": one.status, "outcome": WORDS[one.status], "text": one.text, **place}
@@ -1040,6 +1146,7 @@ class Report(NamedTuple):
     anchors: int
     findings: tuple[Finding, ...]
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -1068,17 +1175,17 @@ class Report(NamedTuple):
         """Say what this verification could not show."""
         said = []
         if not self.keys and not self.anchors:
-            said.append("nothing proves that the chain was not recomputed: give --key and a --checkpoint kept outside")
-        elif not self.keys:
             said.append(
-                "no signature was checked: no --key was given, checkpoints kept outside were taken at their word"
+                "nothing was proven: whoever can write the bundle could have recomputed all of it; "
+                "give --key and a --checkpoint kept outside"
             )
+        elif not self.keys:
+            said.append("no signature was checked: no --key was given, and the checkpoints kept outside were believed")
         elif not self.anchors:
             said.append("no --checkpoint kept outside was given: a return to an older, signed state would not be seen")
-        said.append(
-            "events after the last checkpoint are unproven; reports and tables were only compared with the manifest"
-        )
-        return said
+        if self.keys + self.anchors and any(one.recorded < one.events for one in self.verdicts):
+            said.append("unproven events are those after the last checkpoint: ask for a new one")
+        return [*said, *self.notes]
 
     def lines(self) -> Iterator[str]:
         """Say it in words."""
@@ -1091,37 +1198,79 @@ class Report(NamedTuple):
         yield f"{WORDS[self.status]} (exit status {self.status})"
 
 
-def verify(path: Path, keys: list[Key], anchors: list[tuple[str, Checkpoint]], max_bytes: int) -> Report:
-    """Verify a bundle."""
+def verify(
+    path: Path, keys: list[Key], anchors: list[tuple[str, Checkpoint]], max_bytes: int, *, need_all: bool = False
+) -> Report:
+    """Verify a bundle. With `need_all` it has to hold all sessions, whatever its manifest says."""
+    notes: list[str] = []
     try:
         bundle = open_bundle(path, max_bytes)
         manifest = read_manifest(bundle)
-        findings, verdicts = _verify_all(bundle, manifest, keys, anchors)
+        findings, verdicts = _verify_all(bundle, manifest, keys, anchors, notes, need_all)
     except Refused as error:
         findings, verdicts = [Finding(UNREADABLE, f"nothing was verified: {error}")], []
-    return Report(len(keys), len(anchors), tuple(findings), tuple(verdicts))
+    return Report(len(keys), len(anchors), tuple(findings), tuple(verdicts), tuple(notes))
 
 
 def _verify_all(
-    bundle: Archive | Folder, manifest: Manifest, keys: list[Key], anchors: list[tuple[str, Checkpoint]]
+    bundle: Archive | Folder,
+    manifest: Manifest,
+    keys: list[Key],
+    anchors: list[tuple[str, Checkpoint]],
+    notes: list[str],
+    need_all: bool,
 ) -> tuple[list[Finding], list[Verdict]]:
     sizes: dict[str, set[int]] = {told.log: set() for told in manifest.sessions}
     findings, broken = check_files(bundle, manifest, sizes)
-    ids = {told.session_id for told in manifest.sessions}
-    for session_id in sorted({one.session_id for _, one in anchors} - ids):
-        text = f"session {session_id}, of which a checkpoint was kept outside, is not in the bundle"
-        findings.append(Finding(TAMPERED, text))
     if not manifest.sessions:
         findings.append(Finding(UNREADABLE, "nothing was verified: it has no sessions"))
     kept: dict[str, list[tuple[str, Checkpoint]]] = {}
     for name, one in anchors:
         kept.setdefault(one.session_id, []).append((name, one))
-    store, roots, done = Store(), {told.root for told in manifest.sessions}, []
-    for told in manifest.sessions:
-        checkpoints = Checkpoints(keys, kept.get(told.session_id, []))
-        log = Log(told, roots, sizes[told.log], checkpoints, store)
-        done.append((log, _read_log(bundle, manifest, log), told.log not in broken))
-    return findings, [_conclude(*one, has_anchors=bool(anchors)) for one in done]
+    store, roots, done = Store(), {told.root for told in manifest.sessions}, {}
+    for told in sorted(manifest.sessions, key=lambda one: one.session_id != "_store"):
+        mine = [one for one in kept.get(told.session_id, []) if not store.is_past(one[1])]
+        log = Log(told, roots, sizes[told.log], Checkpoints(keys, mine), store)
+        done[told.session_id] = log, _read_log(bundle, manifest, log), told.log not in broken
+        if told.session_id == "_store":
+            store.proven = _proven(log, has_anchors=bool(anchors))
+    findings += _against_scope(manifest, kept, store, notes, need_all)
+    return findings, [_conclude(*done[told.session_id], has_anchors=bool(anchors)) for told in manifest.sessions]
+
+
+def _against_scope(
+    manifest: Manifest,
+    kept: dict[str, list[tuple[str, Checkpoint]]],
+    store: Store,
+    notes: list[str],
+    need_all: bool,
+) -> Iterator[Finding]:
+    """Find what a bundle should hold and does not. One that claims some sessions only is not accused of lacking others."""
+    ids, others = {told.session_id for told in manifest.sessions}, 0
+    for session_id in sorted(kept.keys() - ids):
+        left = [one for _, one in kept[session_id] if not store.is_past(one)]
+        if left and (manifest.is_all or need_all):
+            text = f"session {session_id}, of which a checkpoint was kept outside, is not in the bundle"
+            yield Finding(TAMPERED, text)
+        others += len(left)
+    past = sum(store.is_past(one) for claims in kept.values() for _, one in claims)
+    if past:
+        notes.append(
+            f"{past} kept checkpoints are of sessions that ended, as a proven event of the store's own log records"
+        )
+    if manifest.is_all or need_all:
+        for session_id in sorted(store.made.keys() - ids):
+            yield Finding(
+                INCOMPLETE, f"session {shown(session_id)} is recorded in the store's own log, and not in the bundle"
+            )
+        if not manifest.is_all:
+            yield Finding(INCOMPLETE, "it does not say that it holds all sessions, and --all asked for that")
+        return
+    if others:
+        notes.append(f"{others} kept checkpoints are of sessions that this bundle does not claim to hold")
+    notes.append(
+        "the bundle claims to hold these sessions only: that another one is missing would not be seen; see --all"
+    )
 
 
 def _read_log(bundle: Archive | Folder, manifest: Manifest, log: Log) -> list[Finding]:
@@ -1149,9 +1298,12 @@ def _read_notes(
     return notes, findings
 
 
+def _proven(log: Log, *, has_anchors: bool) -> int:
+    return min(log.checkpoints.anchored if has_anchors else log.checkpoints.signed, log.events)
+
+
 def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anchors: bool) -> Verdict:
-    checkpoints = log.checkpoints
-    proven = min(checkpoints.anchored if has_anchors else checkpoints.signed, log.events)
+    checkpoints, proven = log.checkpoints, _proven(log, has_anchors=has_anchors)
     found = [*log.findings(is_file_told=is_file_told), *findings, *checkpoints.findings, *log.store.findings(log)]
     return Verdict(
         log.told.session_id,
@@ -1161,7 +1313,8 @@ def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anch
         proven,
         min(checkpoints.recorded(proven), log.events),
         tuple(found),
-        (*log.notes(), *checkpoints.notes(), *log.store.notes(log)),
+        (*log.notes(proven), *checkpoints.notes(), *log.store.notes(log)),
+        bool(has_anchors or checkpoints.keys),
     )
 
 
@@ -1234,6 +1387,9 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NOTES",
         help="a checkpoint that you kept elsewhere, or a folder of *.note files",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="the bundle should hold all sessions: one that lacks is missed"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--max-bytes", type=int, default=MAX_BUNDLE_BYTES, help="refuse larger bundles (unpacked)")
     asked = parser.parse_args(arguments)
@@ -1243,7 +1399,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Misgiven as error:
         parser.error(f"nothing was verified: {error}")
     try:
-        report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes)
+        report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes, need_all=asked.all)
     except Exception as error:  # whatever a made-up bundle brings about is no verification
         print(f"error: nothing was verified: {type(error).__name__}", file=sys.stderr)
         return ERROR
