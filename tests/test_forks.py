@@ -308,3 +308,17 @@ def test_processes_that_fork_and_delete_leave_every_session_whole(tmp_path: Path
         names = sorted(fresh.log.ids())
         assert [verify_session(fresh, name) for name in names if not verify_session(fresh, name).is_whole] == []
         assert sorted(one.session_id for one in fresh.list_metadata()) == names
+
+
+def test_a_fork_of_a_session_whose_last_line_is_torn_is_whole(files: FileSystemSessionStorage, tmp_path: Path) -> None:
+    with SessionManager(files) as manager:
+        manager.create_session("parent")
+        talk(manager, "parent", "one", "two")
+        manager.flush()
+        with (tmp_path / ".sessions" / "parent" / "events.jsonl").open("ab") as log:
+            log.write(b'{"type":"message.added","seq":4')
+        manager.fork_session("parent", new_id="fork")
+        manager.fork_session("fork", new_id="deeper")
+        talk(manager, "deeper", "three")
+        assert said(manager, "deeper") == ["one", "two", "three"]
+        assert [verify_session(files, name).findings for name in ("fork", "deeper")] == [(), ()]

@@ -302,7 +302,7 @@ def test_without_its_source_a_release_is_known_by_its_number(monkeypatch: pytest
             patch.setattr("pkgutil.get_data", refuse)
             other = code_fingerprint()
             code_fingerprint.cache_clear()
-            patch.setattr("eventstore.derived.snapshots.VERSION", "99")
+            patch.setattr("eventstore.release.version", lambda: "99")
             assert len({kept, other, code_fingerprint()}) == 3
     finally:
         code_fingerprint.cache_clear()

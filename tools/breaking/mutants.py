@@ -66,7 +66,7 @@ MUTANTS = [
 
 
 def mutants(_: bool) -> Counts:
-    """Run each mutant under the program that should notice it; all must be noticed."""
+    """Remove one safety rule at a time from the package and run the program that guards it: each removal must be noticed."""
     counts = {"mutants": 0, "noticed": 0, "passed_unchanged": 0}
     missed: list[str] = []
     for program in sorted({mutant.program for mutant in MUTANTS}):

@@ -23,7 +23,7 @@ manager.redact("s", [2, 4], "a secret")
 
 
 def redact(full: bool) -> Counts:
-    """Cut a redaction short at every byte of it, and kill it at random: told of or not, half of a text is never left."""
+    """Stop a redaction at every byte and at random moments: afterwards the text is either all there or all gone, and recorded."""
     counts = {"states": 0, "untouched": 0, "finished": 0, "killed": 0, "done_again": 0}
     rng = random.Random(41)
     with folder() as root:
