@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from os import urandom
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +19,7 @@ from eventstore.errors import (
 )
 from eventstore.events import Event, EventRedacted, SessionCreated
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, free_name, id_of, is_beside
-from eventstore.log.base import Appended, EventLog, Head, types_of
+from eventstore.log.base import Appended, Changes, EventLog, Head, types_of
 from eventstore.log.batch import (
     Batch,
     find_repeat,
@@ -59,6 +60,8 @@ class MemoryEventLog(EventLog):
         self._logs: dict[str, _Log] = {}
         self._trash: dict[str, _Log] = {}
         self._bells: WeakSet[Bell] = WeakSet()
+        self._feed, self._count = urandom(16).hex(), 0
+        self._changed_at: dict[str, int] = {}  # the count of all changes when a log last changed, in that order
         self._mutex = threading.Lock()
         self._max_event_bytes = max_event_bytes
 
@@ -116,6 +119,7 @@ class MemoryEventLog(EventLog):
             log.inherited = 0
             if untold:
                 log.take(prepare(untold, self._max_event_bytes))
+            self._ring(session_id)
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         with self._mutex:
@@ -249,6 +253,19 @@ class MemoryEventLog(EventLog):
         with self._mutex:
             return sorted(self._trash)
 
+    def changed(self, since: str | None) -> Changes:
+        feed, _, count = (since or "").partition(" ")
+        with self._mutex:
+            token = f"{self._feed} {self._count}"
+            if feed != self._feed or not (count.isascii() and count.isdecimal() and len(count) < 20):
+                return Changes([(log, str(self._changed_at[log])) for log in self._logs], token, complete=True)
+            found = list[tuple[str, str | None]]()
+            for log, changed_at in reversed(self._changed_at.items()):
+                if changed_at <= int(count):
+                    break
+                found.append((log, str(changed_at) if log in self._logs else None))
+        return Changes(found, token, complete=False)
+
     def watch(self, session_id: str | None = None) -> Watch:
         if session_id is not None:
             check_log_id(session_id)
@@ -262,6 +279,9 @@ class MemoryEventLog(EventLog):
         self._ring(session_id)
 
     def _ring(self, session_id: str) -> None:
+        self._count += 1
+        self._changed_at.pop(session_id, None)
+        self._changed_at[session_id] = self._count
         for bell in list(self._bells):
             bell.ring({session_id})
 

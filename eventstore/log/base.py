@@ -83,6 +83,18 @@ class Head(NamedTuple):
     size_bytes: int
 
 
+class Changes(NamedTuple):
+    """The logs that may have changed, and the token to ask with next time; see `EventLog.changed`.
+
+    `logs` holds the id of a log and a short text that differs whenever its content differs; None where the log is gone.
+    `complete` says that these are all the logs there are: a log that is not named is gone too.
+    """
+
+    logs: list[tuple[str, str | None]]
+    token: str
+    complete: bool
+
+
 BEGINNING = Head(0, "", "", 0)
 """The place in front of the first event of any log."""
 
@@ -271,6 +283,14 @@ class EventLog(ABC):
             return self.head(session_id).size_bytes
         except (SessionNotFound, LogDamaged):
             return 0
+
+    @abstractmethod
+    def changed(self, since: str | None) -> Changes:
+        """Return which logs may have changed since a token was given out: sessions, templates and the store's own, each once.
+
+        A log that did not change may be named. None that did is missing, if its append returned before this call began. A token
+        that is None, unknown, old or of another store asks for all logs.
+        """
 
     @abstractmethod
     def watch(self, session_id: str | None = None) -> Watch:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eventstore.backends.files.attachments import QUARANTINE, keep_bytes
+from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.backends.files.descriptor import FOLDER, SAFE, kind_of, mark_as_written, sync_folders, write_all
 from eventstore.backends.files.lines import CHUNK, SEQ, SMALL, blocks, find_line, numbered_lines, read_bytes, read_line
 from eventstore.errors import (
@@ -45,7 +46,14 @@ class LogFile:
     """
 
     def __init__(
-        self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool, folder: str | None = None
+        self,
+        root: Path,
+        session_id: str,
+        max_event_bytes: int,
+        *,
+        durable: bool,
+        folder: str | None = None,
+        feed: ChangeFeed | None = None,
     ) -> None:
         self._folder = folder or session_id
         self.session_id, self.path = session_id, root / self._folder / LOG
@@ -58,6 +66,7 @@ class LogFile:
         self._changed, self.is_touched = (0, 0), True
         self.is_unfinished = False
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
+        self._feed = feed
         self._identity, self._opened = (0, 0), (0, 0)
         self.text = str(self.path)
         self.fork: codec.ForkPoint | None = None
@@ -331,6 +340,8 @@ class LogFile:
                     if self._identity != self._opened:  # a reader has seen another file at the path meanwhile
                         with self.scanning:
                             self._identify(self.descriptor)
+                    if self._feed is not None:
+                        self._feed.before(self.session_id)
                     return
             except BaseException:
                 self.unlock()
@@ -349,6 +360,8 @@ class LogFile:
 
     def unlock(self) -> None:
         """Let the next writer in: what was written is written, whether the lock goes or has to be closed away."""
+        if self._feed is not None:
+            self._feed.after(self.session_id)
         if self.descriptor >= 0:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
