@@ -38,3 +38,9 @@ def test_the_extra_that_an_error_names_is_one_of_the_distribution() -> None:
     for extra in ("parquet", "sign"):
         assert extra in PROJECT["optional-dependencies"]
         assert f"pip install '{PROJECT['name']}[{extra}]'" in str(ExtraMissing(extra, "this"))
+
+
+def test_long_tests_are_left_out_unless_they_are_asked_for() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+    assert "-m=not long" in options["addopts"]
+    assert "-m long" in (ROOT / ".ci" / "run").read_text("utf-8")

@@ -27,7 +27,7 @@ from eventstore.exporters.transcript import export_transcript
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import PIECE_BYTES, import_transcript
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "transcripts"
+REAL = Path(__file__).parents[3] / "shared" / "data" / "transcripts"
 TOTALS = {
     "claude_code/1af7fc5e": (29, 12, 12, 93, 953, 103219, 12698),
     "claude_code/5c0375b4": (53, 21, 21, 129, 3629, 324259, 47747),
@@ -423,6 +423,7 @@ def test_a_line_too_long_to_be_an_event_is_kept(tmp_path: Path) -> None:
     assert (result.lines, "without its meaning" in result.odd[0]) == (2, True)
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     def grow(name: str, times: int) -> int:
         with (tmp_path / name).open("wb") as stream:

@@ -575,6 +575,7 @@ def test_every_type_of_the_catalogue_can_be_exported(manager: SessionManager) ->
         assert b"".join(export_table(manager, "s", name))
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_what_is_said(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     manager = SessionManager(files)
     manager.create_session("s")

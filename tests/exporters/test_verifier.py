@@ -912,5 +912,5 @@ def test_it_imports_nothing_but_the_standard_library() -> None:
 
 
 def test_the_changelog_publishes_the_hash_of_the_verifier() -> None:
-    changelog = (Path(__file__).parents[1] / "CHANGELOG.md").read_text("utf-8")
+    changelog = (Path(__file__).parents[2] / "CHANGELOG.md").read_text("utf-8")
     assert hashlib.sha256(Path(verifier.__file__).read_bytes()).hexdigest() in changelog

@@ -218,7 +218,7 @@ def test_without_the_extra_signing_says_what_to_install_and_checking_works() -> 
         "    except KeyRefused as error: print(error)\n"
     )
     command = [sys.executable, "-c", program, NOTE, KEY.verifier_key.to_text(), KEY.to_text()]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
     size, *errors = said.splitlines()
     assert size == "3"
     assert len(errors) == 2

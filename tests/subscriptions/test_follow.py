@@ -32,7 +32,7 @@ from eventstore import (
 )
 from eventstore.log.contract import said
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Key = tuple[str, int, str]
 
 

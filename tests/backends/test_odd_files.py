@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from commands import run
 
 from eventstore import FileSystemSessionStorage, LogDamaged, NotARegularFile, SessionManager
 from eventstore.store import rebuild as rebuilding

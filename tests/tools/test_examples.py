@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "tools" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "tools" / "examples"
 SAID = {
     "basic_session": "Debug authentication issue: completed, 2 messages",
     "filesystem_session": "assistant: I do\nconversation.jsonl events.jsonl invocations.json metadata.json views.json",

@@ -166,7 +166,7 @@ for name in "abc":
 print("made", flush=True)
 sys.stdin.read()
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -2,72 +2,18 @@
 
 import csv
 import json
-import os
-import pty
 import re
-import select
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
+from commands import HOSTILE, ROOT, clean_environment, in_terminal, objects, run
 from transcripts import claude_session, codex_session, lines
 
 from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.cli import _COMMANDS
-
-ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments: str | Path, cwd: Path, check: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with a clean environment and expect its exit status."""
-    result = subprocess.run(
-        [sys.executable, "-m", "eventstore", *map(str, arguments)],
-        cwd=cwd,
-        env=clean_environment(cwd) | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.returncode == check, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def clean_environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_", "TOOL_HISTORY"))}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "HOME": str(home), "TERM": "xterm-256color"}
-
-
-def in_terminal(arguments: Sequence[str | Path], cwd: Path) -> str:
-    """Run a command on a terminal of 100 columns and return all that it shows."""
-    leader, follower = pty.openpty()
-    os.set_blocking(leader, False)
-    environment = clean_environment(cwd) | {"COLUMNS": "100", "LINES": "40"}
-    command = [sys.executable, "-m", "eventstore", *map(str, arguments)]
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower) as child:
-        os.close(follower)
-        shown = b""
-        while True:
-            select.select([leader], [], [], 60)
-            try:
-                block = os.read(leader, 65536)
-            except OSError:
-                break
-            if not block:
-                break
-            shown += block
-        child.wait(60)
-    os.close(leader)
-    assert child.returncode == 0, shown
-    return shown.decode()
-
-
-def objects(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -355,9 +301,6 @@ def test_every_command_has_help_and_is_in_the_readme(tmp_path: Path, command: st
     assert command in run("--help", cwd=tmp_path).stdout
     assert "--help" in run(command, "--help", cwd=tmp_path).stdout
     assert f"eventstore {command}" in (ROOT / "README.md").read_text("utf-8")
-
-
-HOSTILE = "a\x1b[31mred\x07\u202egnp.exe\x9b2J\r\x00\u2028\ue000end"
 
 
 def test_control_characters_of_a_log_never_reach_the_terminal(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import clean_environment, run
+from commands import clean_environment, run
 
 from eventstore import (
     ExportRefused,

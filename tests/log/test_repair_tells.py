@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from commands import run
 
 from eventstore import FileSystemSessionStorage, SessionManager
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from test_cli import in_terminal, objects, run
+from commands import in_terminal, objects, run
 
 from eventstore import (
     Checkpoint,

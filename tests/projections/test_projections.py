@@ -202,6 +202,7 @@ def told_of_calls(count: int) -> Iterator[e.Event]:
             yield json.decode(json.encode(replace(event, seq=3 * n + 1, at=AT)), type=type(event))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("projection", "most_bytes"), [(summary.projection, 650), (audit.projection, 700)])
 def test_a_session_of_many_calls_takes_little_memory(projection: Projection[Any], most_bytes: int) -> None:
     """A call, its outcome and a use of tokens: 600 bytes; as plain objects it was 800 and 950, 145 MB for 100,000."""

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_cli import HOSTILE, in_terminal, objects, run
+from commands import HOSTILE, in_terminal, objects, run
 
 from eventstore import FileSystemSessionStorage, SessionManager
 

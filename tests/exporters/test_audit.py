@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import clean_environment, run
 from histories import HISTORIES
 from hypothesis import given
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from msgspec.structs import replace
-from test_cli import clean_environment, run
 
 from eventstore import (
     Audited,
@@ -513,6 +513,7 @@ def test_tables_are_called_for_and_listed(
     assert "ids.csv" in json.loads(found["manifest.json"])["files"]
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_events_are_exported_in_little_memory(
     files: FileSystemSessionStorage, tmp_path: Path
 ) -> None:

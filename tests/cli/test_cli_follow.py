@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_cli import clean_environment, in_terminal, objects, run
+from commands import clean_environment, in_terminal, objects, run
 
 from eventstore import FileSystemSessionStorage, SessionManager
 
