@@ -101,7 +101,7 @@ class Bundle:
         self.logs: dict[str, Lines] = {}
         self.roots: dict[str, str] = {}
         self.notes: dict[str, list[bytes]] = {}
-        self.more: dict[str, bytes] = {"report.html": b"<p>nothing to see</p>"}
+        self.more: dict[str, bytes] = {}
 
     def add(self, manager: SessionManager, session_id: str, root: str | None = None) -> None:
         self.logs[session_id] = lines_of(manager, session_id)
@@ -581,7 +581,9 @@ def test_a_manifest_that_tells_of_another_log_is_found(bundle: Bundle, tmp_path:
 
 
 def test_files_that_are_missing_changed_or_not_listed_are_found(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.more["report.html"] = b"<p>nothing to see</p>"
     path, manifest = tmp_path / "b.zip", bundle.manifest()
+    assert run(bundle.write(path, manifest))[0] == 0
     bundle.more["report.html"] += b"!"
     assert run(bundle.write(path, manifest))[0] == 3
     del bundle.more["report.html"]
@@ -599,6 +601,21 @@ def test_files_that_are_missing_changed_or_not_listed_are_found(bundle: Bundle, 
     del manifest["sessions"][0]
     status, text = run(bundle.write(path, manifest))
     assert (status, "of no session of the manifest" in text) == (4, True)
+
+
+def test_files_that_nothing_makes_from_the_logs_leave_a_proof_incomplete(
+    bundle: Bundle, tmp_path: Path, keep: Keep
+) -> None:
+    del bundle.logs["t"]
+    pinned = [*key(ANA), *keep(ANA.sign(bundle.logs["s"], "s"))]
+    path = tmp_path / "b.zip"
+    assert run(bundle.write(path), *pinned)[0] == 0
+    for name in ("report.html", "calls.csv", "notes/other.txt", "verify.py", "sessions/s/session.json"):
+        bundle.more = {name: b"made up"}
+        status, text = run(bundle.write(path), *pinned)
+        assert (status, "not proven, because these rules do not make them" in text, name in text) == (5, True, True)
+    bundle.more = {"verify.py": PROGRAM.read_bytes()}
+    assert run(bundle.write(path), *pinned)[0] == 0
 
 
 def test_no_events_are_never_whole(bundle: Bundle, tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from commands import run
+from histories import HISTORIES
+from hypothesis import given, settings
+from msgspec.structs import replace
 
 from eventstore import (
     FileSystemSessionStorage,
     LogTampered,
+    MemorySessionStorage,
     SessionManager,
     SigningKey,
     export_archive,
@@ -26,6 +30,7 @@ from eventstore import (
 )
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
+from eventstore.exporters.tables import TableName, export_table
 from eventstore.record import codec
 
 ANA = SigningKey.generate("ana")
@@ -96,6 +101,9 @@ def test_a_session_that_is_missing_from_a_bundle_of_all_is_found(audited: Path) 
     manifest = json.loads((audited / "bundle" / "manifest.json").read_bytes())
     assert manifest["scope"] == "all"
     manifest["sessions"] = [one for one in manifest["sessions"] if one["session_id"] != "t"]
+    for name in [name for name in manifest["files"] if not name.startswith("sessions/") and name != "verify.py"]:
+        (audited / "bundle" / name).unlink()  # the tables hold what happened in it
+        del manifest["files"][name]
     manifest["files"] = {name: one for name, one in manifest["files"].items() if not name.startswith("sessions/t/")}
     shutil.rmtree(audited / "bundle" / "sessions" / "t")
     (audited / "bundle" / "manifest.json").write_text(json.dumps(manifest))
@@ -134,6 +142,112 @@ def test_what_verify_says_of_an_unsigned_log_does_not_contradict_itself(audited:
     assert "unproven" not in text
     assert "note: nothing was proven: whoever can write the store could have recomputed all of it" in text
     assert text.endswith("whole (exit status 0)\n")
+
+
+# --- tables and reports
+
+
+def rewrite(folder: Path, name: str, old: bytes, new: bytes) -> None:
+    """Change a file of a bundle, and make the manifest fit."""
+    path = folder / name
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    size, digest = path.stat().st_size, sha256(path.read_bytes()).hexdigest()
+    manifest["files"][name] = {"sha256": digest, "size_bytes": size}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("report.html", b"hello", b"HELLO"),
+        ("report.html", b"<main>", b"<main><p>all is well</p>"),
+        ("report.html", b"</style>", b"tr{display:none}</style>"),
+        ("report.md", b"hello", b"HELLO"),
+        ("events.csv", b"hello", b"HELLO"),
+        ("events.json", b"hello", b"HELLO"),
+        ("calls.csv", b"transfer", b"look_up"),
+        ("calls.json", b"transfer", b"look_up"),
+        ("usage.csv", b"1200", b"12"),
+        ("usage.json", b"1200", b"12"),
+        ("sessions/s/session.json", b"find out", b"find in"),
+    ],
+)
+@pytest.mark.parametrize("pinned", [(), ("--key", "audit.vkey", "--checkpoint", "kept")])
+def test_a_table_or_report_that_is_not_what_the_logs_give_is_found(
+    tmp_path: Path, name: str, old: bytes, new: bytes, pinned: tuple[str, ...]
+) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s", "find out")
+        manager.add_conversation_message("s", "assistant", "hello", "transfer", "inv_1")
+        manager.link_invocation("s", "inv_1", "transfer", None, 12.0, success=True)
+        manager.record_usage("s", {"input": 1200}, 0.0000125, "model-1", "turn")
+        note = manager.sign_checkpoint("s", ANA)
+        export_audit(storage, ["s"], tmp_path / "bundle")
+    (tmp_path / "audit.vkey").write_text(ANA.verifier_key.to_text())
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "s.note").write_text(note)
+    status, text = stranger(Path("bundle"), *pinned, cwd=tmp_path)
+    assert (status, "tables and reports are what the logs give" in text) == (0, True), text
+    rewrite(tmp_path / "bundle", name, old, new)
+    status, text = stranger(Path("bundle"), *pinned, cwd=tmp_path)
+    assert (status, f"altered: '{name}' is not what the logs give" in text) == (7, True), text
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_bytes())
+    del manifest["derived"]
+    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    status, text = stranger(Path("bundle"), *pinned, cwd=tmp_path)
+    assert (status, "not proven" in text) == (5 if pinned else 0, True), text
+
+
+@given(history=HISTORIES)
+@settings(max_examples=50, deadline=None)
+def test_whatever_was_recorded_its_tables_and_reports_are_made_again_the_same(
+    history: list[e.Event], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    manager = SessionManager(MemorySessionStorage())
+    manager.create_session("s")
+    for event in history:
+        manager.storage.append("s", [replace(event, id=None)])
+    manager.fork_session("s", new_id="f")
+    path = tmp_path_factory.getbasetemp() / "history.zip"
+    export_audit(manager, None, path)
+    report = verifier.verify(path, [], [], 1 << 30)
+    assert report.status == 0, list(report.lines())
+    assert "tables and reports are what the logs give" in report.notes
+
+
+def test_tables_of_a_bundle_agree_with_those_of_the_exporter(manager: SessionManager, tmp_path: Path) -> None:
+    manager.create_session("s", "find out")
+    manager.add_conversation_message("s", "assistant", '{"to": "bob"}', "transfer", "inv_1")
+    manager.link_invocation("s", "inv_1", "transfer", None, 12.0, success=False, error="no money")
+    manager.add_conversation_message("s", "tool", "=1+1", "transfer", "inv_1")
+    for count in (7, 9):
+        manager.record_usage("s", {"input": 1200, "output": count, "own": 3}, 0.0125, "model-1", "turn")
+    manager.fork_session("s", new_id="f")
+    done = export_audit(manager, ["s", "f"], tmp_path / "bundle")
+    names: tuple[TableName, ...] = ("calls", "usage")
+    for name in names:
+        theirs = b"".join(export_table(manager, ["s", "f"], name, "csv"))
+        assert (done.path / f"{name}.csv").read_bytes() == theirs
+
+
+def test_the_report_of_a_bundle_runs_and_hides_nothing(manager: SessionManager, tmp_path: Path) -> None:
+    manager.create_session("s")
+    manager.add_conversation_message(
+        "s", "user", "<script>alert(1)</script> \u202e {title} | `x` [a](http://b)\x1b[31m"
+    )
+    done = export_audit(manager, ["s"], tmp_path / "bundle")
+    html, markdown = ((done.path / name).read_text("utf-8") for name in ("report.html", "report.md"))
+    assert "<script" not in html
+    assert "default-src 'none'" in html
+    assert "{title}" in html
+    for text in (html, markdown):
+        assert not set(text) & set("\u202e\x1b")
+        assert "u202e" in text
+    assert "](http" not in markdown
 
 
 # --- redactions
