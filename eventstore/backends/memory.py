@@ -33,6 +33,7 @@ from eventstore.log.batch import (
 from eventstore.log.ingest import Whole, verify_whole
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec
+from eventstore.record.fragment import blank
 from eventstore.record.salvage import Remnant, salvage
 from eventstore.record.scan import Position
 
@@ -303,6 +304,14 @@ class MemoryEventLog(EventLog):
                 self._overwrite(log, event.target)
             self._ring(session_id)
             return Appended(first, log.here.seq)
+
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        with self._mutex:
+            beside = (self._find(session_id) if trashed is None else self._find_trashed(trashed)).beside
+            kept = {name: data for name, data in beside.items() if name.startswith("quarantine/")}
+            changed = {name: new for name, data in kept.items() if (new := blank(data, removed)) != data}
+            beside.update(changed)
+            return sorted(changed)
 
     def _overwrite(self, log: _Log, seq: int) -> None:
         """Let a stub stand for a line, also in the forks that have it of this log."""

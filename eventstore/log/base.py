@@ -391,8 +391,12 @@ class EventLog(ABC):
     def trashed_lines(self, name: str) -> Iterator[bytes]:
         """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
 
-    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
-        """Overwrite byte strings wherever they stand in what repairs have kept; name what was changed. Raises SessionNotFound."""
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        """Overwrite removed texts and parts of them in all that is kept of a log besides its lines; name what was changed.
+
+        That is what repairs have cut from it, a torn tail included. `removed` are texts as `record.fragment.blank` takes them,
+        `trashed` is the name of a session in the trash. Raises SessionNotFound, LogDamaged, AppendRefused.
+        """
         return []
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:

@@ -22,6 +22,7 @@ from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Writte
 from eventstore.log.ingest import Whole
 from eventstore.record import codec
 from eventstore.store.as_of import At, version_at
+from eventstore.store.known_redactions import Again, known_redactions, redact_in_trash
 from eventstore.store.pages import LogSizes, Page, Track, as_time, tell_damage
 from eventstore.store.registry import Lineages
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
@@ -133,8 +134,11 @@ class SessionStorage:
         beside: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         ended: int = 0,
+        again: bool = False,
     ) -> Head:
         """Take in the log of a session or template that was verified, as `EventLog.adopt` does; views are written anew.
+
+        Events that this store knows to be redacted come in redacted, unless `again` says that they are wanted back.
 
         `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
         LogDamaged where the chunks are not those that were verified; then nothing was taken in.
@@ -148,7 +152,13 @@ class SessionStorage:
             if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
                 self.lineages.note_origin(whole)
             root = None if whole.fork else whole.root
-            head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
+            known = {} if again else known_redactions(self.log)
+            chunks = _same(whole, chunks)
+            if known:
+                past = self.log.lines(whole.fork.parent, 0, whole.fork.seq) if whole.fork else ()
+                redacting = Again(whole, known, past)
+                chunks, beside = redacting.log(chunks), redacting.beside(beside)
+            head = self.log.adopt(log_id, chunks, beside, root=root)
             self.lineages.note_adopted(whole, ended=ended, is_new=True)
         if not log_id.startswith(TEMPLATE):
             self._changed(log_id, ())
@@ -296,7 +306,12 @@ class SessionStorage:
         return self._retention().trash(session_id, reason)
 
     def restore_session(self, session_id: str) -> None:
-        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
+        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists.
+
+        What the store's own log says was redacted in it stays so, whatever the copy in the trash holds.
+        """
+        with self.lineages.locked():
+            redact_in_trash(self.log, check_session_id(session_id), self.forget_trashed_views)
         self._retention().restore(session_id)
 
     def list_trash(self) -> list[Trashed]:
@@ -325,7 +340,11 @@ class SessionStorage:
         """Make anew all that is kept of a session besides its log, after something in it was redacted."""
         self._wholes.forget(session_id)
         self._summaries.forget(session_id)
-        self._search.forget(session_id)
+
+    def forget_found(self, session_ids: Iterable[str]) -> None:
+        """Drop sessions from the search index; what their logs still hold is read anew. Raises sqlite3.Error."""
+        for session_id in session_ids:
+            self._search.forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was made of a session that is in the trash; it is made anew when it comes back."""

@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventstore.backends.files.atomic_folder import Stage, open_stage
-from eventstore.backends.files.attachments import keep_note, remove_notes, scrub_quarantine
+from eventstore.backends.files.attachments import keep_note, remove_notes, remove_unfinished, scrub_quarantine
 from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.backends.files.descriptor import sync_folders
 from eventstore.backends.files.file import LOG, LogFile
@@ -389,10 +389,19 @@ class FileSystemEventLog(FolderReader):
         except OSError as error:
             raise refused(file, error) from error
 
-    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
         file = self._file(session_id) if trashed is None else self._trash.file(trashed)
-        with file.open_folder(create=False) as folder:
-            return scrub_quarantine(folder, needles)
+        try:
+            with locked(file, create=False):
+                cut_tail(file, ready(file))  # a torn tail is text too: it goes to quarantine first
+                with file.open_folder(create=False) as folder:
+                    remove_unfinished(folder, LOG)
+                    return scrub_quarantine(folder, removed)
+        except OSError as error:
+            raise refused(file, error) from error
+        finally:
+            if trashed is not None:
+                file.close()
 
     def redact(
         self,
