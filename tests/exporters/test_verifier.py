@@ -735,7 +735,7 @@ def entry(name: str, mode: int = 0, data: bytes = b"x") -> Callable[[zipfile.Zip
 @pytest.mark.parametrize(
     "change",
     [
-        entry("report.html"),
+        entry("manifest.json"),
         entry("/etc/passwd"),
         entry("../up"),
         entry("a/../../up"),
@@ -767,7 +767,7 @@ def test_other_shapes_of_bundles_are_refused(bundle: Bundle, tmp_path: Path) -> 
     assert run(bundle.write(path), "--max-bytes", "100")[0] == 6
     assert run(bundle.write(path, {"format": "other/1"}))[0] == 6
     folder = bundle.write_folder(tmp_path / "folder")
-    (folder / "link").symlink_to("report.html")
+    (folder / "link").symlink_to("manifest.json")
     assert run(folder)[0] == 6
     (folder / "link").unlink()
     os.mkfifo(folder / "pipe")

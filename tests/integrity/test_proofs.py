@@ -390,17 +390,18 @@ def test_type_and_time_that_only_an_unproven_event_confirms_are_named(signed: Fi
 _KILL = """
 import os, sys
 from eventstore import FileSystemSessionStorage, SessionManager
-from eventstore.store.registry import Lineages
 storage = FileSystemSessionStorage(sys.argv[1], sys.argv[2])
 manager = SessionManager(storage)
-note = Lineages.note
-def killed(self, event):
-    if event.type == sys.argv[3] and sys.argv[4] == "before":
+append = storage.log.append
+def killed(session_id, events, **more):
+    is_it = session_id == "_store" and any(event.type == sys.argv[3] for event in events)
+    if is_it and sys.argv[4] == "before":
         os.kill(os.getpid(), 9)
-    note(self, event)
-    if event.type == sys.argv[3]:
+    done = append(session_id, events, **more)
+    if is_it:
         os.kill(os.getpid(), 9)
-Lineages.note = killed
+    return done
+storage.log.append = killed
 exec(sys.argv[5])
 """
 
