@@ -130,7 +130,7 @@ class Retention:
 
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
-        plan = [self._judge(one) for one in sessions if one.updated_at < cutoff.astimezone()]
+        plan = [self._judge(one) for one in sessions if one.updated_at < codec.to_utc(cutoff)]
         limit = codec.to_text(trashed_before)
         gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
         plan += [
@@ -144,7 +144,7 @@ class Retention:
             size = self._log.head(one.session_id).size_bytes
         except (SessionNotFound, LogDamaged):
             return Expiry(one.session_id, "keep", "its log is damaged: repair or delete it", one.updated_at)
-        last = f"last updated {one.updated_at:%Y-%m-%d %H:%M:%S} UTC"
+        last = f"last updated {one.updated_at.isoformat(' ', 'seconds')[:19]} UTC"
         if one.pinned:
             return Expiry(one.session_id, "keep", f"pinned; {last}", one.updated_at, size_bytes=size)
         return Expiry(one.session_id, "trash", last, one.updated_at, size_bytes=size)

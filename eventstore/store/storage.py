@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,7 @@ from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
 from eventstore.log.base import Append, Appended, EventLog, Head, Repair, Written
 from eventstore.log.ingest import Whole
 from eventstore.record import codec
-from eventstore.store.as_of import At, version_at
+from eventstore.store.as_of import At, ago, version_at
 from eventstore.store.known_redactions import Again, known_redactions, redact_in_trash
 from eventstore.store.pages import LogSizes, Page, Track, as_time, tell_damage
 from eventstore.store.registry import Lineages
@@ -333,7 +333,7 @@ class SessionStorage:
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
         """Put the sessions last updated before a moment (without a zone: local) in the trash; return how many there were."""
-        plan = self.plan_cleanup(cutoff_date, datetime.now(UTC) - timedelta(days=GRACE_DAYS))
+        plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
     def redone(self, session_id: str) -> None:
@@ -532,7 +532,7 @@ class SessionStorage:
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
         """
-        before = codec.to_text(datetime.now(UTC) - silent_for)
+        before = codec.to_text(ago(silent_for))
         listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
         found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]

@@ -15,22 +15,14 @@ from histories import HISTORIES
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-from eventstore import (
-    FileSystemSessionStorage,
-    LogTampered,
-    MemorySessionStorage,
-    SessionManager,
-    SigningKey,
-    export_archive,
-    export_audit,
-    import_archive,
-    verify_all,
-    verify_session,
-    verify_store,
-)
+from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager
 from eventstore import events as e
+from eventstore.errors import LogTampered
+from eventstore.exporters import export_archive, export_audit
 from eventstore.exporters import verify as verifier
 from eventstore.exporters.tables import TableName, export_table
+from eventstore.importers import import_archive
+from eventstore.integrity import SigningKey, verify_all, verify_session, verify_store
 from eventstore.record import codec
 
 ANA = SigningKey.generate("ana")
@@ -60,10 +52,10 @@ def audited(tmp_path: Path) -> Path:
         for name in ("s", "t"):
             manager.create_session(name, "find out")
             manager.add_conversation_message(name, "user", "hello there, all of you")
-        manager.save_template("start", "s")
+        manager.templates.save("start", "s")
         manager.create_session("u", template="start")
         manager.fork_session("s", 2, "f")
-        manager.redact("f", [2], "asked for")
+        manager.redactions.redact("f", [2], "asked for")
     (tmp_path / "audit.vkey").write_text(run("keygen", "ana", "-o", "audit.key", cwd=tmp_path).stdout)
     run("checkpoint", "--all", "--store-log", "--key", "audit.key", "--out", "kept", cwd=tmp_path)
     return tmp_path
@@ -128,7 +120,7 @@ def test_notes_of_sessions_that_ended_are_not_held_against_those_that_came_after
 
 def test_what_is_in_the_trash_is_held_against_its_notes_there(audited: Path) -> None:
     with FileSystemSessionStorage(audited / ".sessions", audited / ".history") as storage:
-        SessionManager(storage).trash_session("t")
+        SessionManager(storage).trash.put("t")
     pinned = ("--key", "audit.vkey", "--checkpoint", "kept")
     text = run("verify", "--all", *pinned, cwd=audited, check=5).stdout
     assert "it is in the trash as t, and the checkpoints that were kept outside fit it" in text
@@ -185,7 +177,7 @@ def test_a_table_or_report_that_is_not_what_the_logs_give_is_found(
         manager.add_conversation_message("s", "assistant", "hello", "transfer", "inv_1")
         manager.link_invocation("s", "inv_1", "transfer", None, 12.0, success=True)
         manager.record_usage("s", {"input": 1200}, 0.0000125, "model-1", "turn")
-        note = manager.sign_checkpoint("s", ANA)
+        note = manager.proofs.sign_checkpoint("s", ANA)
         export_audit(storage, ["s"], tmp_path / "bundle")
     (tmp_path / "audit.vkey").write_text(ANA.verifier_key.to_text())
     (tmp_path / "kept").mkdir()
@@ -282,7 +274,7 @@ def signed(files: FileSystemSessionStorage) -> FileSystemSessionStorage:
     manager.create_session("s")
     for n in range(2):
         manager.add_conversation_message("s", "user", f"a message that is long enough {n}")
-    manager.sign_checkpoint("s", ANA)
+    manager.proofs.sign_checkpoint("s", ANA)
     return files
 
 
@@ -302,7 +294,7 @@ def test_a_tombstone_in_a_signed_range_whose_type_nothing_confirms_is_tampering(
         for keys in ([], [ANA.verifier_key]):
             assert verify_session(anew, "s", keys=keys).outcome == "tampered"
         with pytest.raises(LogTampered):
-            SessionManager(anew).sign_checkpoint("s", ANA)
+            SessionManager(anew).proofs.sign_checkpoint("s", ANA)
     done = bundle_of(signed, tmp_path)
     for arguments in ((), ("--key", ANA.verifier_key.to_text())):
         status, text = stranger(done, *arguments, cwd=tmp_path)
@@ -340,7 +332,7 @@ def test_a_redaction_that_the_store_s_own_log_does_not_record_is_never_whole(
     manager.create_session("s")
     for n in range(3):
         manager.add_conversation_message("s", "user", f"a message that is long enough {n}")
-    manager.redact("s", [2], "asked for")
+    manager.redactions.redact("s", [2], "asked for")
     assert "recorded and cut short" not in notes_of(files)
     forge(files, 3, b"message.added", target_type="message.added")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
@@ -358,13 +350,13 @@ def test_a_redaction_is_known_in_forks_templates_and_where_it_came_with_an_archi
     for n in range(3):
         manager.add_conversation_message("s", "user", f"a message that is long enough {n}")
     manager.fork_session("s", 3, "f")
-    manager.redact("s", [2], "asked for")
+    manager.redactions.redact("s", [2], "asked for")
     manager.fork_session("s", new_id="g")
-    manager.save_template("form", "f")
-    manager.redact("g", [3], "asked for")
-    manager.trash_session("f")
-    manager.redact("s", [4], "asked for")
-    manager.restore_session("f")
+    manager.templates.save("form", "f")
+    manager.redactions.redact("g", [3], "asked for")
+    manager.trash.put("f")
+    manager.redactions.redact("s", [4], "asked for")
+    manager.trash.restore("f")
     assert "cut short" not in notes_of(files)
     export_archive(files, tmp_path / "a.zip")
     export_audit(files, None, tmp_path / "b.zip")
@@ -372,16 +364,16 @@ def test_a_redaction_is_known_in_forks_templates_and_where_it_came_with_an_archi
     with FileSystemSessionStorage(tmp_path / "there", tmp_path / "history") as other:
         import_archive(other, tmp_path / "a.zip")
         assert "cut short" not in notes_of(other)
-        SessionManager(other).redact("g", [4], "asked for")
+        SessionManager(other).redactions.redact("g", [4], "asked for")
         assert "cut short" not in notes_of(other)
 
 
 def test_type_and_time_that_only_an_unproven_event_confirms_are_named(signed: FileSystemSessionStorage) -> None:
-    SessionManager(signed).redact("s", [2], "asked for")
+    SessionManager(signed).redactions.redact("s", [2], "asked for")
     found = verify_session(signed, "s", keys=[ANA.verifier_key])
     assert found.outcome == "incomplete"
     assert "type and time of redacted event 2 are confirmed by an unproven event only" in found.notes
-    SessionManager(signed).sign_checkpoint("s", ANA)
+    SessionManager(signed).proofs.sign_checkpoint("s", ANA)
     assert verify_session(signed, "s", keys=[ANA.verifier_key]).notes == ("1 redacted",)
 
 
@@ -420,12 +412,12 @@ def cut_short(files: FileSystemSessionStorage, tag: str, when: str, program: str
         ("store.session_created", "manager.create_session('n')"),
         ("store.session_created", "manager.fork_session('s', new_id='n')"),
         ("store.session_forked", "manager.fork_session('s', new_id='n')"),
-        ("store.session_created", "manager.save_template('form', 's')"),
-        ("store.session_trashed", "manager.trash_session('s')"),
-        ("store.session_restored", "manager.restore_session('t')"),
+        ("store.session_created", "manager.templates.save('form', 's')"),
+        ("store.session_trashed", "manager.trash.put('s')"),
+        ("store.session_restored", "manager.trash.restore('t')"),
         ("store.session_deleted", "manager.delete_session('s')"),
         ("store.trash_purged", "manager.cleanup_old_sessions(10000, 0)"),
-        ("store.events_redacted", "manager.redact('s', [2], 'why')"),
+        ("store.events_redacted", "manager.redactions.redact('s', [2], 'why')"),
     ],
 )
 def test_a_kill_beside_the_record_of_a_step_leaves_a_store_that_is_whole(
@@ -435,18 +427,18 @@ def test_a_kill_beside_the_record_of_a_step_leaves_a_store_that_is_whole(
     for name in ("s", "t"):
         manager.create_session(name)
         manager.add_conversation_message(name, "user", "a message that is long enough")
-    manager.trash_session("t")
+    manager.trash.put("t")
     files.flush()
     cut_short(files, tag, when, program)
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
         notes_of(anew)
         again = SessionManager(anew)
         if "restore" in program and again.get_session("t") is None:
-            again.restore_session("t")
-        if "delete" in program or "trash_session" in program:
+            again.trash.restore("t")
+        if "delete" in program or "trash.put" in program:
             again.delete_session("s")
         if "redact" in program:
-            again.redact("s", [2], "why")
+            again.redactions.redact("s", [2], "why")
         assert "redact" not in notes_of(anew) or "cut short" not in notes_of(anew)
 
 
@@ -469,7 +461,10 @@ def test_a_store_that_changes_while_it_is_verified_is_not_accused(
     for name in "stu":
         manager.create_session(name)
         manager.add_conversation_message(name, "user", "a message that is long enough")
-    steps: list[Callable[[], object]] = [lambda: manager.delete_session("s"), lambda: manager.redact("t", [2], "why")]
+    steps: list[Callable[[], object]] = [
+        lambda: manager.delete_session("s"),
+        lambda: manager.redactions.redact("t", [2], "why"),
+    ]
     trashed = files.log.trashed
 
     def meanwhile() -> list[str]:
