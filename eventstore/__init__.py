@@ -35,7 +35,7 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.release import VERSION
+from eventstore.release import version as _version
 
 if TYPE_CHECKING:
     from eventstore.backends.files.filesystem import FileSystemEventLog
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
 
-__version__ = VERSION
+    __version__: str
 
 __all__ = [
     "Adopted",
@@ -239,6 +239,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        return _version()
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,6 +33,8 @@ Every error says what happened, to which session, what was not done and what to 
 import os
 from typing import Literal
 
+from eventstore.release import install_hint
+
 
 class EventStoreError(Exception):
     """The root: catch it to catch everything this package raises on purpose."""
@@ -365,7 +367,7 @@ class ExtraMissing(EventStoreError, ImportError):
     def __str__(self) -> str:
         return (
             f"{self.what} needs the extra `{self.extra}`, which is not installed; nothing was written: "
-            f"pip install 'eventstore[{self.extra}]'"
+            f"{install_hint(self.extra)}"
         )
 
 

@@ -1,4 +1,23 @@
-"""Which release this is."""
+"""Which version of the package is installed. The number itself stands in pyproject.toml only."""
 
-VERSION = "0.1.0"
-"""The version of the package, as its metadata has it."""
+DISTRIBUTION = "agent-eventstore"
+"""The name to install the package by; on PyPI, `eventstore` is another project."""
+UNKNOWN = "unknown"
+
+
+def version() -> str:
+    """Return the version of the installed distribution, or UNKNOWN where the source is run without being installed."""
+    from importlib import metadata  # loading it takes as long as all of `import eventstore`
+
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return UNKNOWN
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs what `extra` needs, as it is written in errors.
+
+    Where the package is installed, from a wheel or a checkout, pip only adds the packages of the extra.
+    """
+    return f"pip install '{DISTRIBUTION}[{extra}]'"

@@ -49,3 +49,9 @@ def manager(storage: SessionStorage) -> SessionManager:
 def files(tmp_path: Path) -> Iterator[FileSystemSessionStorage]:
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
         yield storage
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run in this process where one file of tests is asked for: starting others takes longer than most files do."""
+    asked = [name.partition("::")[0] for name in config.args]
+    return 0 if len(set(asked)) == 1 and asked[0].endswith(".py") else None

@@ -1,7 +1,7 @@
 """Programs that try to break the promises: `python tools/faults.py fast`, `full`, or one by its name, with `--full`.
 
 Each ends in one line of JSON: what was tried, counted. One that tried nothing, or that accepted nothing, has failed.
-`python tools/faults.py table < LINES` makes the README's table of the lines of a run.
+`python tools/faults.py table < LINES` makes the table in tools/breaking/README.md from the lines of a run.
 """
 
 import json

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from os import urandom
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +19,7 @@ from eventstore.errors import (
 )
 from eventstore.events import Event, EventRedacted, SessionCreated
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, free_name, id_of, is_beside
-from eventstore.log.base import Appended, EventLog, Head, types_of
+from eventstore.log.base import Appended, Changes, EventLog, Head, types_of
 from eventstore.log.batch import (
     Batch,
     find_repeat,
@@ -32,6 +33,7 @@ from eventstore.log.batch import (
 from eventstore.log.ingest import Whole, verify_whole
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec
+from eventstore.record.fragment import blank
 from eventstore.record.salvage import Remnant, salvage
 from eventstore.record.scan import Position
 
@@ -59,6 +61,8 @@ class MemoryEventLog(EventLog):
         self._logs: dict[str, _Log] = {}
         self._trash: dict[str, _Log] = {}
         self._bells: WeakSet[Bell] = WeakSet()
+        self._feed, self._count = urandom(16).hex(), 0
+        self._changed_at: dict[str, int] = {}  # the count of all changes when a log last changed, in that order
         self._mutex = threading.Lock()
         self._max_event_bytes = max_event_bytes
 
@@ -116,6 +120,7 @@ class MemoryEventLog(EventLog):
             log.inherited = 0
             if untold:
                 log.take(prepare(untold, self._max_event_bytes))
+            self._ring(session_id)
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         with self._mutex:
@@ -249,6 +254,19 @@ class MemoryEventLog(EventLog):
         with self._mutex:
             return sorted(self._trash)
 
+    def changed(self, since: str | None) -> Changes:
+        feed, _, count = (since or "").partition(" ")
+        with self._mutex:
+            token = f"{self._feed} {self._count}"
+            if feed != self._feed or not (count.isascii() and count.isdecimal() and len(count) < 20):
+                return Changes([(log, str(self._changed_at[log])) for log in self._logs], token, complete=True)
+            found = list[tuple[str, str | None]]()
+            for log, changed_at in reversed(self._changed_at.items()):
+                if changed_at <= int(count):
+                    break
+                found.append((log, str(changed_at) if log in self._logs else None))
+        return Changes(found, token, complete=False)
+
     def watch(self, session_id: str | None = None) -> Watch:
         if session_id is not None:
             check_log_id(session_id)
@@ -262,6 +280,9 @@ class MemoryEventLog(EventLog):
         self._ring(session_id)
 
     def _ring(self, session_id: str) -> None:
+        self._count += 1
+        self._changed_at.pop(session_id, None)
+        self._changed_at[session_id] = self._count
         for bell in list(self._bells):
             bell.ring({session_id})
 
@@ -283,6 +304,14 @@ class MemoryEventLog(EventLog):
                 self._overwrite(log, event.target)
             self._ring(session_id)
             return Appended(first, log.here.seq)
+
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        with self._mutex:
+            beside = (self._find(session_id) if trashed is None else self._find_trashed(trashed)).beside
+            kept = {name: data for name, data in beside.items() if name.startswith("quarantine/")}
+            changed = {name: new for name, data in kept.items() if (new := blank(data, removed)) != data}
+            beside.update(changed)
+            return sorted(changed)
 
     def _overwrite(self, log: _Log, seq: int) -> None:
         """Let a stub stand for a line, also in the forks that have it of this log."""

@@ -154,6 +154,7 @@ class Views:
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
             for name in (STAMP, METADATA, CONVERSATION, INVOCATIONS, DATA):
                 _replace_or_remove(folder, name, None)
+                _replace_or_remove(folder, f".{name}.new", None)  # of a program that was killed
             links = _open_folder(folder, LINKS)
             try:
                 for name in os.listdir(links):

@@ -25,7 +25,7 @@ from eventstore.importers.archive_manifest import (
 from eventstore.log.base import Head
 from eventstore.log.ingest import Whole, verify_whole
 from eventstore.record import codec
-from eventstore.release import VERSION
+from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
 
@@ -241,7 +241,7 @@ class _Writing:
         if twins:
             raise ExportRefused("", f"{twins[0]!a} and {twins[1]!a} are one file on some systems: export them apart")
         files = {name: FileEntry(**told) for name, told in sorted(self._files.written.items())}
-        manifest = Manifest(FORMAT, made_at, VERSION, self._sessions, self._history, files)
+        manifest = Manifest(FORMAT, made_at, version(), self._sessions, self._history, files)
         with self._files.open(MANIFEST) as stream:
             stream.write(to_json(manifest))
         return str(self._files.written[MANIFEST]["sha256"])

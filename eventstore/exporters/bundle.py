@@ -21,7 +21,7 @@ from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, 
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.log.base import EventLog
 from eventstore.record import codec
-from eventstore.release import VERSION
+from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
 from projections import statistics
@@ -122,7 +122,7 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
     manifest = {
         "format": FORMAT,
         "made_at": made_at,
-        "eventstore": VERSION,
+        "eventstore": version(),
         "sessions": told,
         "files": dict(sorted(files.written.items())),
     }

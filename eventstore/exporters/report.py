@@ -25,7 +25,7 @@ from eventstore.exporters.questions import (
     tokens_of,
 )
 from eventstore.record import codec
-from eventstore.release import VERSION
+from eventstore.release import version
 from projections import audit
 from projections.audit import Entry
 
@@ -163,7 +163,7 @@ def _html(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{_safe(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{_safe(title)}</h1>\n"
-        f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {VERSION} from the append-only log. '
+        f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {version()} from the append-only log. '
         "Marked text like <span class=x>\\u202e</span> stands for a character that would act or hide.</p>\n</header>\n<main>\n"
     )
     if len(sessions) > 1:
@@ -345,7 +345,7 @@ def _markdown(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
     title = (
         f"Audit of session {sessions[0].session_id}" if len(sessions) == 1 else f"Audit of {len(sessions):,} sessions"
     )
-    yield f"# {_plain(title)}\n\nMade {moment(made_at)} by eventstore {VERSION} from the append-only log.\n"
+    yield f"# {_plain(title)}\n\nMade {moment(made_at)} by eventstore {version()} from the append-only log.\n"
     if len(sessions) > 1:
         yield (
             "\n## Sessions\n\n"

@@ -23,6 +23,7 @@ import msgspec
 
 from eventstore.errors import CheckpointRefused, KeyRefused
 from eventstore.integrity import ed25519
+from eventstore.release import install_hint
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -347,7 +348,7 @@ def _signer(name: str, seed: bytes) -> "Ed25519PrivateKey":
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError:
-        raise KeyRefused(name, "signing needs the extra `sign`", "pip install 'eventstore[sign]'") from None
+        raise KeyRefused(name, "signing needs the extra `sign`", install_hint("sign")) from None
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 

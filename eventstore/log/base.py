@@ -83,6 +83,18 @@ class Head(NamedTuple):
     size_bytes: int
 
 
+class Changes(NamedTuple):
+    """The logs that may have changed, and the token to ask with next time; see `EventLog.changed`.
+
+    `logs` holds the id of a log and a short text that differs whenever its content differs; None where the log is gone.
+    `complete` says that these are all the logs there are: a log that is not named is gone too.
+    """
+
+    logs: list[tuple[str, str | None]]
+    token: str
+    complete: bool
+
+
 BEGINNING = Head(0, "", "", 0)
 """The place in front of the first event of any log."""
 
@@ -273,6 +285,14 @@ class EventLog(ABC):
             return 0
 
     @abstractmethod
+    def changed(self, since: str | None) -> Changes:
+        """Return which logs may have changed since a token was given out: sessions, templates and the store's own, each once.
+
+        A log that did not change may be named. None that did is missing, if its append returned before this call began. A token
+        that is None, unknown, old or of another store asks for all logs.
+        """
+
+    @abstractmethod
     def watch(self, session_id: str | None = None) -> Watch:
         """Watch one log, or all of them and the store's own, for changes. Close what is returned."""
 
@@ -371,8 +391,12 @@ class EventLog(ABC):
     def trashed_lines(self, name: str) -> Iterator[bytes]:
         """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
 
-    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
-        """Overwrite byte strings wherever they stand in what repairs have kept; name what was changed. Raises SessionNotFound."""
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        """Overwrite removed texts and parts of them in all that is kept of a log besides its lines; name what was changed.
+
+        That is what repairs have cut from it, a torn tail included. `removed` are texts as `record.fragment.blank` takes them,
+        `trashed` is the name of a session in the trash. Raises SessionNotFound, LogDamaged, AppendRefused.
+        """
         return []
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:

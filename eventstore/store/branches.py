@@ -12,6 +12,7 @@ from eventstore.log.base import Head
 from eventstore.log.ingest import Whole
 from eventstore.record import codec
 from eventstore.store.folded import FoldedSessions
+from eventstore.store.known_redactions import Again, known_redactions
 from eventstore.store.lock import refusing
 from projections.models import Session
 
@@ -60,8 +61,11 @@ class BranchedSessions(FoldedSessions):
         beside: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         ended: int = 0,
+        again: bool = False,
     ) -> Head:
         """Import the verified log of a session or template, as `EventLog.adopt` does, and write its views.
+
+        Events that this store knows to be redacted come in redacted, unless `again` says that they are wanted back.
 
         `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
         LogDamaged where the chunks are not those that were verified; then nothing was imported.
@@ -76,7 +80,12 @@ class BranchedSessions(FoldedSessions):
             if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
                 self.lineages.note_origin(whole)
             root = None if whole.fork else whole.root
-            head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
+            chunks = _same(whole, chunks)
+            if known := {} if again else known_redactions(self.log):
+                past = self.log.lines(whole.fork.parent, 0, whole.fork.seq) if whole.fork else ()
+                redacting = Again(whole, known, past)
+                chunks, beside = redacting.log(chunks), redacting.beside(beside)
+            head = self.log.adopt(log_id, chunks, beside, root=root)
             try:
                 self.lineages.note_adopted(whole, ended=ended, is_new=True)
             except (EventStoreError, OSError):

@@ -153,6 +153,11 @@ class ListedSessions(FoldedSessions):
     def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
         return self.summary(session_id, at).metadata.to_model(session_id)
 
+    def forget_found(self, session_ids: Iterable[str]) -> None:
+        """Drop sessions from the search index; what their logs still hold is read again. Raises CatalogLost."""
+        for session_id in session_ids:
+            self._search.forget(session_id)
+
     def compact(self) -> None:
         """See that nothing is left in the catalogue's files of what was dropped."""
         self.page(Filter(limit=0), lambda damage: None)

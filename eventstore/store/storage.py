@@ -15,7 +15,9 @@ from eventstore.ids import check_session_id
 from eventstore.log.base import EventLog, Repair
 from eventstore.record import codec
 from eventstore.store.branches import BranchedSessions
+from eventstore.store.known_redactions import redact_in_trash
 from eventstore.store.lists import ListedSessions
+from eventstore.store.lock import refusing
 from eventstore.store.pages import tell_damage
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
@@ -119,9 +121,14 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return is_gone
 
     def restore_session(self, session_id: str) -> None:
-        """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists."""
+        """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists.
+
+        What the registry says was redacted in it stays so, whatever the copy in the trash holds.
+        """
         self.catalog.mark(check_session_id(session_id))
-        self._retention().restore(session_id)
+        with self.lineages.locked(), refusing(session_id, "restored"):
+            redact_in_trash(self.log, session_id, self.forget_trashed_views)
+            self._retention().restore(session_id)
 
     def list_trash(self) -> list[Trashed]:
         """List what is in the trash, what came there last first."""
@@ -148,7 +155,6 @@ class SessionStorage(BranchedSessions, ListedSessions):
     def redone(self, session_id: str) -> None:
         """Rebuild all that is derived from a session's log, after something in it was redacted."""
         self._drop_folds(session_id)
-        self._search.forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was derived from a session that is in the trash; it is rebuilt when that one comes back."""

@@ -110,6 +110,15 @@ class ToolHistory:
         self.write(folder, replace(record, **told))
         return True
 
+    def remove_unfinished(self, folder: Path | str) -> bool:
+        """Remove what a program that was killed left of a record; False where there is none. Raises ValueError, OSError."""
+        try:
+            with self._inside(folder) as inside:
+                os.unlink(f".{RECORD}.new", dir_fd=inside)
+        except FileNotFoundError:
+            return False
+        return True
+
     def others(self, folder: Path | str) -> list[str]:
         """Name what else lies in the folder of a call. Raises ValueError, OSError."""
         with self._inside(folder) as inside:
@@ -232,6 +241,19 @@ class ToolHistory:
             yield inside
         finally:
             os.close(inside)
+
+
+def cleaned_record(data: bytes, clean: Callable[[str], str]) -> bytes:
+    """Return a record with every text that a call was given, gave back or failed with put through `clean`.
+
+    Nothing of one that is no record of a tool call is returned.
+    """
+    try:
+        found = json.JSONDecoder().raw_decode(data.decode("utf-8").lstrip())[0]
+        line = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return b""
+    return line.encode("utf-8", "replace") + b"\n"
 
 
 def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:

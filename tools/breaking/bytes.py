@@ -33,7 +33,7 @@ def committed(lines: list[bytes]) -> list[int]:
 
 
 def cut(full: bool) -> Counts:
-    """Cut the log at every byte: readers see the longest whole prefix, the next writer keeps what it cuts and goes on."""
+    """Cut the log at every byte: readers see the longest valid prefix, the next writer keeps the cut bytes and appends."""
     counts = {"cuts": 0, "through_writer": 0, "quarantined": 0, "accepted": 0}
     with folder() as root:
         path = sample(root, 150 if full else 30)
@@ -76,7 +76,7 @@ def _through_writer(root: Path, path: Path, data: bytes, best: int, counts: Coun
 
 
 def flip(full: bool) -> Counts:
-    """Change one place at a time: every change is found, named by the line it is in, and none in the middle counts as torn."""
+    """Change one byte at a time: every change is found and its line named, and none before the tail counts as torn."""
     counts = {"changes": 0, "found": 0, "torn_tails": 0, "harmless": 0}
     rng = random.Random(7)
     for n in range(16 if full else 1):
@@ -159,7 +159,7 @@ CLASSES: dict[str, Callable[[random.Random, list[bytes], int], list[bytes]]] = {
 
 
 def classes(full: bool) -> Counts:
-    """Damage logs in nine ways: every undamaged record is given back, none is invented, and the damage is never silent."""
+    """Damage logs in nine ways: every undamaged record is returned, none is invented, and the damage is always reported."""
     counts = {"logs": 0, "records": 0, "returned": 0, "fragments": 0}
     rng = random.Random(11)
     with folder() as root:
@@ -199,7 +199,7 @@ def _numbered(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def swap(full: bool) -> Counts:
-    """Put whole lines and whole files in wrong places: each is damage or a finding, never an answer."""
+    """Put complete lines and complete files in wrong places: each is reported as damage or as a finding."""
     rounds = 1000 if full else 40
     counts = {"swapped": 0, "dropped": 0, "repeated": 0, "reordered": 0, "files": 0, "put_back": 0}
     rng = random.Random(13)
@@ -251,7 +251,7 @@ def _swap_files(rounds: int, counts: Counts) -> None:
 
 
 def clock(full: bool) -> Counts:
-    """Set the clock anywhere from 1971 to 2099 before each append: `at` never goes back, order is by seq, all is read."""
+    """Set the clock anywhere from 1971 to 2099 before each append: `at` never goes back, order is by seq, everything is read."""
     counts = {"events": 0, "backward": 0}
     rng = random.Random(17)
     now = codec.now

@@ -23,7 +23,7 @@ Roles = dict[int, Role]
 
 
 def follow(full: bool) -> Counts:
-    """Kill followers and writers at random: each event comes once, of one session and of all; none of a rolled back log."""
+    """Kill followers and writers at random: each event comes once, of one session or of all; none comes of a log rolled back."""
     kills = 500 if full else 12
     counts = {"kills": 0, "delivered": 0, "resumed": 0, "sessions": 0, "forks": 0, "rolled_back": 0}
     rng = random.Random(29)

@@ -54,7 +54,7 @@ _PARTS = [
 
 
 def ids(full: bool) -> Counts:
-    """Draw session ids: each is refused with our error, or is one safe folder name below the root."""
+    """Draw random session ids: each is refused with our error, or names one safe folder below the root."""
     counts = {"ids": 0, "allowed": 0, "refused": 0, "through_store": 0}
     rng = random.Random(23)
     with folder() as root, opened(root / "logs") as log:
@@ -82,7 +82,7 @@ def ids(full: bool) -> Counts:
 
 
 def links(full: bool) -> Counts:
-    """Swap a session's folder for a link to elsewhere, again and again, while a writer writes: nothing outside is touched."""
+    """Replace a session's folder by a link to elsewhere, again and again, during writes: nothing outside is touched."""
     races = 30_000 if full else 1500
     counts = {"races": 0, "accepted": 0, "refused": 0, "links_seen": 0}
     with folder() as root:
@@ -191,7 +191,7 @@ def _mutated(rng: random.Random, data: bytes) -> bytes:
 
 
 def malformed(full: bool) -> Counts:
-    """Mutate lines and transcripts: each is a clear error or the right answer, never another exception."""
+    """Mutate lines and transcripts: each gives a clear error or the right answer, never another exception."""
     counts = {"lines": 0, "transcripts": 0, "decoded": 0, "came_back": 0}
     rng = random.Random(29)
     with folder() as root:
@@ -232,7 +232,7 @@ def _mutate_transcripts(root: Path, rng: random.Random, rounds: int, counts: Cou
 
 
 def terminal(_: bool) -> Counts:
-    """Show every code point there is: none that controls a terminal passes."""
+    """Show every code point: none that controls a terminal passes."""
     counts = {"code_points": 0, "shown_raw": 0, "escaped": 0}
     for number in range(0x110000):
         one = chr(number)

@@ -104,7 +104,7 @@ class Twins(RuleBasedStateMachine):
 
 
 def machine(full: bool) -> Counts:
-    """Do random steps to the log on the filesystem and to the one in memory: same answers, same errors."""
+    """Do random steps on the file backend and on the memory backend: same answers, same errors."""
     STEPS.update(steps=0, errors=0)
     run_state_machine_as_test(
         Twins,

@@ -12,7 +12,7 @@ from eventstore import events as e
 
 
 def kill(full: bool) -> Counts:
-    """Kill 1-4 writers at random moments: what they were told is there once, in their order, and the next writer goes on."""
+    """Kill 1-4 writers at random moments: every accepted event is there once and in order, and the next writer can append."""
     kills = 10_000 if full else 250
     counts = {"kills": 0, "accepted": 0, "torn_tails": 0, "unacknowledged": 0}
     rng = random.Random(19)
@@ -93,7 +93,7 @@ def _holds(root: Path, acknowledged: set[str], turn: int, counts: Counts) -> Non
 
 
 def replaced(full: bool) -> Counts:
-    """Delete and make anew a session that a program has open: what it is told was accepted is in the file at the path."""
+    """Delete and create again a session that a program has open: every accepted event is in the file at the path."""
     counts = {"rounds": 0, "accepted": 0, "refused": 0}
     with folder() as root, opened(root) as mine, opened(root) as other:
         mine.append("s", [e.SessionCreated()], expected_version=0)

@@ -216,7 +216,7 @@ def torn(data: bytes, calls: list[Call], rng: random.Random) -> bytes:
 
 
 def simulate(full: bool) -> Counts:
-    """Open every state again: with `always` nothing accepted is lost; without, a valid prefix or damage that is reported."""
+    """Open the store after each possible power cut: `always` loses nothing, other levels keep a valid prefix or report damage."""
     counts = {"states": 0, "accepted": 0, "damage_reported": 0, "shorter": 0, "went_on": 0}
     levels: list[Fsync] = ["always", "everysec", "no"]
     for level in levels:
@@ -280,7 +280,7 @@ def _nothing_cut_is_gone(log: Any, place: Path) -> None:
 
 
 def views(full: bool) -> Counts:
-    """Cut, drop, mix and age the views and the snapshot of a session: no answer is wrong, and a rebuild gives the same bytes."""
+    """Cut, drop, mix and age the derived files and the snapshot: no answer is wrong, and a rebuild gives the same bytes."""
     from eventstore import FileSystemSessionStorage, SessionManager
     from eventstore.derived import snapshots
 

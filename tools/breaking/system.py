@@ -62,7 +62,7 @@ class Stand:
 
 
 def errnos(full: bool) -> Counts:
-    """Fail every call at every position: each fault is a refusal or unknown, what was accepted stays, and it works after."""
+    """Fail every system call at every position: each failure is refused or unknown, accepted events stay, and it works again."""
     stand = Stand()
     counts = {"runs": 0, "fired": 0, "accepted": 0, "refused": 0, "unknown": 0, "shim_fired": 0, "skipped": 0}
     with stand.standing():
@@ -224,7 +224,7 @@ def shimmed() -> int:
 
 
 def resources(full: bool) -> Counts:
-    """Use up file size, descriptors and, as root, a small disk and its inodes: refused, nothing torn, goes on after."""
+    """Use up file size, descriptors and, as root, a small disk and its inodes: appends are refused, nothing is torn."""
     counts = {"rounds": 0, "accepted": 0, "refused": 0, "skipped": 0}
     for n in range(450 if full else 40):
         for limit in (_file_size, _descriptors):

@@ -377,7 +377,7 @@ def asked_stranger(bundle: Path, key: SigningKey, kept: list[Path], *, apart: bo
 
 
 def tamper(full: bool) -> Counts:
-    """Attack a signed store and a bundle of it in every way, with the key and the last checkpoints kept outside: all is found."""
+    """Attack a signed store and its bundle in every way; with the key and the last checkpoints kept outside, all is found."""
     times = 500 if full else 5
     counts: Counts = {"whole": 0, **{attack.__name__: 0 for attack in ATTACKS}, "apart": 0}
     rng, key = Rng(41), SigningKey.generate(NAME)

@@ -11,6 +11,7 @@ from eventstore.backends.files.descriptor import FOLDER, SAFE, write_all
 from eventstore.backends.files.lines import blocks, read_bytes
 from eventstore.errors import NotARegularFile
 from eventstore.ids import is_beside
+from eventstore.record.fragment import blank
 
 CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
 MAX_NOTE_BYTES = 1_000_000
@@ -55,22 +56,46 @@ def list_quarantine(folder: int) -> list[str]:
         os.close(quarantine)
 
 
-def scrub_quarantine(folder: int, needles: Sequence[bytes]) -> list[str]:
-    """Overwrite byte strings wherever they stand in the files in a session folder's quarantine; name the files that had any."""
-    changed = []
+def scrub_quarantine(folder: int, removed: Sequence[bytes]) -> list[str]:
+    """Overwrite removed texts, and parts of them, in the files in a session folder's quarantine; name those that had any.
+
+    `removed` are texts as `blank` takes them. Raises OSError, after all files were tried.
+    """
+    changed, failed = list[str](), list[OSError]()
     for name in list_quarantine(folder):
-        file = os.open(name, os.O_RDWR | SAFE, dir_fd=folder)
         try:
-            data = old = read_bytes(file, 0, os.fstat(file).st_size)
-            for needle in needles:
-                data = data.replace(needle, b"*" * len(needle))
-            if data != old:
-                os.pwrite(file, data, 0)
-                os.fsync(file)
+            if _scrub_file(folder, name, removed):
                 changed.append(name)
-        finally:
-            os.close(file)
+        except OSError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return changed
+
+
+def _scrub_file(folder: int, name: str, removed: Sequence[bytes]) -> bool:
+    file = os.open(name, os.O_RDWR | SAFE, dir_fd=folder)
+    try:
+        old = read_bytes(file, 0, os.fstat(file).st_size)
+        new = blank(old, removed)
+        if new == old:
+            return False
+        start = 0
+        while start < len(new):
+            start += os.pwrite(file, new[start:], start)
+        os.fsync(file)
+        return True
+    finally:
+        os.close(file)
+
+
+def remove_unfinished(folder: int, name: str) -> bool:
+    """Remove what a writer that was killed left of a new version of a file; False where there is none. Raises OSError."""
+    try:
+        os.unlink(f".{name}.new", dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def keep_bytes(folder: int, name: str, descriptor: int, start: int, end: int) -> None:

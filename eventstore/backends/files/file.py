@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eventstore.backends.files.attachments import QUARANTINE, keep_bytes
+from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.backends.files.descriptor import FOLDER, SAFE, kind_of, mark_as_written, sync_folders, write_all
 from eventstore.backends.files.lines import CHUNK, SEQ, SMALL, blocks, find_line, numbered_lines, read_bytes, read_line
 from eventstore.errors import (
@@ -45,7 +46,14 @@ class LogFile:
     """
 
     def __init__(
-        self, root: Path, session_id: str, max_event_bytes: int, *, durable: bool, folder: str | None = None
+        self,
+        root: Path,
+        session_id: str,
+        max_event_bytes: int,
+        *,
+        durable: bool,
+        folder: str | None = None,
+        feed: ChangeFeed | None = None,
     ) -> None:
         self._folder = folder or session_id
         self.session_id, self.path = session_id, root / self._folder / LOG
@@ -58,6 +66,7 @@ class LogFile:
         self._changed, self.is_touched = (0, 0), True
         self.is_unfinished = False
         self._root, self._max_event_bytes, self._durable = root, max_event_bytes, durable
+        self._feed = feed
         self._identity, self._opened = (0, 0), (0, 0)
         self.text = str(self.path)
         self.fork: codec.ForkPoint | None = None
@@ -248,6 +257,7 @@ class LogFile:
             scan = self._begin(descriptor, size)
         if size == scan.here.offset:
             scan.fault, scan.missing_lf = None, False
+            self._see_tombstones(descriptor, scan, size)
             return self._judged(scan)
         began = scan.here.offset
         if size > began:
@@ -255,10 +265,33 @@ class LogFile:
         if began and (size < began or scan.fault):
             scan = self._begin(descriptor, size)
             scan.feed(blocks(descriptor, 0, size))
-        return self._judged(scan)
+        self._see_tombstones(descriptor, scan, size)
+        while self._judged(scan).fault and scan.is_unrecorded() and os.fstat(descriptor).st_size > scan.here.offset:
+            # The event that records a redaction is in the file before the tombstone is: it may lie behind `size`.
+            scan.feed(blocks(descriptor, scan.here.offset, os.fstat(descriptor).st_size))
+        return scan
+
+    def _see_tombstones(self, descriptor: int, scan: Scan, size: int) -> None:
+        """Find the tombstones that were written over lines which were verified before."""
+        for seq in self.own_redactions(scan):
+            if seq not in scan.stubs:
+                offset = find_line(descriptor, seq, size)
+                stub = codec.read_stub(read_line(descriptor, offset, size, self._max_event_bytes))
+                if stub is not None and stub.leaf == scan.redactions[seq]:
+                    scan.stubs[seq] = stub, offset
+
+    def tombstones_to_come(self, descriptor: int, version: int) -> Iterator[codec.Stub]:
+        """Stream what will overwrite lines up to a version, where the log records redactions that are not carried out yet."""
+        size = os.fstat(descriptor).st_size
+        for seq in self.own_redactions(self.scan):
+            if seq <= version and seq not in self.scan.stubs:
+                line = read_line(descriptor, find_line(descriptor, seq, size), size, self._max_event_bytes)
+                stub = codec.read_stub(codec.make_stub(line) or b"")
+                if stub is not None and stub.leaf == self.scan.redactions[seq]:
+                    yield stub
 
     def _judged(self, scan: Scan) -> Scan:
-        """See that redacted lines are told of, and whether what is told of is still to be done."""
+        """Mark a tombstone that no event records as a fault, and note whether a recorded redaction is still to be done."""
         scan.judge_stubs()
         self.is_unfinished = any(seq not in scan.stubs for seq in self.own_redactions(scan))
         return scan
@@ -331,6 +364,8 @@ class LogFile:
                     if self._identity != self._opened:  # a reader has seen another file at the path meanwhile
                         with self.scanning:
                             self._identify(self.descriptor)
+                    if self._feed is not None:
+                        self._feed.before(self.session_id)
                     return
             except BaseException:
                 self.unlock()
@@ -349,6 +384,8 @@ class LogFile:
 
     def unlock(self) -> None:
         """Let the next writer in: what was written is written, whether the lock goes or has to be closed away."""
+        if self._feed is not None:
+            self._feed.after(self.session_id)
         if self.descriptor >= 0:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)

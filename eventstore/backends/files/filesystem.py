@@ -16,7 +16,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventstore.backends.files.atomic_folder import Stage, open_stage
-from eventstore.backends.files.attachments import keep_note, remove_notes, scrub_quarantine
+from eventstore.backends.files.attachments import keep_note, remove_notes, remove_unfinished, scrub_quarantine
+from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.backends.files.descriptor import sync_folders
 from eventstore.backends.files.file import LOG, LogFile
 from eventstore.backends.files.lines import blocks, read_lines
@@ -47,8 +48,8 @@ from eventstore.errors import (
     VersionConflict,
 )
 from eventstore.events import Event, SessionCreated
-from eventstore.ids import STORE_ID, Fsync, check_log_id, check_session_id, is_beside
-from eventstore.log.base import Append, Appended, Head, Repair, Written, types_of
+from eventstore.ids import STORE_ID, Fsync, check_log_id, check_session_id, id_of, is_beside
+from eventstore.log.base import Append, Appended, Changes, Head, Repair, Written, types_of
 from eventstore.log.batch import Batch, prepare, prepare_many, tell_redaction, untold_redactions
 from eventstore.log.ingest import Whole, verify_whole
 from eventstore.record import codec
@@ -77,6 +78,7 @@ class FileSystemEventLog(FolderReader):
         super().__init__(Path(os.path.abspath(root)), max_event_bytes)
         self.fsync: Fsync = fsync
         self._open_files = open_files or _usual_open_files()
+        self._feed = ChangeFeed(self.root)
         self._forget()
         _drop_in_child(self)
 
@@ -93,6 +95,7 @@ class FileSystemEventLog(FolderReader):
             if file.descriptor >= 0:
                 with suppress(OSError):
                     os.close(file.descriptor)
+        self._feed.begin_in_child()
         self._forget()
 
     # --- appending
@@ -185,12 +188,15 @@ class FileSystemEventLog(FolderReader):
         with open_stage(self.root) as stage:
             whole = self._make_aside(stage, file, chunks, beside, root)
             self._check_past(file, whole)
+            self._feed.before(session_id)
             try:
                 stage.put(session_id)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise
                 raise SessionExists(session_id) from None
+            finally:
+                self._feed.after(session_id)
         if whole.redactions:
             with locked(file, create=False):
                 ready(file)
@@ -293,7 +299,7 @@ class FileSystemEventLog(FolderReader):
         """Take up a file that was closed, with what was known of it, or begin anew."""
         if session_id in self._closed:
             return self._closed.pop(session_id)
-        return LogFile(self.root, session_id, self._max_event_bytes, durable=self.fsync != "no")
+        return LogFile(self.root, session_id, self._max_event_bytes, durable=self.fsync != "no", feed=self._feed)
 
     def _evict(self) -> None:
         """Close the files used longest ago, an eighth of them at a time; where their logs were verified to stays known."""
@@ -313,6 +319,9 @@ class FileSystemEventLog(FolderReader):
         """Flush a file that is about to be closed, where its durability asks for it."""
         if self.fsync != "no":
             file.flush(file.written)
+
+    def changed(self, since: str | None) -> Changes:
+        return self._feed.changed(since)
 
     # --- ending
 
@@ -338,6 +347,7 @@ class FileSystemEventLog(FolderReader):
             else:
                 folder_or_link.unlink(missing_ok=True)
         finally:
+            self._feed.gone(session_id)
             with self._mutex:
                 self._files.pop(session_id, None)
                 self._closed.pop(session_id, None)
@@ -351,6 +361,7 @@ class FileSystemEventLog(FolderReader):
             if expected_version is not None:
                 check_version(file, file.verify(file.descriptor), expected_version)
             name = self._trash.take(session_id)
+            self._feed.gone(session_id)
             file.close()
         with self._mutex:
             self._files.pop(session_id, None)
@@ -358,7 +369,12 @@ class FileSystemEventLog(FolderReader):
         return name
 
     def restore(self, name: str) -> str:
-        return self._trash.restore(name)
+        session_id = id_of(name)
+        self._feed.before(session_id)
+        try:
+            return self._trash.restore(name)
+        finally:
+            self._feed.after(session_id)
 
     def purge(self, name: str) -> bool:
         return self._trash.purge(name)
@@ -373,10 +389,19 @@ class FileSystemEventLog(FolderReader):
         except OSError as error:
             raise refused(file, error) from error
 
-    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
         file = self._file(session_id) if trashed is None else self._trash.file(trashed)
-        with file.open_folder(create=False) as folder:
-            return scrub_quarantine(folder, needles)
+        try:
+            with locked(file, create=False):
+                cut_tail(file, ready(file))  # a torn tail is text too: it goes to quarantine first
+                with file.open_folder(create=False) as folder:
+                    remove_unfinished(folder, LOG)
+                    return scrub_quarantine(folder, removed)
+        except OSError as error:
+            raise refused(file, error) from error
+        finally:
+            if trashed is not None:
+                file.close()
 
     def redact(
         self,
@@ -464,6 +489,7 @@ class FileSystemEventLog(FolderReader):
                         file.flush(file.written)
                 finally:
                     file.close()
+        self._feed.close()
 
     def _flush_soon(self) -> None:
         with self._mutex:

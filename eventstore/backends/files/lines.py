@@ -92,7 +92,7 @@ def first_lines(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
 def _first_lines(chunk: bytes, count: int) -> tuple[bytes, int]:
     """Cut a chunk after `count` lines; return it and how many lines are still wanted."""
     found = chunk.count(b"\n")
-    if found <= count:
+    if found < count or (found == count and chunk.endswith(b"\n")):
         return chunk, count - found
     return b"".join(line + b"\n" for line in chunk.split(b"\n", count)[:count]), 0
 

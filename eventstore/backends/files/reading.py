@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
@@ -204,7 +205,7 @@ class FolderReader(EventLog):
         return codec.ForkPoint(parent, version, bytes.fromhex(there.hash), root, session_id), there.at
 
     def _untold_before(self, log_id: str, version: int) -> list[EventRedacted]:
-        """Make the events that a fork tells of redactions with, of which its past holds the result and not the telling."""
+        """Return the event.redacted events that a fork at a version lacks: what it has is redacted, or will be."""
         stubs: dict[int, codec.Stub] = {}
         told: set[int] = set()
         while True:
@@ -212,6 +213,7 @@ class FolderReader(EventLog):
             with file.open_to_read() as descriptor:
                 scan, fork = file.verify(descriptor), file.fork
                 stubs |= {seq: stub for seq, (stub, _) in scan.stubs.items() if seq <= version}
+                stubs |= {stub.seq: stub for stub in file.tombstones_to_come(descriptor, version)}
                 told |= {seq for seq, at in scan.told_at.items() if at <= version}
             if fork is None:
                 return [told_before(stubs[seq]) for seq in sorted(stubs.keys() - told)]
@@ -336,10 +338,11 @@ def _stream(descriptor: int, after: int, upto: int | None, end: int, damage: Log
 
 
 def _raw(descriptor: int, before: Iterator[bytes]) -> Iterator[bytes]:
-    """Read what comes before a file, and the file to the end that it has now, and close it."""
+    """Stream what comes before a file, and the file to its end, and close it."""
     with os.fdopen(descriptor, "rb", buffering=0):
         yield from before
-        yield from blocks(descriptor, 0, os.fstat(descriptor).st_size)
+        # To the end that the file has at last: a redaction going on is recorded behind the tombstone that was just read.
+        yield from blocks(descriptor, 0, sys.maxsize)
 
 
 def _need_events(scan: Scan, file: LogFile) -> None:

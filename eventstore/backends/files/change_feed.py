@@ -1,0 +1,423 @@
+"""The change feed of a folder of logs: one file that says which logs may have changed since somebody last asked.
+
+The file is `_changes` below the sessions folder. A header comes first: `eventstore changes 1`, a random id, the time it was made
+(Unix milliseconds), padded with `#` to 1,024 bytes. Then come records, each between two line feeds, so that a torn one hides no
+other: `name` (that log may have changed), `-name` (it was removed), `?` (a look: somebody has read all that is in front).
+
+The rule that makes it exact: when an append returns, a mark of its log stands behind every look that was in the file then. A
+writer asks for the size of the file before it appends and again afterwards, and marks its log where a look came in between. A
+reader skips marks only in front of a look that was there before it read the logs. So it depends on no clock, process id or lock.
+
+The file may be lost, damaged or replaced at any time: what cannot be believed is answered by a look at every log.
+"""
+
+import errno
+import os
+import re
+import stat
+import threading
+import time
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from eventstore.backends.files.descriptor import SAFE
+from eventstore.errors import InvalidSessionId
+from eventstore.ids import check_log_id
+from eventstore.log.base import Changes
+
+NAME = "_changes"
+_HEADER_BYTES = 1_024
+"""Long, so that a file that was emptied does not reach the size it had by the few marks that are on their way."""
+_HEADER = re.compile(rb"eventstore changes 1 ([0-9a-f]{32}) ([0-9]{1,15}) #*\n", re.ASCII)
+_LOOK = b"\n?\n"
+MOST_BYTES = 1_000_000
+"""A larger feed is replaced by an empty one: the next look is at every log, 0.2 s for 100,000."""
+LOOK_AFTER = 256
+"""So many marks are checked again by each reader (0.5 ms) before one adds a look, after which writers mark anew."""
+SETTLING_SECONDS = 10.0
+"""A feed must be so old before it is believed, and marks are checked again for so long.
+
+The first covers writers that still have a file open that somebody moved away (they look at its path every `_PATH_SECONDS`), the
+second a writer that is killed after its append and in front of its second mark.
+"""
+_PATH_SECONDS = 0.1
+_APPENDING = os.O_RDWR | os.O_APPEND | SAFE
+
+
+class _Place(NamedTuple):
+    """A token: marks in front of `start` are settled; those in front of `next_start` will be, `SETTLING_SECONDS` after `since`.
+
+    `boot` is the run of the system: a power cut may take back what a log already held. `folder_ns` is when entries of the
+    sessions folder last changed.
+    """
+
+    feed: str
+    boot: str
+    folder_ns: int
+    start: int
+    next_start: int
+    since: float
+
+    @classmethod
+    def read(cls, token: str | None) -> "_Place | None":
+        try:
+            feed, boot, folder_ns, start, next_start, since = (token or "").split(" ")
+            return cls(feed, boot, int(folder_ns), int(start), int(next_start), float(since))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self))
+
+
+class _Seen(NamedTuple):
+    """What a reader found in the file: its header, and the records behind `start`."""
+
+    feed: str
+    born: float
+    size: int
+    start: int
+    data: bytes
+
+    def logs(self) -> set[str]:
+        """Name the logs that are marked."""
+        lines = {line.removeprefix(b"-").decode("ascii", "replace") for line in self.data.split(b"\n")}
+        return {line for line in lines if _is_log(line)}
+
+    def last_look(self) -> int:
+        """Return the byte behind the last look."""
+        found = self.data.rfind(_LOOK)
+        return self.start if found < 0 else self.start + found + len(_LOOK)
+
+    def unseen(self) -> int:
+        """Count the records behind the last look, about."""
+        return self.data.count(b"\n", self.last_look() - self.start) // 2
+
+    def removal(self, log: str) -> int:
+        """Return the byte where the last removal of a log is recorded; 0 without one."""
+        found = self.data.rfind(b"\n-%b\n" % log.encode("ascii", "replace")) if b"\n-" in self.data else -1
+        return 0 if found < 0 else self.start + found
+
+
+class ChangeFeed:
+    """The feed of one sessions folder, for its writers and its readers. Safe for threads and processes; never raises OSError.
+
+    A writer calls `before` and `after` around each change of a log, and `gone` when it removed one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._path = str(root), f"{root}/{NAME}"
+        self._file = -1
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Start with nothing open, after a fork of the process."""
+        self._mutex = threading.Lock()
+        self._end, self._look_at_path = 0, 0.0
+        self._marked: set[str] = set()
+        with suppress(OSError):
+            self._drop()
+        self._identity = (0, 0)
+
+    def close(self) -> None:
+        """Close the file. The next call opens it again."""
+        with self._mutex:
+            self._drop()
+
+    # --- writers
+
+    def before(self, log: str) -> None:
+        """Mark a log that is about to change, unless it is marked already. Costs one lseek then."""
+        try:
+            if (  # the size is asked for first: a set that is looked at after it is at least as new
+                os.lseek(self._file, 0, os.SEEK_END) == self._end
+                and log in self._marked
+                and time.monotonic() < self._look_at_path
+            ):
+                return
+        except OSError:
+            pass
+        self._mark(log)
+
+    def after(self, log: str) -> None:
+        """Mark a log that was changed, if somebody looked since `before`. Costs one lseek otherwise."""
+        try:
+            if os.lseek(self._file, 0, os.SEEK_END) == self._end and log in self._marked:
+                return
+        except OSError:
+            pass
+        self._mark(log)
+
+    def gone(self, log: str) -> None:
+        """Record that a log was removed: a new one of the same name must not be taken for it."""
+        self._mark(log, removed=True)
+
+    def _mark(self, log: str, *, removed: bool = False) -> None:
+        with self._mutex:
+            if self._file < 0 and time.monotonic() < self._look_at_path:
+                return  # it could not be made a moment ago: readers look at every log
+            try:
+                is_even = self._catch_up()
+                if is_even and log in self._marked and not removed:
+                    return
+                _write(self._file, b"\n%b%b\n" % (b"-" if removed else b"", log.encode("ascii")))
+                self._marked.add(log)
+            except OSError as error:
+                self._void(error)
+
+    def _catch_up(self) -> bool:
+        """Have the file at the path open, and read what is new in it; False where it ends in a torn record. Raises OSError."""
+        if self._file >= 0:
+            found = os.fstat(self._file)
+            if found.st_size < self._end or found.st_nlink != 1 or not self._is_at_path():
+                self._drop()
+        if self._file < 0:
+            self._open()
+        size = os.fstat(self._file).st_size
+        if size > MOST_BYTES:
+            self._replace()
+            size = _HEADER_BYTES
+        data = _read(self._file, self._end, size)
+        data = data[: data.rfind(b"\n") + 1]
+        lines = data.split(b"\n")
+        marked = self._marked
+        if b"?" in lines:
+            marked = set()
+            lines = lines[len(lines) - lines[::-1].index(b"?") :]
+        marked.update(line.decode("ascii", "replace") for line in lines)
+        self._marked = (
+            marked  # in front of the end: `before` and `after` read them in the other order, without the mutex
+        )
+        self._end += len(data)
+        self._look_at_path = time.monotonic() + _PATH_SECONDS
+        return self._end == size
+
+    def _is_at_path(self) -> bool:
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def _open(self) -> None:
+        """Open the feed, or make one where there is none that can be used. Raises OSError."""
+        file = self._open_feed()
+        if file < 0:
+            try:
+                self._replace()
+                return
+            except FileExistsError:  # somebody else made one in between
+                file = self._open_feed()
+        if file < 0:
+            raise OSError(errno.EAGAIN, "others replace it all the time", self._path)
+        self._begin(file)
+
+    def _open_feed(self) -> int:
+        """Open what is at the path; -1 where that is nothing, a link, a folder, a pipe, another's or no feed."""
+        try:
+            file = os.open(self._path, _APPENDING)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+            return -1
+        if _header(file) is not None:
+            return file
+        os.close(file)
+        return -1
+
+    def _begin(self, file: int) -> None:
+        found = os.fstat(file)
+        self._marked, self._end, self._identity = set(), _HEADER_BYTES, (found.st_dev, found.st_ino)
+        self._file = file
+
+    def _replace(self) -> None:
+        """Put a new feed in place of whatever is there. Writers that have the old one open see that it was emptied."""
+        if self._file >= 0:
+            os.ftruncate(self._file, 0)
+            self._drop()
+        _remove(self._path)
+        file = os.open(self._path, _APPENDING | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            text = f"eventstore changes 1 {os.urandom(16).hex()} {max(time.time_ns() // 1_000_000, 0)} "
+            _write(file, text.encode("ascii").ljust(_HEADER_BYTES - 1, b"#") + b"\n")
+        except OSError:
+            os.close(file)
+            _remove(self._path)
+            raise
+        self._begin(file)
+
+    def _void(self, error: OSError) -> None:
+        """Make the feed one that nobody believes, since a mark could not be written: readers look at every log then."""
+        with suppress(OSError):
+            if self._file >= 0:
+                os.ftruncate(self._file, 0)  # works on a full disk
+        with suppress(OSError):
+            _remove(self._path)
+        with suppress(OSError):
+            self._drop()
+        self._look_at_path = time.monotonic() + _PATH_SECONDS
+        if self._see_once(None) is not None:
+            warnings.warn(
+                f"{self._path} can neither be written nor removed ({error.strerror}): lists of other programs may be"
+                " out of date; remove that file, then they are complete",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _drop(self) -> None:
+        file, self._file = self._file, -1
+        self._end, self._marked = 0, set()
+        if file >= 0:
+            os.close(file)
+
+    # --- readers
+
+    def changed(self, since: str | None) -> Changes:
+        """Answer `EventLog.changed`."""
+        folder_ns = self._folder_ns()
+        place = _Place.read(since)
+        seen = self._see(place)
+        if seen is None:
+            return Changes(self._all(None), "", complete=True)
+        now = time.time()
+        marked = seen.logs()
+        is_known = place is not None and (place.feed, place.boot, place.start) == (seen.feed, _boot(), seen.start)
+        # a folder that changed without any mark was changed by nobody who marks: a session was copied in by hand, say
+        if place is None or not is_known or (place.folder_ns != folder_ns and not marked):
+            is_settled = 0 <= now - seen.born >= SETTLING_SECONDS
+            start = _Place(seen.feed, _boot(), folder_ns, _HEADER_BYTES, seen.last_look(), now)
+            return Changes(self._all(seen), str(start) if is_settled else "", complete=True)
+        following = place._replace(folder_ns=folder_ns)
+        if not 0 <= now - place.since < SETTLING_SECONDS:
+            following = following._replace(start=place.next_start, next_start=seen.last_look(), since=now)
+        logs = [(log, self._text(log, seen)) for log in sorted(marked)]
+        return Changes(logs, str(following), complete=False)
+
+    def _see(self, place: _Place | None) -> _Seen | None:
+        """Read the feed, from a place if it is one in it; None where there is no feed that can be used."""
+        seen = self._see_once(place)
+        if seen is None and os.path.isdir(self._root):
+            with self._mutex, suppress(OSError):
+                self._drop()
+                self._catch_up()
+            seen = self._see_once(place)
+        return seen
+
+    def _see_once(self, place: _Place | None) -> _Seen | None:
+        try:
+            file = self._open_to_read()
+        except OSError:
+            return None
+        try:
+            return self._read(file, place)
+        except OSError:
+            return None
+        finally:
+            os.close(file)
+
+    def _open_to_read(self) -> int:
+        try:
+            return os.open(self._path, _APPENDING)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            return os.open(self._path, os.O_RDONLY | SAFE)
+
+    def _read(self, file: int, place: _Place | None) -> _Seen | None:
+        header = _header(file)
+        if header is None:
+            return None
+        found = os.fstat(file)
+        feed, born = f"{header[0]}-{found.st_ino}", header[1]
+        start = _HEADER_BYTES
+        if place is not None and place.feed == feed and start <= place.start <= place.next_start <= found.st_size:
+            start = place.start
+        data = _read(file, start, found.st_size)
+        seen = _Seen(feed, born, found.st_size, start, data[: data.rfind(b"\n") + 1])
+        if seen.unseen() > LOOK_AFTER:
+            with suppress(OSError):  # a reader that may not write checks the same marks again
+                os.write(file, _LOOK)
+        return seen
+
+    def _folder_ns(self) -> int:
+        try:
+            return os.stat(self._root).st_mtime_ns
+        except OSError:
+            return 0
+
+    def _all(self, seen: _Seen | None) -> list[tuple[str, str | None]]:
+        """Look at every log."""
+        try:
+            names: Iterable[str] = sorted(os.listdir(self._root))
+        except OSError:
+            return []
+        looked = ((name, self._text(name, seen)) for name in names if _is_log(name))
+        return [(name, text) for name, text in looked if text is not None]
+
+    def _text(self, log: str, seen: _Seen | None) -> str | None:
+        """Describe the content of a log by its size, inode and time, and by its last removal; None where it is gone."""
+        try:
+            found = os.stat(f"{self._root}/{log}/events.jsonl", follow_symlinks=False)
+        except OSError:
+            return None
+        removal = 0 if seen is None else seen.removal(log)
+        return f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}" + (f"-{removal}" if removal else "")
+
+
+def _header(file: int) -> tuple[str, float] | None:
+    """Return the id of a feed, and when it was made; None for what is no feed, or is of a time to come."""
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > 8 * MOST_BYTES:
+        return None
+    parts = _HEADER.fullmatch(os.pread(file, _HEADER_BYTES, 0))
+    if parts is None or int(parts[2]) / 1000 > time.time() + SETTLING_SECONDS:
+        return None
+    return parts[1].decode("ascii"), int(parts[2]) / 1000
+
+
+def _read(file: int, start: int, end: int) -> bytes:
+    """Read bytes of a file, fewer where it ends before."""
+    parts = []
+    while start < end:
+        part = os.pread(file, end - start, start)
+        if not part:
+            break
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
+
+
+def _write(file: int, data: bytes) -> None:
+    if os.write(file, data) != len(data):
+        raise OSError(errno.ENOSPC, "it was written in part")
+
+
+def _remove(path: str) -> None:
+    """Remove a file, a link or an empty folder, if there is one. Raises OSError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        os.rmdir(path)
+
+
+def _is_log(name: str) -> bool:
+    try:
+        check_log_id(name)
+    except InvalidSessionId:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    """Name this run of the system, where it has a name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip() or "unknown"
+    except (OSError, ValueError):
+        return "unknown"

@@ -1,0 +1,248 @@
+"""Lists: filters, orders and pages; right across processes, after crashes, and at the cost of what changed."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager, SessionMetadata
+from eventstore import events as e
+from eventstore.derived.catalog import Catalog, Filter, Sizes
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def opened(folder: Path) -> SessionManager:
+    return SessionManager(FileSystemSessionStorage(folder / ".sessions", folder / ".history", fsync="no"))
+
+
+def ids(found: list[SessionMetadata]) -> list[str]:
+    return [one.session_id for one in found]
+
+
+MADE = st.lists(
+    st.tuples(
+        st.sampled_from(["ana", "bo", None]),
+        st.sampled_from(["active", "completed", "failed"]),
+        st.lists(st.sampled_from(["a", "b", "c"]), max_size=2),
+        st.sampled_from(["Find bugs", "find more", None]),
+        st.integers(0, 5),
+        st.sampled_from([None, 0.5, 2.0]),
+    ),
+    max_size=12,
+)
+FILTERS: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict,
+    user_id=st.sampled_from([None, "ana"]),
+    status=st.sampled_from([None, "active", "failed"]),
+    tags=st.sampled_from([None, [], ["a"], ["a", "c"]]),
+    purpose=st.sampled_from([None, "FIND", "more"]),
+    since=st.sampled_from([None, NOON + timedelta(days=2)]),
+    until=st.sampled_from([None, NOON + timedelta(days=3)]),
+    sort=st.sampled_from(["updated", "created", "cost"]),
+)
+
+
+@given(made=MADE, chosen=FILTERS, limit=st.integers(1, 5))
+def test_pages_are_what_filtering_and_sorting_all_would_give(
+    made: list[Any], chosen: dict[str, Any], limit: int
+) -> None:
+    manager = SessionManager(MemorySessionStorage())
+    for place, (user, status, tags, purpose, day, cost) in enumerate(made):
+        when = NOON + timedelta(days=day)
+        manager.create_session(f"s{place}", purpose, user, tags, occurred_at=when - timedelta(days=place))
+        if cost is not None:
+            manager.record_usage(f"s{place}", {}, cost, occurred_at=when)
+        if status != "active":
+            manager.complete_session(f"s{place}", status, occurred_at=when)
+    everything = manager.storage.list_metadata(limit=None)
+
+    def key(one: SessionMetadata) -> float:
+        if chosen["sort"] == "cost":
+            return one.estimated_cost or 0.0
+        return (one.updated_at if chosen["sort"] == "updated" else one.created_at).timestamp()
+
+    expected = sorted(
+        (
+            one
+            for one in everything
+            if chosen["user_id"] in (None, one.user_id)
+            and chosen["status"] in (None, one.status)
+            and (not chosen["tags"] or set(chosen["tags"]) & set(one.tags))
+            and (chosen["purpose"] is None or chosen["purpose"].lower() in (one.purpose or "").lower())
+            and (chosen["since"] is None or one.updated_at >= chosen["since"])
+            and (chosen["until"] is None or one.updated_at <= chosen["until"])
+        ),
+        key=lambda one: (-key(one), one.session_id),
+    )
+    found: list[SessionMetadata] = []
+    cursor = None
+    while True:
+        page = manager.page_sessions(**chosen, limit=limit, cursor=cursor)
+        found += page.sessions
+        cursor = page.cursor
+        if cursor is None:
+            break
+        assert len(page.sessions) == limit
+    assert found == expected
+
+
+def test_what_is_no_cursor_or_order_is_an_error(manager: SessionManager) -> None:
+    for place in range(3):
+        manager.create_session(f"s{place}")
+    cursor = manager.page_sessions(limit=1).cursor
+    assert cursor is not None
+    for wrong in ("x", "", "!!", cursor[:-3]):
+        with pytest.raises(ValueError, match="cursor"):
+            manager.page_sessions(cursor=wrong)
+    with pytest.raises(ValueError, match="cursor"):
+        manager.page_sessions(cursor=cursor, sort="cost")
+    with pytest.raises(ValueError, match="sort"):
+        manager.page_sessions(sort="size")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tags"):
+        manager.page_sessions(tags="bug")
+
+
+def test_another_process_sees_every_append_in_its_next_list(tmp_path: Path) -> None:
+    with opened(tmp_path) as ours, opened(tmp_path) as theirs:
+        ours.create_session("s")
+        assert ids(theirs.page_sessions().sessions) == ["s"]
+        for place in range(5):
+            ours.update_session_metadata("s", tags=[str(place)])
+            assert theirs.page_sessions().sessions[0].tags == [str(place)]
+            assert ids(theirs.page_sessions(tags=[str(place)]).sessions) == ["s"]
+        ours.create_session("t")
+        assert ids(theirs.page_sessions().sessions) == ["t", "s"]
+        ours.delete_session("s")
+        assert ids(theirs.page_sessions().sessions) == ["t"]
+
+
+def test_in_a_large_store_only_marked_sessions_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with 100,000 sessions: with few of them the limit stands in for it."""
+    monkeypatch.setattr("eventstore.derived.catalog.ALWAYS_LOOKED_AT", 2)
+    with opened(tmp_path) as ours, opened(tmp_path) as theirs:
+        for place in range(8):
+            ours.create_session(f"s{place}")
+        assert len(theirs.page_sessions().sessions) == 8
+        ours.update_session_metadata("s3", purpose="now")
+        looked: list[str] = []
+        size = Sizes.size
+
+        def count(self: Sizes, session_id: str) -> int | None:
+            looked.append(session_id)
+            return size(self, session_id)
+
+        for step in range(3):
+            ours.update_session_metadata("s3", purpose=f"step {step}")
+            assert theirs.page_sessions().sessions[0].purpose == f"step {step}"
+        ours.close()
+        monkeypatch.setattr(Sizes, "size", count)
+        theirs.storage.catalog._epoch_ends = 0.0
+        theirs.page_sessions()
+        assert set(looked) <= {f"s{place}" for place in range(8)}
+        ours.delete_session("s1")
+        ours.create_session("new")
+        assert sorted(ids(theirs.page_sessions().sessions)) == sorted(
+            ["new", *(f"s{n}" for n in (0, 2, 3, 4, 5, 6, 7))]
+        )
+
+
+def test_marks_are_forgotten_when_nobody_can_append_under_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstore.derived.catalog.ALWAYS_LOOKED_AT", 0)
+    code = """
+import sys
+from eventstore import FileSystemSessionStorage, SessionManager
+manager = SessionManager(FileSystemSessionStorage(".sessions", ".history"))
+for name in "abc":
+    manager.create_session(name)
+print("made", flush=True)
+sys.stdin.read()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "made\n"
+        with opened(tmp_path) as manager:
+            assert sorted(ids(manager.page_sessions().sessions)) == ["a", "b", "c"]
+            manager.page_sessions()
+            base = sqlite3.connect(tmp_path / ".sessions" / "_catalog" / "catalog.db")
+            assert base.execute("SELECT count(*) FROM marked").fetchone() == (3,)
+            child.send_signal(signal.SIGKILL)
+            child.wait(30)
+            manager.page_sessions()
+            manager.page_sessions()
+            assert base.execute("SELECT count(*) FROM marked").fetchone() == (0,)
+            base.close()
+
+
+def test_a_catalogue_that_is_garbage_gone_or_a_link_is_made_anew(tmp_path: Path) -> None:
+    with opened(tmp_path) as manager:
+        manager.create_session("s", "p")
+        manager.page_sessions()
+    folder = tmp_path / ".sessions" / "_catalog"
+    for garbage in (b"garbage" * 1000, b"", (folder / "catalog.db").read_bytes()[:5000]):
+        for path in folder.glob("catalog.db*"):
+            path.unlink()
+        (folder / "catalog.db").write_bytes(garbage)
+        with opened(tmp_path) as manager:
+            assert [one.purpose for one in manager.page_sessions().sessions] == ["p"]
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder.symlink_to(outside)
+    with opened(tmp_path) as manager:
+        manager.update_session_metadata("s", purpose="q")
+        assert [one.purpose for one in manager.page_sessions().sessions] == ["q"]
+    assert list(outside.iterdir()) == []
+
+
+def test_files_of_the_catalogue_are_their_owner_s(tmp_path: Path) -> None:
+    with opened(tmp_path) as manager:
+        manager.create_session("s")
+        manager.page_sessions()
+        folder = tmp_path / ".sessions" / "_catalog"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_catalogue_gives_back_the_rows_it_was_given() -> None:
+    catalog = Catalog()
+    known = SessionMetadata("s", NOON, NOON, tags=["a", "a", "b"], custom_metadata={"k": ["\u2028", None]}).to_dict()
+    catalog.put([(known, 5), (known, 6)])
+    assert catalog.find(Filter()) == ([known], None)
+    assert catalog.find(Filter(tags=["a", "b"], limit=0)) == ([], None)
+    catalog.remove("s")
+    assert catalog.find(Filter()) == ([], None)
+
+
+def test_who_forks_a_process_keeps_a_catalogue_of_its_own(tmp_path: Path) -> None:
+    with opened(tmp_path) as manager:
+        manager.create_session("s")
+        manager.page_sessions()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                manager.storage.append("s", [e.DataSet(key="k", value=1)])
+                status = 0 if ids(manager.page_sessions().sessions) == ["s"] else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert manager.data("s") == {"k": 1}
