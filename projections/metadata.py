@@ -65,8 +65,8 @@ class State:
         """Show the state as callers hold it."""
         return SessionMetadata(
             session_id=session_id,
-            created_at=codec.to_datetime(self.created_at or _NEVER),
-            updated_at=codec.to_datetime(self.updated_at or _NEVER),
+            created_at=codec.read_time(self.created_at, _NEVER),
+            updated_at=codec.read_time(self.updated_at, _NEVER),
             status=SessionStatus(self.status),
             user_id=self.user_id,
             purpose=self.purpose,

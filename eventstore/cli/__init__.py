@@ -3,9 +3,13 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from eventstore import __version__
 from eventstore.errors import EventStoreError
+
+if TYPE_CHECKING:
+    import click
 
 _COMMANDS = {
     "analytics": ("analytics", "Show figures over many sessions."),
@@ -84,7 +88,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
         status = 0
-    except (EventStoreError, OSError) as error:
+    except (EventStoreError, OSError, ValueError) as error:
         from eventstore.cli.terminal import clean
 
         told = str(error)
@@ -144,8 +148,19 @@ def _run_command(name: str, arguments: Sequence[str], store: str | None) -> int:
             max_content_width=100,
         )
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except click.Abort:
         return 130
     return status if isinstance(status, int) else 0
+
+
+def _show(error: "click.ClickException") -> None:
+    """Print what click says of an error; what it quotes, a file name from a pattern say, may hold control characters."""
+    from io import StringIO
+
+    from eventstore.cli.terminal import clean
+
+    text = StringIO()
+    error.show(text)
+    sys.stderr.write(clean(text.getvalue(), keep_lf=True))

@@ -1,14 +1,14 @@
 """What an auditor is given: bundles and reports."""
 
 import os
-import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import click
 
 from eventstore.cli.store import naming_the_others, open_manager, store_option
-from eventstore.cli.terminal import print_json
+from eventstore.cli.terminal import clean, print_json, write_out
 
 _ENDINGS = (".html", ".htm", ".md")
 
@@ -46,7 +46,9 @@ def export_command(
         print_json(done.to_dict())
         return
     count = len(done.sessions)
-    click.echo(f"{done.path}: {count} log{'s' if count > 1 else ''}, {done.files} files, {done.size_bytes:,} bytes")
+    click.echo(
+        f"{clean(str(done.path))}: {count} log{'s' if count > 1 else ''}, {done.files} files, {done.size_bytes:,} bytes"
+    )
     click.echo(f"{done.manifest_sha256}  manifest.json")
 
 
@@ -71,8 +73,9 @@ def report_command(store: str | None, session_id: str, output: Path | None) -> N
     with open_manager(store) as manager:
         found = [questions.audit_session(manager.storage, session_id)]
         if output is None:
-            report.write_markdown(sys.stdout.buffer, found)
-            sys.stdout.buffer.flush()
+            text = BytesIO()
+            report.write_markdown(text, found)
+            write_out([text.getvalue()], is_json=False)
             return
         write = report.write_html if output.suffix.startswith(".htm") else report.write_markdown
         temporary = output.with_name(f".{output.name}.new")

@@ -12,8 +12,8 @@ from eventstore.errors import LogDamaged
 from eventstore.ids import TEMPLATE
 
 if TYPE_CHECKING:
-    from eventstore import Ancestor, Branch
     from eventstore.log.base import EventLog
+    from projections.branches import Ancestor, Branch
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))

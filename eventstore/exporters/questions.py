@@ -214,7 +214,7 @@ def _check(one: Audited) -> Iterator[Fact]:
 def moment(text: str) -> str:
     """Show a time to the millisecond, in UTC: the same for every reader."""
     try:
-        return codec.to_datetime(text).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+        return codec.to_datetime(text).isoformat(" ", "milliseconds")[:23] + " UTC"
     except ValueError:
         return text
 

@@ -1,7 +1,7 @@
 """Moments: a version or a time in a question, as the number of events that had happened by then."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from eventstore.errors import NoSuchMoment
@@ -42,9 +42,17 @@ def as_text(at: At) -> str:
             return codec.to_text(at)
         if isinstance(at, str):
             return codec.to_text(codec.to_datetime(at))
-    except (ValueError, OverflowError):
+    except ValueError:
         pass
     raise NoSuchMoment(at, "it is neither a number of events nor an RFC 3339 time")
+
+
+def ago(length: timedelta) -> datetime:
+    """Return the moment so long ago, in UTC; the first moment that there is where that would be before the year 1."""
+    try:
+        return datetime.now(UTC) - length
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _times(log: EventLog, session_id: str, moment: str, *, recorded: bool) -> Iterator[tuple[int, str]]:

@@ -186,7 +186,7 @@ class Retention:
 
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions to move to the trash, which of those in it to purge, and which to keep though they are old."""
-        plan = [self._judge(one) for one in sessions if one.updated_at < cutoff.astimezone()]
+        plan = [self._judge(one) for one in sessions if one.updated_at < codec.to_utc(cutoff)]
         limit = codec.to_text(trashed_before)
         gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
         plan += [
@@ -209,7 +209,7 @@ class Retention:
             head = self._log.head(one.session_id)
         except (SessionNotFound, LogDamaged):
             return Expiry(one.session_id, "keep", "its log is damaged: repair or delete it", one.updated_at)
-        last = f"last updated {one.updated_at:%Y-%m-%d %H:%M:%S} UTC"
+        last = f"last updated {one.updated_at.isoformat(' ', 'seconds')[:19]} UTC"
         action: Literal["keep", "trash"] = "keep" if one.pinned else "trash"
         reason = f"pinned; {last}" if one.pinned else last
         return Expiry(

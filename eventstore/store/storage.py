@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,7 @@ from eventstore.events import InvocationLinked, SessionCompleted
 from eventstore.ids import check_session_id
 from eventstore.log.base import EventLog, Repair
 from eventstore.record import codec
+from eventstore.store.as_of import ago
 from eventstore.store.branches import BranchedSessions
 from eventstore.store.known_redactions import redact_in_trash
 from eventstore.store.lists import ListedSessions
@@ -149,7 +150,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
         """Move the sessions last updated before a moment (without a zone: local) to the trash; return how many there were."""
-        plan = self.plan_cleanup(cutoff_date, datetime.now(UTC) - timedelta(days=GRACE_DAYS))
+        plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
     def redone(self, session_id: str) -> None:
@@ -218,7 +219,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
         """
-        before = codec.to_text(datetime.now(UTC) - silent_for)
+        before = codec.to_text(ago(silent_for))
         listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
         found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]

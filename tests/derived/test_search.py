@@ -93,9 +93,9 @@ def test_what_is_new_is_found_and_what_is_gone_is_not(talked: SessionManager) ->
     assert places(talked, "login") == [("a", 2)]
     talked.create_session("b", "a needle")
     assert places(talked, "needle") == [("b", 1)]
-    talked.trash_session("b")
+    talked.trash.put("b")
     assert places(talked, "needle") == []
-    talked.restore_session("b")
+    talked.trash.restore("b")
     assert places(talked, "needle") == [("b", 1)]
 
 

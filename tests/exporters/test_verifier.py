@@ -22,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventstore import MemorySessionStorage, SessionManager, SessionStorage, SigningKey
+from eventstore import MemorySessionStorage, SessionManager, SessionStorage
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
+from eventstore.integrity import SigningKey
 
 PROGRAM = Path(verifier.__file__)
 Lines = list[bytes]
@@ -601,12 +602,12 @@ def test_a_session_that_is_not_the_one_that_was_created_is_found_by_the_store_s_
     bundle.add(other, "s")
     status, text = run(bundle.write(path))
     assert (status, "its first event is not that of the session" in text) == (4, True)
-    manager.trash_session("t")
+    manager.trash.put("t")
     manager.delete_session("s")
     bundle.add(manager, "_store")
     status, text = run(bundle.write(path))
     assert (status, text.count("the store's own log does not tell of it")) == (0, 2)
-    manager.restore_session("t")
+    manager.trash.restore("t")
     bundle.add(manager, "_store")
     status, text = run(bundle.write(path))
     assert (status, text.count("the store's own log does not tell of it")) == (0, 1)
@@ -616,8 +617,8 @@ def test_a_session_that_is_not_the_one_that_was_created_is_found_by_the_store_s_
 
 def test_what_the_store_s_log_tells_of_signed_roots_and_lives_must_fit(tmp_path: Path) -> None:
     manager, key_ = make_store(), SigningKey.generate("eva")
-    manager.sign_checkpoint("s", key_)
-    manager.sign_checkpoint("t", key_)
+    manager.proofs.sign_checkpoint("s", key_)
+    manager.proofs.sign_checkpoint("t", key_)
     bundle = Bundle()
     for name in ("_store", "s", "t"):
         bundle.add(manager, name)
@@ -635,8 +636,8 @@ def test_what_the_store_s_log_tells_of_signed_roots_and_lives_must_fit(tmp_path:
     bundle.add(manager, "s")
     bundle.add(manager, "_store")
     assert run(bundle.write(path))[0] == 0
-    manager.trash_session("t")
-    manager.restore_session("t")
+    manager.trash.put("t")
+    manager.trash.restore("t")
     bundle.logs["t"] = bundle.logs["t"][:5]
     bundle.add(manager, "_store")
     assert run(bundle.write(path))[0] == 4

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import FileSystemSessionStorage, SessionManager, verify_session, verify_store
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
 from eventstore.exporters.archive import export_archive
 from eventstore.importers.archive import import_archive
+from eventstore.integrity import verify_session, verify_store
 
 SECRET = "hunter2-the-secret"
 
@@ -55,9 +56,9 @@ def test_an_archive_does_not_bring_back_what_was_redacted(
 ) -> None:
     export_archive(manager, tmp_path / "before.zip")
     secret = seqs_with(manager)
-    manager.redact("s", secret, "a password", by={"actor": "ana"})
+    manager.redactions.redact("s", secret, "a password", by={"actor": "ana"})
     if gone == "trashed":
-        manager.trash_session("s")
+        manager.trash.put("s")
     else:
         manager.delete_session("s", history=gone == "deleted with its calls")
     assert import_archive(manager, tmp_path / "before.zip").sessions == ("s",)
@@ -81,14 +82,14 @@ def test_forks_come_back_redacted_too(manager: SessionManager, root: Path, tmp_p
     manager.add_conversation_message("f", "user", "own")
     manager.fork_session("f", new_id="g")
     export_archive(manager, tmp_path / "before.zip")
-    manager.redact("f", secret, "a password")
+    manager.redactions.redact("f", secret, "a password")
     for one in ("g", "f", "s"):
         manager.delete_session(one)
     import_archive(manager, tmp_path / "before.zip")
     manager.flush()
     assert holding(root) == []
     assert_whole(manager)
-    manager.trash_session("s")
+    manager.trash.put("s")
     assert_whole(manager)
     assert [message.content for message in manager.conversation("g")] == ["done", "own"]
 
@@ -96,7 +97,7 @@ def test_forks_come_back_redacted_too(manager: SessionManager, root: Path, tmp_p
 def test_a_person_may_bring_it_back(manager: SessionManager, tmp_path: Path) -> None:
     export_archive(manager, tmp_path / "before.zip")
     secret = seqs_with(manager)
-    manager.redact("s", secret, "by mistake")
+    manager.redactions.redact("s", secret, "by mistake")
     manager.delete_session("s", history=True)
     import_archive(manager, tmp_path / "before.zip", again=True)
     assert seqs_with(manager) == secret
@@ -105,15 +106,15 @@ def test_a_person_may_bring_it_back(manager: SessionManager, tmp_path: Path) -> 
 
 def test_the_trash_does_not_bring_back_what_was_redacted(manager: SessionManager, root: Path, tmp_path: Path) -> None:
     secret = seqs_with(manager)
-    manager.trash_session("s")
+    manager.trash.put("s")
     shutil.copytree(root / ".sessions" / "_trash", tmp_path / "backup", symlinks=True)
-    manager.restore_session("s")
-    manager.redact("s", secret, "a password")
-    manager.trash_session("s")
+    manager.trash.restore("s")
+    manager.redactions.redact("s", secret, "a password")
+    manager.trash.put("s")
     shutil.rmtree(root / ".sessions" / "_trash")
     shutil.copytree(tmp_path / "backup", root / ".sessions" / "_trash", symlinks=True)
     assert holding(root)
-    manager.restore_session("s")
+    manager.trash.restore("s")
     manager.flush()
     assert holding(root) == []
     assert verify_session(manager.storage, "s").findings == ()
@@ -125,7 +126,7 @@ def test_what_repairs_had_cut_comes_back_without_the_text(manager: SessionManage
         stream.write(b'{"type":"message.added","seq":8,"at":"2026-01-01T00:00:00.000000Z","content":"hunter2-the-se')
     manager.add_conversation_message("s", "user", "on")
     export_archive(manager, tmp_path / "before.zip")
-    manager.redact("s", seqs_with(manager), "a password")
+    manager.redactions.redact("s", seqs_with(manager), "a password")
     manager.delete_session("s", history=True)
     import_archive(manager, tmp_path / "before.zip")
     manager.flush()

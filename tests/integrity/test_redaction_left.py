@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import FileSystemSessionStorage, SessionManager, verify_session, verify_store
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
 from eventstore.exporters.archive import export_archive
 from eventstore.importers.archive import import_archive
+from eventstore.integrity import verify_session, verify_store
 
 SECRET = "hunter2-the-secret"
 
@@ -69,9 +70,9 @@ def test_a_copy_in_the_trash_is_redacted_in_a_store_without_forks(manager: Sessi
     manager.add_conversation_message("s", "user", SECRET)
     export_archive(manager, tmp_path.parent / f"{tmp_path.name}.zip")
     for _ in range(2):
-        manager.trash_session("s")
+        manager.trash.put("s")
         import_archive(manager, tmp_path.parent / f"{tmp_path.name}.zip")
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     manager.flush()
     assert done.logs == ("s", "s", "s")
     assert holding(tmp_path) == []
@@ -84,10 +85,10 @@ def test_the_session_is_redacted_too_where_its_copy_in_the_trash_is_asked_for(
     manager.create_session("s")
     manager.add_conversation_message("s", "user", "ghp_" + "a1B2" * 9)
     export_archive(manager, tmp_path.parent / f"{tmp_path.name}.zip")
-    manager.trash_session("s")
-    plan = manager.plan_redactions()
+    manager.trash.put("s")
+    plan = manager.redactions.plan()
     import_archive(manager, tmp_path.parent / f"{tmp_path.name}.zip")
-    manager.redact_plan(plan, "a token")
+    manager.redactions.carry_out(plan, "a token")
     manager.flush()
     assert holding(tmp_path, "a1B2a1B2") == []
 
@@ -119,7 +120,7 @@ def test_unfinished_views_of_killed_programs_are_removed(
     assert holding(tmp_path)
     session_id = "new" if "'new'" in program else "s"
     wanted = [seq for seq, line in enumerate(manager.storage.log.lines(session_id), 1) if SECRET.encode() in line]
-    done = manager.redact(session_id, wanted or seqs, "a secret")
+    done = manager.redactions.redact(session_id, wanted or seqs, "a secret")
     manager.flush()
     assert (holding(tmp_path), done.left) == ([], ())
 
@@ -131,10 +132,10 @@ def test_an_unfinished_copy_of_the_parent_is_removed(manager: SessionManager, tm
     manager.flush()
     killed(tmp_path, "manager.delete_session('s')", ".events.jsonl.new")
     assert ".sessions/f/.events.jsonl.new" in holding(tmp_path)
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     manager.flush()
     assert (holding(tmp_path), done.left) == ([], ())
-    manager.trash_session("s")
+    manager.trash.put("s")
     assert_whole(manager)
 
 
@@ -142,7 +143,7 @@ def test_an_unfinished_record_of_a_call_is_removed(manager: SessionManager, tmp_
     manager.create_session("s")
     killed(tmp_path, "with manager.invocation('s', 'tool', {'a': SECRET}): pass", ".record.jsonl.new")
     assert holding(tmp_path)
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     assert (holding(tmp_path), done.left) == ([], ())
 
 
@@ -157,7 +158,7 @@ def test_what_an_import_that_was_killed_left_is_removed_or_named(manager: Sessio
     assert any("_adopt" in name for name in holding(tmp_path))
     manager.create_session("mine")
     manager.add_conversation_message("mine", "user", SECRET)
-    done = manager.redact("mine", 2, "a secret")
+    done = manager.redactions.redact("mine", 2, "a secret")
     manager.flush()
     assert [name for name in holding(tmp_path) if Path(name).name not in "".join(done.left)] == []
     assert not any("_adopt" in name for name in holding(tmp_path))
@@ -191,7 +192,7 @@ def test_a_torn_record_keeps_nothing_of_the_text(tmp_path: Path, text: str) -> N
         torn(root, text, kept)
         with opened(root) as manager:
             place = manager.add_conversation_message("s", "user", text, id="k")
-            assert manager.redact("s", place.first, "a secret").left == ()
+            assert manager.redactions.redact("s", place.first, "a secret").left == ()
             manager.flush()
             (fragment,) = [one.read_bytes() for one in root.rglob("quarantine/*")]
             assert len(fragment) == kept
@@ -209,7 +210,7 @@ def test_a_torn_tail_that_is_still_there_is_scrubbed(manager: SessionManager, tm
         stream.write(
             b'{"type":"message.added","seq":3,"at":"2026-01-01T00:00:00.000000Z","role":"user","content":"hunter2-t'
         )
-    done = manager.redact("s", place.first, "a secret")
+    done = manager.redactions.redact("s", place.first, "a secret")
     manager.flush()
     assert done.left == ()
     assert holding(tmp_path, "hunter2") == []
@@ -227,7 +228,7 @@ def test_exports_kept_in_the_store_are_named(manager: SessionManager, tmp_path: 
     export_archive(manager, tmp_path / ".sessions" / "backup.zip")
     with zipfile.ZipFile(tmp_path / ".sessions" / "backup.zip") as packed:
         assert any(SECRET.encode() in packed.read(name) for name in packed.namelist())
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     assert set(done.left) == {"s/notes.html", "exports/all.csv", "kept.txt", "backup.zip"}
 
 
@@ -236,7 +237,7 @@ def test_another_event_that_says_the_same_is_named(manager: SessionManager, tmp_
         manager.create_session(one)
         manager.add_conversation_message(one, "user", SECRET)
     manager.flush()
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     manager.flush()
     assert "t/events.jsonl" in done.left
     assert {name.removeprefix(".sessions/") for name in holding(tmp_path)} <= set(done.left)
@@ -253,7 +254,7 @@ def test_names_of_tools_models_and_keys_are_gone_too(manager: SessionManager, tm
     manager.analytics(by="model")
     manager.flush()
     assert holding(tmp_path)
-    done = manager.redact("s", [2, 3, 4], "names")
+    done = manager.redactions.redact("s", [2, 3, 4], "names")
     manager.flush()
     assert (holding(tmp_path), done.left) == ([], ())
 
@@ -262,11 +263,11 @@ def test_what_a_damaged_fork_holds_is_named(manager: SessionManager, tmp_path: P
     manager.create_session("s")
     manager.add_conversation_message("s", "user", SECRET)
     manager.fork_session("s", new_id="f")
-    manager.trash_session("f")
+    manager.trash.put("f")
     path = tmp_path / ".sessions" / "_trash" / "f" / "events.jsonl"
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"session.created"', b'"session.Created"', 1))
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     assert any("_trash/f" in name for name in done.left)
     assert isinstance(list(manager.events("s"))[1], e.RedactedEvent)
 
@@ -280,5 +281,5 @@ def test_the_remains_of_a_session_whose_deletion_was_cut_short_are_named(
     manager.set_data("f", "k", 1)
     manager.flush()
     (tmp_path / ".sessions" / "f" / "events.jsonl").unlink()
-    done = manager.redact("s", 2, "a secret")
+    done = manager.redactions.redact("s", 2, "a secret")
     assert holding(tmp_path) == [f".sessions/{name}" for name in done.left]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import FileSystemSessionStorage, SessionManager, verify_session, verify_store
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
 from eventstore.record import codec
 
 SECRET = "hunter2-the-secret"
@@ -75,13 +76,13 @@ def test_a_fork_made_by_a_program_that_read_its_parent_before_a_redaction_is_who
     one: SessionManager, tmp_path: Path
 ) -> None:
     with opened(tmp_path) as other:
-        other.redact("s", 2, "a secret")
+        other.redactions.redact("s", 2, "a secret")
     one.fork_session("s", at=3, new_id="f")
     one.fork_session("f", at=2, new_id="g")
     with opened(tmp_path) as fresh:
         for session_id in ("s", "f", "g"):
             assert verify_session(fresh.storage, session_id).findings == ()
-        fresh.trash_session("s")
+        fresh.trash.put("s")
         for session_id in ("f", "g"):
             assert verify_session(fresh.storage, session_id).findings == ()
 
@@ -107,7 +108,7 @@ def test_a_catalogue_in_use_does_not_stop_a_redaction(one: SessionManager, tmp_p
     blocker = sqlite3.connect(tmp_path / ".sessions" / "_catalog" / "catalog.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     try:
-        done = one.redact("s", 2, "a secret")
+        done = one.redactions.redact("s", 2, "a secret")
         one.flush()
     finally:
         blocker.close()
@@ -144,11 +145,11 @@ def test_what_fails_in_a_derived_step_is_named_and_done_by_the_next_call(
         patch.setattr(place, name, fail)
         if step == "clear":
             patch.setattr(storage.catalog, "scrub", fail)
-        done = one.redact("s", [2, 4], "a secret")
+        done = one.redactions.redact("s", [2, 4], "a secret")
     assert all(isinstance(event, e.RedactedEvent) for event in list(one.events("s"))[1:4:2])
     named = {Path(name).name for name in done.left}
     assert {Path(path).name for path in holding(tmp_path)} <= named
-    again = one.redact("s", [2, 4], "a secret")
+    again = one.redactions.redact("s", [2, 4], "a secret")
     one.flush()
     assert (again.seqs, again.left) == ((), ())
     assert holding(tmp_path) == []
@@ -198,7 +199,7 @@ def test_redactions_beside_readers_and_searchers_leave_nothing(tmp_path: Path) -
         for n in range(6):
             session_id, text = ("s", "t")[n % 2], f"tokq{n}q-{SECRET} words"
             place = manager.add_conversation_message(session_id, "user", text)
-            done = manager.redact(session_id, place.first, "a secret")
+            done = manager.redactions.redact(session_id, place.first, "a secret")
             assert done.seqs == (place.first,)
             removed.append(text)
         (tmp_path / "stop").touch()
@@ -218,14 +219,16 @@ def test_two_threads_may_redact_at_once(one: SessionManager, tmp_path: Path) -> 
     seqs = range(4, 10)
     with opened(tmp_path) as other:
         threads = [
-            threading.Thread(target=lambda manager=manager: [manager.redact("s", seq, "why") for seq in seqs])
+            threading.Thread(
+                target=lambda manager=manager: [manager.redactions.redact("s", seq, "why") for seq in seqs]
+            )
             for manager in (one, other)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    one.redact("s", 2, "why")
+    one.redactions.redact("s", 2, "why")
     one.flush()
     recorded = [event.target for event in one.events("s") if isinstance(event, e.EventRedacted)]
     assert sorted(recorded) == [2, *seqs]

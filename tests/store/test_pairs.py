@@ -13,18 +13,11 @@ from typing import Any, cast
 import pytest
 from stepping import Killed, KillGate, Phase, Schedule, Stepping, SteppingLock, orders
 
-from eventstore import (
-    EventLog,
-    EventStoreError,
-    MemoryEventLog,
-    SessionManager,
-    SessionNotFound,
-    SessionStorage,
-    SigningKey,
-    verify_all,
-)
+from eventstore import EventLog, EventStoreError, SessionManager, SessionNotFound, SessionStorage
 from eventstore import events as e
+from eventstore.backends.memory import MemoryEventLog
 from eventstore.ids import STORE_ID, id_of
+from eventstore.integrity import SigningKey, verify_all
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec
 
@@ -56,14 +49,14 @@ OPERATIONS: dict[str, Callable[[SessionManager, str], object]] = {
     "fork": lambda manager, mark: manager.fork_session("s", new_id=f"n{mark}"),
     "fork to one id": lambda manager, mark: manager.fork_session("s", new_id="n"),
     "make whole": lambda manager, mark: manager.storage.log.make_whole("f"),
-    "redact": lambda manager, mark: manager.redact("s", 2, "why"),
-    "trash": lambda manager, mark: manager.trash_session("s"),
-    "restore": lambda manager, mark: manager.restore_session("s"),
+    "redact": lambda manager, mark: manager.redactions.redact("s", 2, "why"),
+    "trash": lambda manager, mark: manager.trash.put("s"),
+    "restore": lambda manager, mark: manager.trash.restore("s"),
     "purge": purge,
     "delete": lambda manager, mark: manager.delete_session("s"),
     "create": lambda manager, mark: manager.create_session("s", mark),
     "adopt": lambda manager, mark: manager.storage.adopt(verify_whole("s", [EXPORTED]), [EXPORTED]),
-    "checkpoint": lambda manager, mark: manager.sign_checkpoint("s", KEY),
+    "checkpoint": lambda manager, mark: manager.proofs.sign_checkpoint("s", KEY),
 }
 ENDINGS = {"delete", "purge"}
 WORLDS = ("there", "in the trash", "both")
@@ -78,7 +71,7 @@ def made(world: str) -> MemoryEventLog:
     manager.set_data("s", "base", 1)
     manager.fork_session("s", new_id="f")
     if world != "there":
-        manager.trash_session("s")
+        manager.trash.put("s")
     if world == "both":
         manager.create_session("s", "second")
         manager.add_conversation_message("s", "user", "another secret")
@@ -134,7 +127,7 @@ def live_on(manager: SessionManager, trail: list[str]) -> None:
     if log.trashed():
         manager.delete_session("s")
         with suppress(SessionNotFound):  # its purge was cut short, and is finished now
-            manager.restore_session("s")
+            manager.trash.restore("s")
         assert not wrong(log), trail
 
 

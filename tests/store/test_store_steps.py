@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from eventstore import (
     MemorySessionStorage,
     SessionExists,
     SessionManager,
-    Verdict,
-    verify_all,
 )
 from eventstore import events as e
 from eventstore.ids import STORE_ID
+from eventstore.integrity import Verdict, verify_all
 from projections.store import State, projection
 
 
@@ -76,14 +76,14 @@ def test_a_session_is_created_though_the_registry_cannot_be_written(
     assert not wrong(tmp_path)
 
 
-@pytest.mark.parametrize("way", ["delete_session", "trash_session"])
+@pytest.mark.parametrize("way", ["delete_session", "trash.put"])
 def test_nothing_is_deleted_or_trashed_where_that_cannot_be_recorded(
     tmp_path: Path, store: SessionManager, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     with monkeypatch.context() as patch:
         refuse_registry(patch, store)
         with pytest.raises(AppendRefused):
-            getattr(store, way)("s")
+            attrgetter(way)(store)("s")
     assert [one.content for one in store.conversation("s")] == ["precious"]
     assert not wrong(tmp_path)
 
@@ -91,17 +91,17 @@ def test_nothing_is_deleted_or_trashed_where_that_cannot_be_recorded(
 def test_a_session_is_restored_though_the_registry_cannot_be_written(
     tmp_path: Path, store: SessionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.trash_session("s")
+    store.trash.put("s")
     with monkeypatch.context() as patch:
         refuse_registry(patch, store)
-        store.restore_session("s")
+        store.trash.restore("s")
     store.create_session("next")
-    store.trash_session("next")
+    store.trash.put("next")
     assert [one.content for one in store.conversation("s")] == ["precious"]
     assert not wrong(tmp_path)
 
 
-@pytest.mark.parametrize("way", ["delete_session", "trash_session"])
+@pytest.mark.parametrize("way", ["delete_session", "trash.put"])
 def test_a_catalogue_that_others_have_locked_stops_no_deletion(
     tmp_path: Path, store: SessionManager, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -112,13 +112,13 @@ def test_a_catalogue_that_others_have_locked_stops_no_deletion(
     with monkeypatch.context() as patch:
         patch.setattr(store.storage.catalog, "remove", locked)
         with pytest.warns(RuntimeWarning, match="not removed yet"):
-            assert getattr(store, way)("s")
+            assert attrgetter(way)(store)("s")
     assert store.list_sessions() == []
     assert store.get_session("s") is None
     assert not wrong(tmp_path)
 
 
-@pytest.mark.parametrize(("way", "step"), [("delete_session", "remove"), ("trash_session", "trash")])
+@pytest.mark.parametrize(("way", "step"), [("delete_session", "remove"), ("trash.put", "trash")])
 def test_an_end_that_the_system_refuses_is_taken_back(
     tmp_path: Path, store: SessionManager, monkeypatch: pytest.MonkeyPatch, way: str, step: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_an_end_that_the_system_refuses_is_taken_back(
     with monkeypatch.context() as patch:
         patch.setattr(store.storage.log, step, refused)
         with pytest.raises(EventStoreError, match=r"'s' was not (deleted|moved to the trash): Permission denied"):
-            getattr(store, way)("s")
+            attrgetter(way)(store)("s")
     assert [one.content for one in store.conversation("s")] == ["precious"]
     assert not wrong(tmp_path)
 
@@ -159,8 +159,8 @@ manager.storage.log.append = killed
     [
         ("manager.create_session('new')", "store.session_created"),
         ("manager.fork_session('s', new_id='new')", "store.session_created"),
-        ("manager.trash_session('s')", "store.session_trashed"),
-        ("manager.trash_session('s'); manager.restore_session('s')", "store.session_restored"),
+        ("manager.trash.put('s')", "store.session_trashed"),
+        ("manager.trash.put('s'); manager.trash.restore('s')", "store.session_restored"),
         ("manager.delete_session('s')", "store.session_deleted"),
     ],
 )
@@ -190,10 +190,10 @@ def test_an_empty_log_is_no_session(tmp_path: Path, store: SessionManager) -> No
     assert not wrong(tmp_path)
     store.create_session("new")
     store.fork_session("s", new_id="s2")
-    store.trash_session("s")
+    store.trash.put("s")
     (tmp_path / ".sessions" / "s").mkdir()
     (tmp_path / ".sessions" / "s" / "events.jsonl").touch()
-    store.restore_session("s")
+    store.trash.restore("s")
     assert [one.content for one in store.conversation("s")] == ["precious"]
     assert not wrong(tmp_path)
 
@@ -202,12 +202,12 @@ def test_a_session_in_the_trash_without_a_record_gets_one(tmp_path: Path, store:
     """A version that moved first and recorded then was killed in between."""
     store.storage.log.trash("s")
     store.create_session("s")
-    assert store.list_trash()[0].since == ""
+    assert store.trash.list()[0].since == ""
     with opened(tmp_path).storage as other:
         SessionManager(other).create_session("z")
         (found,) = other.list_trash()
         assert (found.since != "", found.events, len(found.head_hash)) == (True, 2, 64)
-        assert other.clean_up(SessionManager(other).plan_cleanup(30, 0))
+        assert other.clean_up(SessionManager(other).trash.plan_cleanup(30, 0))
         assert other.list_trash() == []
         assert other.session_exists("s")
 
@@ -218,23 +218,23 @@ def test_a_session_in_the_trash_without_a_record_gets_one(tmp_path: Path, store:
 def test_a_session_restored_and_trashed_again_is_not_purged_by_an_old_plan(
     tmp_path: Path, store: SessionManager
 ) -> None:
-    store.trash_session("s")
-    plan = store.plan_cleanup(30, 0)
+    store.trash.put("s")
+    plan = store.trash.plan_cleanup(30, 0)
     assert [one.action for one in plan] == ["purge"]
     with opened(tmp_path).storage as other:
         theirs = SessionManager(other)
-        theirs.restore_session("s")
+        theirs.trash.restore("s")
         theirs.add_conversation_message("s", "user", "more")
-        theirs.trash_session("s")
+        theirs.trash.put("s")
     assert store.storage.clean_up(plan) == []
-    store.restore_session("s")
+    store.trash.restore("s")
     assert [one.content for one in store.conversation("s")] == ["precious", "more"]
 
 
 def test_an_old_plan_trashes_no_session_that_was_deleted_and_created_again(store: SessionManager) -> None:
     old = "2020-01-01T00:00:00Z"
     store.create_session("old", occurred_at=old)
-    plan = [one for one in store.plan_cleanup(30) if one.session_id == "old"]
+    plan = [one for one in store.trash.plan_cleanup(30) if one.session_id == "old"]
     store.delete_session("old")
     store.create_session("old", occurred_at=old)
     assert store.storage.clean_up(plan) == []
@@ -243,11 +243,11 @@ def test_an_old_plan_trashes_no_session_that_was_deleted_and_created_again(store
 
 def _clean_up(folder: Path, barrier: Any, failed: Any) -> None:
     manager = opened(folder)
-    plan = manager.plan_cleanup(0, 0)
+    plan = manager.trash.plan_cleanup(0, 0)
     barrier.wait()
     try:
         manager.storage.clean_up(plan)
-        manager.storage.clean_up(manager.plan_cleanup(0, 0))
+        manager.storage.clean_up(manager.trash.plan_cleanup(0, 0))
     except BaseException as error:
         failed.put(repr(error))
 
@@ -318,7 +318,7 @@ def test_what_a_creation_reads_of_the_registry_does_not_grow_with_the_store(
         else:
             store.create_session(name)
         if way == "trash":
-            store.trash_session(name)
+            store.trash.put(name)
         store.storage.was_used("s")
         return decoded[0] - before
 
@@ -346,9 +346,9 @@ def test_the_forks_of_a_session_are_found_one_by_one() -> None:
 
 
 def test_a_session_restored_where_another_was_created_stays_in_the_trash(tmp_path: Path, store: SessionManager) -> None:
-    store.trash_session("s")
+    store.trash.put("s")
     store.create_session("s", "another")
     with pytest.raises(SessionExists):
-        store.restore_session("s")
+        store.trash.restore("s")
     assert store.storage.log.trashed() == ["s"]
     assert not wrong(tmp_path)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from breaking.case import Counts, folder, opened, said
-from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager, verify_session, verify_store
+from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
 
 SECRET = b"the-secret-of-the-log"
 PROGRAM = """
@@ -22,7 +23,7 @@ from eventstore import FileSystemSessionStorage, SessionManager
 manager = SessionManager(FileSystemSessionStorage(sys.argv[1] + "/s", sys.argv[1] + "/h"))
 manager.head("s"), manager.search("nothing")
 print("ready", flush=True)
-manager.redact("s", [2, 4], "a secret")
+manager.redactions.redact("s", [2, 4], "a secret")
 """
 
 
@@ -133,14 +134,14 @@ def _cut_at_each_call(step: int, counts: Counts) -> None:
             manager = _store(copy)
             with _dying(done) as made:
                 try:
-                    manager.redact("s", seqs, "a secret")
+                    manager.redactions.redact("s", seqs, "a secret")
                     calls = len(made)
                 except _Killed:
                     counts["steps"] += 1
             del manager
             with _store(copy) as again:
                 _assert_no_tampering(again)
-                again.redact("s", seqs, "a secret, again")
+                again.redactions.redact("s", seqs, "a secret, again")
                 again.flush()
                 again.search("words")
                 _assert_clean(again, copy)
@@ -166,9 +167,9 @@ def _furnish(root: Path) -> list[int]:
         manager.add_conversation_message("s", "tool", text, invocation_id=call.invocation_id)
         manager.fork_session("s", new_id="f")
         manager.fork_session("f", new_id="g")
-        manager.save_template("t", "s")
+        manager.templates.save("t", "s")
         manager.fork_session("s", new_id="h")
-        manager.trash_session("h")
+        manager.trash.put("h")
         manager.set_data("s", "k", text)
         manager.flush()
         manager.search("words")
@@ -187,7 +188,7 @@ def _kill(root: Path, after_seconds: float, counts: Counts) -> None:
         manager.add_conversation_message("s", "user", SECRET.decode())
         manager.fork_session("s", new_id="f")
         manager.fork_session("f", new_id="g")
-        manager.trash_session("g")
+        manager.trash.put("g")
         manager.add_conversation_message("s", "user", "between")
         manager.set_data("s", "k", SECRET.decode())
         manager.list_sessions()
@@ -202,7 +203,7 @@ def _kill(root: Path, after_seconds: float, counts: Counts) -> None:
         child.wait()
         counts["killed"] += 1
     with _store(root) as manager:
-        manager.redact("s", [2, 4], "a secret, again")
+        manager.redactions.redact("s", [2, 4], "a secret, again")
         manager.flush()
         _assert_clean(manager, root)
     counts["done_again"] += 1

@@ -15,17 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from breaking.case import Counts, folder
-from eventstore import (
-    Checkpoint,
-    FileSystemSessionStorage,
-    SessionManager,
-    SigningKey,
-    sign,
-    verify_all,
-)
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
-from eventstore.integrity import merkle
+from eventstore.integrity import Checkpoint, SigningKey, merkle, sign, verify_all
 from eventstore.record import codec
 
 NAME = "example.com/audit"
@@ -77,9 +70,9 @@ def live(manager: SessionManager, key: SigningKey) -> None:
 
 def live_on(manager: SessionManager) -> None:
     """Go on, with redactions of what was signed."""
-    manager.redact("s", [3], "asked for", by={"actor": "ana"})
-    manager.redact("t", [4, 11], "asked for", by={"actor": "ana"})
-    manager.redact("f", [8], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("s", [3], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("t", [4, 11], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("f", [8], "asked for", by={"actor": "ana"})
     for name in ("s", "t", "f", "g"):
         manager.set_data(name, "k", name)
     manager.create_session("late")
@@ -88,7 +81,7 @@ def live_on(manager: SessionManager) -> None:
 
 def sign_all(manager: SessionManager, key: SigningKey) -> dict[str, str]:
     """Sign every log, the store's own last."""
-    return {name: manager.sign_checkpoint(name, key) for name in SESSIONS}
+    return {name: manager.proofs.sign_checkpoint(name, key) for name in SESSIONS}
 
 
 def read(sessions: Path) -> Copy:
