@@ -203,6 +203,8 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
         return
     planned, damaged, left = 0, list[eventstore.LogDamaged](), list[Verdict]()
     with open_manager(store) as manager:
+        if yes:
+            manager.storage.settle()
         for session_id in sorted(manager.storage.log.ids()) if every else sessions:
             try:
                 plan = manager.storage.repair_session(session_id, dry_run=not yes)

@@ -73,6 +73,11 @@ def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -
 
     Raises SessionNotFound, LogDamaged, and LogTampered where the log is not what this key signed before; nothing is signed then.
     """
+    with storage.lineages.locked():  # else what is signed may be deleted or trashed before the registry records it
+        return _sign_locked(storage, session_id, key)
+
+
+def _sign_locked(storage: SessionStorage, session_id: str, key: SigningKey) -> str:
     size = storage.log.head(check_log_id(session_id)).version
     mine = Checkpoints([key.verifier_key], (), has_anchors=False)
     found = examine(storage.log, session_id, mine, sizes=[size])

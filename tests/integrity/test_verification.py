@@ -707,8 +707,7 @@ def test_notes_do_not_outlive_a_session_whose_removal_was_cut_short(
         raise OSError("killed")
 
     monkeypatch.setattr("eventstore.backends.files.filesystem.remove_folder", fail)
-    with pytest.raises(OSError, match="killed"):
-        manager.delete_session("s")
+    assert manager.delete_session("s")
     manager.create_session("s")
     assert manager.proofs.checkpoints("s") == []
     assert "checkpoint" not in {finding.part for finding in verified(files).findings}
