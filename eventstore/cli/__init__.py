@@ -159,8 +159,13 @@ def _show(error: "click.ClickException") -> None:
     """Print what click says of an error; what it quotes, a file name from a pattern say, may hold control characters."""
     from io import StringIO
 
+    from click import UsageError
+
     from eventstore.cli.terminal import clean
 
+    if not isinstance(error, UsageError):
+        sys.stderr.write(f"eventstore: {clean(error.format_message())}\n")
+        return
     text = StringIO()
     error.show(text)
     sys.stderr.write(clean(text.getvalue(), keep_lf=True))
