@@ -19,6 +19,7 @@ SAMPLES = [
     errors.AppendRefused("s", "f", 28),
     errors.OutcomeUnknown("s", "f", 5),
     errors.HandlePoisoned("s", "f", 5),
+    errors.OperationRefused("s", "deleted", "f", 13),
     errors.LogDamaged("s", "f", 3, 120, "the line is odd", 2),
     errors.LogTampered("s", "f", 3, 120, "the line is blanked", 2),
     errors.RedactionRefused("s", 3, "it holds no text"),

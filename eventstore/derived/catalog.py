@@ -22,6 +22,8 @@ from eventstore.ids import check_session_id
 
 Sort: TypeAlias = Literal["updated", "created", "cost"]
 
+CatalogLost: TypeAlias = sqlite3.DatabaseError
+"""What a call raises where the catalogue could not be used; calling again may find it rebuilt."""
 FOLDER = "_catalog"
 EPOCH_SECONDS = 60.0
 ALWAYS_LOOKED_AT = 2_000

@@ -25,10 +25,11 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
-    """Throw every view and the catalogue away, make them anew, and yield each session when it is done.
+    """Settle the store, delete every view and the catalogue, rebuild them, and yield each session when it is done.
 
     The views of a damaged session stay as they are.
     """
+    storage.settle()
     storage.flush_views()
     storage.catalog.clear()
     yield from _spread(storage, _rebuild_some, jobs)

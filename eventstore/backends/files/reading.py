@@ -1,6 +1,7 @@
 """Logs in folders as one sees them who only reads: no lock, no change, and what a fork has of its past."""
 
 import os
+import stat
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -359,4 +360,11 @@ def _is_session(entry: os.DirEntry[str]) -> bool:
         check_session_id(entry.name)
     except InvalidSessionId:
         return False
-    return entry.is_dir(follow_symlinks=False) and os.path.lexists(os.path.join(entry.path, LOG))
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    try:
+        found = os.lstat(os.path.join(entry.path, LOG))
+    except OSError:
+        return False
+    # An empty log is what a creation leaves that was killed or refused: there is no session yet.
+    return not stat.S_ISREG(found.st_mode) or found.st_size > 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from eventstore.backends.files.file import LogFile
+from eventstore.backends.files.file import LOG, LogFile
 from eventstore.errors import SessionExists, SessionNotFound
 from eventstore.ids import free_name, id_of
 
@@ -32,11 +32,17 @@ class Trash:
         """Move a folder back to where its session was; return the session's id. Raises SessionNotFound, SessionExists."""
         session_id = id_of(name)
         with self._open(create=False) as (root, trash):
-            if not os.path.lexists(self._root / TRASH / name):
+            if name not in os.listdir(trash):
                 raise SessionNotFound(name)
-            if os.path.lexists(self._root / session_id):
-                raise SessionExists(session_id)
-            os.rename(name, session_id, src_dir_fd=trash, dst_dir_fd=root)
+            _remove_leftover(self._root / session_id)
+            try:
+                os.rename(name, session_id, src_dir_fd=trash, dst_dir_fd=root)  # also onto a folder that is empty
+            except FileNotFoundError:
+                raise SessionNotFound(name) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                raise SessionExists(session_id) from None
             os.fsync(root)
             os.fsync(trash)
         return session_id
@@ -83,6 +89,12 @@ class Trash:
                 os.close(trash)
         finally:
             os.close(root)
+
+
+def _remove_leftover(folder: Path) -> None:
+    """Remove a session's folder that has no log: what a deletion leaves that was killed, and nothing but views."""
+    if folder.is_dir() and not folder.is_symlink() and not os.path.lexists(folder / LOG):
+        remove_folder(folder)
 
 
 def remove_folder(folder: Path) -> None:
