@@ -13,7 +13,7 @@ from eventstore.cli.terminal import clean, print_json, write_out
 _ENDINGS = (".html", ".htm", ".md")
 
 
-@click.group("audit", short_help="Hand sessions to an auditor: bundles, reports.")
+@click.group("audit", short_help="Write bundles and reports for an auditor.")
 def audit_command() -> None:
     """Hand sessions to an auditor: with all that is needed to check them elsewhere, or as a report to read."""
 

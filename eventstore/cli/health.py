@@ -29,7 +29,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one ob
 _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable": 6}
 
 
-@click.command("verify", short_help="Check that sessions are whole, and what is proven.")
+@click.command("verify", short_help="Verify that sessions are intact, and show what is proven.")
 @_sessions
 @_all
 @_foreign
@@ -184,7 +184,7 @@ def _verify_files(files: Sequence[Path], as_json: bool) -> int:
     return 1 if count else 0
 
 
-@click.command("repair", short_help="Set damaged logs right, after showing how.")
+@click.command("repair", short_help="Repair damaged logs, after showing how.")
 @_sessions
 @_all
 @_foreign

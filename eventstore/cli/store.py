@@ -97,7 +97,7 @@ def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManage
     return eventstore.SessionManager(storage)
 
 
-@click.command("rebuild", short_help="Make every view anew from the logs, or compare.")
+@click.command("rebuild", short_help="Rebuild all files derived from the logs, or compare them.")
 @click.option(
     "--check", is_flag=True, help="Change nothing: compare what is there with what the logs give, byte for byte."
 )
