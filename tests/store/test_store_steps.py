@@ -105,14 +105,15 @@ def test_a_session_is_restored_though_the_registry_cannot_be_written(
 def test_a_catalogue_that_others_have_locked_stops_no_deletion(
     tmp_path: Path, store: SessionManager, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    def locked(session_id: str) -> None:
-        raise sqlite3.OperationalError("database is locked")
-
+    monkeypatch.setattr("eventstore.derived.database.BUSY_SECONDS", 0.02)
     store.list_sessions()
-    with monkeypatch.context() as patch:
-        patch.setattr(store.storage.catalog, "remove", locked)
-        with pytest.warns(RuntimeWarning, match="not removed yet"):
-            assert attrgetter(way)(store)("s")
+    other = sqlite3.connect(next(tmp_path.rglob("catalog.db")), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        assert attrgetter(way)(store)("s")
+        assert store.list_sessions() == []
+    finally:
+        other.close()
     assert store.list_sessions() == []
     assert store.get_session("s") is None
     assert not wrong(tmp_path)
