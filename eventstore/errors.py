@@ -15,6 +15,7 @@
     ├── ReadRefused                          the system would not let a log be read
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
+    ├── OperationRefused                     the system would not let a session be deleted, trashed, restored, ...
     ├── LogDamaged                           bytes in a log that are not what was written
     │   ├── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
     │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
@@ -212,6 +213,24 @@ class HandlePoisoned(EventStoreError):
         return (
             f"append to session {self.session_id!r} refused: flushing failed before ({os.strerror(self.errno)}, {self.file}); "
             "nothing was written: open the store anew"
+        )
+
+
+class OperationRefused(EventStoreError):
+    """The system refused a step of an operation on a session as a whole: no permission, disk full, ...
+
+    `done` says what was not done to it, such as "deleted"; `file` is what the system named, `errno` its number.
+    """
+
+    def __init__(self, session_id: str, done: str, file: str, errno: int) -> None:
+        super().__init__(session_id, done, file, errno)
+        self.session_id, self.done, self.file, self.errno = session_id, done, file, errno
+
+    def __str__(self) -> str:
+        where = f" ({self.file})" if self.file else ""
+        return (
+            f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer finishes or "
+            "takes back what was begun: try again when that is mended"
         )
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
-from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun
+from eventstore.record.message_run import Message, MessageRun
 from projections.projection import Projection, Told
 
 

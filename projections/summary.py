@@ -1,7 +1,6 @@
 """A session without what was said: small enough to be kept for many sessions, whatever their length."""
 
 from array import array
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +43,7 @@ class State:
         return State(
             self.version,
             self.metadata.copy(),
-            deepcopy(self.data),
+            dict(self.data),  # no event changes a value in place
             self.spoken[:],
             self.rewritten_at,
             self.linked_at,

@@ -22,6 +22,7 @@ SAMPLES = [
     errors.OutcomeUnknown("s", "f", 5),
     errors.OutcomeUnknown("", "f", 5),
     errors.HandlePoisoned("s", "f", 5),
+    errors.OperationRefused("s", "deleted", "f", 13),
     errors.LogDamaged("s", "f", 3, 120, "the line is odd", 2),
     errors.LogTampered("s", "f", 3, 120, "the line is blanked", 2),
     errors.RedactionRefused("s", 3, "it holds no text"),

@@ -219,7 +219,10 @@ def test_the_bundle_is_verified_alone_and_against_the_kept_notes(golden: Golden,
         "alone": golden_store.judge(path, golden.came_with),
         "with notes": golden_store.judge(path, golden.came_with, *with_notes),
     }
-    assert list(differences(golden.answers["left"]["verifier"], found)) == []
+    wanted = golden.answers["left"]["verifier"]
+    for _, answer in [*wanted.values(), *found.values()]:
+        del answer["limits"]  # sentences for people
+    assert list(differences(wanted, found)) == []
 
 
 @pytest.mark.parametrize("form", ["claude-code", "codex"])

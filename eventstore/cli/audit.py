@@ -13,7 +13,7 @@ from eventstore.cli.terminal import clean, print_json, write_out
 _ENDINGS = (".html", ".htm", ".md")
 
 
-@click.group("audit", short_help="Hand sessions to an auditor: bundles, reports.")
+@click.group("audit", short_help="Write bundles and reports for an auditor.")
 def audit_command() -> None:
     """Hand sessions to an auditor: with all that is needed to check them elsewhere, or as a report to read."""
 
@@ -21,8 +21,8 @@ def audit_command() -> None:
 @audit_command.command("export", short_help="Write a bundle that can be checked without this program.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A file that ends in .zip, or a new folder.")
-@click.option("--all", "every", is_flag=True, help="All sessions.")
-@click.option("--store-log", is_flag=True, help="The store's own log too: it tells of deletions.")
+@click.option("--all", "every", is_flag=True, help="All sessions, the templates and the store's own log.")
+@click.option("--store-log", is_flag=True, help="The store's own log too: it records deletions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def export_command(
@@ -39,7 +39,7 @@ def export_command(
 
     path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
     with open_manager(store) as manager:
-        wanted = sorted(manager.storage.log.ids()) if every else sessions
+        wanted = None if every else sessions
         with naming_the_others(every=every):
             done = export_audit(manager, wanted, path, include_store=store_log)
     if as_json:

@@ -29,7 +29,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one ob
 _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable": 6}
 
 
-@click.command("verify", short_help="Check that sessions are whole, and what is proven.")
+@click.command("verify", short_help="Verify that sessions are intact, and show what is proven.")
 @_sessions
 @_all
 @_foreign
@@ -42,7 +42,7 @@ _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True),
-    help="A checkpoint that you kept elsewhere, or a folder of *.note files; their sessions are verified too.",
+    help="A checkpoint that you kept elsewhere, or a folder of *.note files; alone, it names the sessions.",
 )
 @_json
 @store_option
@@ -73,6 +73,8 @@ def verify_command(
         sys.exit(_verify_files([Path(name) for name in sessions], as_json))
     pinned = [_read_key(one) for one in keys]
     anchors = [_read_note(one) for given in kept for one in _notes_in(given)]
+    asked = set(sessions) if sessions and not every else None
+    others = len([one for one in anchors if asked is not None and read_claim(one).session_id not in asked])
     with open_manager(store) as manager:
         if every and not anchors and is_empty(manager.storage):
             click.echo("no sessions: nothing was verified", err=True)
@@ -86,8 +88,10 @@ def verify_command(
             click.echo(click.style(text, fg="red") if verdict.findings else text)
     outcome = worst_of(verdict.outcome for verdict in verdicts)
     if not as_json:
-        for limit in limits(pinned, anchors):
+        for limit in limits(pinned, anchors, verdicts):
             click.echo(f"note: {limit}")
+        if others:
+            click.echo(f"note: {others} kept checkpoints are of sessions that were not asked about")
         click.echo(f"{outcome} (exit status {_STATUS[outcome]})")
     sys.exit(_STATUS[outcome])
 
@@ -156,7 +160,7 @@ def _verdicts(
     for session_id in sessions:
         if session_id not in anchored and not is_known(storage, session_id):
             raise eventstore.SessionNotFound(session_id)
-    for session_id in dict.fromkeys([*sessions, *anchored]):
+    for session_id in dict.fromkeys(sessions or anchored):
         verify = verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
         yield verify or verify_session(storage, session_id, keys=keys, anchors=anchors)
 
@@ -180,7 +184,7 @@ def _verify_files(files: Sequence[Path], as_json: bool) -> int:
     return 1 if count else 0
 
 
-@click.command("repair", short_help="Set damaged logs right, after showing how.")
+@click.command("repair", short_help="Repair damaged logs, after showing how.")
 @_sessions
 @_all
 @_foreign
@@ -199,6 +203,8 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
         return
     planned, damaged, left = 0, list[eventstore.LogDamaged](), list[Verdict]()
     with open_manager(store) as manager:
+        if yes:
+            manager.storage.settle()
         for session_id in sorted(manager.storage.log.ids()) if every else sessions:
             try:
                 plan = manager.storage.repair_session(session_id, dry_run=not yes)

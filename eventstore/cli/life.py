@@ -18,7 +18,7 @@ _TRASH = (Column("SESSION"), Column("SINCE"), Column("EVENTS", number=True), Col
 _session = click.argument("session_id", metavar="SESSION")
 
 
-@click.command("create", short_help="Begin a session, and print its id.")
+@click.command("create", short_help="Create a session, and print its id.")
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @click.option("--purpose", help="What it is for.")
 @click.option("--user", help="Whose it is.")

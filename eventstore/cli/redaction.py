@@ -24,7 +24,7 @@ _COLUMNS = (
 )
 
 
-@click.command("redact", short_help="Remove what events say for good, after showing a plan.")
+@click.command("redact", short_help="Remove the content of events for good, after showing a plan.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option(
     "--event", "seqs", metavar="N", type=click.IntRange(min=1), multiple=True, help="The event of this number."

@@ -56,7 +56,7 @@ def pin_command(store: str | None, session_id: str, remove: bool) -> None:
     click.echo(f"{session_id} {'ages again' if remove else 'is kept'}")
 
 
-@click.command("restore", short_help="Bring a session back out of the trash.")
+@click.command("restore", short_help="Restore a session from the trash.")
 @click.argument("session_id", metavar="SESSION")
 @store_option
 def restore_command(store: str | None, session_id: str) -> None:
@@ -66,7 +66,7 @@ def restore_command(store: str | None, session_id: str) -> None:
     click.echo(f"{session_id} is back")
 
 
-@click.command("fork", short_help="Begin a session with another's past.")
+@click.command("fork", short_help="Start a session with the events of another so far.")
 @click.argument("session_id", metavar="SESSION")
 @click.argument("new_id", metavar="[NEW]", required=False)
 @click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")

@@ -17,12 +17,12 @@ _name = click.argument("name", metavar="NAME")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
-@click.group("template", short_help="Keep a session's past for others to begin with.")
+@click.group("template", short_help="Save, list, show and remove templates for new sessions.")
 def template_command() -> None:
     """Keep the past of a session as a template; `eventstore create --template NAME` begins sessions with it."""
 
 
-@template_command.command("save", short_help="Keep a session's past as a template.")
+@template_command.command("save", short_help="Save a session's events so far as a template.")
 @_name
 @click.argument("session_id", metavar="SESSION")
 @click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")
@@ -64,7 +64,7 @@ def list_command(store: str | None, as_json: bool) -> None:
     exit_for(damaged)
 
 
-@template_command.command("show", short_help="Show a template as the session it would become.")
+@template_command.command("show", short_help="Show a template as a session.")
 @_name
 @_json
 @store_option

@@ -24,7 +24,7 @@ _MOST_ODD = 10
 _ARCHIVE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("import", short_help="Take in transcripts of Claude Code or Codex, or an archive of sessions.")
+@click.command("import", short_help="Import transcripts of Claude Code or Codex, or an archive of sessions.")
 @click.argument("form", metavar="FORMAT", required=False)
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--archive", type=_ARCHIVE, help="Take in what `export --archive` wrote, instead.")
@@ -144,7 +144,7 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
     click.echo(", ".join([told, *(part for part in more if part)]))
 
 
-@click.command("export", short_help="Write sessions out: as they came in, as events, traces, tables or an archive.")
+@click.command("export", short_help="Export sessions: as imported, as events, traces, tables or an archive.")
 @click.argument("form", metavar="FORMAT", required=False)
 @click.argument("session_ids", metavar="SESSION...", nargs=-1)
 @click.option(

@@ -306,7 +306,6 @@ class _Redaction:
         copies = [copy for one in _relatives(storage, asked) if (copy := self._copy(one, lines)).lines]
         self._look_at(copies)
         folders = self._folders(copies)
-        storage.catalog.mark(asked.log_id.removeprefix(TEMPLATE))
         new = sorted({seq for copy in copies for seq in copy.todo()})
         if new:
             leaves = tuple(leaf.hex() for seq in new if (leaf := tombstone.leaf_of(lines[seq])))
@@ -432,10 +431,10 @@ class _Redaction:
         live = [copy.log.log_id for copy in copies if not copy.log.trashed]
         if not self._compact(live):
             with self._noting(CATALOG):
-                storage.catalog.clear()  # in use, or full: it is made anew by the next list
+                storage.clear_caches()  # in use, or full: it is made anew by the next list
 
     def _compact(self, session_ids: Iterable[str]) -> bool:
-        """Drop the sessions from the search index and write the catalogue anew; False where that failed."""
+        """Drop the sessions from lists, search and figures, and write their files anew; False where that failed."""
         try:
             self._storage.forget_found(session_ids)
             self._storage.compact()
@@ -449,7 +448,7 @@ class _Redaction:
             names = [needle(name) for name in self.removed.names if not self._is_said(name)]
             with self._noting(CATALOG):
                 if find_left([self._storage.sessions_dir / CATALOG], [*self.removed.needles(), *names]):
-                    self._storage.catalog.clear()
+                    self._storage.clear_caches()
 
     def _is_said(self, name: str) -> bool:
         """Tell whether the log still has a name that a redacted event had too."""

@@ -24,7 +24,7 @@ from eventstore.log.append import Appender
 from eventstore.log.base import Append, Appended, Head, Outcome, Repair, Written, types_of
 from eventstore.log.batch import Batch, prepare, prepare_many
 from eventstore.log.ingest import Whole, verify_whole
-from eventstore.log.moves import ends_at, is_there, move_log
+from eventstore.log.moves import clear_leftover, ends_at, is_there, move_log
 from eventstore.log.port import Backend, Exists, Missing, Moved, Refused, Unclear
 from eventstore.log.reader import LogReader
 from eventstore.log.redact import (
@@ -253,6 +253,7 @@ class EventLog(LogReader):
             return Tip(bytes.fromhex(end.hash), end.size_bytes, end.version, end.at)
 
         try:
+            clear_leftover(self._port, session_id)
             self._port.write_whole(session_id, fill, _attachments(beside), expect=None)
         except Exists:  # an attempt that the engine of storage repeated may have written this very log
             if not found or not ends_at(self._port, session_id, found[0].head):
@@ -284,9 +285,13 @@ class EventLog(LogReader):
     def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
         """Remove a session's log for good, a damaged one too; False where there was none.
 
-        Raises VersionConflict where a version is expected and it has another: then nothing is removed.
+        An `expected_version` of 0 removes only what a killed creation left. Raises VersionConflict where a version is expected
+        and it has another: then nothing is removed.
         """
         state = self._states.of(check_log_id(session_id))
+        if expected_version == 0 and not is_there(self._port, session_id):
+            clear_leftover(self._port, session_id)
+            return False
         was_there = False
         with state.writing, state.scanning:
             for _ in range(_ATTEMPTS):

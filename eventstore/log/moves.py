@@ -12,6 +12,7 @@ _TRIES = 3
 def move_log(backend: Backend, log: str, to: str, *, expect: Tip | None) -> None:
     """Give a log another name. Raises Missing, Exists, Moved, Refused; Unclear where nobody can know."""
     known = expect or _find(backend, log)
+    clear_leftover(backend, to)
     for attempt in range(1, _TRIES + 1):
         try:
             backend.move(log, to, expect=expect)
@@ -28,6 +29,13 @@ def move_log(backend: Backend, log: str, to: str, *, expect: Tip | None) -> None
                     raise
                 continue
         return
+
+
+def clear_leftover(backend: Backend, log: str) -> None:
+    """Remove what a killed creation or deletion left under a name that no log has."""
+    if not is_there(backend, log):
+        with suppress(Moved):
+            backend.delete(log, expect=Tip(b""))
 
 
 def _find(backend: Backend, log: str) -> Tip | None:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eventstore.derived.catalog import make_private
+from eventstore.derived.database import make_private
 from eventstore.errors import CursorRefused, InvalidSessionId
 from eventstore.ids import check_session_id
 from eventstore.log.base import BEGINNING, Head

@@ -193,3 +193,28 @@ def test_json_on_a_terminal_holds_escapes_and_the_same_values(edges: Path) -> No
     assert "\u202e" in run("export", "cloudevents", "nasty", cwd=edges).stdout
     for command in ("export csv nasty", "audit report nasty"):
         assert not (HARMFUL - {"\x1b"}) & set(in_terminal(command.split(), edges)), command
+
+
+def test_numbers_of_any_size_are_taken_or_refused_in_every_option(shell: Shell) -> None:
+    shell("keygen", "k")
+    huge = str(10**30)
+    for options in (
+        ("prove", "s0", "--event", huge),
+        ("prove", "s0", "--since", huge),
+        ("prove", "s0", "--event", "1", "--size", huge),
+        ("redact", "s0", "--event", huge, "--yes", "--reason", "x"),
+        ("show", "s0", "--at", huge),
+        ("fork", "s0", "--at", "9" * 17),
+        ("diff", "s0", "0", "9" * 17),
+        ("template", "save", "t", "s0", "--at", huge),
+        ("follow", "s0", "--lines", huge),
+    ):
+        shell(*options, check=None)
+    shell("rebuild", "--jobs", huge)
+    shell("rebuild", "--check", "--jobs", huge)
+    shell("replay", "s0", "--speed", "1e308")
+
+
+def test_every_error_names_the_program_in_front(shell: Shell) -> None:
+    for command in ("show nope", "import claude-code nope", "template show nope", "keygen k -o s/x"):
+        assert shell(*command.split(), check=1)[1].startswith("eventstore: ")

@@ -346,7 +346,7 @@ def write_bundle(copy: Copy, path: Path) -> None:
         told.append({"session_id": name, "root": copy.root[name], "log": log, "events": len(lines), "head_hash": head})
         told[-1]["checkpoints"] = sorted(notes)
     hashes = {one: {"sha256": sha256(data).hexdigest(), "size_bytes": len(data)} for one, data in files.items()}
-    manifest = {"format": "eventstore-audit/1", "sessions": told, "files": hashes}
+    manifest = {"format": "eventstore-audit/1", "scope": "all", "sessions": told, "files": hashes}
     for one, data in {**files, "manifest.json": json.dumps(manifest).encode()}.items():
         (path / one).parent.mkdir(parents=True, exist_ok=True)
         (path / one).write_bytes(data)
