@@ -137,6 +137,7 @@ def test_a_tail_is_cut_when_its_copy_is_durable(root: Path, fsync: Fsync) -> Non
         tip = created(backend)
         with (root / LOG).open("ab") as stream:
             stream.write(b"torn")
+        (root / "s" / "quarantine").mkdir()  # whoever made it was killed before it was durable
         with recorded(root) as calls:
             name = backend.cut("s", tip).quarantine.partition("/")[2]
     copy, kept = f"s/quarantine/.{name}.new", f"s/quarantine/{name}"
