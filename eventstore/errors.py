@@ -16,6 +16,7 @@
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── OperationRefused                     the system would not let a session be deleted, trashed, restored, ...
+    ├── NotSupported                         the backend, or the system, cannot do what was asked
     ├── LogDamaged                           bytes in a log that are not what was written
     │   ├── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
     │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
@@ -232,6 +233,21 @@ class OperationRefused(EventStoreError):
             f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer finishes or "
             "takes back what was begun: try again when that is mended"
         )
+
+
+class NotSupported(EventStoreError):
+    """The backend, or the system, cannot do what was asked. Nothing was done.
+
+    `where` names the backend's place, `cannot` what it cannot do, and `instead` what to do. `session_id` may be empty.
+    """
+
+    def __init__(self, session_id: str, where: str, cannot: str, instead: str) -> None:
+        super().__init__(session_id, where, cannot, instead)
+        self.session_id, self.where, self.cannot, self.instead = session_id, where, cannot, instead
+
+    def __str__(self) -> str:
+        session = f"session {self.session_id!r}: " if self.session_id else ""
+        return f"{session}{self.where} cannot {self.cannot}; nothing was done: {self.instead}"
 
 
 class LogDamaged(EventStoreError):

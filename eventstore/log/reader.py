@@ -9,6 +9,7 @@ from eventstore.errors import (
     LogRolledBack,
     NoSuchMoment,
     NotARegularFile,
+    NotSupported,
     SessionNotFound,
 )
 from eventstore.events import AnyEvent, UnknownEvent
@@ -16,7 +17,7 @@ from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_be
 from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head, Raw
 from eventstore.log.guarded import Guarded
 from eventstore.log.ingest import Whole
-from eventstore.log.port import Backend, Missing, Moved, Reading
+from eventstore.log.port import UNSEEN_WRITERS, Backend, Missing, Moved, Reading
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
 from eventstore.log.states import Span, States
 from eventstore.log.watch import Watch
@@ -35,6 +36,7 @@ class LogReader:
         self.backend, self._max_event_bytes = backend, max_event_bytes
         self._port = Guarded(backend)
         self._states = States(self._port, max_event_bytes)
+        self.capabilities = backend.capabilities
 
     # --- reading
 
@@ -282,7 +284,7 @@ class LogReader:
         """Tell whether a program that is alive has the session open for writing. Raises NotSupported, SessionNotFound."""
         check_log_id(session_id)
         if not self._port.capabilities.shows_writers:
-            return False
+            raise NotSupported(session_id, self._port.where(session_id), UNSEEN_WRITERS, "ask its writers")
         try:
             return self._port.is_open(session_id)
         except Missing:

@@ -5,7 +5,6 @@ file below `_cursors` to which a follower appends where it stands once somebody 
 In front of the first event that a follower gives it is a line with no event after it, or event 0.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -16,6 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eventstore.backends.files.durability import sync_data
+from eventstore.backends.posix import fcntl
 from eventstore.derived.database import make_private
 from eventstore.errors import CursorRefused, InvalidSessionId
 from eventstore.ids import check_session_id
@@ -238,7 +239,7 @@ class Journal:
             self._append(data)
         self._waiting.clear()
         if durable and self._file >= 0:
-            os.fdatasync(self._file)
+            sync_data(self._file)
 
     def _append(self, data: bytes) -> None:
         """Append all bytes to the file, or none."""

@@ -5,7 +5,6 @@ two writers take turns, and what a crash left of it is used up by the next write
 """
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from eventstore.backends.files.descriptor import FOLDER, SAFE, write_all
 from eventstore.backends.files.durability import sync_data
+from eventstore.backends.posix import fcntl
 
 _ATTEMPTS = 1_000
 _ODD = frozenset({errno.ELOOP, errno.ENXIO})
