@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from eventstore.store.storage import SessionStorage
     from eventstore.store.storages import FileSystemSessionStorage, MemorySessionStorage
     from eventstore.store.tool_history import Record, ToolHistory
-    from eventstore.subscriptions.subscription import Followed, Follower
+    from eventstore.subscriptions.subscription import Delivered, Subscription
     from projections.branches import Ancestor, Branch, Comparison
     from projections.difference import Change
     from projections.models import Conversation, ConversationMessage, Session, SessionMetadata, SessionStatus
@@ -106,6 +106,7 @@ __all__ = [
     "Conversation",
     "ConversationMessage",
     "CursorRefused",
+    "Delivered",
     "EnvironmentManager",
     "EventLog",
     "EventNotEncodable",
@@ -119,8 +120,6 @@ __all__ = [
     "FileSystemEventLog",
     "FileSystemSessionStorage",
     "Finding",
-    "Followed",
-    "Follower",
     "HandlePoisoned",
     "Head",
     "Hit",
@@ -161,6 +160,7 @@ __all__ = [
     "SignatureLine",
     "Signed",
     "SigningKey",
+    "Subscription",
     "ToolHistory",
     "Trashed",
     "Verdict",
@@ -192,7 +192,7 @@ __all__ = [
 _HOMES = {
     "eventstore.derived.analytics": ("Figures",),
     "eventstore.sessions.async_manager": ("AsyncSessionManager",),
-    "eventstore.subscriptions.subscription": ("Followed", "Follower"),
+    "eventstore.subscriptions.subscription": ("Delivered", "Subscription"),
     "eventstore.integrity.checkpoint": (
         "Checkpoint",
         "Note",

@@ -10,7 +10,7 @@ from eventstore.events import Event
 from eventstore.log.base import Appended
 from eventstore.sessions.append_queue import Commits
 from eventstore.sessions.manager import Call, SessionManager
-from eventstore.subscriptions.subscription import Followed, Follower
+from eventstore.subscriptions.subscription import Delivered, Subscription
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,7 +68,7 @@ def _streamed(
     return twin
 
 
-def _close_all(followers: list[Follower]) -> None:
+def _close_all(followers: list[Subscription]) -> None:
     for one in followers:
         one.close()
 
@@ -142,11 +142,11 @@ class AsyncSessionManager:
 
     async def follow(
         self, session_id: str | None = None, after: str | int | None = None, **options: Any
-    ) -> AsyncIterator[Followed]:
+    ) -> AsyncIterator[Delivered]:
         """Follow one session, or all, as `SessionManager.follow` does, with a thread of its own; it ends with the iteration."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="eventstore-follow")
         loop = asyncio.get_running_loop()
-        made: list[Follower] = []
+        made: list[Subscription] = []
         try:
             await loop.run_in_executor(thread, lambda: made.append(self.manager.follow(session_id, after, **options)))
             follower = made[0]

@@ -37,7 +37,8 @@ from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
 from eventstore.store.storages import FileSystemSessionStorage, MemorySessionStorage
 from eventstore.store.tool_history import Record, ToolHistory
-from eventstore.subscriptions.subscription import Follower, Source, make_wanted
+from eventstore.subscriptions.event_filter import EventFilter
+from eventstore.subscriptions.subscription import Source, Subscription
 from projections import branches, difference, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
@@ -614,7 +615,7 @@ class SessionManager:
         tags: Collection[str] | None = None,
         since: datetime | str | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
-    ) -> Follower:
+    ) -> Subscription:
         """Follow one session, or all: what was committed so far, then what is committed from now on, none lost, none repeated.
 
         Iterate over what is returned: each has `session_id`, `event` and `cursor`, a short text to give as `after` another time,
@@ -630,9 +631,9 @@ class SessionManager:
         """
         first = None if since is None else moments.as_text(since)
         storage = self.storage
-        source = Source(storage.log, storage.cursors, storage.metadata, storage.ended)
-        wanted = make_wanted(types, tools, user_id, tags, first)
-        return Follower(source, session_id, after, wanted, live=live, name=name, on_damage=on_damage)
+        source = Source(storage.log, storage.positions, storage.metadata, storage.ended)
+        wanted = EventFilter(types, tools, user_id, tags, first)
+        return Subscription(source, session_id, after, wanted, live=live, name=name, on_damage=on_damage)
 
     def history(self, session_id: str, after: int = 0) -> Iterator[tuple[e.Event, Session]]:
         """Stream the events numbered from `after` + 1, each with the session as it was after it.

@@ -28,7 +28,7 @@ from eventstore.store.registry import Lineages
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
 from eventstore.store.tool_history import ToolHistory
-from eventstore.subscriptions.positions import Cursors
+from eventstore.subscriptions.positions import Positions
 from projections import session as session_fold
 from projections import statistics as statistics_fold
 from projections import summary as summary_fold
@@ -50,7 +50,7 @@ class SessionStorage:
         self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
         self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
         self.catalog = Catalog()
-        self.cursors = Cursors()
+        self.positions = Positions(log.backend)
         self.lineages = Lineages(log)
         self._sizes: Sizes = LogSizes(log)
         self._search, self._analytics = Search(log, self.catalog), Analytics(log, self.catalog)

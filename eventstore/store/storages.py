@@ -26,8 +26,6 @@ from eventstore.store.pages import tell_damage
 from eventstore.store.registry import Lineages
 from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import ToolHistory
-from eventstore.subscriptions.positions import FOLDER as CURSORS
-from eventstore.subscriptions.positions import Cursors
 from projections import statistics as statistics_fold
 from projections.models import SessionMetadata
 
@@ -53,7 +51,6 @@ class FileSystemSessionStorage(SessionStorage):
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self.catalog = Catalog(Path(sessions_dir, FOLDER))
-        self.cursors = Cursors(Path(sessions_dir, CURSORS))
         self.lineages = Lineages(self.log, Path(sessions_dir))
         self._sizes = Sizes(Path(sessions_dir))
         self._search, self._analytics = Search(self.log, self.catalog), Analytics(self.log, self.catalog)

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from eventstore import (
     AsyncSessionManager,
     CursorRefused,
+    Delivered,
     FileSystemSessionStorage,
-    Followed,
-    Follower,
     LogDamaged,
     LogRolledBack,
     MemorySessionStorage,
@@ -29,6 +28,7 @@ from eventstore import (
     SessionManager,
     SessionNotFound,
     SessionStorage,
+    Subscription,
 )
 from eventstore.log.contract import said
 
@@ -36,21 +36,21 @@ ROOT = Path(__file__).parents[2]
 Key = tuple[str, int, str]
 
 
-def key(one: Followed) -> Key:
+def key(one: Delivered) -> Key:
     return one.session_id, one.event.seq, one.event.hash
 
 
-def seqs(found: Follower | list[Followed]) -> list[int]:
+def seqs(found: Subscription | list[Delivered]) -> list[int]:
     return [one.event.seq for one in found]
 
 
-def rest(manager: SessionManager, session_id: str | None = None, after: Any = None, **options: Any) -> list[Followed]:
+def rest(manager: SessionManager, session_id: str | None = None, after: Any = None, **options: Any) -> list[Delivered]:
     """All that there is, without waiting for more."""
     with manager.follow(session_id, after, live=False, **options) as follower:
         return list(follower)
 
 
-def take(follower: Follower, count: int) -> list[Followed]:
+def take(follower: Subscription, count: int) -> list[Delivered]:
     """So many events, waiting for them."""
     return [next(follower) for _ in range(count)]
 
@@ -65,7 +65,7 @@ def log_path(files: FileSystemSessionStorage, session_id: str) -> Path:
 
 def in_another_process(files: FileSystemSessionStorage, code: str) -> None:
     begin = (
-        "from eventstore import *\n"
+        "from eventstore import FileSystemSessionStorage, SessionManager\n"
         f"m = SessionManager(FileSystemSessionStorage({str(files.sessions_dir)!r}, {str(files.history_dir)!r}))\n"
     )
     subprocess.run([sys.executable, "-c", begin + code + "\nm.close()"], check=True, cwd=ROOT, timeout=60)
@@ -107,7 +107,7 @@ def test_a_batch_comes_as_a_whole(manager: SessionManager) -> None:
     manager.create_session("s")
     say(manager, "s", *("x" * 900 for _ in range(500)))
     with manager.follow("s") as follower:
-        found: list[Followed] = []
+        found: list[Delivered] = []
         while len(found) < 501:
             found += follower.take()
             batch = found[-1].event.batch
@@ -284,7 +284,7 @@ class History:
         names = self.manager.storage.log.ids()
         return {(name, one.seq, one.hash) for name in names for one in self.manager.events(name)} & self.own
 
-    def given(self, found: list[Followed]) -> list[Key]:
+    def given(self, found: list[Delivered]) -> list[Key]:
         return [key(one) for one in found if key(one) in self.own]
 
 
@@ -659,7 +659,7 @@ def test_it_is_followed_asynchronously(manager: SessionManager) -> None:
     async def main() -> None:
         async with AsyncSessionManager(manager) as twin:
             await twin.create_session("s")
-            found: list[Followed] = []
+            found: list[Delivered] = []
             following = twin.follow("s", name="n")
             async for one in following:
                 found.append(one)
