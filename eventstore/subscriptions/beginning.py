@@ -1,5 +1,6 @@
 """Where a subscription begins: at a cursor, behind a number of events, now, or at a time."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from eventstore.errors import CursorRefused, LogDamaged, SessionNotFound
@@ -81,17 +82,10 @@ def in_front_of(log: EventLog, session_id: str, since: str | None, *, is_alone: 
     return place
 
 
-def skipped(log: EventLog, session_id: str | None, after: str | int | None, since: str | None, known: Places) -> Places:
-    """Find what is left out of sessions for which no cursor says where to begin: all before now, or before a time.
-
-    Where that is belongs to all cursors, so it is found at once.
-    """
+def skipped(log: EventLog, session_ids: Iterable[str], since: str | None, *, is_alone: bool) -> Places:
+    """Find where sessions begin when all that was recorded before a time is left out; None means now."""
     found: Places = {}
-    if after != NOW and since is None:
-        return found
-    moment = None if after == NOW else since
-    for one in list(log.ids()) if session_id is None else [session_id]:
-        if one not in known:
-            with suppress(SessionNotFound, LogDamaged):  # it is reported when it is read
-                found[one] = in_front_of(log, one, moment, is_alone=session_id is not None)
+    for one in session_ids:
+        with suppress(SessionNotFound, LogDamaged):  # it is reported when it is read
+            found[one] = in_front_of(log, one, since, is_alone=is_alone)
     return found

@@ -5,7 +5,7 @@ one at everything, for what was changed by hand or by a program that keeps no re
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import STORE_ID, check_session_id
@@ -38,6 +38,15 @@ class DueSessions:
     def add(self, session_id: str) -> None:
         """Have a session read after the others."""
         self._due[session_id] = None
+
+    def drop(self, session_ids: Iterable[str]) -> None:
+        """Do not read sessions that were found to hold nothing new after the last look."""
+        for session_id in session_ids:
+            self._due.pop(session_id, None)
+
+    def names(self) -> list[str]:
+        """List the sessions that are due."""
+        return list(self._due)
 
     def pop(self) -> str:
         """Take the session that is to be read next."""

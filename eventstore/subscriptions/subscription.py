@@ -73,23 +73,39 @@ class Subscription(Iterator[Delivered]):
         self._given: Delivered | None = None
         kept = source.positions.load(name) if name is not None and after is None else None
         self._trail, self._places = self._begin(after if kept is None else kept)
-        skipped = beginning.skipped(self._log, session_id, after, wanted.since, self._places)
-        self._places |= skipped
-        if self._trail is not None:
-            self._trail.skip(skipped)
-        self._start = dict(self._places)
-        if (
-            name is not None and kept is None
-        ):  # what comes from now on is not lost if it ends before it delivers anything
-            source.positions.save(name, self._cursor(LONG))
         self._due = DueSessions(self._log, session_id, self._places, live=live)
-        self._due.look()
+        try:
+            self._due.look()
+            self._skip(after)
+            self._start = dict(self._places) if self._trail is None else {}
+            if name is not None and kept is None:  # if it ends before it delivers anything, nothing from now on is lost
+                source.positions.save(name, self._cursor(LONG))
+        except BaseException:
+            self._due.close()
+            raise
 
     def _begin(self, after: str | int | None) -> tuple[Trail | None, Places]:
         if self._session_id is not None:
             return None, beginning.places_of_one(self._log, self._session_id, after)
         trail = Trail(self._source.positions, beginning.cursor_of_all(after))
         return trail, trail.places()
+
+    def _skip(self, after: str | int | None) -> None:
+        """Leave out what was recorded before now, or before a time, of sessions for which no cursor says where to begin.
+
+        Where that is belongs to all cursors, so it is found at once.
+        """
+        since, is_now = self._wanted.since, after == beginning.NOW
+        if not is_now and since is None:
+            return
+        alone = self._session_id is not None
+        names = [name for name in self._due.names() if name not in self._places]
+        skipped = beginning.skipped(self._log, names, None if is_now else since, is_alone=alone)
+        self._places |= skipped
+        if self._trail is not None:
+            self._trail.skip(skipped)
+        if is_now:
+            self._due.drop(skipped)
 
     # --- delivering
 
