@@ -6,16 +6,17 @@ one at everything, for what was changed by hand or by a program that keeps no re
 
 import time
 from collections.abc import Collection, Iterable
+from heapq import heappop, heappush
 
 from eventstore.errors import InvalidSessionId
-from eventstore.ids import STORE_ID, check_session_id
+from eventstore.ids import check_session_id
 from eventstore.log.engine import EventLog
 
 _LOOK_SECONDS, _FULL_LOOK_SECONDS = 2.0, 60.0
 _LOOK_SHARE, _HINTED_SHARE = 100, 20
 """Looks take at most this part of the time: without a hint, and after one that says that anything may have changed."""
-_HOT_SECONDS, _HOT_STEP_SECONDS = 2.0, 0.01
-"""After a session came: the system may not report yet what happens in a folder that is new."""
+_AGAIN_SECONDS, _AGAIN_UNTIL_SECONDS = 0.01, 2.0
+"""A session that came is read again, each time after twice as long: what happens in a new folder may not be reported yet."""
 
 
 class DueSessions:
@@ -30,7 +31,8 @@ class DueSessions:
         self._due: dict[str, None] = {}
         self._seen: dict[str, str | None] = dict.fromkeys(known, "")  # one that is gone is due
         self._token: str | None = None
-        self._next_look = self._hinted_look = self._next_full_look = self._hot_until = 0.0
+        self._next_look = self._hinted_look = self._next_full_look = 0.0
+        self._again: list[tuple[float, float, str]] = []
 
     def __bool__(self) -> bool:
         return bool(self._due)
@@ -65,8 +67,6 @@ class DueSessions:
         took = now - began
         self._hinted_look = now + _HINTED_SHARE * took
         self._next_look = now + max(_LOOK_SECONDS, _LOOK_SHARE * took)
-        if now < self._hot_until:
-            self._next_look = max(now + _HOT_STEP_SECONDS, self._hinted_look)
 
     def _look_at_all(self, *, is_full: bool) -> None:
         began = time.monotonic()
@@ -86,7 +86,7 @@ class DueSessions:
     def wait(self) -> None:
         """Wait for a hint, or until it is time to look without one; then look, if it is time."""
         assert self._watch is not None  # noqa: S101 - only who is live waits
-        rest = self._next_look - time.monotonic()
+        rest = min(self._next_look, self._again[0][0] if self._again else self._next_look) - time.monotonic()
         if rest > 0:
             hinted = self._watch.wait(rest)
             if hinted is None:
@@ -94,16 +94,25 @@ class DueSessions:
             else:
                 for name in hinted:
                     self._hint(name)
-        if time.monotonic() >= self._next_look:
+        now = time.monotonic()
+        while self._again and self._again[0][0] <= now:
+            _, seconds, name = heappop(self._again)
+            self._due[name] = None
+            self._read_again(name, 2 * seconds)
+        if now >= self._next_look:
             self.look()
 
     def _hint(self, name: str) -> None:
         if name in self._known or name == self._session_id:
             self._due[name] = None
-        elif self._session_id is None and (name == STORE_ID or is_session(name)):
-            self._next_look = min(self._next_look, self._hinted_look)
+        elif self._session_id is None and is_session(name):
+            self._due[name] = None
             if not self._log.backend.capabilities.blocking:
-                self._hot_until = time.monotonic() + _HOT_SECONDS
+                self._read_again(name, _AGAIN_SECONDS)
+
+    def _read_again(self, name: str, seconds: float) -> None:
+        if seconds < _AGAIN_UNTIL_SECONDS:
+            heappush(self._again, (time.monotonic() + seconds, seconds, name))
 
     def stop(self) -> None:
         """Let whoever waits return at once, from any thread."""

@@ -1,5 +1,6 @@
 """Where subscriptions stand: kept in the backend, whatever it is, at a bounded cost, and read for as long as somebody may ask."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -333,3 +334,21 @@ def test_named_positions_of_files_lie_below_the_sessions(tmp_path: Path) -> None
         create(SessionManager(storage), 2)
         rest(SessionManager(storage), name="n")
         assert (tmp_path / "s" / "_cursors" / "n.cursor").read_text("ascii").startswith("3::0::s0:1:")
+
+
+def test_a_program_killed_while_it_saves_leaves_nothing_for_ever(files: FileSystemSessionStorage) -> None:
+    manager = SessionManager(files)
+    create(manager, 20)
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            try:
+                os.replace = lambda *_, **__: os._exit(9)
+                begin_another(manager)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    folder = files.sessions_dir / "_cursors"
+    assert [path.name for path in folder.iterdir()] == [".blob.new"]
+    begin_another(manager)
+    assert {path.suffix for path in folder.iterdir()} == {".journal"}

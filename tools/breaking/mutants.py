@@ -58,7 +58,7 @@ MUTANTS = [
     Mutant("follow no link", _DESCRIPTOR, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
     Mutant("the hash at a cursor", _READING, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
     Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
-    Mutant("look without a hint", _DUE, "        if time.monotonic() >= self._next_look:\n            self.look()", "        pass", "follow"),
+    Mutant("look without a hint", _DUE, "        if now >= self._next_look:\n            self.look()", "        pass", "follow"),
     Mutant("write down where all stood", _JOURNAL, "        self._positions.write(journal.name, journal.data)\n", "", "follow"),
     Mutant("finish what was told", "eventstore/backends/files/writing.py", "        if seq not in scan.stubs:\n            file.redact", "        if False:\n            file.redact", "redact"),
     Mutant("finish what a reader saw first", _FILE, "            and not self.is_unfinished\n", "", "redact"),
