@@ -12,8 +12,10 @@
     │   └── IdReused                         an idempotency key that belongs to another append
     ├── RedactionRefused      (ValueError)   an event whose content cannot be removed
     ├── AppendRefused                        the system would not let an append happen
+    ├── ReadRefused                          the system would not let a log be read
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
+    ├── OperationRefused                     the system would not let a session be deleted, trashed, restored, ...
     ├── LogDamaged                           bytes in a log that are not what was written
     │   ├── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
     │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
@@ -168,6 +170,24 @@ class AppendRefused(EventStoreError):
         )
 
 
+class ReadRefused(EventStoreError):
+    """The system refused to read: no permission, no connection, an error of the disk, ... Nothing was changed.
+
+    `session_id` is empty where it was about all logs.
+    """
+
+    def __init__(self, session_id: str, file: str, errno: int) -> None:
+        super().__init__(session_id, file, errno)
+        self.session_id, self.file, self.errno = session_id, file, errno
+
+    def __str__(self) -> str:
+        what = f"session {self.session_id!r}" if self.session_id else "the store"
+        return (
+            f"{what} could not be read: {os.strerror(self.errno)} ({self.file}); nothing was changed: "
+            "try again when the cause is removed"
+        )
+
+
 class OutcomeUnknown(EventStoreError):
     """An append was written, and flushing it failed: it may or may not survive. Appending again with the same `id` is safe."""
 
@@ -176,8 +196,9 @@ class OutcomeUnknown(EventStoreError):
         self.session_id, self.file, self.errno = session_id, file, errno
 
     def __str__(self) -> str:
+        what = f"append to session {self.session_id!r}" if self.session_id else "what was appended"
         return (
-            f"append to session {self.session_id!r} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
+            f"{what} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
             "open the store anew, and append again with the same id"
         )
 
@@ -193,6 +214,24 @@ class HandlePoisoned(EventStoreError):
         return (
             f"append to session {self.session_id!r} refused: flushing failed before ({os.strerror(self.errno)}, {self.file}); "
             "nothing was written: open the store anew"
+        )
+
+
+class OperationRefused(EventStoreError):
+    """The system refused a step of an operation on a session as a whole: no permission, disk full, ...
+
+    `done` says what was not done to it, such as "deleted"; `file` is what the system named, `errno` its number.
+    """
+
+    def __init__(self, session_id: str, done: str, file: str, errno: int) -> None:
+        super().__init__(session_id, done, file, errno)
+        self.session_id, self.done, self.file, self.errno = session_id, done, file, errno
+
+    def __str__(self) -> str:
+        where = f" ({self.file})" if self.file else ""
+        return (
+            f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer finishes or "
+            "takes back what was begun: try again when that is mended"
         )
 
 

@@ -14,6 +14,13 @@ def clean(text: str, *, keep_lf: bool = False) -> str:
     return "".join(_clean_one(one, keep_lf) for one in text)
 
 
+def clean_json(text: str) -> str:
+    r"""Write what a terminal acts on, or would hide, in lines of JSON as `\\u001b`, `\\u202e`, ...; the values stay the same."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(one if one in "\n\t" or not _is_harmful(one) else _as_json_escape(one) for one in text)
+
+
 def is_plain(text: str) -> bool:
     """Tell quickly whether `clean` with `keep_lf` gives a text back as it is; False where that takes a closer look."""
     return text.isascii() and text.replace("\n", "").isprintable()
@@ -22,6 +29,15 @@ def is_plain(text: str) -> bool:
 def _clean_one(one: str, keep_lf: bool) -> str:
     if one == "\n" and keep_lf:
         return one
-    if unicodedata.category(one) not in _HARMFUL and ord(one) not in _BLANK:
+    if not _is_harmful(one):
         return one
     return "    " if one == "\t" and keep_lf else one.encode("unicode_escape").decode("ascii")
+
+
+def _is_harmful(one: str) -> bool:
+    return unicodedata.category(one) in _HARMFUL or ord(one) in _BLANK
+
+
+def _as_json_escape(one: str) -> str:
+    units = one.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))

@@ -290,11 +290,15 @@ class StoreTrashPurged(Event, frozen=True, kw_only=True, tag="store.trash_purged
 
 
 class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_redacted"):
-    """In the store's own log: the content of events of a session is about to be removed, in all that is kept of it."""
+    """In the store's own log: the content of events of a session is about to be removed, in all that is kept of it.
+
+    `leaves` are the leaf hashes (64 hex digits) of the events `targets`: a copy that comes back is known by them.
+    """
 
     session_id: str
     targets: tuple[int, ...]
     reason: str
+    leaves: tuple[str, ...] = ()
 
 
 class StoreCheckpointSigned(Event, frozen=True, kw_only=True, tag="store.checkpoint_signed"):

@@ -21,3 +21,10 @@ def install_hint(extra: str) -> str:
     Where the package is installed, from a wheel or a checkout, pip only adds the packages of the extra.
     """
     return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def __getattr__(name: str) -> str:
+    """Look the version up when `__version__` is asked for, and not before."""
+    if name == "__version__":
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,21 +140,39 @@ def cleaned(value: Any, clean: Callable[[str], str]) -> Any:
     return value
 
 
-def texts(value: Any) -> Iterator[str]:
-    """Stream every text in an event, in a JSON value, or in where an event came from; keys too."""
+def texts(value: Any, *, keys: bool = True) -> Iterator[str]:
+    """Stream every text in an event, in a JSON value, or in the foreign line an event came from; without `keys` no keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from texts(key)
-            yield from texts(item)
+            if keys:
+                yield from texts(key)
+            yield from texts(item, keys=keys)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from texts(item)
+            yield from texts(item, keys=keys)
     elif isinstance(value, Origin):
         yield from texts([value.line, value.line_base64])
     elif isinstance(value, Event):
-        yield from texts([getattr(value, field.name) for field in fields(value) if field.name not in _ENVELOPE])
+        yield from texts(_own(value), keys=keys)
+
+
+def numbers(value: Any) -> Iterator[int | float]:
+    """Stream every number in an event or in a JSON value."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, dict):
+        yield from numbers(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, Event):
+        yield from numbers(_own(value))
+
+
+def _own(event: Event) -> list[Any]:
+    return [getattr(event, field.name) for field in fields(event) if field.name not in _ENVELOPE]
 
 
 _ENVELOPE = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at"])

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
-from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import Message, MessageRun
 from projections.projection import Projection, Told
 
 
 @dataclass(slots=True)
 class State:
-    """Messages in order."""
+    """MessageRun in order."""
 
     messages: list[Message] = field(default_factory=list)
 
@@ -27,7 +26,7 @@ def _said(state: State, event: MessageAdded) -> None:
     )
 
 
-def _said_in_a_row(state: State, events: Messages) -> None:
+def _said_in_a_row(state: State, events: MessageRun) -> None:
     state.messages += events.read()
 
 
@@ -42,7 +41,7 @@ def _rewound(state: State, event: ConversationRewound) -> None:
 
 HANDLERS: dict[type[Told], Callable[[State, Any], None]] = {
     MessageAdded: _said,
-    Messages: _said_in_a_row,
+    MessageRun: _said_in_a_row,
     ConversationCleared: _cleared,
     ConversationRewound: _rewound,
 }
@@ -56,4 +55,4 @@ def apply(state: State, event: Told) -> None:
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)
-"""Messages in order."""
+"""MessageRun in order."""

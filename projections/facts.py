@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 from projections.projection import Projection, Told
 
 
@@ -61,7 +61,7 @@ class State:
 
 def apply(state: State, event: Told) -> None:
     """Take one event in."""
-    if isinstance(event, Messages):
+    if isinstance(event, MessageRun):
         if event.since[:10] == event.until[:10]:
             state.at(Place(event.since[:10])).messages += event.last - event.first + 1
         else:

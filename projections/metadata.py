@@ -8,7 +8,7 @@ import msgspec
 
 from eventstore import events as e
 from eventstore.record import clock
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 from projections import invocations
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
@@ -65,8 +65,8 @@ class State:
         """Show the state as callers hold it."""
         return SessionMetadata(
             session_id=session_id,
-            created_at=clock.to_datetime(self.created_at or _NEVER),
-            updated_at=clock.to_datetime(self.updated_at or _NEVER),
+            created_at=clock.read_time(self.created_at, _NEVER),
+            updated_at=clock.read_time(self.updated_at, _NEVER),
             status=SessionStatus(self.status),
             user_id=self.user_id,
             purpose=self.purpose,
@@ -87,7 +87,7 @@ _NEVER = "1970-01-01T00:00:00+00:00"
 
 def apply(state: State, event: Told) -> None:
     """Take one event in."""
-    if isinstance(event, Messages):
+    if isinstance(event, MessageRun):
         state.created_at = state.created_at or event.since
         state.updated_at = max(state.updated_at, event.until)
         return

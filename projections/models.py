@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Self, cast, get_args, overload
 
 from eventstore.events import Role
-from eventstore.record.clock import to_datetime
+from eventstore.record.clock import read_time, to_datetime, to_utc
 from eventstore.record.message_run import Message
 
 
@@ -20,9 +20,13 @@ class SessionStatus(StrEnum):
     ABANDONED = "abandoned"
 
 
-@dataclass
+@dataclass(eq=False)
 class ConversationMessage:
-    """One message. `role` is user, assistant, tool or system; a `timestamp` without a zone is taken as local."""
+    """One message. `role` is user, assistant, tool or system; a `timestamp` without a zone is local time.
+
+    The timestamp stays as it was given until the message is stored; a stored message has it in UTC. Two messages are equal where
+    their fields are and their timestamps are the same moment.
+    """
 
     role: str
     content: str
@@ -32,7 +36,17 @@ class ConversationMessage:
 
     def __post_init__(self) -> None:
         check_role(self.role)
-        self.timestamp = _zoned(self.timestamp, "timestamp")
+        _zoned(self.timestamp, "timestamp")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConversationMessage):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def _values(self) -> tuple[object, ...]:
+        return self.role, self.content, to_utc(self.timestamp), self.tool_name, self.invocation_id
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON values, the time as ISO text; optional fields only where they are set."""
@@ -71,7 +85,7 @@ class Conversation(MutableSequence[ConversationMessage]):
         item = self._items[index]
         if isinstance(item, Message):
             item = self._items[index] = ConversationMessage(
-                item.role, item.content, to_datetime(item.time), item.tool_name, item.invocation_id
+                item.role, item.content, read_time(item.time, item.at), item.tool_name, item.invocation_id
             )
         return item
 
@@ -276,7 +290,10 @@ def check_role(role: str) -> Role:
 def _zoned(moment: datetime, name: str) -> datetime:
     if not isinstance(moment, datetime):
         raise ValueError(f"{name} is a {type(moment).__name__}, not a datetime")
-    return moment.astimezone(UTC)
+    try:
+        return to_utc(moment)
+    except ValueError:
+        raise ValueError(f"{name} is outside of the years 1 to 9999 in UTC") from None
 
 
 def _iso(moment: datetime) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from eventstore.events import Event
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 
 S = TypeVar("S")
-Told: TypeAlias = Event | Messages
+Told: TypeAlias = Event | MessageRun
 """What a fold takes in: an event, or messages in a row."""
 
 

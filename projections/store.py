@@ -1,4 +1,4 @@
-"""What the store's own log tells: which sessions go on from which, which templates there are, what is in the trash."""
+"""What the registry records: which sessions there are, what they were forked from, what is in the trash, what ended."""
 
 from dataclasses import dataclass, field
 
@@ -7,31 +7,79 @@ from eventstore.ids import TEMPLATE
 from projections.projection import Projection, Told
 
 
+@dataclass(slots=True, frozen=True)
+class Life:
+    """One session under an id: the hash of its first own event, and the fork point (`parent`, `upto`) recorded before it.
+
+    `first_hash` is empty where the registry never recorded the creation.
+    """
+
+    first_hash: str = ""
+    parent: str = ""
+    upto: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Aside:
+    """A session in the trash: since when (RFC 3339 text), and the size and head of its log."""
+
+    since: str
+    events: int
+    size_bytes: int
+    head_hash: str
+    life: Life
+
+
 @dataclass(slots=True)
 class State:
     """What became of sessions.
 
-    `parents` maps each session and template that was forked, and not deleted since, to what it was forked from; `trashed` maps
-    names in the trash to when they came there; `used` maps the ids of sessions that were deleted or put in the trash to the most
-    events that one of them had. `forks` counts how often a log went on from another; `there` are the ids of those that came into
-    being and did not end.
+    - `parents`: the sessions and templates that were forked and not deleted since, and what each was forked from.
+    - `children`: the same the other way round.
+    - `trashed`: what is in the trash, by its name there; `purged`: the names that were purged last.
+    - `used`: the ids that were deleted or trashed, and the most events that a session of that id had.
+    - `there`: the ids of sessions that were created and did not end. `lives`: the last session of each id, ended or not.
+    - `forks`: how often a log was forked.
+    - `unsettled_names` and `unsettled_ids`: names in the trash and ids whose last step a crash may have prevented; a writer who
+      has compared them with the logs removes them.
     """
 
     parents: dict[str, str] = field(default_factory=dict)
-    trashed: dict[str, str] = field(default_factory=dict)
+    children: dict[str, dict[str, None]] = field(default_factory=dict)
+    trashed: dict[str, Aside] = field(default_factory=dict)
+    purged: set[str] = field(default_factory=set)
     used: dict[str, int] = field(default_factory=dict)
-    forks: int = 0
     there: set[str] = field(default_factory=set)
+    lives: dict[str, Life] = field(default_factory=dict)
+    forked_at: dict[str, int] = field(default_factory=dict)
+    forks: int = 0
+    unsettled_names: set[str] = field(default_factory=set)
+    unsettled_ids: set[str] = field(default_factory=set)
 
     def copy(self) -> "State":
-        """Give an independent state."""
-        return State(self.parents.copy(), self.trashed.copy(), self.used.copy(), self.forks, self.there.copy())
+        """Return an independent state."""
+        return State(
+            self.parents.copy(),
+            {parent: children.copy() for parent, children in self.children.items()},
+            self.trashed.copy(),
+            self.purged.copy(),
+            self.used.copy(),
+            self.there.copy(),
+            self.lives.copy(),
+            self.forked_at.copy(),
+            self.forks,
+            self.unsettled_names.copy(),
+            self.unsettled_ids.copy(),
+        )
 
     def descendants(self, session_id: str) -> list[str]:
-        """List what goes on from a session, or from what goes on from it, each in front of its own descendants."""
-        found = [session_id]
+        """List the forks of a session and their forks, each before its own descendants. Costs one step a descendant."""
+        found, seen = [session_id], {session_id}
         for one in found:
-            found += [child for child, parent in self.parents.items() if parent == one and child not in found]
+            for child in self.children.get(one, ()):
+                if child not in seen:
+                    seen.add(child)
+                    found.append(child)
         return found[1:]
 
     def templates(self) -> list[str]:
@@ -40,26 +88,51 @@ class State:
 
 
 def apply(state: State, event: Told) -> None:
-    """Take one event in."""
+    """Apply one event."""
     if isinstance(event, e.StoreSessionCreated):
+        life = Life(event.first_hash, state.parents.get(event.session_id, ""), state.forked_at.get(event.session_id, 0))
         state.there.add(event.session_id)
+        state.lives[event.session_id] = life
     elif isinstance(event, e.StoreSessionForked):
+        _unlink(state, event.session_id)
         state.parents[event.session_id] = event.parent
+        state.children.setdefault(event.parent, {})[event.session_id] = None
+        state.forked_at[event.session_id] = event.upto
         state.forks += 1
     elif isinstance(event, e.StoreSessionDeleted):
-        state.parents.pop(event.session_id, None)
-        _ended(state, event)
+        _unlink(state, event.session_id)
+        _end(state, event)
+        state.unsettled_ids.add(event.session_id)
     elif isinstance(event, e.StoreSessionTrashed):
-        state.trashed[event.name] = event.at
-        _ended(state, event)
+        life = state.lives.get(event.session_id, Life())
+        state.trashed[event.name] = Aside(event.at, event.events, event.size_bytes, event.head_hash, life)
+        state.purged.discard(event.name)
+        _end(state, event)
+        state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreSessionRestored):
-        state.trashed.pop(event.name, None)
+        aside = state.trashed.pop(event.name, None)
         state.there.add(event.session_id)
+        if aside is not None:
+            state.lives[event.session_id] = aside.life
+        state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreTrashPurged):
         state.trashed.pop(event.name, None)
+        state.purged.add(event.name)
+        state.unsettled_names.add(event.name)
 
 
-def _ended(state: State, event: e.StoreSessionDeleted | e.StoreSessionTrashed) -> None:
+def _unlink(state: State, session_id: str) -> None:
+    """Remove the fork point of a session, if there is one."""
+    parent = state.parents.pop(session_id, None)
+    state.forked_at.pop(session_id, None)
+    if parent is not None:
+        children = state.children[parent]
+        del children[session_id]
+        if not children:
+            del state.children[parent]
+
+
+def _end(state: State, event: e.StoreSessionDeleted | e.StoreSessionTrashed) -> None:
     state.there.discard(event.session_id)
     state.used[event.session_id] = max(state.used.get(event.session_id, 0), event.events)
 

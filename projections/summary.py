@@ -1,12 +1,11 @@
 """A session without what was said: small enough to be kept for many sessions, whatever their length."""
 
 from array import array
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import events as e
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import MessageRun
 from projections import data as data_fold
 from projections import metadata as metadata_fold
 from projections import tree
@@ -44,7 +43,7 @@ class State:
         return State(
             self.version,
             self.metadata.copy(),
-            deepcopy(self.data),
+            dict(self.data),  # no event changes a value in place
             self.spoken[:],
             self.rewritten_at,
             self.linked_at,
@@ -56,7 +55,7 @@ class State:
 def apply(state: State, event: Told) -> None:
     """Take one event in."""
     metadata_fold.apply(state.metadata, event)
-    if isinstance(event, Messages):
+    if isinstance(event, MessageRun):
         state.spoken.extend(range(event.first, event.last + 1))
         state.version = event.last
         return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventstore import events as e
-from eventstore.record.clock import to_datetime
+from eventstore.record.clock import read_time
 from projections.projection import Projection
 
 
@@ -51,7 +51,7 @@ def row(state: State, event: e.Event) -> Row:
     return Row(
         seq=event.seq,
         time=time,
-        since_start_seconds=(to_datetime(time) - to_datetime(state.start)).total_seconds(),
+        since_start_seconds=(read_time(time, event.at) - read_time(state.start, event.at)).total_seconds(),
         who=actor if isinstance(actor, str) and not isinstance(event, e.MessageAdded) else who,
         what=what,
         text=text,

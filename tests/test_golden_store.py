@@ -14,18 +14,10 @@ import golden_store
 import pytest
 from golden_store import opened
 
-from eventstore import (
-    LogDamaged,
-    SessionExists,
-    SigningKey,
-    VerifierKey,
-    import_archive,
-    parse_note,
-    verify_all,
-    verify_consistency,
-    verify_session,
-)
+from eventstore import LogDamaged, SessionExists
 from eventstore.exporters import verify
+from eventstore.importers import import_archive
+from eventstore.integrity import SigningKey, VerifierKey, parse_note, verify_all, verify_consistency, verify_session
 
 STORES = sorted((Path(__file__).parent / "golden").glob("store-*"))
 SAID = "Said by a later version."
@@ -130,7 +122,7 @@ def test_what_forks_inherit_can_be_redacted(golden: Golden) -> None:
         holders = [name for name, one in golden.answers["sessions"].items() if secret in str(one["conversation"])]
         assert {"everything", "fork", "fork-of-fork", "fork-3", "fork-at-end", "from-template"} <= set(holders)
         for name in ("everything", "from-template"):
-            manager.redact(name, 4, "it was said by mistake")
+            manager.redactions.redact(name, 4, "it was said by mistake")
         for name in holders:
             if name not in ("claude-code", "0199aaaa-0000-7000-8000-00000000c0de"):
                 assert secret not in str(manager.get_session(name).to_dict())
@@ -141,14 +133,14 @@ def test_what_forks_inherit_can_be_redacted(golden: Golden) -> None:
 
 def test_sessions_come_back_out_of_the_trash(golden: Golden) -> None:
     with opened(golden.folder) as manager:
-        manager.restore_session("trashed")
+        manager.trash.restore("trashed")
         assert manager.get_session("trashed").metadata.purpose == "the second of its name"
         with pytest.raises(SessionExists):
-            manager.restore_session("trashed")
+            manager.trash.restore("trashed")
         manager.delete_session("trashed")
-        manager.restore_session("trashed")
+        manager.trash.restore("trashed")
         assert manager.get_session("trashed").metadata.purpose == "to be trashed"
-        assert manager.list_trash() == []
+        assert manager.trash.list() == []
         assert manager.create_session("deleted").metadata.session_id == "deleted"
         (event,) = manager.events("deleted")
         assert event.used_before
@@ -187,10 +179,10 @@ def test_the_same_key_signs_on_and_the_kept_notes_hold(golden: Golden) -> None:
             verdict = verify_session(manager.storage, name, keys=[trusted], anchors=[text])
             assert verdict.findings == ()
             assert verdict.anchored_to == old.size
-            new = parse_note(manager.sign_checkpoint(name, key)).checkpoint
-            proof = manager.prove_consistency(name, old.size, new.size)
+            new = parse_note(manager.proofs.sign_checkpoint(name, key)).checkpoint
+            proof = manager.proofs.prove_consistency(name, old.size, new.size)
             assert verify_consistency(old.size, new.size, old.root, new.root, proof.hashes)
-            last = manager.checkpoints(name)
+            last = manager.proofs.checkpoints(name)
             assert verify_session(manager.storage, name, keys=[trusted], anchors=last).is_whole
 
 
@@ -199,7 +191,7 @@ def test_the_archive_can_be_imported_into_an_empty_store(golden: Golden, tmp_pat
         import_archive(manager, golden.came_with / "archive.zip")
         for name in golden.answers["left"]["archive"]:
             if name.startswith("_template."):
-                assert manager.get_template(name.removeprefix("_template.")).metadata.session_id
+                assert manager.templates.get(name.removeprefix("_template.")).metadata.session_id
                 continue
             events = [[one.seq, one.type, one.at, one.time, one.hash] for one in manager.events(name)][:80]
             assert events == golden.answers["sessions"][name]["events"][: len(events)]
@@ -227,7 +219,10 @@ def test_the_bundle_is_verified_alone_and_against_the_kept_notes(golden: Golden,
         "alone": golden_store.judge(path, golden.came_with),
         "with notes": golden_store.judge(path, golden.came_with, *with_notes),
     }
-    assert list(differences(golden.answers["left"]["verifier"], found)) == []
+    wanted = golden.answers["left"]["verifier"]
+    for _, answer in [*wanted.values(), *found.values()]:
+        del answer["limits"]  # sentences for people
+    assert list(differences(wanted, found)) == []
 
 
 @pytest.mark.parametrize("form", ["claude-code", "codex"])

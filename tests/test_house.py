@@ -36,7 +36,7 @@ FLOORS = [
     ["cli"],
 ]
 """The packages, from the ground up: a file imports its own package and what is further down, and nothing else."""
-GROUND = {"errors", "events", "ids", "settings", "secret_patterns", "escape", "release"}
+GROUND = {"door", "errors", "events", "ids", "settings", "secret_patterns", "escape", "release"}
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 
@@ -141,9 +141,34 @@ def test_public_names_are_sorted_and_all_there() -> None:
         eventstore.nonsense  # noqa: B018
 
 
-def test_all_errors_are_public() -> None:
-    errors = importlib.import_module("eventstore.errors")
-    assert {name for name, _ in inspect.getmembers(errors, inspect.isclass)} <= set(eventstore.__all__)
+DOORS = [
+    "eventstore",
+    *(f"eventstore.{name}" for name in ("exporters", "importers", "integrity", "log", "record", "sessions", "store")),
+]
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_door_gives_what_it_shows_to_type_checkers(package: str) -> None:
+    """Names stand twice in a door: once for the program, once for type checkers."""
+    shown = {
+        (node.module, alias.name)
+        for block in ast.parse(path_of(package).read_text("utf-8")).body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname
+    }
+    found = importlib.import_module(package)
+    assert {name for _, name in shown} == set(found.__all__)
+    for module, name in shown:
+        assert module is not None
+        assert getattr(found, name) == getattr(importlib.import_module(module), name)
+    assert set(found.__all__) <= set(dir(found))
+
+
+def test_the_front_door_has_the_names_of_everyday_use_only() -> None:
+    assert len(eventstore.__all__) <= 45
 
 
 @pytest.mark.parametrize("module", MODULES)

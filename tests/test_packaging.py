@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
-from eventstore import ExtraMissing
+from eventstore.errors import ExtraMissing
 
 ROOT = Path(eventstore.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

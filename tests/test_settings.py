@@ -6,13 +6,13 @@ import pytest
 
 from eventstore import (
     FileSystemSessionStorage,
-    InvalidSetting,
     MemorySessionStorage,
     SessionManager,
     Settings,
     env_manager,
     load_settings,
 )
+from eventstore.errors import InvalidSetting
 
 
 @pytest.fixture(autouse=True)

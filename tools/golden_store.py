@@ -89,7 +89,7 @@ def write_everything(manager: Any) -> None:
     manager.pin_session(name)
     secret = manager.add_conversation_message(name, "user", "the token leaked: made-up-secret-1")
     manager.add_conversation_message(name, "assistant", "The token leaked? I will rotate it.")
-    manager.redact(name, secret.last, "a secret was said", by={"actor": "dpo"})
+    manager.redactions.redact(name, secret.last, "a secret was said", by={"actor": "dpo"})
 
 
 def write_branches(manager: Any) -> None:
@@ -103,16 +103,16 @@ def write_branches(manager: Any) -> None:
     manager.fork_session("fork-of-fork", None, "fork-3")
     manager.set_data("fork-3", "depth", 3)
     manager.fork_session("everything", version, "fork-at-end")
-    manager.redact("fork", secret, "forks hold it too")
+    manager.redactions.redact("fork", secret, "forks hold it too")
     manager.create_session("parent", "will be deleted", "bob")
     manager.add_conversation_message("parent", "user", "Remember me in the quarterly report.")
     manager.fork_session("parent", None, "orphan")
     manager.add_conversation_message("orphan", "assistant", "I do.")
     manager.delete_session("parent")
-    manager.save_template("greeting", "everything", 4)
+    manager.templates.save("greeting", "everything", 4)
     manager.create_session("from-template", "purposeful", "bob", template="greeting")
     manager.add_conversation_message("from-template", "user", "Logins work again.")
-    manager.save_template("used-up", "orphan")
+    manager.templates.save("used-up", "orphan")
 
 
 def write_redacted(manager: Any) -> None:
@@ -131,23 +131,23 @@ def write_redacted(manager: Any) -> None:
     manager.set_data("redacted", "short", "lived")
     manager.clear_data("redacted")
     manager.set_data("redacted", "kept", [1])
-    manager.redact("redacted", [3, 5, 7], "figures are not public")
+    manager.redactions.redact("redacted", [3, 5, 7], "figures are not public")
 
 
 def write_trash(manager: Any) -> None:
     """Write sessions in the trash, one id twice, one that came back, some gone, one whose id is used again."""
     manager.create_session("purged", "out of the trash for good")
-    manager.trash_session("purged")
+    manager.trash.put("purged")
     manager.cleanup_old_sessions(36_500, 0)
     for name in ("trashed", "back", "deleted", "again"):
         manager.create_session(name, f"to be {name}", "tom", ["trash"])
         manager.add_conversation_message(name, "user", f"I was {name} at the quarterly meeting.")
     for name in ("trashed", "back"):
-        manager.trash_session(name)
-    manager.restore_session("back")
+        manager.trash.put(name)
+    manager.trash.restore("back")
     manager.create_session("trashed", "the second of its name", "tom")
     manager.add_conversation_message("trashed", "user", "Second life, made-up-secret-12.")
-    manager.trash_session("trashed")
+    manager.trash.put("trashed")
     for name in ("deleted", "again"):
         manager.delete_session(name)
     manager.create_session("again", "the id is used again", "tom")
@@ -206,7 +206,7 @@ def import_transcripts(folder: Path, out: Path, checkout: Path) -> None:
 
 def sign(folder: Path, out: Path) -> None:
     """Sign sessions, and at last the store's own log; keep the notes outside."""
-    from eventstore import SigningKey, parse_note
+    from eventstore.integrity import SigningKey, parse_note
 
     key = SigningKey.from_text(KEY)
     (out / "key.txt").write_text(KEY + "\n", encoding="utf-8")
@@ -214,10 +214,10 @@ def sign(folder: Path, out: Path) -> None:
     (out / "notes").mkdir()
     with opened(folder) as manager:
         for name in ("everything", "fork-of-fork", "redacted", "repaired", "_template.greeting", "_store"):
-            note = manager.sign_checkpoint(name, key)
+            note = manager.proofs.sign_checkpoint(name, key)
             (out / "notes" / f"{name}-{parse_note(note).checkpoint.size}.note").write_text(note, encoding="utf-8")
         manager.add_conversation_message("everything", "user", "After the first checkpoint.")
-        manager.sign_checkpoint("everything", key)
+        manager.proofs.sign_checkpoint("everything", key)
 
 
 def follow(folder: Path) -> dict[str, str]:
@@ -246,11 +246,10 @@ def grow(folder: Path) -> None:
 
 def leave(folder: Path, out: Path) -> dict[str, Any]:
     """Write an archive, of all sessions but the long one, and an audit bundle; say what its verifier finds."""
-    from eventstore import export_archive, export_audit
-    from eventstore.exporters import verify
+    from eventstore.exporters import export_archive, export_audit, verify
 
     with opened(folder) as manager:
-        wanted = [*manager.storage.log.ids(), *(f"_template.{name}" for name in manager.list_templates())]
+        wanted = [*manager.storage.log.ids(), *(f"_template.{name}" for name in manager.templates.list())]
         archive = export_archive(manager, out / "archive.zip", sorted(set(wanted) - {"long"}))
         ids = ["everything", "fork-of-fork", "redacted", "repaired", "_template.greeting"]
         bundle = export_audit(manager, ids, out / "bundle.zip", include_store=True)
@@ -293,7 +292,7 @@ def answers_of(manager: Any, session_id: str) -> dict[str, Any]:
         "timeline": [row.to_dict() for row in manager.timeline(session_id)][:80],
         "tree": manager.tree(session_id),
         "lineage": plain(manager.lineage(session_id)),
-        "checkpoints": manager.checkpoints(session_id),
+        "checkpoints": manager.proofs.checkpoints(session_id),
         "events": [[event.seq, event.type, event.at, event.time, event.hash] for event in manager.events(session_id)][
             :80
         ],
@@ -310,7 +309,7 @@ def records_of(manager: Any) -> list[dict[str, Any]]:
 
 def answers_of_store(manager: Any) -> dict[str, Any]:
     """Ask all that can be asked of a store."""
-    from eventstore import verify_all
+    from eventstore.integrity import verify_all
 
     pages = {sort: manager.page_sessions(sort=sort, limit=None).sessions for sort in ("updated", "created", "cost")}
     hits = {text: manager.search(text, limit=100) for text in SEARCHES}
@@ -328,8 +327,8 @@ def answers_of_store(manager: Any) -> dict[str, Any]:
             text: sorted([hit.session_id, hit.seq, hit.role, hit.tool_name, hit.time, hit.snippet] for hit in found)
             for text, found in hits.items()
         },
-        "templates": {name: manager.get_template(name).to_dict() for name in manager.list_templates()},
-        "trash": [[one.session_id, one.name, one.since, one.events] for one in manager.list_trash()],
+        "templates": {name: manager.templates.get(name).to_dict() for name in manager.templates.list()},
+        "trash": [[one.session_id, one.name, one.since, one.events] for one in manager.trash.list()],
         "records": records_of(manager),
         "compared": plain(manager.compare_branches("fork-3", "everything")),
         "outcomes": {

@@ -2,11 +2,29 @@
 
 import os
 import threading
+from weakref import WeakSet
+
+_held: "WeakSet[threading.Lock]" = WeakSet()
+_taken: list[threading.Lock] = []
 
 
 def hold_while_forking(lock: threading.Lock) -> None:
-    """Let no child of this process begin while a lock is held, by whatever thread.
+    """Let no child of this process begin while a lock is held, by whatever thread, for as long as the lock exists.
 
     A child has the descriptors of its parent, and with them the locks on files, but not the thread that would let go of them.
     """
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    _held.add(lock)
+
+
+def _take() -> None:
+    for lock in sorted(_held, key=id):
+        lock.acquire()
+        _taken.append(lock)
+
+
+def _release() -> None:
+    while _taken:
+        _taken.pop().release()
+
+
+os.register_at_fork(before=_take, after_in_parent=_release, after_in_child=_release)  # once: it is never undone

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from eventstore.ids import TRASH
 from eventstore.log.base import Changes
 from eventstore.log.engine import EventLog
-from eventstore.log.port import Capabilities, Cut, Exists, Key, Missing, Moved, Reading, Tip
+from eventstore.log.port import Backend, Capabilities, Cut, Exists, Key, Missing, Moved, Reading, Tip
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec, hash_chain
 
@@ -50,7 +50,7 @@ class _Log:
         return parts is not None and parts[1] == tip.digest
 
 
-class MemoryBackend:
+class MemoryBackend(Backend):
     """Logs that live as long as the object. One lock, safe for threads."""
 
     capabilities = Capabilities(durable=False, shared=False)
@@ -138,6 +138,8 @@ class MemoryBackend:
             found = self._find(log)
             index = seq - found.first
             if not 0 <= index < len(found.lines) or len(found.lines[index]) != len(line):
+                raise Moved(log)
+            if sum(map(len, found.lines[:index])) != offset:
                 raise Moved(log)
             found.lines[index] = line
             self._put(log, found)

@@ -3,42 +3,46 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from eventstore import __version__
 from eventstore.errors import EventStoreError
 
+if TYPE_CHECKING:
+    import click
+
 _COMMANDS = {
     "analytics": ("analytics", "Show figures over many sessions."),
-    "audit": ("audit", "Hand sessions to an auditor: bundles, reports."),
+    "audit": ("audit", "Write bundles and reports for an auditor."),
     "checkpoint": ("checkpoint", "Sign what sessions are now."),
     "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
-    "compare": ("branch", "Compare what two sessions did since their past in common."),
-    "create": ("life", "Begin a session, and print its id."),
+    "compare": ("branch", "Compare what two sessions did after the event where they parted."),
+    "create": ("life", "Create a session, and print its id."),
     "delete": ("life", "Delete a session for good, after saying what would go."),
     "demo": ("demo", "Replay a made-up session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),
-    "export": ("transcript", "Write sessions out: as they came in, as events, traces, tables or an archive."),
+    "export": ("transcript", "Export sessions: as imported, as events, traces, tables or an archive."),
     "follow": ("follow", "Show what happens in a session, or in all, as it happens."),
-    "fork": ("retention", "Begin a session with another's past."),
-    "import": ("transcript", "Take in transcripts of Claude Code or Codex, or an archive of sessions."),
+    "fork": ("retention", "Start a session with the events of another so far."),
+    "import": ("transcript", "Import transcripts of Claude Code or Codex, or an archive of sessions."),
     "keygen": ("checkpoint", "Make a key to sign checkpoints with."),
-    "lineage": ("branch", "Show the sessions that one goes on from."),
+    "lineage": ("branch", "Show the sessions that a fork comes from."),
     "list": ("session", "List sessions, the most recently updated first."),
     "pin": ("retention", "Keep a session whatever its age."),
     "prove": ("checkpoint", "Prove what is in a signed session, and that it only grew."),
-    "rebuild": ("store", "Make every view anew from the logs, or compare."),
+    "rebuild": ("store", "Rebuild all files derived from the logs, or compare them."),
     "recover": ("health", "Mark sessions abandoned whose program is gone."),
-    "redact": ("redaction", "Remove what events say for good, after showing a plan."),
-    "repair": ("health", "Set damaged logs right, after showing how."),
+    "redact": ("redaction", "Remove the content of events for good, after showing a plan."),
+    "repair": ("health", "Repair damaged logs, after showing how."),
     "replay": ("timeline", "Show a session's timeline as it happened."),
-    "restore": ("retention", "Bring a session back out of the trash."),
+    "restore": ("retention", "Restore a session from the trash."),
     "search": ("search", "Find what was said in all sessions."),
     "show": ("session", "Show a session: what is known of it, and the conversation."),
     "stats": ("session", "Show a session's figures."),
-    "template": ("template", "Keep a session's past for others to begin with."),
+    "template": ("template", "Save, list, show and remove templates for new sessions."),
     "trash": ("life", "Put a session in the trash, or list what is there."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),
-    "verify": ("health", "Check that sessions are whole, and what is proven."),
+    "verify": ("health", "Verify that sessions are intact, and show what is proven."),
 }
 
 
@@ -84,7 +88,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
         status = 0
-    except (EventStoreError, OSError) as error:
+    except (EventStoreError, OSError, ValueError) as error:
         from eventstore.cli.terminal import clean
 
         told = str(error)
@@ -144,8 +148,24 @@ def _run_command(name: str, arguments: Sequence[str], store: str | None) -> int:
             max_content_width=100,
         )
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except click.Abort:
         return 130
     return status if isinstance(status, int) else 0
+
+
+def _show(error: "click.ClickException") -> None:
+    """Print what click says of an error; what it quotes, a file name from a pattern say, may hold control characters."""
+    from io import StringIO
+
+    from click import UsageError
+
+    from eventstore.cli.terminal import clean
+
+    if not isinstance(error, UsageError):
+        sys.stderr.write(f"eventstore: {clean(error.format_message())}\n")
+        return
+    text = StringIO()
+    error.show(text)
+    sys.stderr.write(clean(text.getvalue(), keep_lf=True))

@@ -1,19 +1,19 @@
 """What an auditor is given: bundles and reports."""
 
 import os
-import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import click
 
 from eventstore.cli.store import naming_the_others, open_manager, store_option
-from eventstore.cli.terminal import print_json
+from eventstore.cli.terminal import clean, print_json, write_out
 
 _ENDINGS = (".html", ".htm", ".md")
 
 
-@click.group("audit", short_help="Hand sessions to an auditor: bundles, reports.")
+@click.group("audit", short_help="Write bundles and reports for an auditor.")
 def audit_command() -> None:
     """Hand sessions to an auditor: with all that is needed to check them elsewhere, or as a report to read."""
 
@@ -21,8 +21,8 @@ def audit_command() -> None:
 @audit_command.command("export", short_help="Write a bundle that can be checked without this program.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A file that ends in .zip, or a new folder.")
-@click.option("--all", "every", is_flag=True, help="All sessions.")
-@click.option("--store-log", is_flag=True, help="The store's own log too: it tells of deletions.")
+@click.option("--all", "every", is_flag=True, help="All sessions, the templates and the store's own log.")
+@click.option("--store-log", is_flag=True, help="The store's own log too: it records deletions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def export_command(
@@ -39,14 +39,16 @@ def export_command(
 
     path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
     with open_manager(store) as manager:
-        wanted = sorted(manager.storage.log.ids()) if every else sessions
+        wanted = None if every else sessions
         with naming_the_others(every=every):
             done = export_audit(manager, wanted, path, include_store=store_log)
     if as_json:
         print_json(done.to_dict())
         return
     count = len(done.sessions)
-    click.echo(f"{done.path}: {count} log{'s' if count > 1 else ''}, {done.files} files, {done.size_bytes:,} bytes")
+    click.echo(
+        f"{clean(str(done.path))}: {count} log{'s' if count > 1 else ''}, {done.files} files, {done.size_bytes:,} bytes"
+    )
     click.echo(f"{done.manifest_sha256}  manifest.json")
 
 
@@ -71,8 +73,9 @@ def report_command(store: str | None, session_id: str, output: Path | None) -> N
     with open_manager(store) as manager:
         found = [questions.audit_session(manager.storage, session_id)]
         if output is None:
-            report.write_markdown(sys.stdout.buffer, found)
-            sys.stdout.buffer.flush()
+            text = BytesIO()
+            report.write_markdown(text, found)
+            write_out([text.getvalue()], is_json=False)
             return
         write = report.write_html if output.suffix.startswith(".htm") else report.write_markdown
         temporary = output.with_name(f".{output.name}.new")

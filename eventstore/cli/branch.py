@@ -12,14 +12,14 @@ from eventstore.errors import LogDamaged
 from eventstore.ids import TEMPLATE
 
 if TYPE_CHECKING:
-    from eventstore import Ancestor, Branch
     from eventstore.log.engine import EventLog
+    from projections.branches import Ancestor, Branch
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))
 
 
-@click.command("lineage", short_help="Show the sessions that one goes on from.")
+@click.command("lineage", short_help="Show the sessions that a fork comes from.")
 @click.argument("session_id", metavar="SESSION")
 @_json
 @store_option
@@ -50,7 +50,7 @@ def _shown(one: "Ancestor") -> str:
     return name if name == one.session_id else f"template {name}"
 
 
-@click.command("compare", short_help="Compare what two sessions did since their past in common.")
+@click.command("compare", short_help="Compare what two sessions did after the event where they parted.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @_json

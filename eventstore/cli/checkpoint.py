@@ -8,8 +8,9 @@ import click
 
 import eventstore
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import print_json, print_pairs
+from eventstore.cli.terminal import clean, print_json, print_pairs
 from eventstore.ids import STORE_ID, TEMPLATE, file_name
+from eventstore.integrity import Consistency, Inclusion, SigningKey, parse_note
 
 
 @click.command("keygen", short_help="Make a key to sign checkpoints with.")
@@ -21,11 +22,11 @@ def keygen_command(name: str, output: Path | None) -> None:
     Hand the verifier key to whoever is to check your signatures. NAME stands in front of every signature; a host name with a path
     is usual, such as example.com/sessions.
     """
-    key = eventstore.SigningKey.generate(name)
+    key = SigningKey.generate(name)
     path = output or Path(f"{file_name(name)}.key")
     key.save(path)
     click.echo(key.verifier_key.to_text())
-    click.echo(f"the secret is in {path}: keep it where nobody else reads it", err=True)
+    click.echo(f"the secret is in {clean(str(path))}: keep it where nobody else reads it", err=True)
 
 
 @click.command("checkpoint", short_help="Sign what sessions are now.")
@@ -48,15 +49,15 @@ def checkpoint_command(
     """
     if every == bool(sessions) and not (store_log and not every):
         raise click.UsageError("name sessions, or say --all, or --store-log")
-    key = eventstore.SigningKey.load(key_file)
+    key = SigningKey.load(key_file)
     damaged: list[eventstore.LogDamaged] = []
     with open_manager(store) as manager:
         wanted = list(sessions)
         if every:
-            wanted = [*sorted(manager.storage.log.ids()), *(TEMPLATE + name for name in manager.list_templates())]
+            wanted = [*sorted(manager.storage.log.ids()), *(TEMPLATE + name for name in manager.templates.list())]
         for session_id in [*wanted, *([STORE_ID] if store_log else [])]:
             try:
-                note = manager.sign_checkpoint(session_id, key)
+                note = manager.proofs.sign_checkpoint(session_id, key)
             except eventstore.LogDamaged as damage:
                 damaged.append(damage)
                 continue
@@ -67,7 +68,7 @@ def checkpoint_command(
 
 
 def _keep(folder: Path, session_id: str, note: str, key: "eventstore.SigningKey") -> None:
-    size = eventstore.parse_note(note).checkpoint.size
+    size = parse_note(note).checkpoint.size
     folder.mkdir(0o700, parents=True, exist_ok=True)
     path = folder / f"{session_id}-{size:012d}-{key.verifier_key.hash.hex()}.note"
     temporary = path.with_name(f".{path.name}.new")
@@ -103,12 +104,12 @@ def prove_command(
         raise click.UsageError("say --event or --since")
     given = size is not None
     with open_manager(store) as manager:
-        proof: eventstore.Inclusion | eventstore.Consistency
+        proof: Inclusion | Consistency
         if event is not None:
             size = size or _newest_size(manager, session_id, event)
-            proof = manager.prove_inclusion(session_id, event, size)
+            proof = manager.proofs.prove_inclusion(session_id, event, size)
         else:
-            proof = manager.prove_consistency(session_id, since or 0, size)
+            proof = manager.proofs.prove_consistency(session_id, since or 0, size)
     found = proof.to_dict()
     if size is None:
         click.echo(f"of all {found.get('size') or found['new']} events there are now", err=True)
@@ -126,5 +127,5 @@ def prove_command(
 def _newest_size(manager: "eventstore.SessionManager", session_id: str, event: int) -> int | None:
     """Find the size of the newest checkpoint of a session that covers an event; None where there is none."""
     now = manager.head(session_id).version
-    sizes = (eventstore.parse_note(note).checkpoint.size for note in manager.checkpoints(session_id))
+    sizes = (parse_note(note).checkpoint.size for note in manager.proofs.checkpoints(session_id))
     return max((size for size in sizes if event <= size <= now), default=None)

@@ -8,8 +8,10 @@ import click
 
 import eventstore
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import clean, print_json
+from eventstore.cli.terminal import Finite, clean, print_json
+from eventstore.errors import CheckpointRefused, KeyRefused
 from eventstore.ids import STORE_ID
+from eventstore.integrity import Verdict, VerifierKey, verify_all, verify_session, verify_store
 from eventstore.integrity.log_audit import read_claim
 from eventstore.integrity.verification import is_empty, is_known, limits, worst_of
 
@@ -27,7 +29,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one ob
 _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable": 6}
 
 
-@click.command("verify", short_help="Check that sessions are whole, and what is proven.")
+@click.command("verify", short_help="Verify that sessions are intact, and show what is proven.")
 @_sessions
 @_all
 @_foreign
@@ -40,7 +42,7 @@ _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True),
-    help="A checkpoint that you kept elsewhere, or a folder of *.note files; their sessions are verified too.",
+    help="A checkpoint that you kept elsewhere, or a folder of *.note files; alone, it names the sessions.",
 )
 @_json
 @store_option
@@ -71,6 +73,8 @@ def verify_command(
         sys.exit(_verify_files([Path(name) for name in sessions], as_json))
     pinned = [_read_key(one) for one in keys]
     anchors = [_read_note(one) for given in kept for one in _notes_in(given)]
+    asked = set(sessions) if sessions and not every else None
+    others = len([one for one in anchors if asked is not None and read_claim(one).session_id not in asked])
     with open_manager(store) as manager:
         if every and not anchors and is_empty(manager.storage):
             click.echo("no sessions: nothing was verified", err=True)
@@ -84,8 +88,10 @@ def verify_command(
             click.echo(click.style(text, fg="red") if verdict.findings else text)
     outcome = worst_of(verdict.outcome for verdict in verdicts)
     if not as_json:
-        for limit in limits(pinned, anchors):
+        for limit in limits(pinned, anchors, verdicts):
             click.echo(f"note: {limit}")
+        if others:
+            click.echo(f"note: {others} kept checkpoints are of sessions that were not asked about")
         click.echo(f"{outcome} (exit status {_STATUS[outcome]})")
     sys.exit(_STATUS[outcome])
 
@@ -107,8 +113,8 @@ def _read_key(given: str) -> "eventstore.VerifierKey":
             param_hint="--key",
         )
     try:
-        return eventstore.VerifierKey.from_text(text)
-    except eventstore.KeyRefused as refused:
+        return VerifierKey.from_text(text)
+    except KeyRefused as refused:
         raise click.BadParameter(
             f"{name} holds no verifier key ({refused.reason}): give <name>+<8 hex>+<base64>, or a file that holds it",
             param_hint="--key",
@@ -129,7 +135,7 @@ def _read_note(path: Path) -> bytes:
     note = path.read_bytes()
     try:
         read_claim(note)
-    except eventstore.CheckpointRefused as refused:
+    except CheckpointRefused as refused:
         raise click.BadParameter(f"{path}: {refused}", param_hint="--checkpoint") from None
     return note
 
@@ -143,20 +149,20 @@ def _verdicts(
     manager: "eventstore.SessionManager",
     sessions: Sequence[str],
     every: bool,
-    keys: "Sequence[eventstore.VerifierKey]",
+    keys: "Sequence[VerifierKey]",
     anchors: Sequence[bytes],
-) -> "Iterator[eventstore.Verdict]":
+) -> "Iterator[Verdict]":
     storage = manager.storage
     if every:
-        yield from eventstore.verify_all(storage, keys, anchors)
+        yield from verify_all(storage, keys, anchors)
         return
     anchored = [read_claim(one).session_id for one in anchors]
     for session_id in sessions:
         if session_id not in anchored and not is_known(storage, session_id):
             raise eventstore.SessionNotFound(session_id)
-    for session_id in dict.fromkeys([*sessions, *anchored]):
-        verify = eventstore.verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
-        yield verify or eventstore.verify_session(storage, session_id, keys=keys, anchors=anchors)
+    for session_id in dict.fromkeys(sessions or anchored):
+        verify = verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
+        yield verify or verify_session(storage, session_id, keys=keys, anchors=anchors)
 
 
 def _verify_files(files: Sequence[Path], as_json: bool) -> int:
@@ -178,7 +184,7 @@ def _verify_files(files: Sequence[Path], as_json: bool) -> int:
     return 1 if count else 0
 
 
-@click.command("repair", short_help="Set damaged logs right, after showing how.")
+@click.command("repair", short_help="Repair damaged logs, after showing how.")
 @_sessions
 @_all
 @_foreign
@@ -195,8 +201,10 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
     if form is not None:
         _repair_files([Path(name) for name in sessions], yes)
         return
-    planned, damaged, left = 0, list[eventstore.LogDamaged](), list[eventstore.Verdict]()
+    planned, damaged, left = 0, list[eventstore.LogDamaged](), list[Verdict]()
     with open_manager(store) as manager:
+        if yes:
+            manager.storage.settle()
         for session_id in sorted(manager.storage.log.ids()) if every else sessions:
             try:
                 plan = manager.storage.repair_session(session_id, dry_run=not yes)
@@ -207,9 +215,9 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
             if plan is not None:
                 _tell_plan(plan)
             else:
-                left.append(eventstore.verify_session(manager.storage, session_id))
+                left.append(verify_session(manager.storage, session_id))
         if every:
-            left.append(eventstore.verify_store(manager.storage))
+            left.append(verify_store(manager.storage))
     wrong = [one for one in left if any(finding.part != "tail" for finding in one.findings)]
     for verdict in wrong:
         click.echo(f"eventstore: {clean(verdict.describe(with_keys=False))}", err=True)
@@ -253,7 +261,7 @@ def _repair_files(files: Sequence[Path], yes: bool) -> None:
 
 
 @click.command("recover", short_help="Mark sessions abandoned whose program is gone.")
-@click.option("--silent-hours", type=click.FloatRange(min=0), default=24, show_default=True, help="Silent for so long.")
+@click.option("--silent-hours", type=Finite(min=0), default=24, show_default=True, help="Silent for so long.")
 @store_option
 def recover_command(store: str | None, silent_hours: float) -> None:
     """Mark active sessions as abandoned that no program has open and that recorded nothing for a while; redo stale views."""

@@ -18,7 +18,7 @@ _TRASH = (Column("SESSION"), Column("SINCE"), Column("EVENTS", number=True), Col
 _session = click.argument("session_id", metavar="SESSION")
 
 
-@click.command("create", short_help="Begin a session, and print its id.")
+@click.command("create", short_help="Create a session, and print its id.")
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @click.option("--purpose", help="What it is for.")
 @click.option("--user", help="Whose it is.")
@@ -38,7 +38,7 @@ def create_command(
     With --template it begins with all that was said and done there; --purpose and --tag replace the template's.
     """
     with open_manager(store) as manager:
-        if template is not None and template not in manager.list_templates():
+        if template is not None and template not in manager.templates.list():
             raise click.ClickException(f"there is no template {clean(template)!r}; nothing was created")
         session = manager.create_session(session_id, purpose, user, tags or None, template=template)
     click.echo(session.metadata.session_id)
@@ -60,13 +60,13 @@ def trash_command(store: str | None, session_id: str | None, listing: bool, as_j
         if session_id is None:
             _list_trash(manager, as_json=as_json)
             return
-        if not manager.trash_session(session_id):
+        if not manager.trash.put(session_id):
             raise _not_found(manager, session_id)
     click.echo(f"{session_id} is in the trash")
 
 
 def _list_trash(manager: "SessionManager", *, as_json: bool) -> None:
-    found = manager.list_trash()
+    found = manager.trash.list()
     if as_json:
         for one in found:
             print_json(vars(one))
@@ -83,7 +83,7 @@ def _since(at: str) -> str:
 
 def _not_found(manager: "SessionManager", session_id: str) -> SessionNotFound:
     """Say whether a session that is not there is in the trash."""
-    return SessionNotFound(session_id, in_trash=any(one.session_id == session_id for one in manager.list_trash()))
+    return SessionNotFound(session_id, in_trash=any(one.session_id == session_id for one in manager.trash.list()))
 
 
 @click.command("delete", short_help="Delete a session for good, after saying what would go.")

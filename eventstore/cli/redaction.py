@@ -12,7 +12,8 @@ from eventstore.cli.terminal import Column, clean, print_json, print_table
 from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:
-    from eventstore import Patterns, Redactable, Redacted, SessionManager
+    from eventstore import Patterns, SessionManager
+    from eventstore.integrity import Redactable, Redacted
 
 _COLUMNS = (
     Column("SESSION"),
@@ -23,7 +24,7 @@ _COLUMNS = (
 )
 
 
-@click.command("redact", short_help="Remove what events say for good, after showing a plan.")
+@click.command("redact", short_help="Remove the content of events for good, after showing a plan.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option(
     "--event", "seqs", metavar="N", type=click.IntRange(min=1), multiple=True, help="The event of this number."
@@ -73,7 +74,7 @@ def redact_command(
         plan = (
             _plan_events(manager, sessions[0], seqs)
             if looked_for is None
-            else manager.plan_redactions(looked_for, None if every else sessions, damaged.append)
+            else manager.redactions.plan(looked_for, None if every else sessions, damaged.append)
         )
         if not yes:
             _show(plan, as_json)
@@ -84,9 +85,9 @@ def redact_command(
             return
         by = {"actor": actor} if actor else None
         done = (
-            [manager.redact(sessions[0], seqs, reason or "", by=by)]
+            [manager.redactions.redact(sessions[0], seqs, reason or "", by=by)]
             if looked_for is None
-            else manager.redact_plan(plan, reason or "", looked_for, by=by)
+            else manager.redactions.carry_out(plan, reason or "", looked_for, by=by)
         )
     hindered = [one for one in plan if one.obstacle]
     _tell(done, hindered, as_json)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import click
 
 from eventstore.cli.store import as_moment, exit_for, open_manager, store_option
-from eventstore.cli.terminal import Column, clean, print_json, print_table
+from eventstore.cli.terminal import Column, Finite, clean, print_json, print_table
 from eventstore.errors import LogDamaged
 from eventstore.settings import load_settings
 from eventstore.store.retention import Expiry
@@ -15,8 +15,8 @@ _DONE = {"trash": "moved to the trash", "purge": "deleted for good"}
 
 
 @click.command("cleanup", short_help="Put old sessions in the trash, after saying which and why.")
-@click.option("--days", type=click.FloatRange(min=0), help="How old: without it the settings say.")
-@click.option("--grace", type=click.FloatRange(min=0), default=7, show_default=True, help="Days in the trash.")
+@click.option("--days", type=Finite(min=0), help="How old: without it the settings say.")
+@click.option("--grace", type=Finite(min=0), default=7, show_default=True, help="Days in the trash.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one session a line.")
 @store_option
@@ -28,8 +28,8 @@ def cleanup_command(store: str | None, days: float | None, grace: float, dry_run
     age = load_settings().retention_days if days is None else days
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
-        plan = manager.plan_cleanup(age, grace, damaged.append)
-        done = [] if dry_run else manager.storage.clean_up(plan)
+        plan = manager.trash.plan_cleanup(age, grace, damaged.append)
+        done = [] if dry_run else manager.trash.clean_up(plan)
     shown = plan if dry_run else done
     if as_json:
         for one in shown:
@@ -56,17 +56,17 @@ def pin_command(store: str | None, session_id: str, remove: bool) -> None:
     click.echo(f"{session_id} {'ages again' if remove else 'is kept'}")
 
 
-@click.command("restore", short_help="Bring a session back out of the trash.")
+@click.command("restore", short_help="Restore a session from the trash.")
 @click.argument("session_id", metavar="SESSION")
 @store_option
 def restore_command(store: str | None, session_id: str) -> None:
     """Bring back the session that was last put in the trash under this id."""
     with open_manager(store) as manager:
-        manager.restore_session(session_id)
+        manager.trash.restore(session_id)
     click.echo(f"{session_id} is back")
 
 
-@click.command("fork", short_help="Begin a session with another's past.")
+@click.command("fork", short_help="Start a session with the events of another so far.")
 @click.argument("session_id", metavar="SESSION")
 @click.argument("new_id", metavar="[NEW]", required=False)
 @click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")

@@ -79,7 +79,7 @@ def list_command(
 ) -> None:
     """List sessions, the most recently updated first. Times are shown in your zone."""
     damaged: list[LogDamaged] = []
-    wanted = Filter(user, status, tags, purpose, _as_time(since), _as_time(until), sort, limit)
+    wanted = Filter(user, status, tags, purpose, _as_time(since), _as_time(until), sort, min(limit, 2**53))
     found = list_rows(store, wanted, at, damaged.append)
     if as_json:
         for one in found:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 
 import eventstore
+from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.cli.terminal import clean, progress
-from eventstore.derived.catalog import FOLDER, Catalog, Filter, Sizes
+from eventstore.derived.catalog import FOLDER, Catalog, Filter
 from eventstore.errors import LogDamaged
 from eventstore.settings import load_settings
 
@@ -50,9 +51,10 @@ def list_rows(
     folder = _sessions_folder(store)
     if folder is not None and at is None:
         catalog = Catalog(folder / FOLDER)
-        if folder.is_dir() and not catalog.stale(Sizes(folder)):
-            return catalog.find(wanted)[0]
+        rows = catalog.find_if_current(wanted, ChangeFeed(folder).changed) if folder.is_dir() else None
         catalog.close()
+        if rows is not None:
+            return rows
     with open_manager(store) as manager:
         return [one.to_dict() for one in manager.storage.page(wanted, on_damage, at, _tracked).sessions]
 
@@ -95,7 +97,7 @@ def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManage
     return eventstore.SessionManager(storage)
 
 
-@click.command("rebuild", short_help="Make every view anew from the logs, or compare.")
+@click.command("rebuild", short_help="Rebuild all files derived from the logs, or compare them.")
 @click.option(
     "--check", is_flag=True, help="Change nothing: compare what is there with what the logs give, byte for byte."
 )

@@ -17,12 +17,12 @@ _name = click.argument("name", metavar="NAME")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
-@click.group("template", short_help="Keep a session's past for others to begin with.")
+@click.group("template", short_help="Save, list, show and remove templates for new sessions.")
 def template_command() -> None:
     """Keep the past of a session as a template; `eventstore create --template NAME` begins sessions with it."""
 
 
-@template_command.command("save", short_help="Keep a session's past as a template.")
+@template_command.command("save", short_help="Save a session's events so far as a template.")
 @_name
 @click.argument("session_id", metavar="SESSION")
 @click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")
@@ -31,7 +31,7 @@ def save_command(store: str | None, name: str, session_id: str, at: str | None) 
     """Keep a session's past, to the end or a moment, as a template. What becomes of the session does not change it."""
     with open_manager(store) as manager:
         try:
-            manager.save_template(name, session_id, None if at is None else as_moment(at))
+            manager.templates.save(name, session_id, None if at is None else as_moment(at))
         except SessionExists:
             raise click.ClickException(
                 f"there is a template {name!r} already; nothing was saved: remove it, or take another name"
@@ -46,9 +46,9 @@ def list_command(store: str | None, as_json: bool) -> None:
     """List templates by name."""
     rows, damaged = [], list[LogDamaged]()
     with open_manager(store) as manager:
-        for name in sorted(manager.list_templates()):
+        for name in sorted(manager.templates.list()):
             try:
-                found = manager.get_template(name)
+                found = manager.templates.get(name)
             except LogDamaged as damage:
                 damaged.append(damage)
                 continue
@@ -64,7 +64,7 @@ def list_command(store: str | None, as_json: bool) -> None:
     exit_for(damaged)
 
 
-@template_command.command("show", short_help="Show a template as the session it would become.")
+@template_command.command("show", short_help="Show a template as a session.")
 @_name
 @_json
 @store_option
@@ -72,7 +72,7 @@ def show_command(store: str | None, name: str, as_json: bool) -> None:
     """Show a template: what is known, and the conversation, of a session that begins with it."""
     with open_manager(store) as manager:
         _need(manager, name)
-        found = manager.get_template(name)
+        found = manager.templates.get(name)
     if as_json:
         print_json(found.to_dict())
     else:
@@ -86,10 +86,10 @@ def remove_command(store: str | None, name: str) -> None:
     """Remove a template. Sessions that began with it stay as they are."""
     with open_manager(store) as manager:
         _need(manager, name)
-        manager.remove_template(name)
+        manager.templates.remove(name)
     click.echo(f"{name} is removed")
 
 
 def _need(manager: "SessionManager", name: str) -> None:
-    if name not in manager.list_templates():
+    if name not in manager.templates.list():
         raise click.ClickException(f"there is no template {clean(name)!r}: `eventstore template list` shows them")

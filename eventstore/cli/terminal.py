@@ -1,14 +1,18 @@
 """What people see: text made harmless, tables and bars in a terminal, plain columns in a pipe."""
 
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import chain
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from eventstore.escape import clean as clean
+from eventstore.escape import clean_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +25,17 @@ class Column(NamedTuple):
     title: str
     colour: str | None = None
     number: bool = False
+
+
+class Finite(click.FloatRange):
+    """A number in a range, not infinite and not NaN, as click's own ranges let through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number. Raises BadParameter."""
+        found = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return found
 
 
 def one_line(text: str, limit: int | None = None) -> str:
@@ -43,10 +58,24 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
+    """Print a value as one line of JSON; in a terminal with escapes for what it would act on or hide."""
     from msgspec import json  # lists are shown without it
 
-    click.echo(json.encode(value, enc_hook=str).decode())
+    text = json.encode(value, enc_hook=str).decode()
+    click.echo(clean_json(text) if is_terminal() else text)
+
+
+def write_out(chunks: Iterable[bytes], *, is_json: bool) -> None:
+    """Write bytes to standard output: as they are to a pipe or a file, with harmless escapes to a terminal."""
+    if not is_terminal():
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+        return
+    decoder = getincrementaldecoder("utf-8")("backslashreplace")
+    for chunk in chain(chunks, [b""]):
+        text = decoder.decode(chunk, final=not chunk).replace("\r", "")
+        click.echo(clean_json(text) if is_json else clean(text, keep_lf=True), nl=False)
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
@@ -145,8 +174,11 @@ def since_start(seconds: float) -> str:
 
 
 def moment(when: datetime) -> str:
-    """Show a time in the reader's zone, to the second."""
-    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Show a time in the reader's zone, to the second; in UTC where the zone would leave the years 1 to 9999."""
+    try:
+        return when.astimezone().isoformat(" ", "seconds")[:19]
+    except (OverflowError, OSError, ValueError):
+        return when.astimezone(UTC).isoformat(" ", "seconds")[:19] + " UTC"
 
 
 def tokens(counts: dict[str, int] | None) -> str:

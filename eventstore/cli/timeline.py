@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.store import at_option, open_manager, store_option
-from eventstore.cli.terminal import clean, duration, is_terminal, one_line, print_json, since_start, tokens
+from eventstore.cli.terminal import Finite, clean, duration, is_terminal, one_line, print_json, since_start, tokens
 
 if TYPE_CHECKING:
     from projections.timeline import Row
 
+_LONGEST_SLEEP_SECONDS = 3600.0
 _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "model": "cyan", "session": "yellow", "log": "red"}
 
 
@@ -21,7 +22,7 @@ _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "model": "c
 @click.argument("session_id", metavar="SESSION")
 @click.option(
     "--speed",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     help="Play it in time, so many times as fast as it happened: 1 is as it was, 60 a minute a second.",
 )
 @click.option("--full", is_flag=True, help="Print whole texts, not their beginnings.")
@@ -46,7 +47,9 @@ def _in_time(rows: "Iterator[Row]", speed: float | None) -> "Iterator[Row]":
         wait = row.since_start_seconds / speed - (time.monotonic() - began) if speed else 0.0
         if wait > 0:
             sys.stdout.flush()
-            time.sleep(wait)
+        while wait > 0:  # in steps: the system's sleep takes no number of seconds beyond its clock
+            time.sleep(min(wait, _LONGEST_SLEEP_SECONDS))
+            wait -= _LONGEST_SLEEP_SECONDS
         yield row
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.store import naming_the_others, open_manager, store_option
-from eventstore.cli.terminal import clean, print_json, progress
+from eventstore.cli.terminal import clean, print_json, progress, write_out
 from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
-    from eventstore import Imported, SessionManager
+    from eventstore import SessionManager
     from eventstore.exporters.tables import TableName
+    from eventstore.importers import Imported
     from eventstore.importers.transcript import Format
 
 _FORMATS = ("claude-code", "codex")
@@ -23,7 +24,7 @@ _MOST_ODD = 10
 _ARCHIVE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("import", short_help="Take in transcripts of Claude Code or Codex, or an archive of sessions.")
+@click.command("import", short_help="Import transcripts of Claude Code or Codex, or an archive of sessions.")
 @click.argument("form", metavar="FORMAT", required=False)
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--archive", type=_ARCHIVE, help="Take in what `export --archive` wrote, instead.")
@@ -109,7 +110,7 @@ def _files(form: "Format", path: Path) -> list[Path]:
         raise click.ClickException(f"{path} is not there; nothing was imported")
     found = form.files(path)
     if not found:
-        click.echo(f"eventstore: {path} holds no {form.pattern}", err=True)
+        click.echo(f"eventstore: {clean(str(path))} holds no {form.pattern}", err=True)
     return found
 
 
@@ -143,7 +144,7 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
     click.echo(", ".join([told, *(part for part in more if part)]))
 
 
-@click.command("export", short_help="Write sessions out: as they came in, as events, traces, tables or an archive.")
+@click.command("export", short_help="Export sessions: as imported, as events, traces, tables or an archive.")
 @click.argument("form", metavar="FORMAT", required=False)
 @click.argument("session_ids", metavar="SESSION...", nargs=-1)
 @click.option(
@@ -205,9 +206,7 @@ def export_command(
             return
         chunks = _chunks(manager, form, session_ids, table or "events", content=content)
         if output is None:
-            for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+            write_out(chunks, is_json=form != "csv")
         else:
             _write_whole(output, chunks)
 
@@ -224,7 +223,7 @@ def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str],
         click.echo(click.style(f"left out: {clean(text)}", fg="yellow"), err=True)
     count = len(done.sessions)
     click.echo(
-        f"{done.path}: {count:,} session{'' if count == 1 else 's'}, {done.files:,} files, {done.size_bytes:,} bytes"
+        f"{clean(str(done.path))}: {count:,} session{'' if count == 1 else 's'}, {done.files:,} files, {done.size_bytes:,} bytes"
     )
     click.echo(f"{done.manifest_sha256}  manifest.json")
 

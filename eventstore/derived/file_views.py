@@ -25,8 +25,7 @@ from eventstore.events import MessageAdded
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import Message, MessageRun
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata
@@ -156,6 +155,7 @@ class Views:
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
             for name in (STAMP, METADATA, CONVERSATION, INVOCATIONS, DATA):
                 _replace_or_remove(folder, name, None)
+                _replace_or_remove(folder, f".{name}.new", None)  # of a program that was killed
             links = _open_folder(folder, LINKS)
             try:
                 for name in os.listdir(links):
@@ -261,7 +261,7 @@ def _all_lines(rewritten_at: int, events: Reader) -> Iterator[bytes]:
 def _lines_of(events: Iterable[Told]) -> Iterator[bytes]:
     """Stream the lines of messages, as they come."""
     for event in events:
-        if isinstance(event, Messages):
+        if isinstance(event, MessageRun):
             yield _encode_lines(event.read())
         elif isinstance(event, MessageAdded):
             yield _encode_lines([event])

@@ -1,33 +1,43 @@
 """Search: what was said in all sessions, by full text, ranked, each hit with the place it can be cited by.
 
-The index is part of the catalogue's base and caught up with it: of a session that changed only the new events are read. It holds
-the texts of messages, purposes and tool names; delete it and it comes back.
+The index is a local cache that is fed by `EventLog.changed`: of a session that changed only the new events are read. It holds the
+texts of messages, purposes and tool names; delete it and it comes back. Lists do not use it and never wait for it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from eventstore.derived.catalog import Catalog
+from eventstore.derived.catalog import check_limit, check_text
+from eventstore.derived.database import Database
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import Event, EventRedacted, InvocationLinked, MessageAdded, SessionCreated, SessionUpdated
 from eventstore.log.engine import EventLog
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS said (
-    id INTEGER PRIMARY KEY, session_id TEXT, seq INTEGER, role TEXT, tool TEXT, time TEXT, text TEXT
+    id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT, seq INTEGER, role TEXT, tool TEXT, time TEXT, text TEXT
 );
 CREATE INDEX IF NOT EXISTS said_in ON said (session_id, seq);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     text, tool, content='said', content_rowid='id', tokenize="unicode61 remove_diacritics 2", prefix='2 3'
 );
-CREATE TABLE IF NOT EXISTS searched (
-    session_id TEXT PRIMARY KEY, size INTEGER, since INTEGER, version INTEGER, hash TEXT
+CREATE TRIGGER IF NOT EXISTS said_added AFTER INSERT ON said BEGIN
+    INSERT INTO words (rowid, text, tool) VALUES (new.id, new.text, new.tool);
+END;
+CREATE TRIGGER IF NOT EXISTS said_deleted AFTER DELETE ON said BEGIN
+    INSERT INTO words (words, rowid, text, tool) VALUES ('delete', old.id, old.text, old.tool);
+END;
+CREATE TABLE IF NOT EXISTS sessions (
+    session_id TEXT PRIMARY KEY, text TEXT, user TEXT, since INTEGER, version INTEGER, hash TEXT
 ) WITHOUT ROWID;
 """
-_TAKEN_AT_ONCE = 2_000
+_ROWS_AT_ONCE = 100  # a transaction of so many messages takes 5 ms
 _RANKED = 5_000  # ranking so many takes 15 ms
+_MOST_WORDS, _TRIES = 200, 10
+Describe = Callable[[str], Mapping[str, Any]]
 
 
 class Hit(NamedTuple):
@@ -61,77 +71,188 @@ class Asked(NamedTuple):
 
 
 class Search:
-    """The full-text index over the sessions of a log, kept in the base of their catalogue."""
+    """The full-text index over the sessions of a log, in a folder, or in memory where there is none."""
 
-    def __init__(self, log: EventLog, catalog: Catalog) -> None:
-        self._log, self._catalog = log, catalog
+    def __init__(self, log: EventLog, folder: Path | None = None) -> None:
+        self._log, self._base = log, Database(folder, "search.db", _SCHEMA, ("said", "sessions"))
 
-    def find(self, asked: Asked, is_visible: Callable[[str, int], bool] = lambda session_id, seq: True) -> list[Hit]:
-        """Return the best hits, the best first; `is_visible` may leave hits out. The catalogue is caught up already."""
-        words = _as_match(asked.text)
-        if not words:
-            return []
-        with self._catalog.using(_SCHEMA) as base:
-            self._catch_up(base)
-        with self._catalog.using(_SCHEMA) as base:
-            found = _rows(base, asked, words)
-            visible = (row for row in found if is_visible(row[0], row[1]))
-            return [_hit(base, row, words) for row, _ in zip(visible, range(max(asked.limit, 0)), strict=False)]
+    def find(
+        self,
+        asked: Asked,
+        describe: Describe,
+        on_damage: Callable[[LogDamaged], None],
+        is_visible: Callable[[str, int], bool] = lambda session_id, seq: True,
+    ) -> list[Hit]:
+        """Bring the index up to date and return the best hits, the best first; `is_visible` may leave hits out.
+
+        `describe` gives what is known of a session, and raises SessionNotFound or LogDamaged; `on_damage` is given the latter.
+        Raises ValueError for what cannot be searched for.
+        """
+        words, asked = _as_match(asked.text), _checked(asked)
+
+        def work() -> list[Hit]:
+            self.catch_up(describe, on_damage)
+            if not words:
+                return []
+            with self._base.reading() as base:
+                found = _rows(base, asked, words)
+                visible = (row for row in found if is_visible(row[0], row[1]))
+                return [_hit(base, row, words) for row, _ in zip(visible, range(asked.limit), strict=False)]
+
+        return self._base.run(work)
+
+    def catch_up(self, describe: Describe, on_damage: Callable[[LogDamaged], None]) -> None:
+        """Index what is new."""
+        self._base.catch_up(self._log, lambda stale: self._take(stale, describe, on_damage))
 
     def forget(self, session_id: str) -> None:
-        """Drop all that can be found of a session; what its log still holds is taken in anew."""
-        with self._catalog.using(_SCHEMA) as base:
-            _forget(base, session_id)
+        """Delete all that can be found of a session; what its log still holds is indexed again."""
+        self._base.forget(session_id)
 
-    def compact(self) -> None:
-        """Write the index anew, so that nothing is left in it of what was dropped."""
-        with self._catalog.using(_SCHEMA) as base:
-            base.execute("INSERT INTO words (words) VALUES ('optimize')")
+    def scrub(self) -> None:
+        """See that nothing is left in the files of what was deleted."""
+        try:
+            with self._base.writing() as base:
+                base.execute("INSERT INTO words (words) VALUES ('optimize')")
+        except (sqlite3.Error, OSError):
+            self._base.clear()
+        self._base.scrub()
+
+    def clear(self) -> None:
+        """Throw everything away; the next search makes it anew."""
+        self._base.clear()
+
+    def close(self) -> None:
+        """Let go of files."""
+        self._base.close()
+
+    def begin_in_child(self) -> None:
+        """Open everything anew after a fork of the process."""
+        self._base.begin_in_child()
 
     def text_of(self, session_id: str, seq: int) -> str:
         """Return the whole text of a hit."""
-        with self._catalog.using(_SCHEMA) as base:
-            found = base.execute("SELECT text FROM said WHERE session_id = ? AND seq = ?", (session_id, seq)).fetchone()
-        return found[0] if found else ""
 
-    def _catch_up(self, base: sqlite3.Connection) -> None:
-        """Take in what is new, and forget sessions that are gone."""
-        for (gone,) in base.execute(
-            "SELECT session_id FROM searched WHERE session_id NOT IN (SELECT session_id FROM sessions)"
-        ).fetchall():
-            _forget(base, gone)
-        stale = base.execute(
-            "SELECT sessions.session_id, sessions.size FROM sessions LEFT JOIN searched USING (session_id)"
-            " WHERE searched.size IS NOT sessions.size"
-        ).fetchall()
-        for session_id, size in stale:
-            with suppress(LogDamaged, SessionNotFound):  # lists tell of it
-                self._take(base, session_id, size)
+        def work() -> str:
+            with self._base.reading() as base:
+                found = base.execute(
+                    "SELECT text FROM said WHERE session_id = ? AND seq = ?", (session_id, seq)
+                ).fetchone()
+            return found[0] if found else ""
 
-    def _take(self, base: sqlite3.Connection, session_id: str, size: int) -> None:
-        """Take in a session's own events that are new: what a fork inherits is its parent's."""
-        since = self._log.inherited(session_id)
-        known = base.execute(
-            "SELECT version, hash FROM searched WHERE session_id = ? AND since = ?", (session_id, since)
-        ).fetchone()
-        version, last = known or (since, "")
-        if not known or next((event.hash for event in self._log.read(session_id, version - 1, version)), "") != last:
-            _forget(base, session_id)
-            version, known = since, None
-        taken = version if known else 0
-        rows = list[tuple[Any, ...]]()
-        for event in self._log.read(session_id, version):
-            if isinstance(event, EventRedacted) and event.target <= taken:
-                _forget(base, session_id)
-                self._take(base, session_id, size)
-                return
-            version, last = event.seq, event.hash
-            rows += _texts(session_id, event)
-            if len(rows) >= _TAKEN_AT_ONCE:
-                _add(base, rows)
-                rows = []
-        _add(base, rows)
-        base.execute("INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?, ?)", (session_id, size, since, version, last))
+        return self._base.run(work)
+
+    def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
+        """Bring the index up to date and give all that is in it, by session. Raises ValueError where it is damaged."""
+        found = dict[str, list[tuple[Any, ...]]]()
+        try:
+            self.catch_up(describe, lambda damage: None)
+            with self._base.writing() as base:
+                base.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+                for row in base.execute("SELECT session_id, user FROM sessions"):
+                    found[row[0]] = [row]
+                for row in base.execute(
+                    "SELECT session_id, seq, role, tool, time, text FROM said ORDER BY session_id, seq"
+                ):
+                    found.setdefault(row[0], []).append(row)
+        except sqlite3.Error as error:
+            raise ValueError(f"the search index is damaged ({error})") from error
+        return found
+
+    def _take(
+        self, stale: Sequence[tuple[str, str]], describe: Describe, on_damage: Callable[[LogDamaged], None]
+    ) -> set[str]:
+        failed = set[str]()
+        for session_id, text in stale:
+            try:
+                user = describe(session_id)["user_id"]
+                if not any(self._index(session_id, text, user) for _ in range(_TRIES)):
+                    failed.add(session_id)
+            except SessionNotFound:
+                failed.add(session_id)
+            except LogDamaged as damage:
+                failed.add(session_id)
+                on_damage(damage)
+        return failed
+
+    def _index(self, session_id: str, text: str, user: str | None) -> bool:
+        """Index a session's own events that are new: what a fork inherits is its parent's. False where somebody else does."""
+        state, since = self._base.state(), self._log.inherited(session_id)
+        done = self._done(session_id, since)
+        if done is None:
+            self._empty(session_id)
+            done = since, ""
+        here, pieces = done, list[_Piece]()
+        for event in self._log.read(session_id, done[0]):
+            if isinstance(event, EventRedacted):  # its line was read before, or is not overwritten yet
+                pieces.append(partial(_delete_one, session_id, event.target))
+            pieces += [partial(_add, row) for row in _texts(session_id, event)]
+            here = event.seq, event.hash
+            if len(pieces) >= _ROWS_AT_ONCE:
+                if not self._write(pieces, state, done, (session_id, "", user, since, *here)):
+                    return False
+                pieces, done = [], here
+        return self._write(pieces, state, done, (session_id, text, user, since, *here))
+
+    def _done(self, session_id: str, since: int) -> tuple[int, str] | None:
+        """Return the number and hash of the last event that is indexed; None where what is indexed is of another log."""
+        with self._base.reading() as base:
+            row = base.execute(_PLACE, (session_id,)).fetchone()
+        if row is None or row[0] != since:
+            return None
+        _, version, last = row
+        event = next(self._log.read(session_id, version - 1, version), None) if version > since else None
+        return (version, last) if version == since or (event is not None and event.hash == last) else None
+
+    def _empty(self, session_id: str) -> None:
+        """Delete what is indexed of a session; what others add meanwhile stays."""
+        with self._base.writing() as base:
+            base.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+            (last,) = base.execute("SELECT max(id) FROM said WHERE session_id = ?", (session_id,)).fetchone()
+        count = _ROWS_AT_ONCE if last is not None else 0
+        while count == _ROWS_AT_ONCE:
+            with self._base.writing() as base:
+                some = "SELECT id FROM said WHERE session_id = ? AND id <= ? LIMIT ?"
+                values = session_id, last, _ROWS_AT_ONCE
+                count = base.execute(f"DELETE FROM said WHERE id IN ({some})", values).rowcount  # noqa: S608 - ours
+
+    def _write(
+        self,
+        pieces: Sequence["_Piece"],
+        state: str,
+        done: tuple[int, str],
+        row: tuple[str, str, str | None, int, int, str],
+    ) -> bool:
+        """Write some rows, unless somebody else did, or something was forgotten since their events were read."""
+        with self._base.writing() as base:
+            known = base.execute(_PLACE, (row[0],)).fetchone()
+            is_ours = known == (row[3], *done) if known is not None else done == (row[3], "")
+            if not is_ours or not self._base.is_at(base, state):
+                return False
+            for piece in pieces:
+                piece(base)
+            base.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?)", row)
+        return True
+
+
+_PLACE = "SELECT since, version, hash FROM sessions WHERE session_id = ?"
+_Piece = Callable[[sqlite3.Connection], object]
+
+
+def _add(row: Sequence[Any], base: sqlite3.Connection) -> None:
+    base.execute("INSERT INTO said (session_id, seq, role, tool, time, text) VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def _delete_one(session_id: str, seq: int, base: sqlite3.Connection) -> None:
+    base.execute("DELETE FROM said WHERE session_id = ? AND seq = ?", (session_id, seq))
+
+
+def _checked(asked: Asked) -> Asked:
+    """Return a question that can be put. Raises ValueError."""
+    for name in ("user_id", "role", "tool", "since"):
+        if getattr(asked, name) is not None:
+            check_text(name, getattr(asked, name))
+    return asked._replace(limit=check_limit(asked.limit) or 0)
 
 
 def _texts(session_id: str, event: Event) -> Iterator[tuple[Any, ...]]:
@@ -142,26 +263,6 @@ def _texts(session_id: str, event: Event) -> Iterator[tuple[Any, ...]]:
         yield session_id, event.seq, "purpose", None, event.time, event.purpose
     elif isinstance(event, InvocationLinked) and event.tool_name is not None:
         yield session_id, event.seq, "call", event.tool_name, event.time, event.error or ""
-
-
-def _add(base: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    first = base.execute("SELECT coalesce(max(id), 0) + 1 FROM said").fetchone()[0]
-    numbered = [(first + place, *row) for place, row in enumerate(rows)]
-    base.executemany("INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
-    base.executemany(
-        "INSERT INTO words (rowid, text, tool) VALUES (?, ?, ?)", [(row[0], row[6], row[4]) for row in numbered]
-    )
-
-
-def _forget(base: sqlite3.Connection, session_id: str) -> None:
-    base.execute(
-        "INSERT INTO words (words, rowid, text, tool) SELECT 'delete', id, text, tool FROM said WHERE session_id = ?",
-        (session_id,),
-    )
-    base.execute("DELETE FROM said WHERE session_id = ?", (session_id,))
-    base.execute("DELETE FROM searched WHERE session_id = ?", (session_id,))
 
 
 def _rows(base: sqlite3.Connection, asked: Asked, words: str) -> Iterator[tuple[Any, ...]]:
@@ -197,6 +298,8 @@ def _hit(base: sqlite3.Connection, row: tuple[Any, ...], words: str) -> Hit:
 
 def _as_match(text: str) -> str:
     """Write what a person typed as an FTS5 query: every word quoted, so that nothing in it is an operator."""
+    if not isinstance(text, str):
+        raise ValueError(f"{str(text)[:40]!a} is not a text to search for")
     parts: list[str] = []
     plain = text.replace("\0", " ").encode("utf-8", "replace").decode()
     for place, part in enumerate(plain.split('"')):
@@ -208,6 +311,8 @@ def _as_match(text: str) -> str:
             begins = word.endswith("*") and len(bare) > 1
             if any(one.isalnum() for one in bare):
                 parts.append(f'"{bare}"' + ("*" if begins else ""))
+    if len(parts) > _MOST_WORDS or sum(map(len, parts)) > _MOST_WORDS * 100:
+        raise ValueError(f"{len(parts)} words are too many to search for: {_MOST_WORDS} are allowed")
     return " ".join(parts)
 
 

@@ -1,15 +1,17 @@
-"""Folds of many sessions, each gone on from where it was left."""
+"""The state cache: folds of many sessions, each continued from where it ended, with one call of the log."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from eventstore.errors import SessionNotFound
 from eventstore.events import EventRedacted
-from eventstore.log.base import Head
+from eventstore.log.base import BEGINNING, Head
 from eventstore.log.engine import EventLog
+from eventstore.record import codec, hash_chain, message_run
 from projections.projection import Projection, Told
 
 S = TypeVar("S")
@@ -48,8 +50,8 @@ class Opener(Protocol[S]):
 class Folds(Generic[S]):
     """The states of sessions under one projection. Safe for threads.
 
-    Those asked for last are kept, as long as their sessions have no more than `most_events` events together. `from_snapshot` is
-    how a session that is not kept is folded where there are snapshots.
+    The last one asked for is kept, and those before it as long as their sessions have no more than `most_events` events together.
+    `from_snapshot` is how a session that is not kept is folded where there are snapshots.
     """
 
     def __init__(self, log: EventLog, projection: Projection[S], most_events: int) -> None:
@@ -70,12 +72,23 @@ class Folds(Generic[S]):
                     self._keep(session_id, found)
                 return found
             known = None
-        head = self._log.head(session_id)
-        if known is not None and known.head == head:
-            return known
-        found = Fold(head, self._go_on(session_id, known, head))
-        self._keep(session_id, found)
+        found = self._read_on(session_id, known) or self._read_on(session_id, None)
+        if found is None:
+            raise SessionNotFound(session_id)
+        if found is not known:
+            self._keep(session_id, found)
         return found
+
+    def get_sized(self, session_id: str) -> Fold[S]:
+        """Fold a session as `get` does, with the size in `head` that the log has as it is. Costs one more call of the log."""
+        while True:
+            found, head = self.get(session_id), self._log.head(session_id)
+            if (head.version, head.hash) == (found.head.version, found.head.hash):
+                if head == found.head:
+                    return found
+                found = replace(found, head=head)
+                self._keep(session_id, found)
+                return found
 
     def get_verified(self, session_id: str) -> Fold[S]:
         """Fold a session up to its end as `get` does, with every event verified, whatever snapshot there is."""
@@ -84,7 +97,7 @@ class Folds(Generic[S]):
         if known is None or known.mark is not None:
             head = self._log.head(session_id)
             self._keep(session_id, Fold(head, self._fold(session_id, head.version)))
-        return self.get(session_id)
+        return self.get_sized(session_id)
 
     def has(self, session_id: str) -> bool:
         """Tell whether a session's state is kept."""
@@ -103,15 +116,27 @@ class Folds(Generic[S]):
         with self._mutex:
             self._drop(session_id)
 
-    def _go_on(self, session_id: str, known: Fold[S] | None, head: Head) -> S:
-        """Fold what came after a known state, if the log still is the one that state was folded from."""
-        if known is not None and known.head.version < head.version:
-            last = next(self._log.read(session_id, known.head.version - 1, known.head.version))
-            if last.hash == known.head.hash:
-                new = self._log.skim(session_id, known.head.version, head.version)
-                with suppress(_Redacted):
-                    return self._projection.fold(_unless_redacted(new, known.head.version), known.state)
-        return self._fold(session_id, head.version)
+    def _read_on(self, session_id: str, known: Fold[S] | None) -> Fold[S] | None:
+        """Fold what came after a known state, with one call of the log; None where the log is another, or was redacted."""
+        place = BEGINNING if known is None else known.head
+        chunks = self._log.chunks(session_id, max(place.version - 1, 0))
+        if known is not None:
+            line, _, rest = next(chunks, b"").partition(b"\n")
+            parts = hash_chain.split(line)
+            if parts is None or parts[1].hex() != place.hash:
+                return None
+            chunks = chain([rest], chunks) if rest else chunks
+        first = next(chunks, b"")
+        if not first:
+            return known
+        passed = _Passed(chain([first], chunks))
+        try:
+            events = _unless_redacted(passed.events(), place.version)
+            state = self._projection.fold(events, None if known is None else known.state)
+        except _Redacted:
+            return None
+        last = codec.decode(passed.last[passed.last.rfind(b"\n", 0, -1) + 1 : -1])
+        return Fold(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state)
 
     def _fold(self, session_id: str, version: int) -> S:
         return self._projection.fold(self._log.skim(session_id, 0, version))
@@ -121,13 +146,26 @@ class Folds(Generic[S]):
             self._drop(session_id)
             self._kept[session_id] = found
             self._events += found.head.version
-            while self._events > self._most_events:
+            while self._events > self._most_events and len(self._kept) > 1:  # the newest stays, however long it is
                 self._drop(next(iter(self._kept)))
 
     def _drop(self, session_id: str) -> None:
         gone = self._kept.pop(session_id, None)
         if gone is not None:
             self._events -= gone.head.version
+
+
+class _Passed:
+    """Chunks on their way through a fold: how many bytes they have, and the last of them."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks, self.size_bytes, self.last = chunks, 0, b""
+
+    def events(self) -> Iterator[Told]:
+        """Stream the events in them."""
+        for chunk in self._chunks:
+            self.size_bytes, self.last = self.size_bytes + len(chunk), chunk
+            yield from message_run.read_runs(chunk)
 
 
 class _Redacted(Exception):

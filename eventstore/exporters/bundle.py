@@ -4,52 +4,36 @@ The layout is documented in the README and promised: `eventstore-audit/1`.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from importlib import resources
-from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import IO, Any
 
-from eventstore.errors import ExportRefused
-from eventstore.exporters import sheet, tables
+from eventstore.errors import ExportRefused, SessionNotFound
+from eventstore.exporters import verify
 from eventstore.exporters.questions import Audited, audit_session
-from eventstore.exporters.report import Writer, write_html, write_markdown
-from eventstore.exporters.tables import TableName
+from eventstore.exporters.report import Writer
 from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
-from eventstore.ids import STORE_ID, check_log_id
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.log.engine import EventLog
-from eventstore.record import clock
+from eventstore.record import clock, codec
 from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
-from projections import statistics
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+_TRIES = 100  # to list all sessions while none begins or ends
 
 Table = Callable[[Writer, EventLog, Sequence[Audited]], None]
-
-
-def _table(name: TableName, form: Literal["csv", "json"]) -> Table:
-    """Make what writes a table, of the events of each session up to the one that is reported on."""
-    columns, rows_of = tables.TABLES[name]
-
-    def write(stream: Writer, log: EventLog, sessions: Sequence[Audited]) -> None:
-        rows = chain.from_iterable(rows_of(log, one.session_id, one.version) for one in sessions)
-        for piece in sheet.to_csv(columns, rows, bom=True) if form == "csv" else sheet.to_json(columns, rows):
-            stream.write(piece)
-
-    return write
-
-
-_NAMES: tuple[TableName, ...] = ("events", "calls", "usage")
-TABLES: dict[str, Table] = {
-    **{f"{name}.csv": _table(name, "csv") for name in _NAMES},
-    **{f"{name}.json": _table(name, "json") for name in _NAMES},
-}
-"""The tables of a bundle: what writes each, by its name in the bundle."""
+TABLES: dict[str, Table] = {}
+"""More tables, of a program's own: what writes each, by its name in the bundle. `verify.py` names them as not proven."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,7 @@ class Bundle:
 
 def export_audit(
     store: SessionStorage | SessionManager,
-    session_ids: Iterable[str],
+    session_ids: Iterable[str] | None,
     output: Path | str,
     *,
     include_store: bool = False,
@@ -80,6 +64,7 @@ def export_audit(
 ) -> Bundle:
     """Write a bundle of sessions to `output`: one file where it ends in `.zip`, else a folder that is not there yet.
 
+    None instead of ids means all: sessions, templates and the store's own log; only such a bundle says that it holds all.
     `include_store` adds the store's own log, as session `_store`. The same sessions and the same `made_at` (now, if none is
     given) give the same bytes. Events that are appended meanwhile are left out. The bundle appears whole or not at all, readable
     by its owner only; a file at `output` is replaced. Memory does not grow with the sessions.
@@ -88,7 +73,8 @@ def export_audit(
     was written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
-    wanted = [check_log_id(one) for one in dict.fromkeys(session_ids)]
+    is_all = session_ids is None
+    wanted = _all_logs(storage) if session_ids is None else [check_log_id(one) for one in dict.fromkeys(session_ids)]
     if include_store and STORE_ID not in wanted:
         wanted.append(STORE_ID)
     if not wanted:
@@ -100,18 +86,36 @@ def export_audit(
     with whole_or_not_at_all(path) as temporary:
         target: Target = ZipTarget(temporary) if path.suffix == ".zip" else FolderTarget(temporary)
         with target:
-            digest = _write(Files(target), storage, sessions, clock.to_text(made_at) if made_at else clock.now())
+            when = clock.to_text(made_at) if made_at else clock.now()
+            digest = _write(Files(target), storage, sessions, when, is_all=is_all)
         size = target.size_bytes()
     return Bundle(path, tuple(wanted), target.files, size, digest)
 
 
-def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str) -> str:
+def _all_logs(storage: SessionStorage) -> list[str]:
+    """List all that a bundle of everything holds, as the store's own log had it at one moment."""
+    for _ in range(_TRIES):
+        before = _store_version(storage)
+        names = [*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())]
+        found = sorted(one for one in names if storage.log.exists(one))
+        if _store_version(storage) == before:
+            return [*found, *([STORE_ID] if before else [])]
+    raise ExportRefused(
+        "", "sessions came and went all the time; nothing was written: export again when there is less to do"
+    )
+
+
+def _store_version(storage: SessionStorage) -> int:
+    try:
+        return storage.log.head(STORE_ID).version
+    except SessionNotFound:
+        return 0
+
+
+def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str, *, is_all: bool) -> str:
     """Write all files, the manifest last; return its SHA-256."""
     told = [_write_session(files, storage, one) for one in sessions]
-    with files.open("report.html") as stream:
-        write_html(stream, sessions, made_at=made_at)
-    with files.open("report.md") as stream:
-        write_markdown(stream, sessions, made_at=made_at)
+    _write_derived(files, storage, sessions, made_at)
     for name, table in TABLES.items():
         with files.open(name) as stream:
             table(stream, storage.log, sessions)
@@ -123,12 +127,63 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
         "format": FORMAT,
         "made_at": made_at,
         "eventstore": version(),
+        "scope": "all" if is_all else "selected",
+        "derived": verify.DERIVED,
         "sessions": told,
         "files": dict(sorted(files.written.items())),
     }
     with files.open(MANIFEST) as stream:
         stream.write(to_json(manifest))
     return str(files.written[MANIFEST]["sha256"])
+
+
+def _write_derived(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str) -> None:
+    """Write tables, reports and figures by the rules of `verify.py`, which makes them again: in one pass, through files aside."""
+    with ExitStack() as stack:
+        aside: dict[str, IO[bytes]] = {}
+
+        def write(name: str, data: bytes) -> None:
+            if name.startswith("sessions/"):
+                with files.open(name) as stream:
+                    stream.write(data)
+                return
+            if name not in aside:
+                aside[name] = stack.enter_context(TemporaryFile())
+            aside[name].write(data)
+
+        facts = [_facts_of(storage, one) for one in sessions]
+        made = verify.Derivation(facts, made_at, write)
+        made.begin()
+        for one, known in zip(sessions, facts, strict=True):
+            made.session(known, _lines_of(storage, one))
+        made.end()
+        for name, spool in aside.items():
+            spool.seek(0)
+            with files.open(name) as stream:
+                for chunk in iter(lambda spool=spool: spool.read(_CHUNK), b""):  # type: ignore[misc]
+                    stream.write(chunk)
+
+
+def _facts_of(storage: SessionStorage, one: Audited) -> verify.Facts:
+    facts = verify.Facts(one.session_id, one.root)
+    for line in _lines_of(storage, one):
+        facts.take(verify.read_object(line), is_stub=verify.leaf_of(line)[1])
+    return facts
+
+
+def _lines_of(storage: SessionStorage, one: Audited) -> Iterator[bytes]:
+    """Stream the lines that were audited. Raises ExportRefused where they are others now."""
+    seen = sha256()
+    for chunk in storage.log.chunks(one.session_id, 0, one.version):
+        seen.update(chunk)
+        yield from codec.lines(chunk)
+    if seen.hexdigest() != one.sha256:
+        raise _changed(one)
+
+
+def _changed(one: Audited) -> ExportRefused:
+    reason = "its log was changed meanwhile, by a redaction or a repair: export it again"
+    return ExportRefused(one.session_id, reason)
 
 
 def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[str, Any]:
@@ -138,17 +193,13 @@ def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[
         for chunk in storage.log.chunks(one.session_id, 0, one.version):
             stream.write(chunk)
     if files.written[log]["sha256"] != one.sha256:
-        raise ExportRefused(
-            one.session_id, "its log was changed meanwhile, by a redaction or a repair: export it again"
-        )
+        raise _changed(one)
     notes = []
     for name, note in storage.log.notes(one.session_id):
         if _size_of(name) <= one.version:
             notes.append(f"{folder}/checkpoints/{name}")
             with files.open(notes[-1]) as stream:
                 stream.write(note)
-    with files.open(f"{folder}/session.json") as stream:
-        stream.write(to_json(_describe(one)))
     return {
         "session_id": one.session_id,
         "root": one.root,
@@ -163,19 +214,3 @@ def _size_of(name: str) -> int:
     """Tell of how many events a note speaks, by its name; one that speaks of more than is exported came meanwhile."""
     digits = name.partition("-")[0]
     return int(digits) if digits.isascii() and digits.isdecimal() else 0
-
-
-def _describe(one: Audited) -> dict[str, Any]:
-    """Tell what is known of a session without what was said in it."""
-    known: dict[str, Any] = {}
-    if one.index.kinds["session.created"]:
-        known = one.index.summary.metadata.to_model(one.session_id).to_dict()
-        known["statistics"] = statistics.to_dict(one.index.summary, one.session_id)
-    return {
-        "session_id": one.session_id,
-        **known,
-        "events_by_type": dict(sorted(one.index.kinds.items())),
-        "redactions": [
-            {name: getattr(removal, name) for name in removal.__slots__} for removal in one.index.removals()
-        ],
-    }

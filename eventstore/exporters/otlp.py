@@ -42,7 +42,7 @@ from eventstore.exporters.records import (
     text_of,
 )
 from eventstore.log.engine import EventLog
-from eventstore.record.clock import to_datetime
+from eventstore.record.clock import read_time
 from projections import timeline
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
@@ -344,7 +344,7 @@ def _span_id(digest: str, seq: int) -> str:
 
 
 def _nanoseconds(time: str) -> int:
-    return min(max((to_datetime(time) - _EPOCH) // _MICROSECOND * 1000, 0), _MOST)
+    return min(max((read_time(time, "") - _EPOCH) // _MICROSECOND * 1000, 0), _MOST)
 
 
 def _named(operation: str, of: str | None) -> str:

@@ -10,7 +10,8 @@ from msgspec import json
 
 from eventstore.errors import LogDamaged
 from eventstore.events import Event
-from eventstore.record import clock, codec, hash_chain, tombstone
+from eventstore.integrity.reader import read_chain
+from eventstore.record import clock, codec
 from eventstore.store.storage import SessionStorage
 from projections import audit, statistics
 from projections.audit import Entry, Index, Removal
@@ -42,16 +43,12 @@ def audit_session(storage: SessionStorage, session_id: str) -> Audited:
     """Read a session once, every byte of it, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
     log = storage.log
     head, root = log.head(session_id), log.root_of(session_id)
-    index, digest, whole, offset = audit.projection.initial(), hash_chain.first_hash(root), sha256(), 0
-    for chunk in log.chunks(session_id, 0, head.version):
-        whole.update(chunk)
-        for line in codec.lines(chunk):
-            proven = tombstone.digest_after(line, digest)
-            if proven is None:
-                seen = index.version
-                raise LogDamaged(session_id, "its log", seen + 1, offset, "the line has a hash that does not fit", seen)
-            digest, offset = proven, offset + len(line) + 1
-            audit.apply(index, codec.decode(line))
+    index, whole, offset = audit.projection.initial(), sha256(), 0
+    for link in read_chain(session_id, root, log.chunks(session_id, 0, head.version)):
+        whole.update(link.line)
+        whole.update(b"\n")
+        offset = link.offset_bytes + len(link.line) + 1
+        audit.apply(index, codec.decode(link.line))
     if (index.version, index.hash) != (head.version, head.hash):
         reason = "the log does not end as it did when it was opened"
         raise LogDamaged(session_id, "its log", index.version + 1, offset, reason, index.version)
@@ -214,7 +211,7 @@ def _check(one: Audited) -> Iterator[Fact]:
 def moment(text: str) -> str:
     """Show a time to the millisecond, in UTC: the same for every reader."""
     try:
-        return clock.to_datetime(text).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+        return clock.to_datetime(text).isoformat(" ", "milliseconds")[:23] + " UTC"
     except ValueError:
         return text
 

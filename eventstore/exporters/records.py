@@ -82,7 +82,7 @@ def _sound(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
         return event
     try:
         time = to_text(to_datetime(event.occurred_at))
-    except (ValueError, TypeError, OverflowError):
+    except ValueError:
         return replace(event, occurred_at=None)
     return event if time == event.occurred_at else replace(event, occurred_at=time)
 

@@ -9,6 +9,8 @@ Nothing of the bundle is executed or unpacked, and nothing that was recorded is 
 THE FORMAT
   manifest.json       {"format": "eventstore-audit/1", "sessions": [{"session_id", "root", "log", "events", "head_hash",
                       "checkpoints": [path...]}...], "files": {path: {"sha256", "size_bytes"}}}; all files but itself.
+                      "scope" is "all" (sessions, templates, the store's own log) or "selected"; "derived" is 1 where the
+                      tables, report.html, report.md and each session.json were made from the logs by the rules below.
   events.jsonl        one event a line: {"type":...,"seq":...,"at":...,<more>,"hash":"<64 hex>"} and LF; seq is 1, 2, 3...
                       body = the bytes before `,"hash":"`                leaf(n) = SHA-256(0x00 || body)
                       hash(n) = SHA-256(0x01 || hash(n-1) || leaf(n))    hash(0) = SHA-256("eventstore/1\n" || root)
@@ -18,7 +20,8 @@ THE FORMAT
   a batch             events written together carry "batch": [i, n], i from 0: all n of them are there, in a row.
   a redacted line     {"type":...,"seq":...,"at":...,"redacted":"<leaf, base64url>"<spaces>,"hash":"..."}: its leaf is the
                       one it tells. A later `event.redacted` of the same log names it: "target" (seq), "leaf" (hex),
-                      and, where it says them, "target_type" and "target_at", which the line must still have.
+                      "target_type" and "target_at", which the line must still have. An event that does not say them
+                      confirms nothing: under a checkpoint such a line is tampered with.
   a checkpoint        a C2SP tlog-checkpoint in a C2SP signed note, Ed25519: `eventstore/<session id>`, size, base64 of the
                       Merkle root (RFC 6962) over the first `size` leaves, then lines `at <time>`, `chain <hash(size)>`.
                       They stand in `checkpoints/*.note`, in `checkpoint.signed` events, and in files of your own.
@@ -35,14 +38,19 @@ WHAT IS PROVEN
     ("anchored outside to"), and that this session was not removed, cut off or set back to before it. Where keys are
     given too, such a note counts only if one of them signed it.
   * Events after the last of these are unproven. A trailing `checkpoint.signed` that only records a proven checkpoint is let pass.
+  * Tables, reports and session.json are made again from the logs, and compared: they are as proven as the logs are. Other
+    files, and those of bundles made by other rules, are not proven: they are named, and no proof is complete with them.
+  * That no session is missing, only where the bundle says that it holds all ("scope"), or with --all.
   * Not proven, ever: that what was recorded is true, that all that happened was recorded, the clock behind "at", what stood
-    in redacted lines, and the reports and tables beside the logs, which are only compared with the manifest.
+    in redacted lines. What a redacted line was, and when, is as proven as the event that records its redaction.
 
 EXIT STATUS, the first of these that holds
   4  tampered, or inconsistent with a checkpoint: what no accident explains
   3  damaged: bytes are not what they were; without a checkpoint, an edit looks no different
   6  unreadable: no bundle, or one that is refused unread (links, odd or repeated names, compression bombs, ...)
-  5  incomplete: whole, but events at its end are unproven (only where keys or checkpoints were given)
+  7  altered: a table or report is not what the logs give
+  5  incomplete: whole, but events at its end, or files, are unproven (only where keys or checkpoints were given), or a
+     session is missing that the store's own log in it records
   0  whole; where checkpoints (else keys) were given: proven to the last event. Never for no events at all.
   1 and 2 are other errors and wrong usage: nothing was verified.
 """
@@ -52,6 +60,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import csv
 import hashlib
 import json
 import os
@@ -62,12 +71,14 @@ import sys
 import zipfile
 import zlib
 from functools import lru_cache
+from html import escape
+from itertools import islice
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple, Tuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Tuple
 
-WHOLE, ERROR, USAGE, DAMAGED, TAMPERED, INCOMPLETE, UNREADABLE = 0, 1, 2, 3, 4, 5, 6
-WORST_FIRST = (TAMPERED, DAMAGED, UNREADABLE, INCOMPLETE, WHOLE)
-WORDS = {0: "whole", 3: "damaged", 4: "tampered", 5: "incomplete", 6: "unreadable"}
+WHOLE, ERROR, USAGE, DAMAGED, TAMPERED, INCOMPLETE, UNREADABLE, ALTERED = 0, 1, 2, 3, 4, 5, 6, 7
+WORST_FIRST = (TAMPERED, DAMAGED, UNREADABLE, ALTERED, INCOMPLETE, WHOLE)
+WORDS = {0: "whole", 3: "damaged", 4: "tampered", 5: "incomplete", 6: "unreadable", 7: "altered"}
 
 CHUNK = 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -351,10 +362,16 @@ class Told(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The sessions and the files that belong to a bundle."""
+    """The sessions and the files that belong to a bundle.
+
+    `is_all`: it says that it holds all sessions. `derived` is the number of the rules that its tables and reports were made by.
+    """
 
     sessions: tuple[Told, ...]
     files: dict[str, tuple[str, int]]
+    is_all: bool = False
+    made_at: str = ""
+    derived: int = 0
 
 
 def read_manifest(bundle: Archive | Folder) -> Manifest:
@@ -370,7 +387,12 @@ def read_manifest(bundle: Archive | Folder) -> Manifest:
     files, sessions = found.get("files"), found.get("sessions")
     if not isinstance(files, dict) or not isinstance(sessions, list):
         raise Refused("its manifest.json lists no files or no sessions")
-    manifest = Manifest(tuple(map(_told, sessions)), {name: _file_told(name, value) for name, value in files.items()})
+    if found.get("scope") not in (None, "all", "selected"):
+        raise Refused("its manifest.json has a scope that is neither all nor selected")
+    names = {name: _file_told(name, value) for name, value in files.items()}
+    made_at = found.get("made_at") if isinstance(found.get("made_at"), str) else ""
+    manifest = Manifest(tuple(map(_told, sessions)), names, found.get("scope") == "all", str(made_at))
+    manifest = manifest._replace(derived=1 if found.get("derived") == DERIVED else 0)
     if len({one.session_id for one in manifest.sessions}) != len(manifest.sessions):
         raise Refused("its manifest.json has a session twice")
     return manifest
@@ -654,12 +676,14 @@ class Log:
         self.batch: tuple[int, int] | None = None
         self.loose_stubs = 0
         self.stubs: dict[int, tuple[str, str, str, int]] = {}
-        self.redacted: set[int] = set()
+        self.redacted: dict[int, tuple[int, str]] = {}
+        self.vague: dict[int, tuple[int, str]] = {}
         self.denied: set[int] = set()
         self.unfinished: set[int] = set()
         self.tree = Tree()
         self.points: dict[int, tuple[bytes, str]] = {}
         self.fault: Finding | None = None
+        self.facts = Facts(told.session_id, told.root)
 
     def read(self, chunks: Iterable[bytes]) -> None:
         """Take in all lines."""
@@ -737,6 +761,7 @@ class Log:
                 self.first_own, self.first_own_type = record["hash"], record["type"]
             if is_stub:
                 self.stubs[self.line] = leaf.hex(), record["type"], at, self.byte
+            self.facts.take(record, is_stub=is_stub)
             self._understand({"type": ""} if is_stub else record)
 
     def _place(self, batch: object) -> bool:
@@ -779,9 +804,15 @@ class Log:
             self.unfinished.add(target)
             return
         leaf, kind, at, _ = self.stubs[target]
-        if record.get("leaf") == leaf:
-            is_as_told = record.get("target_type") in (None, kind) and record.get("target_at") in (None, at)
-            (self.redacted if is_as_told else self.denied).add(target)
+        if record.get("leaf") != leaf:
+            return
+        named = record.get("target_type"), record.get("target_at")
+        if named == (kind, at):
+            self.redacted.setdefault(target, (self.line, self.at))
+        elif named[0] in (None, kind) and named[1] in (None, at):
+            self.vague.setdefault(target, (self.line, self.at))
+        else:
+            self.denied.add(target)
 
     def _fork(self, record: dict[str, Any], told: dict[str, Any]) -> None:
         """Follow the line from one session to the next that goes on from it."""
@@ -802,19 +833,37 @@ class Log:
             yield Finding(TAMPERED if is_file_told else DAMAGED, text)
         if self.owner != self.told.session_id:
             yield Finding(TAMPERED, f"no session.created at its place leads from {self.told.root} to this session")
-        wrong = self.denied | (set(self.stubs) - self.redacted)
-        for line in sorted(wrong)[:MAX_FINDINGS]:
-            text = "says another type or time" if line in self.denied else "no later event tells of that redaction"
+        covered = max((self.checkpoints.covered, *self.store.sizes(self.told.session_id), 0))
+        for line in sorted(self.stubs.keys() - (self.redacted.keys() - self.denied))[:MAX_FINDINGS]:
+            if line in self.denied:
+                text = "says another type or time"
+            elif line not in self.vague:
+                text = "no later event tells of that redaction"
+            elif line <= covered:
+                text = "a checkpoint covers it, and no later event confirms its type and time"
+            else:
+                continue
             yield Finding(TAMPERED, f"is redacted, and {text}", line, self.stubs[line][3])
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, proven: int) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
-        redacted = self.redacted - self.denied
+        redacted = (self.redacted.keys() | self.vague.keys()) - self.denied
         if redacted:
             yield f"{len(redacted)} redacted"
+        vague = self.vague.keys() - self.redacted.keys()
+        if vague:
+            yield f"no event confirms type and time of redacted {events_named(vague)}"
+        late = {seq for seq, (by, _) in self.redacted.items() if seq <= proven < by}
+        if late:
+            yield f"type and time of redacted {events_named(late)} are confirmed by an unproven event only"
         if self.unfinished and self.fault is None:
-            some = ", ".join(map(str, sorted(self.unfinished)[:MAX_FINDINGS]))
-            yield f"redaction told of but not finished: event {some}"
+            yield f"redaction recorded but not finished: {events_named(self.unfinished)}; the next append finishes it"
+
+
+def events_named(seqs: Iterable[int]) -> str:
+    """Name events by their numbers."""
+    found = sorted(seqs)
+    return f"event{'s' if len(found) > 1 else ''} {', '.join(map(str, found[:MAX_FINDINGS]))}"
 
 
 def first_hash(root: str) -> bytes:
@@ -839,7 +888,7 @@ class Checkpoints:
 
     def __init__(self, keys: list[Key], anchors: list[tuple[str, Checkpoint]]) -> None:
         self.keys, self.anchors = keys, anchors
-        self.signed = self.anchored = self.unsigned = 0
+        self.signed = self.anchored = self.unsigned = self.covered = 0
         self.findings: list[Finding] = []
         self.trailing: list[tuple[int, Checkpoint]] = []
 
@@ -879,11 +928,13 @@ class Checkpoints:
         why = "has a forged or broken signature of a key that you trust" if bad else _why_no_fit(log, checkpoint, owner)
         if why:
             self._find(where._replace(text=f"{where.text} {why}"))
-        elif good:
+            return False
+        self.covered = max(self.covered, checkpoint.size)
+        if good:
             self.signed = max(self.signed, checkpoint.size)
         else:
             self.unsigned += 1
-        return not why and (good > 0 or not self.keys)
+        return good > 0 or not self.keys
 
     def _find(self, finding: Finding) -> None:
         if len(self.findings) < MAX_FINDINGS:
@@ -918,64 +969,644 @@ def _why_no_fit(log: Log, checkpoint: Checkpoint, owner: str) -> str:
 
 
 class Store:
-    """What the store's own log tells of sessions: which were made, and are not deleted or in the trash since."""
+    """What the store's own log records of sessions: which were made, and are not deleted or in the trash since."""
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
         self.again: set[str] = set()
         self.signed: dict[str, dict[int, set[str]]] = {}
+        self.is_there = False
+        self.proven = 0
+        self._seq = 0
+        self._created_at: dict[str, str] = {}
         self._aside: dict[str, str] = {}
         self._signed_aside: dict[str, dict[int, set[str]]] = {}
-        self.is_there = False
+        self._past: dict[str, list[tuple[int, dict[int, set[str]]]]] = {}
+        self._asked: dict[str, set[int]] = {}
+        self._redacted: dict[str, set[int]] = {}
+        self._family: dict[str, str] = {}
 
     def take(self, record: dict[str, Any]) -> None:
-        """Take in an event of the store's own log."""
+        """Apply an event of the store's own log."""
         self.is_there = True
-        session_id, kind = str(record.get("session_id")), record["type"]
-        is_begun = kind in ("store.session_created", "store.session_restored") and session_id in self.made
-        if is_begun and record.get("first_hash") != self.made[session_id]:
-            self.again.add(session_id)  # not the same one, that was lost and brought back from a backup
+        self._seq = record["seq"]
+        session_id, name, kind = str(record.get("session_id")), str(record.get("name")), record["type"]
         if kind == "store.session_created":
-            self.made[session_id] = str(record.get("first_hash"))
+            self._begin(session_id, str(record.get("first_hash")), record["at"])
+        elif kind == "store.session_forked":
+            self._family[self._root_of(session_id)] = self._root_of(str(record.get("parent")))
         elif kind == "store.session_trashed":
-            self._aside[str(record.get("name"))] = self.made.pop(session_id, "")
-            self._signed_aside[str(record.get("name"))] = self.signed.pop(session_id, {})
+            self._aside[name] = self.made.pop(session_id, "")
+            self._signed_aside[name] = self.signed.pop(session_id, {})
         elif kind == "store.session_restored":
-            self.made[session_id] = self._aside.pop(str(record.get("name")), "")
-            self.signed[session_id] = self._signed_aside.pop(str(record.get("name")), {})
+            self._bring_back(session_id, name)
+        elif kind == "store.trash_purged":
+            self._aside.pop(name, None)
+            self._end(session_id, self._signed_aside.pop(name, {}))
         elif kind == "store.session_deleted":
             self.made.pop(session_id, None)
-            self.signed.pop(session_id, None)
+            self._end(session_id, self.signed.pop(session_id, {}))
         elif kind == "store.checkpoint_signed" and is_count(record.get("size")):
             self.signed.setdefault(session_id, {}).setdefault(record["size"], set()).add(str(record.get("root")))
+        elif kind == "store.events_redacted" and isinstance(record.get("targets"), list):
+            targets = {one for one in record["targets"] if is_count(one)}
+            self._asked.setdefault(session_id, set()).update(targets)
+            self._redacted.setdefault(session_id, set()).update(targets)
+
+    def _begin(self, session_id: str, first_hash: str, at: str) -> None:
+        if self.made.get(session_id, first_hash) != first_hash:
+            self.again.add(session_id)  # not the same one, that was lost and brought back from a backup
+        if self.made.get(session_id) != first_hash:
+            self._asked.pop(session_id, None)
+        self.made[session_id], self._created_at[session_id] = first_hash, at
+
+    def _bring_back(self, session_id: str, name: str) -> None:
+        if session_id in self.made and name in self._aside:
+            self.again.add(session_id)
+        if name in self._aside or session_id not in self.made:
+            self.made[session_id] = self._aside.pop(name, "")
+            self.signed[session_id] = self._signed_aside.pop(name, {})
+
+    def _end(self, session_id: str, signed: dict[int, set[str]]) -> None:
+        self._past.setdefault(session_id, []).append((self._seq, signed))
+
+    def _root_of(self, session_id: str) -> str:
+        """Name the session that stands for all those that go on from each other, whatever became of them."""
+        found = session_id
+        while self._family.get(found, found) != found:
+            found = self._family[found]
+        return found
+
+    def is_past(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether a checkpoint was signed of an earlier session of its id, whose end a proven event records."""
+        root = base64.b64encode(checkpoint.root).decode("ascii")
+        past = self._past.get(checkpoint.session_id, [])
+        return any(seq <= self.proven and root in signed.get(checkpoint.size, ()) for seq, signed in past)
+
+    def sizes(self, session_id: str) -> list[int]:
+        """List the sizes of the checkpoints that are recorded of a session."""
+        return list(self.signed.get(session_id, ()))
 
     def findings(self, log: Log) -> Iterator[Finding]:
-        """Compare the first event of a session's own, and what was signed, with what the store's own log tells."""
-        if log.told.session_id == "_store":
-            for session_id in sorted(self.again)[:MAX_FINDINGS]:
-                text = "was created again, and nothing tells what became of the one before"
-                yield Finding(TAMPERED, f"session {shown(session_id)} {text}")
+        """Compare a session's first event, what was signed and what was redacted, with what the store's own log records."""
+        session_id = log.told.session_id
+        if session_id == "_store":
+            for one in sorted(self.again)[:MAX_FINDINGS]:
+                text = "was created again, and nothing records what became of the one before"
+                yield Finding(TAMPERED, f"session {shown(one)} {text}")
             return
-        told = self.made.get(log.told.session_id, "")
-        if told and log.events and told != log.first_own and log.first_own_type != "log.repaired":
-            yield Finding(TAMPERED, "its first event is not that of the session of which the store's own log tells")
+        made = self.made.get(session_id, "")
+        if made and log.events and made != log.first_own and log.first_own_type != "log.repaired":
+            yield Finding(TAMPERED, "its first event is not that of the session that the store's own log records")
+        yield from self._against_signed(log)
+        if session_id in self.made and log.fault is None:
+            for seq in self._unknown(log)[:MAX_FINDINGS]:
+                text = f"event {seq} is redacted, and the store's own log records no such redaction"
+                yield Finding(DAMAGED, f"{text}: compare it with a backup")
+
+    def _against_signed(self, log: Log) -> Iterator[Finding]:
         signed = self.signed.get(log.told.session_id, {})
         size = max(signed, default=0)
         if log.tree.size < size:
-            text = f"has {log.tree.size} events, and the store's own log tells of a checkpoint of {size}"
+            text = f"has {log.tree.size} events, and the store's own log records a checkpoint of {size}"
             yield Finding(TAMPERED, f"{text}: it was cut off or set back")
             return
         for size in sorted(signed):
             if signed[size] != {base64.b64encode(log.points[size][0]).decode("ascii") if size in log.points else ""}:
-                text = f"does not fit the checkpoint of {size} events that the store's own log tells of"
+                text = f"does not fit the checkpoint of {size} events that the store's own log records"
                 yield Finding(TAMPERED, f"{text}: its first {size} events are not those that were signed")
                 return
+
+    def _unknown(self, log: Log) -> list[int]:
+        """List the redacted events that no `store.events_redacted` is about; those that came with an archive are older."""
+        session_id = log.told.session_id
+        created, family = self._created_at.get(session_id, ""), self._root_of(session_id)
+        known = {seq for one, seqs in self._redacted.items() if self._root_of(one) == family for seq in seqs}
+        found = {**log.vague, **log.redacted}
+        return sorted(seq for seq, (_, at) in found.items() if created and at > created and seq not in known)
 
     def notes(self, log: Log) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
         session_id = log.told.session_id
+        undone = {seq for seq in self._asked.get(session_id, set()) - log.stubs.keys() if seq <= log.events}
+        if undone and session_id in self.made:
+            some = ", ".join(map(str, sorted(undone)[:MAX_FINDINGS]))
+            yield f"a redaction was recorded and cut short: event {some} is still there; redact it again"
         if self.is_there and session_id != "_store" and session_id not in self.made:
-            yield "the store's own log does not tell of it"
+            yield "the store's own log does not record it"
+
+
+# --- what a bundle holds besides the logs: tables, reports and figures, all of them made from the logs by these rules
+
+DERIVED = 1
+"""The number of these rules: a bundle that was made by others says so, and its tables and reports cannot be compared."""
+KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")
+TOKENS = tuple(f"{kind}_tokens" for kind in KINDS)
+COLUMNS = {
+    "events": (
+        *("session_id", "seq", "time", "recorded_at", "type", "actor", "role", "tool", "invocation_id", "text"),
+        *("duration_ms", "success", "error", "model", *TOKENS, "cost", "hash", "redacted", "inherited"),
+    ),
+    "calls": (
+        *("session_id", "invocation_id", "tool", "time", "duration_ms", "success", "error", "input", "result"),
+        *("seq", "inherited"),
+    ),
+    "usage": (
+        *("session_id", "seq", "time", "model", "key", *TOKENS, "other_tokens", "cost"),
+        *(*(f"counted_{name}" for name in TOKENS), "counted_other_tokens", "counted_cost", "inherited"),
+    ),
+}
+REPORTS = ("report.html", "report.md")
+ENVELOPE = {"type", "seq", "at", "occurred_at", "v", "id", "batch", "by", "origin", "salt", "hash"}
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", re.ASCII)
+MOST_NAMES, MOST_REMOVALS, INLINE, CUT = 12, 50, 160, 20_000
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"}
+PICTURES[0x7F] = 0x2421
+MARKDOWN = {ord(one): f"&#{ord(one)};" for one in "&<>|\\`@*_[]~$#!{}"}
+MARKDOWN[10] = " \u21b5 "
+HIDING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+
+
+def text_or_none(value: object) -> str | None:
+    """Give a value of JSON if it is text."""
+    return value if isinstance(value, str) else None
+
+
+def number_or_none(value: object) -> float | None:
+    """Give a value of JSON as a number with a point, if it is a number."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def to_json(value: object) -> str:
+    """Write JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def counts_of(value: object) -> dict[str, int]:
+    """Give the whole numbers of an object."""
+    return {key: one for key, one in value.items() if is_count(one)} if isinstance(value, dict) else {}
+
+
+def time_of(record: dict[str, Any]) -> str:
+    """Tell when an event happened: what it says of that, else when it was recorded."""
+    time = record.get("occurred_at")
+    return time if isinstance(time, str) and TIME.fullmatch(time) else str(record["at"])
+
+
+def actor_of(record: dict[str, Any]) -> str | None:
+    """Name who did it, where that is recorded."""
+    by = record.get("by")
+    return text_or_none(by.get("actor")) if isinstance(by, dict) else None
+
+
+def call_of(record: dict[str, Any]) -> str | None:
+    """Give the id of the tool call that an event is about."""
+    kind = record["type"]
+    if kind.startswith("invocation.") or (kind == "message.added" and record.get("role") in ("assistant", "tool")):
+        return text_or_none(record.get("invocation_id"))
+    return None
+
+
+def said_of(record: dict[str, Any]) -> str:
+    """Tell what an event says: the text of a message, else its own fields as JSON."""
+    own = {"message.added": "content", "reasoning.recorded": "content", "event.redacted": "reason"}.get(record["type"])
+    if own is not None:
+        return str(record.get(own))
+    fields = {key: value for key, value in record.items() if key not in ENVELOPE}
+    return to_json(fields) if fields else ""
+
+
+class Facts:
+    """What only a whole log tells: its figures, which event is the last about a call, why something was redacted."""
+
+    def __init__(self, session_id: str, root: str) -> None:
+        self.session_id, self.root = session_id, root
+        self.events, self.own, self.first_at, self.last_at, self.hash = 0, 1, "", "", ""
+        self.known: dict[str, Any] = {"purpose": None, "user_id": None, "tags": [], "status": ""}
+        self.forks: list[str] = []
+        self.kinds: dict[str, int] = {}
+        self.names: dict[str, dict[str, int]] = {"actors": {}, "models": {}, "tools": {}}
+        self.last_about: dict[str, int] = {}
+        self.last_use: dict[str, int] = {}
+        self.outcomes: dict[str, bool] = {}
+        self.uses = Uses()
+        self.tokens: dict[str, int] = {}
+        self.cost = 0.0
+        self.stubs: dict[int, tuple[str, str]] = {}
+        self.removals: dict[int, dict[str, Any]] = {}
+        self.checkpoint: dict[str, Any] | None = None
+
+    def take(self, record: dict[str, Any], *, is_stub: bool) -> None:
+        """Count one event."""
+        self.events, self.last_at, self.hash = record["seq"], record["at"], record["hash"]
+        self.first_at = self.first_at or self.last_at
+        kind = record["type"]
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if is_stub:
+            self.stubs[self.events] = kind, self.last_at
+            return
+        self._count("actors", actor_of(record))
+        call = call_of(record)
+        if call is not None:
+            self.last_about[call] = self.events
+            self._count("tools", text_or_none(record.get("tool_name")) if kind == "invocation.linked" else None)
+            if isinstance(record.get("success"), bool):
+                self.outcomes[call] = record["success"]
+        elif kind == "usage.recorded":
+            self._use(record)
+        elif kind == "event.redacted" and is_count(record.get("target")) and record["target"] < self.events:
+            self.removals[record["target"]] = record
+        elif kind == "checkpoint.signed":
+            self.checkpoint = record
+        elif kind.startswith("session."):
+            self._know(kind, record)
+
+    def _count(self, what: str, name: str | None) -> None:
+        names = self.names[what]
+        if name and (name in names or len(names) < 1000):
+            names[name] = names.get(name, 0) + 1
+
+    def _use(self, record: dict[str, Any]) -> None:
+        self._count("models", text_or_none(record.get("model")))
+        key = text_or_none(record.get("key"))
+        if key is not None:
+            self.last_use[key] = self.events
+        more, cost = self.uses.more(record)
+        for kind, count in more.items():
+            self.tokens[kind] = self.tokens.get(kind, 0) + count
+        self.cost += cost
+
+    def _know(self, kind: str, record: dict[str, Any]) -> None:
+        if kind == "session.created":
+            self.known["status"] = "active"
+            point = record.get("forked_from")
+            if isinstance(point, dict):
+                self.own = self.events
+                self.forks.append(f"{point.get('session_id')} up to event {point.get('seq')}")
+        for name in ("purpose", "user_id", "tags"):
+            if name in record:
+                self.known[name] = record[name]
+        if kind == "session.completed":
+            self.known["status"] = text_or_none(record.get("status")) or "completed"
+        elif kind == "session.reopened":
+            self.known["status"] = "active"
+
+    def redactions(self) -> Iterator[dict[str, Any]]:
+        """Tell of each redacted event what it was, and which event records that, by whom and why."""
+        for target in sorted(self.stubs):
+            kind, at = self.stubs[target]
+            record = self.removals.get(target, {})
+            yield {
+                "target": target,
+                "type": kind,
+                "at": at,
+                "recorded_in": record.get("seq"),
+                "recorded_at": record.get("at"),
+                "by": actor_of(record),
+                "reason": text_or_none(record.get("reason")),
+            }
+
+    def to_file(self) -> bytes:
+        """Write session.json: what is known of the session without what was said in it."""
+        checkpoint = self.checkpoint or {}
+        known = {
+            "session_id": self.session_id,
+            **self.known,
+            "events": self.events,
+            "first_at": self.first_at,
+            "last_at": self.last_at,
+            "forked_from": self.forks,
+            "events_by_type": dict(sorted(self.kinds.items())),
+            "tokens": dict(sorted(self.tokens.items())),
+            "cost": self.cost,
+            "last_checkpoint": {"size": checkpoint.get("size"), "root": checkpoint.get("root")} if checkpoint else None,
+            "redactions": list(self.redactions()),
+        }
+        return as_bytes(json.dumps(known, ensure_ascii=False, indent=2) + "\n")
+
+
+def as_bytes(text: str) -> bytes:
+    """Write a text as UTF-8; what has none is shown."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+class Uses:
+    """What was recorded of uses of tokens: those with the same key are one, and count by the most that was said of it."""
+
+    def __init__(self) -> None:
+        self._most: dict[str, tuple[dict[str, int], float]] = {}
+
+    def more(self, record: dict[str, Any]) -> tuple[dict[str, int], float]:
+        """Tell which tokens and cost an event adds to what was recorded before."""
+        tokens, cost = counts_of(record.get("tokens")), number_or_none(record.get("cost")) or 0.0
+        key = text_or_none(record.get("key"))
+        known, paid = self._most.get(key, ({}, 0.0)) if key is not None else ({}, 0.0)
+        more = {kind: max(count - known.get(kind, 0), 0) for kind, count in tokens.items()}
+        if key is not None:
+            most = dict(known)
+            for kind, count in more.items():
+                most[kind] = most.get(kind, 0) + count
+            self._most[key] = most, max(cost, paid)
+        return more, max(cost - paid, 0.0)
+
+
+class Rows:
+    """The rows of the three tables over one session, event by event."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts, self._uses = facts, Uses()
+        self._calls: dict[str, dict[str, Any]] = {}
+        self._tools: dict[str, str] = {}
+
+    def of(self, record: dict[str, Any], *, is_stub: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Give the rows that an event adds, with the names of their tables."""
+        base = {"session_id": self._facts.session_id, "seq": record["seq"], "time": time_of(record)}
+        base["inherited"] = record["seq"] < self._facts.own
+        yield "events", self._event(record, base, is_stub=is_stub)
+        if is_stub:
+            return
+        if record["type"] == "usage.recorded":
+            yield "usage", self._use(record, base)
+        call = call_of(record)
+        if call is not None:
+            done = self._call(call, record, base)
+            if done is not None:
+                yield "calls", done
+
+    def _event(self, record: dict[str, Any], base: dict[str, Any], *, is_stub: bool) -> dict[str, Any]:
+        row = {**base, "recorded_at": record["at"], "type": record["type"], "hash": record["hash"]}
+        if is_stub:
+            removal = self._facts.removals.get(record["seq"])
+            row["redacted"] = str(removal.get("reason")) if removal else "no event records why"
+            return row
+        call = call_of(record)
+        tool = text_or_none(record.get("tool_name"))
+        if call is not None and tool is not None:
+            self._tools[call] = tool
+        row["tool"] = tool or self._tools.get(call or "")
+        row["actor"], row["invocation_id"] = actor_of(record), text_or_none(record.get("invocation_id"))
+        row["text"] = said_of(record)
+        for name in ("role", "error", "model"):
+            row[name] = text_or_none(record.get(name))
+        for name in ("duration_ms", "cost"):
+            row[name] = number_or_none(record.get(name))
+        row["success"] = record["success"] if isinstance(record.get("success"), bool) else None
+        tokens = counts_of(record.get("tokens"))
+        row.update({f"{kind}_tokens": tokens.get(kind) for kind in KINDS})
+        return row
+
+    def _use(self, record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+        tokens, (more, cost) = counts_of(record.get("tokens")), self._uses.more(record)
+        row = {**base, "model": text_or_none(record.get("model")), "key": text_or_none(record.get("key"))}
+        row["cost"], row["counted_cost"] = number_or_none(record.get("cost")), cost
+        for prefix, found in (("", tokens), ("counted_", more)):
+            row.update({f"{prefix}{kind}_tokens": found.get(kind, 0 if prefix else None) for kind in KINDS})
+            row[f"{prefix}other_tokens"] = sum(count for kind, count in found.items() if kind not in KINDS)
+        return row
+
+    def _call(self, call: str, record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | None:
+        """Take a part of a call; give the call with its last part. One taken out of its session is none."""
+        if record["type"] == "invocation.unlinked":
+            self._calls.pop(call, None)
+            return None
+        row = self._calls.setdefault(call, {**base, "invocation_id": call})
+        parts = {
+            "tool": text_or_none(record.get("tool_name")),
+            "duration_ms": number_or_none(record.get("duration_ms")),
+            "success": record["success"] if isinstance(record.get("success"), bool) else None,
+            "error": text_or_none(record.get("error")),
+        }
+        for name in ("input", "result"):
+            value = record.get(name)
+            parts[name] = value if value is None or isinstance(value, str) else to_json(value)
+        if record["type"] == "message.added":
+            parts["input" if record.get("role") == "assistant" else "result"] = text_or_none(record.get("content"))
+        row.update({name: value for name, value in parts.items() if value is not None})
+        return self._calls.pop(call) if self._facts.last_about[call] == record["seq"] else None
+
+
+class Derivation:
+    """Makes tables and reports from logs; `write` takes the name of a file and the next bytes of it."""
+
+    def __init__(self, sessions: list[Facts], made_at: str, write: Callable[[str, bytes], None]) -> None:
+        self._sessions, self._made_at, self._write = sessions, made_at, write
+        self._rows = dict.fromkeys(COLUMNS, 0)
+
+    def begin(self) -> None:
+        """Write what is in front of the first session, and the files of figures."""
+        for facts in self._sessions:
+            self._write(f"sessions/{facts.session_id}/session.json", facts.to_file())
+        for name, columns in COLUMNS.items():
+            self._write(f"{name}.csv", b"\xef\xbb\xbf" + csv_row(columns))
+        title = f"Audit of session {self._sessions[0].session_id}"
+        title = title if len(self._sessions) == 1 else f"Audit of {len(self._sessions)} sessions"
+        made = f"Made {self._made_at} from the logs beside it, by the rules in verify.py, which compares it with them."
+        self._write("report.html", as_bytes(HTML.format(title=safe(title), made=safe(made))))
+        self._write("report.md", as_bytes(f"# {plain(title)}\n\n{plain(made)}\n"))
+
+    def session(self, facts: Facts, lines: Iterable[bytes]) -> None:
+        """Write all about one session; `lines` are those of its log."""
+        self._head(facts)
+        rows = Rows(facts)
+        for line in lines:
+            record = read_object(line)
+            for table, row in rows.of(record, is_stub=leaf_of(line)[1]):
+                self._row(table, row)
+                if table == "events":
+                    self._write("report.html", as_bytes(html_row(row)))
+                    self._write("report.md", as_bytes(markdown_row(row)))
+        self._write("report.html", b"</tbody></table></div>\n")
+
+    def _head(self, facts: Facts) -> None:
+        html = [f'<h2>Session {safe(facts.session_id)}</h2>\n<table class="ask"><tbody>\n']
+        text = [f"\n## Session {plain(facts.session_id)}\n\n| Question | Answer |\n| --- | --- |\n"]
+        for question, answers in questions_of(facts):
+            html.append(f"<tr><th>{safe(question)}<td>{'<br>'.join(map(safe, answers))}</tr>\n")
+            text.append(f"| **{question}** | {'<br>'.join(map(plain, answers))} |\n")
+        heads = ("Event", "Time", "Who", "What", "Tool", "Text", "Outcome", "Tokens")
+        html.append('</tbody></table>\n<div class="list"><table><thead><tr>')
+        html.append("".join(f"<th>{name}" for name in heads) + "</tr></thead><tbody>\n")
+        text.append(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}\n")
+        self._write("report.html", as_bytes("".join(html)))
+        self._write("report.md", as_bytes("".join(text)))
+
+    def _row(self, table: str, row: dict[str, Any]) -> None:
+        cells = {name: row.get(name) for name in COLUMNS[table]}
+        self._write(f"{table}.csv", csv_row(cells.values()))
+        self._write(f"{table}.json", as_bytes((",\n" if self._rows[table] else "[\n") + to_json(cells)))
+        self._rows[table] += 1
+
+    def end(self) -> None:
+        """Write what is behind the last session."""
+        for table, count in self._rows.items():
+            self._write(f"{table}.json", b"\n]\n" if count else b"[]\n")
+        self._write("report.html", b"</main></body></html>\n")
+
+
+def csv_row(cells: Iterable[Any]) -> bytes:
+    """Write a row of CSV (RFC 4180); no cell is a formula to a spreadsheet."""
+    found: list[str] = []
+    csv.writer(_Lines(found)).writerow([_cell(one) for one in cells])
+    return as_bytes(found[0])
+
+
+class _Lines:
+    """What a csv writer writes to."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        return value
+    shown = value if value.isprintable() else value.translate(PICTURES)
+    return f"'{shown}" if shown.startswith(FORMULA) or shown.lstrip().startswith(FORMULA) else shown
+
+
+def questions_of(facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    """Answer what an auditor asks of a session."""
+    known = [f"Events 1 to {facts.events}, none missing; recorded {facts.first_at} to {facts.last_at}"]
+    known += [f"Hash of the last: {facts.hash}", *(f"Began as a fork of {fork}" for fork in facts.forks)]
+    if facts.known["status"]:
+        known.append(f"Status: {facts.known['status']}")
+    yield "Is it complete, and to which event?", known
+    signed = facts.checkpoint
+    since = "No checkpoint is recorded in this log"
+    if signed is not None:
+        since = f"Event {signed['seq']} records a checkpoint of the first {signed.get('size')} events, root {signed.get('root')}"
+    yield "Unchanged since when?", [since, "Whether a signature is good, only verify.py with a key of yours can say"]
+    who = [f"{name}: {_named(found)}" for name, found in sorted(facts.names.items()) if found]
+    if facts.known["purpose"]:
+        who.append(f"Purpose: {facts.known['purpose']}")
+    yield "Who did it, and with which model?", who or ["No actor and no model is recorded"]
+    removed = []
+    for one in islice(facts.redactions(), MOST_REMOVALS):
+        why = "no event records it"
+        if one["recorded_in"]:
+            why = f"recorded in event {one['recorded_in']} by {one['by'] or 'nobody named'}: {one['reason']}"
+        removed.append(f"Event {one['target']} ({one['type']}, {one['at']}): {why}")
+    if len(facts.stubs) > MOST_REMOVALS:
+        removed.append(f"and {len(facts.stubs) - MOST_REMOVALS} more")
+    yield "What was removed, by whom, and why?", removed or ["Nothing: no event was redacted"]
+    failed = sum(not outcome for outcome in facts.outcomes.values())
+    tokens = ", ".join(f"{kind} {count}" for kind, count in sorted(facts.tokens.items())) or "none recorded"
+    yield (
+        "How much?",
+        [f"Tool calls: {len(facts.last_about)}, failed: {failed}", f"Tokens: {tokens}", f"Cost: {facts.cost}"],
+    )
+
+
+def _named(found: dict[str, int]) -> str:
+    ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = f" and {len(ordered) - MOST_NAMES} more" if len(ordered) > MOST_NAMES else ""
+    return ", ".join(f"{name} ({count})" for name, count in ordered[:MOST_NAMES]) + more
+
+
+HTML = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>
+:root{{color-scheme:light dark}}
+body{{margin:24px auto;max-width:1500px;padding:0 16px;font:15px/1.5 system-ui,sans-serif}}
+table{{border-collapse:collapse;width:100%;margin:12px 0}}
+th,td{{text-align:start;vertical-align:top;padding:6px 10px;border-bottom:1px solid #8886;overflow-wrap:anywhere}}
+.ask th{{width:17em}}.list{{overflow-x:auto;font-size:13.5px}}
+pre{{white-space:pre-wrap;margin:4px 0;unicode-bidi:plaintext}}td{{unicode-bidi:isolate}}
+.x{{color:#c33;border-bottom:1px dotted}}.bad{{color:#c33;font-weight:600}}.redacted td{{background:#fc35}}
+</style></head><body><main>
+<h1>{title}</h1><p>{made}</p>
+"""
+
+
+def safe(value: object) -> str:
+    """Escape for HTML; what would act or hide is shown and marked."""
+    return HIDING.sub(lambda one: f"<span class=x>\\u{ord(one[0]):04x}</span>", escape(str(value)))
+
+
+def plain(value: object) -> str:
+    """Escape for Markdown, on one line."""
+    shown = HIDING.sub(lambda one: f"\\u{ord(one[0]):04x}", str(value).strip()).translate(MARKDOWN)
+    return shown.replace("://", "&#58;//").replace("www.", "www&#46;")
+
+
+def _short(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Tell who did what an event row tells of, how it ended, and what it used."""
+    noun = row["type"].partition(".")[0]
+    who = " ".join(filter(None, (row.get("actor"), row.get("role")))) or noun
+    ended = {True: "succeeded", False: "failed", None: ""}[row.get("success")]
+    took = "" if row.get("duration_ms") is None else f"{row['duration_ms']} ms"
+    used = [f"{kind} {row[f'{kind}_tokens']}" for kind in KINDS if row.get(f"{kind}_tokens")]
+    used += [f"cost {row['cost']}"] if row.get("cost") else []
+    return who, " ".join(filter(None, (ended, took))), ", ".join(used)
+
+
+def html_row(row: dict[str, Any]) -> str:
+    """Write an event as a row of the report; long texts are folded away, and very long ones cut."""
+    who, ended, used = _short(row)
+    text = f"redacted: {row['redacted']}" if row.get("redacted") else row.get("text") or ""
+    shown = safe(text)
+    if len(text) > INLINE or "\n" in text:
+        more = f"\n({len(text) - CUT} more characters are in the log)" if len(text) > CUT else ""
+        lead = " ".join(text[:INLINE].split())
+        shown = f"<details><summary>{safe(lead)}</summary><pre>{safe(text[:CUT] + more)}</pre></details>"
+    mark = " class=bad" if row.get("success") is False else ""
+    return (
+        f"<tr{' class=redacted' if row.get('redacted') else ''}><td>{row['seq']}<td>{safe(row['time'])}<td>{safe(who)}"
+        f"<td>{safe(row['type'])}<td>{safe(row.get('tool') or '')}<td>{shown}<td{mark}>{safe(ended)}<td>{safe(used)}</tr>\n"
+    )
+
+
+def markdown_row(row: dict[str, Any]) -> str:
+    """Write an event as a row of a table of Markdown; a long text is cut."""
+    who, ended, used = _short(row)
+    text = f"redacted: {row['redacted']}" if row.get("redacted") else row.get("text") or ""
+    text = text if len(text) <= 400 else f"{text[:400]}... ({len(text)} characters)"
+    cells = (row["seq"], row["time"], who, row["type"], row.get("tool") or "", text, ended, used)
+    return f"| {' | '.join(map(plain, cells))} |\n"
+
+
+def derived_names(manifest: Manifest) -> set[str]:
+    """Name the files that are made from the logs."""
+    names = {f"{table}.{form}" for table in COLUMNS for form in ("csv", "json")} | set(REPORTS)
+    return names | {f"sessions/{told.session_id}/session.json" for told in manifest.sessions}
+
+
+def check_derived(bundle: Archive | Folder, manifest: Manifest, logs: list[Log]) -> Iterator[Finding]:
+    """Make tables and reports anew from the logs, and compare their hashes with those of the manifest."""
+    names = derived_names(manifest) & manifest.files.keys()
+    hashes = {name: hashlib.sha256() for name in names}
+
+    def write(name: str, data: bytes) -> None:
+        if name in hashes:
+            hashes[name].update(data)
+
+    made = Derivation([log.facts for log in logs], manifest.made_at, write)
+    made.begin()
+    for log in logs:
+        made.session(log.facts, (line for line, _ in split_lines(bundle.chunks(log.told.log))))
+    made.end()
+    for name in sorted(names):
+        if hashes[name].hexdigest() != manifest.files[name][0]:
+            yield Finding(ALTERED, f"{shown(name)} is not what the logs give")
+
+
+def others_in(bundle: Archive | Folder, manifest: Manifest) -> Iterator[str]:
+    """Name the files that nothing is known of: neither logs, nor checkpoints, nor made from the logs, nor this program."""
+    known = {path for one in manifest.sessions for path in (one.log, *one.checkpoints)}
+    if manifest.derived == DERIVED:
+        known |= derived_names(manifest)
+    own = sha256(Path(__file__).read_bytes()).hex()
+    for name in sorted(manifest.files.keys() - known):
+        if name != "verify.py" or manifest.files[name][0] != own:
+            yield name
 
 
 # --- the whole
@@ -992,6 +1623,7 @@ class Verdict(NamedTuple):
     recorded: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    proof_asked: bool = False
 
     def status(self, *, is_proof_wanted: bool) -> int:
         """Give the exit status of this session."""
@@ -1005,10 +1637,11 @@ class Verdict(NamedTuple):
         text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
         text.append(f"anchored outside to {self.anchored}" if self.anchored else "not anchored outside")
         more = [str(one) for one in self.findings]
-        if self.recorded < self.events:
-            more.insert(0, f"events {self.recorded + 1}-{self.events} are unproven")
+        if self.proof_asked and self.recorded < self.events:
+            more.insert(0, f"{_range(self.recorded + 1, self.events)} unproven")
         if self.recorded > self.proven:
-            more.append(f"events {self.proven + 1}-{self.recorded} only record checkpoints")
+            only = "only records a checkpoint" if self.recorded == self.proven + 1 else "only record checkpoints"
+            more.append(f"{_range(self.proven + 1, self.recorded).rpartition(' ')[0]} {only}")
         notes = f" ({'; '.join(self.notes)})" if self.notes else ""
         return "; ".join([", ".join(text), *more]) + notes
 
@@ -1028,6 +1661,10 @@ class Verdict(NamedTuple):
         }
 
 
+def _range(first: int, last: int) -> str:
+    return f"event {last} is" if first == last else f"events {first}-{last} are"
+
+
 def _finding_dict(one: Finding) -> dict[str, Any]:
     place = {"line": one.line, "byte": one.byte} if one.line else {}
     return {"status": one.status, "outcome": WORDS[one.status], "text": one.text, **place}
@@ -1040,12 +1677,15 @@ class Report(NamedTuple):
     anchors: int
     findings: tuple[Finding, ...]
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
         """Give the exit status."""
         wanted = self.keys + self.anchors > 0
         statuses = [
+            *([INCOMPLETE] if wanted and self.others else []),
             *(one.status for one in self.findings),
             *(one.status(is_proof_wanted=wanted) for one in self.verdicts),
         ]
@@ -1061,6 +1701,7 @@ class Report(NamedTuple):
             "checkpoints_outside": self.anchors,
             "findings": [_finding_dict(one) for one in self.findings],
             "sessions": [one.to_dict(is_proof_wanted=self.keys + self.anchors > 0) for one in self.verdicts],
+            "unproven_files": list(self.others),
             "limits": self.limits(),
         }
 
@@ -1068,17 +1709,20 @@ class Report(NamedTuple):
         """Say what this verification could not show."""
         said = []
         if not self.keys and not self.anchors:
-            said.append("nothing proves that the chain was not recomputed: give --key and a --checkpoint kept outside")
-        elif not self.keys:
             said.append(
-                "no signature was checked: no --key was given, checkpoints kept outside were taken at their word"
+                "nothing was proven: whoever can write the bundle could have recomputed all of it; "
+                "give --key and a --checkpoint kept outside"
             )
+        elif not self.keys:
+            said.append("no signature was checked: no --key was given, and the checkpoints kept outside were believed")
         elif not self.anchors:
             said.append("no --checkpoint kept outside was given: a return to an older, signed state would not be seen")
-        said.append(
-            "events after the last checkpoint are unproven; reports and tables were only compared with the manifest"
-        )
-        return said
+        if self.keys + self.anchors and any(one.recorded < one.events for one in self.verdicts):
+            said.append("unproven events are those after the last checkpoint: ask for a new one")
+        if self.others:
+            names = ", ".join(map(shown, self.others[:MAX_FINDINGS]))
+            said.append(f"not proven, because these rules do not make them from the logs: {names}")
+        return [*said, *self.notes]
 
     def lines(self) -> Iterator[str]:
         """Say it in words."""
@@ -1091,37 +1735,90 @@ class Report(NamedTuple):
         yield f"{WORDS[self.status]} (exit status {self.status})"
 
 
-def verify(path: Path, keys: list[Key], anchors: list[tuple[str, Checkpoint]], max_bytes: int) -> Report:
-    """Verify a bundle."""
+def verify(
+    path: Path, keys: list[Key], anchors: list[tuple[str, Checkpoint]], max_bytes: int, *, need_all: bool = False
+) -> Report:
+    """Verify a bundle. With `need_all` it has to hold all sessions, whatever its manifest says."""
+    notes: list[str] = []
+    others: tuple[str, ...] = ()
     try:
         bundle = open_bundle(path, max_bytes)
         manifest = read_manifest(bundle)
-        findings, verdicts = _verify_all(bundle, manifest, keys, anchors)
+        findings, verdicts = _verify_all(bundle, manifest, keys, anchors, notes, need_all)
+        others = tuple(others_in(bundle, manifest))
     except Refused as error:
         findings, verdicts = [Finding(UNREADABLE, f"nothing was verified: {error}")], []
-    return Report(len(keys), len(anchors), tuple(findings), tuple(verdicts))
+    return Report(len(keys), len(anchors), tuple(findings), tuple(verdicts), tuple(notes), others)
 
 
 def _verify_all(
-    bundle: Archive | Folder, manifest: Manifest, keys: list[Key], anchors: list[tuple[str, Checkpoint]]
+    bundle: Archive | Folder,
+    manifest: Manifest,
+    keys: list[Key],
+    anchors: list[tuple[str, Checkpoint]],
+    notes: list[str],
+    need_all: bool,
 ) -> tuple[list[Finding], list[Verdict]]:
     sizes: dict[str, set[int]] = {told.log: set() for told in manifest.sessions}
     findings, broken = check_files(bundle, manifest, sizes)
-    ids = {told.session_id for told in manifest.sessions}
-    for session_id in sorted({one.session_id for _, one in anchors} - ids):
-        text = f"session {session_id}, of which a checkpoint was kept outside, is not in the bundle"
-        findings.append(Finding(TAMPERED, text))
     if not manifest.sessions:
         findings.append(Finding(UNREADABLE, "nothing was verified: it has no sessions"))
     kept: dict[str, list[tuple[str, Checkpoint]]] = {}
     for name, one in anchors:
         kept.setdefault(one.session_id, []).append((name, one))
-    store, roots, done = Store(), {told.root for told in manifest.sessions}, []
-    for told in manifest.sessions:
-        checkpoints = Checkpoints(keys, kept.get(told.session_id, []))
-        log = Log(told, roots, sizes[told.log], checkpoints, store)
-        done.append((log, _read_log(bundle, manifest, log), told.log not in broken))
-    return findings, [_conclude(*one, has_anchors=bool(anchors)) for one in done]
+    store, roots, done = Store(), {told.root for told in manifest.sessions}, {}
+    for told in sorted(manifest.sessions, key=lambda one: one.session_id != "_store"):
+        mine = [one for one in kept.get(told.session_id, []) if not store.is_past(one[1])]
+        log = Log(told, roots, sizes[told.log], Checkpoints(keys, mine), store)
+        done[told.session_id] = log, _read_log(bundle, manifest, log), told.log not in broken
+        if told.session_id == "_store":
+            store.proven = _proven(log, has_anchors=bool(anchors))
+    findings += _against_scope(manifest, kept, store, notes, need_all)
+    verdicts = [_conclude(*done[told.session_id], has_anchors=bool(anchors)) for told in manifest.sessions]
+    is_readable = not broken and all(log.fault is None and log.events for log, *_ in done.values())
+    if manifest.derived == DERIVED and is_readable and done:
+        altered = list(check_derived(bundle, manifest, [done[told.session_id][0] for told in manifest.sessions]))
+        findings += altered
+        if not altered:
+            notes.append("tables and reports are what the logs give")
+    elif manifest.derived == DERIVED:
+        notes.append("tables and reports were not compared with the logs, because a log cannot be read to its end")
+    return findings, verdicts
+
+
+def _against_scope(
+    manifest: Manifest,
+    kept: dict[str, list[tuple[str, Checkpoint]]],
+    store: Store,
+    notes: list[str],
+    need_all: bool,
+) -> Iterator[Finding]:
+    """Find what a bundle should hold and does not. One that claims some sessions only is not accused of lacking others."""
+    ids, others = {told.session_id for told in manifest.sessions}, 0
+    for session_id in sorted(kept.keys() - ids):
+        left = [one for _, one in kept[session_id] if not store.is_past(one)]
+        if left and (manifest.is_all or need_all):
+            text = f"session {session_id}, of which a checkpoint was kept outside, is not in the bundle"
+            yield Finding(TAMPERED, text)
+        others += len(left)
+    past = sum(store.is_past(one) for claims in kept.values() for _, one in claims)
+    if past:
+        notes.append(
+            f"{past} kept checkpoints are of sessions that ended, as a proven event of the store's own log records"
+        )
+    if manifest.is_all or need_all:
+        for session_id in sorted(store.made.keys() - ids):
+            yield Finding(
+                INCOMPLETE, f"session {shown(session_id)} is recorded in the store's own log, and not in the bundle"
+            )
+        if not manifest.is_all:
+            yield Finding(INCOMPLETE, "it does not say that it holds all sessions, and --all asked for that")
+        return
+    if others:
+        notes.append(f"{others} kept checkpoints are of sessions that this bundle does not claim to hold")
+    notes.append(
+        "the bundle claims to hold these sessions only: that another one is missing would not be seen; see --all"
+    )
 
 
 def _read_log(bundle: Archive | Folder, manifest: Manifest, log: Log) -> list[Finding]:
@@ -1149,9 +1846,12 @@ def _read_notes(
     return notes, findings
 
 
+def _proven(log: Log, *, has_anchors: bool) -> int:
+    return min(log.checkpoints.anchored if has_anchors else log.checkpoints.signed, log.events)
+
+
 def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anchors: bool) -> Verdict:
-    checkpoints = log.checkpoints
-    proven = min(checkpoints.anchored if has_anchors else checkpoints.signed, log.events)
+    checkpoints, proven = log.checkpoints, _proven(log, has_anchors=has_anchors)
     found = [*log.findings(is_file_told=is_file_told), *findings, *checkpoints.findings, *log.store.findings(log)]
     return Verdict(
         log.told.session_id,
@@ -1161,7 +1861,8 @@ def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anch
         proven,
         min(checkpoints.recorded(proven), log.events),
         tuple(found),
-        (*log.notes(), *checkpoints.notes(), *log.store.notes(log)),
+        (*log.notes(proven), *checkpoints.notes(), *log.store.notes(log)),
+        bool(has_anchors or checkpoints.keys),
     )
 
 
@@ -1234,6 +1935,9 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NOTES",
         help="a checkpoint that you kept elsewhere, or a folder of *.note files",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="the bundle should hold all sessions: one that lacks is missed"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--max-bytes", type=int, default=MAX_BUNDLE_BYTES, help="refuse larger bundles (unpacked)")
     asked = parser.parse_args(arguments)
@@ -1243,7 +1947,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Misgiven as error:
         parser.error(f"nothing was verified: {error}")
     try:
-        report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes)
+        report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes, need_all=asked.all)
     except Exception as error:  # whatever a made-up bundle brings about is no verification
         print(f"error: nothing was verified: {type(error).__name__}", file=sys.stderr)
         return ERROR

@@ -6,7 +6,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -38,8 +38,11 @@ from eventstore.importers.archive_manifest import (
 from eventstore.log.ingest import Whole, verify_whole
 from eventstore.record import codec, hash_chain
 from eventstore.sessions.manager import SessionManager
+from eventstore.store.known_redactions import Known, known_redactions, redacted_folders
+from eventstore.store.removed_text import mark
 from eventstore.store.storage import SessionStorage
 from eventstore.store.storages import FileSystemSessionStorage
+from eventstore.store.tool_history import RECORD, cleaned_record
 
 MAX_FILES = 500_000
 """An archive with more files is refused: what is known of each is kept in memory, about 2 KB."""
@@ -88,6 +91,7 @@ def import_archive(
     *,
     dry_run: bool = False,
     max_ratio: int = MAX_RATIO,
+    again: bool = False,
     on_session: Callable[[str, bool], None] = lambda session_id, is_new: None,
 ) -> Adopted:
     """Take in the sessions of an archive, with all that belongs to them; logs stay what they are to the byte.
@@ -96,15 +100,18 @@ def import_archive(
     is an error, and nothing was written. Then each folder of a tool call and each session is made aside and put in its place in
     one step; a crash leaves none of them half, and importing again goes on. A session that is here already is skipped where all
     its events are here, and refused where it is another or has more events in the archive. `dry_run` verifies only. `on_session`
-    hears of each session that is dealt with, and whether it is new. Modes and times of files are not kept: 0600, and new.
+    hears of each session that is dealt with, and whether it is new.
+
+    Events that the store knows to be redacted come in redacted, and the records of their tool calls too, unless `again` says that
+    they are wanted back. Modes and times of files are not kept: 0600, and new.
 
     Raises ImportRefused; OSError where the disk is full.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
     with _Opened(Path(path), max_ratio) as opened:
-        checked = _check(opened, storage)
+        checked = _check(opened, storage, {} if again else known_redactions(storage.log))
         if not dry_run:
-            _take_in(opened, storage, checked, on_session)
+            _take_in(opened, storage, checked, on_session, again=again)
     new = [checked.wholes[one] for one in checked.new]
     return Adopted(
         opened.path,
@@ -303,7 +310,8 @@ class _Parent(NamedTuple):
 class _Checked:
     """What an archive holds, verified: logs, those that are new, parents first, and folders of tool calls to be made.
 
-    `linked` are all folders that its logs tell of, `needed` those that new sessions tell of.
+    `linked` are all folders that its logs tell of, `needed` those that new sessions tell of,
+    `redacted` those of calls that this store knows to be redacted.
     """
 
     wholes: dict[str, Whole] = field(default_factory=dict)
@@ -313,9 +321,10 @@ class _Checked:
     linked: set[str] = field(default_factory=set)
     needed: set[str] = field(default_factory=set)
     folders: dict[str, list[str]] = field(default_factory=dict)
+    redacted: set[str] = field(default_factory=set)
 
 
-def _check(opened: _Opened, storage: SessionStorage) -> _Checked:
+def _check(opened: _Opened, storage: SessionStorage, known: Known) -> _Checked:
     """Read and verify all, and look at what is here already. Raises ImportRefused."""
     checked = _Checked()
     _check_entries(opened, checked)
@@ -328,6 +337,11 @@ def _check(opened: _Opened, storage: SessionStorage) -> _Checked:
     checked.new = _in_order(
         opened, checked, [one for one in checked.wholes if not _is_here(opened, storage, checked, one)]
     )
+    for log_id in checked.new if known else ():
+        lines = (
+            line for chunk in _whole_lines(opened.read(checked.entries[log_id].log)) for line in codec.lines(chunk)
+        )
+        checked.redacted |= redacted_folders(lines, known)
     _check_history(opened, storage, checked)
     _check_room(opened, storage)
     return checked
@@ -392,6 +406,14 @@ def _check_logs(opened: _Opened, storage: SessionStorage, checked: _Checked) -> 
         checked.linked |= linked
         if not _version_here(opened, storage, log_id):
             checked.needed |= linked
+
+
+def _whole_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Cut chunks behind line ends."""
+    rest = b""
+    for chunk in chunks:
+        data, lf, rest = (rest + chunk).rpartition(b"\n")
+        yield data + lf
 
 
 def _passing(chunks: Iterator[bytes], linked: set[str]) -> Iterator[bytes]:
@@ -518,7 +540,10 @@ def _check_history(opened: _Opened, storage: SessionStorage, checked: _Checked) 
     if folders and storage.history is None:
         opened.refuse("it has folders of tool calls, and this store has no history folder", "give the store one")
     for folder, names in folders.items():
-        if not _has_folder(opened, storage, folder, names, needed=folder in checked.needed):
+        needed = (
+            folder in checked.needed and folder not in checked.redacted
+        )  # the record here is redacted: it is another
+        if not _has_folder(opened, storage, folder, names, needed=needed):
             checked.folders[folder] = names
 
 
@@ -552,21 +577,33 @@ def _check_room(opened: _Opened, storage: SessionStorage) -> None:
 
 
 def _take_in(
-    opened: _Opened, storage: SessionStorage, checked: _Checked, on_session: Callable[[str, bool], None]
+    opened: _Opened,
+    storage: SessionStorage,
+    checked: _Checked,
+    on_session: Callable[[str, bool], None],
+    *,
+    again: bool,
 ) -> None:
     """Write what was verified: the folders of tool calls, then sessions, parents first."""
     with _told_as_refused(opened):
         for folder, names in checked.folders.items():
             assert storage.history is not None  # noqa: S101 - checked before
-            storage.history.adopt(folder, ((name, opened.read(f"history/{folder}/{name}")) for name in names))
+            files = ((name, opened.read(f"history/{folder}/{name}")) for name in names)
+            storage.history.adopt(folder, _redacted(files) if folder in checked.redacted else files)
         for log_id in checked.new:
             entry = checked.entries[log_id]
             beside = ((name, opened.read(f"{entry.folder}/{name}")) for name in checked.beside[log_id])
-            storage.adopt(checked.wholes[log_id], opened.read(entry.log), beside, ended=entry.ended_events)
+            storage.adopt(checked.wholes[log_id], opened.read(entry.log), beside, ended=entry.ended_events, again=again)
             on_session(log_id, True)
         for log_id in sorted(checked.wholes.keys() - set(checked.new)):
             storage.lineages.note_adopted(checked.wholes[log_id])
             on_session(log_id, False)
+
+
+def _redacted(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Redact the record among the files of a tool call."""
+    for name, chunks in files:
+        yield name, [cleaned_record(b"".join(chunks), mark)] if name == RECORD else chunks
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def time_of(value: object) -> str | None:
     """Write a foreign time as records hold it, or None where it is none."""
     try:
         return to_text(to_datetime(value)) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
 
 

@@ -1,6 +1,6 @@
-"""Reading a log as a stranger does: every byte anew, a chain and a tree of its own, and what signed checkpoints prove of it.
+"""Judging one log: every byte read again, its rules checked, and what signed checkpoints prove of it.
 
-The rules are those of `exporters/verify.py`, on purpose without its code: two programs that agree are better than one.
+The rules are those of `exporters/verify.py`, without its code: two programs that agree are better than one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from eventstore.errors import CheckpointRefused, EventStoreError
-from eventstore.events import AnyEvent, EventRedacted, LogRepaired, UnknownEvent
+from eventstore.events import EventRedacted, LogRepaired
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.integrity.checkpoint import Checkpoint, VerifierKey, open_note, parse_note
 from eventstore.integrity.merkle import Tree
+from eventstore.integrity.reader import Chain, Link, leaf_behind, split_lines
 from eventstore.log.base import Raw
 from eventstore.log.engine import EventLog
 from eventstore.record import codec, hash_chain, tombstone
@@ -23,7 +24,6 @@ Outcome: TypeAlias = Literal["whole", "damaged", "tampered", "incomplete", "unre
 MOST_FLAWS = 50
 """How many flaws of one kind are told of one log."""
 
-_MAX_LINE_BYTES = 64 * 1024 * 1024
 _ORIGIN = "eventstore/"
 _SIGNED = b'{"type":"checkpoint.signed"'
 _RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
@@ -90,13 +90,13 @@ def _is_hash(text: str) -> bool:
 class Checkpoints:
     """What checkpoints prove of one log: the first `signed` and `anchored` events. Keys and anchors are the caller's own.
 
-    `anchors` are those of this log; `has_anchors` tells that the caller kept some, of whatever log. `last_other` numbers the last
-    event that is no mere record of a checkpoint, whoever signed it.
+    `anchors` are those of this log; `has_anchors` says that the caller kept some, of whatever log. `last_other` numbers the last
+    event that is no mere record of a checkpoint, whoever signed it; any checkpoint that fits covers the first `covered` events.
     """
 
     def __init__(self, keys: Sequence[VerifierKey], anchors: Sequence[Claim], *, has_anchors: bool) -> None:
         self.keys, self.anchors, self.has_anchors = keys, anchors, has_anchors
-        self.signed = self.anchored = self.unsigned = self.last_other = 0
+        self.signed = self.anchored = self.unsigned = self.covered = self.last_other = 0
         self.flaws: list[Flaw] = []
         self.records: list[Record] = []
         self._trailing: list[Record] = []
@@ -167,11 +167,13 @@ class Checkpoints:
         )
         if why:
             self._find(where._replace(text=f"{where.text} {why}"))
-        elif kind == "good":
+            return False
+        self.covered = max(self.covered, claim.checkpoint.size)
+        if kind == "good":
             self.signed = max(self.signed, claim.checkpoint.size)
         else:
             self.unsigned += 1
-        return not why and (kind == "good" or not self.keys)
+        return kind == "good" or not self.keys
 
     def is_signed(self, note: str) -> bool:
         """Tell whether a given key signed a note."""
@@ -228,20 +230,20 @@ class Examination:
         sizes: set[int],
         checkpoints: Checkpoints,
         others: Callable[[], Iterable[str]] = tuple,
-        hear: Callable[[AnyEvent | UnknownEvent], None] | None = None,
     ) -> None:
         self.session_id, self.root, self.checkpoints = session_id, raw.root, checkpoints
         self.events, self.hash, self.owner = 0, "", raw.root
         self.line = self.offset_bytes = 0
+        self._chain = Chain(raw.root)
         self.tree = Tree()
         self.points: dict[int, tuple[bytes, str]] = {}
         self.fault: Flaw | None = None
-        self.redacted: set[int] = set()
+        self.redacted: dict[int, EventRedacted] = {}
+        self._vague: dict[int, EventRedacted] = {}
         self._denied: set[int] = set()
         self.unfinished: set[int] = set()
         self.quarantine: set[str] = set()
-        self._inherited, self._sizes, self._others, self._hear = raw.inherited, sizes, others, hear
-        self._digest = self._before = hash_chain.first_hash(raw.root)
+        self._inherited, self._sizes, self._others = raw.inherited, sizes, others
         self._at = ""
         self._batch: tuple[int, int] | None = None
         self._loose_stubs = 0
@@ -256,7 +258,7 @@ class Examination:
             if self.fault is None:
                 self._take(line, is_ended=is_ended)
             else:
-                self._grow(_leaf_behind(line))
+                self._grow(leaf_behind(line))
             self.offset_bytes += len(line) + is_ended
         if self.fault is None and self._batch is not None:
             self.line += 1
@@ -267,35 +269,35 @@ class Examination:
             self.fault = Flaw(outcome, text, self.line, self.offset_bytes)
 
     def _take(self, line: bytes, *, is_ended: bool) -> None:
-        leaf, parts = tombstone.leaf_of(line), hash_chain.split(line) if is_ended else None
-        if leaf is None or parts is None or hash_chain.next_hash(self._digest, leaf) != parts[1]:
-            self._fail(*self._why_not(leaf, b"" if parts is None else parts[1], is_ended=is_ended))
-            self._grow(_leaf_behind(line))
+        link = self._chain.take(line, is_ended=is_ended)
+        if link is None:
+            self._fail(*self._why_not(line, is_ended=is_ended))
+            self._grow(leaf_behind(line))
             return
-        self._before, self._digest = self._digest, parts[1]
         head, stub = codec.head(line), tombstone.read_tombstone(line)
         if head is None:
             self._fail("tampered", "fits the chain but is no event: not one JSON object with type, seq and at")
         else:
-            self._judge(line, head, stub)
-        self._grow(leaf)
+            self._judge(link, head, stub)
+        self._grow(link.leaf)
 
-    def _why_not(self, leaf: bytes | None, digest: bytes, *, is_ended: bool) -> tuple[Outcome, str]:
+    def _why_not(self, line: bytes, *, is_ended: bool) -> tuple[Outcome, str]:
+        leaf, parts = tombstone.leaf_of(line), hash_chain.split(line)
         if not is_ended:
             return "damaged", "is cut off, or too long: it has no LF"
-        if leaf is None:
+        if leaf is None or parts is None:
             return "damaged", "does not end as an event does"
         for other in self._others() if self.line == 1 else ():
-            if hash_chain.next_hash(hash_chain.first_hash(other), leaf) == digest:
+            if hash_chain.next_hash(hash_chain.first_hash(other), leaf) == parts[1]:
                 return "tampered", f"begins the chain of session {other}, not of {self.root}"
         return "damaged", "has a hash that does not fit: it, or the line before it, is not what was written"
 
     def _grow(self, leaf: bytes) -> None:
         self.tree.append(leaf)
         if self.tree.size in self._sizes:
-            self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._digest.hex()
+            self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._chain.digest.hex()
 
-    def _judge(self, line: bytes, head: codec.Head, stub: tombstone.Tombstone | None) -> None:
+    def _judge(self, link: Link, head: codec.Head, stub: tombstone.Tombstone | None) -> None:
         """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
         if head.seq != self.line:
             self._fail("tampered", f"fits the chain but has not the seq {self.line}")
@@ -306,13 +308,13 @@ class Examination:
         else:
             self._at = head.at
             if self._batch is None:
-                self.events, self.hash = self.line, self._digest.hex()
+                self.events, self.hash = self.line, link.digest.hex()
             if stub is not None:
                 self._stubs[self.line] = stub, self.offset_bytes
                 self.checkpoints.take_other(self.line)
             else:
                 try:
-                    self._understand(line, head.type)
+                    self._understand(link.line, head.type)
                 except _NO_EVENT:
                     self._fail("tampered", "fits the chain but is no event: what it says is not what its type holds")
 
@@ -337,8 +339,8 @@ class Examination:
         return True
 
     def _understand(self, line: bytes, kind: str) -> None:
-        if self._hear is not None:
-            self._hear(codec.decode(line))
+        if self.session_id == STORE_ID:
+            codec.decode(line)
         if kind not in _INSIGHT:
             self.checkpoints.take_other(self.line)
             return
@@ -355,6 +357,7 @@ class Examination:
             self.quarantine.add(event.quarantine)
 
     def _redact(self, told: EventRedacted) -> None:
+        """Hold a record of a redaction against the tombstone: only one that names its type and its time confirms it."""
         if not 0 < told.target < self.line:
             return  # it makes no redacted line legitimate
         if told.target not in self._stubs:
@@ -364,12 +367,20 @@ class Examination:
         if not stub.is_as_told(told):
             self._denied.add(told.target)
         elif stub.leaf.hex() == told.leaf:
-            self.redacted.add(told.target)
+            is_full = told.target_type is not None and told.target_at is not None
+            if is_full and self.redacted.get(told.target) is None:
+                self.redacted[told.target] = told
+            elif not is_full:
+                self._vague.setdefault(told.target, told)
 
     def _fork(self, line: bytes) -> None:
         """Follow the line from one session to the next that goes on from it."""
         point = read_fork_point(line)
-        if point is not None and (point.seq, point.digest, point.root) == (self.line - 1, self._before, self.root):
+        if point is not None and (point.seq, point.digest, point.root) == (
+            self.line - 1,
+            self._chain.before,
+            self.root,
+        ):
             self.owner = point.into
 
     def flaws(self) -> Iterator[Flaw]:
@@ -382,47 +393,48 @@ class Examination:
             return
         if self.owner != self.session_id:
             yield Flaw("tampered", f"no session.created at its place leads from {self.root} to this session")
-        wrong = self._denied | (self._stubs.keys() - self.redacted)
-        for line in sorted(wrong)[:MOST_FLAWS]:
-            text = "says another type or time" if line in self._denied else "no later event tells of that redaction"
+        covered = max((self.checkpoints.covered, *self._sizes.intersection(self.points)))
+        for line in sorted(self._stubs.keys() - (self.redacted.keys() - self._denied))[:MOST_FLAWS]:
+            if line in self._denied:
+                text = "says another type or time"
+            elif line not in self._vague:
+                text = "no later event tells of that redaction"
+            elif line <= covered:
+                text = "a checkpoint covers it, and no later event confirms its type and time"
+            else:
+                continue
             yield Flaw("tampered", f"is redacted, and {text}", line, self._stubs[line][1])
+
+    @property
+    def tombstones(self) -> set[int]:
+        """The numbers of redacted lines."""
+        return set(self._stubs)
+
+    def redacted_at(self) -> dict[int, str]:
+        """Return when the redaction of each tombstone was recorded, where it was."""
+        return {seq: event.at for seq, event in {**self._vague, **self.redacted}.items()}
 
     def notes(self) -> Iterator[str]:
         """Say what is worth knowing, and not wrong."""
-        redacted = self.redacted - self._denied
+        redacted = (self.redacted.keys() | self._vague.keys()) - self._denied
         if redacted:
             yield f"{len(redacted)} redacted"
+        vague = self._vague.keys() - self.redacted.keys()
+        if vague:
+            yield f"no event confirms type and time of redacted {_events(vague)}"
+        proven = self.checkpoints.proven
+        late = {seq for seq, told in self.redacted.items() if seq <= proven < told.seq}
+        if late:
+            yield f"type and time of redacted {_events(late)} are confirmed by an unproven event only"
         if self.unfinished and self.fault is None:
-            some = ", ".join(map(str, sorted(self.unfinished)[:MOST_FLAWS]))
-            yield f"redaction told of but not finished: event {some}"
+            yield f"redaction recorded but not finished: {_events(self.unfinished)}; the next append finishes it"
         if self.checkpoints.keys and self.checkpoints.unsigned:
             yield f"{self.checkpoints.unsigned} checkpoints are unproven: no key of yours signed them"
 
 
-def _leaf_behind(line: bytes) -> bytes:
-    """Compute the leaf of a line that nothing is known of."""
-    return tombstone.leaf_of(line) or hash_chain.leaf_hash(line[: -hash_chain.HASH_AT])
-
-
-def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Split at LF only: each line without it, and whether it had one. Reads no further than a line over the limit."""
-    rest: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        first, lf, more = chunk.partition(b"\n")
-        rest.append(first)
-        size += len(first)
-        if not lf:
-            if size > _MAX_LINE_BYTES:
-                break
-            continue
-        yield b"".join(rest), True
-        *whole, last = more.split(b"\n")
-        for line in whole:
-            yield line, True
-        rest, size = [last], len(last)
-    if size:
-        yield b"".join(rest), False
+def _events(seqs: Iterable[int]) -> str:
+    found = sorted(seqs)
+    return f"event{'s' if len(found) > 1 else ''} {', '.join(map(str, found[:MOST_FLAWS]))}"
 
 
 def sizes_told(chunks: Iterable[bytes]) -> set[int]:
@@ -446,12 +458,11 @@ def examine(
     *,
     sizes: Iterable[int] = (),
     others: Callable[[], Iterable[str]] = tuple,
-    hear: Callable[[AnyEvent | UnknownEvent], None] | None = None,
 ) -> Examination:
     """Read a log twice, to see of which sizes roots are asked for, and to judge it, with the notes beside it.
 
-    `sizes` are more of them; `others` names the logs that a first line may have been taken from; `hear` is told of every event of
-    the store's own log. Raises SessionNotFound, OSError, and LogDamaged where what a fork goes on from is not there.
+    `sizes` are more of them; `others` names the logs that a first line may have been taken from. Raises SessionNotFound, OSError,
+    and LogDamaged where what a fork goes on from is not there.
     """
     wanted = {*sizes, *(claim.checkpoint.size for claim in checkpoints.anchors)}
     notes = log.notes(session_id)
@@ -462,7 +473,7 @@ def examine(
             continue
     wanted |= sizes_told(log.raw(session_id).chunks)
     raw = log.raw(session_id)
-    found = Examination(session_id, raw, wanted, checkpoints, others, hear if session_id == STORE_ID else None)
+    found = Examination(session_id, raw, wanted, checkpoints, others)
     found.read(raw.chunks)
     checkpoints.take_notes(found, notes)
     checkpoints.take_anchors(found)

@@ -1,28 +1,31 @@
-"""Redaction: what was said goes for good, out of the log and all that is made of it; what went, when, why and by whom stays.
+"""Redaction: the content of events is removed from logs and all that is derived from them; what, when, why and who stays.
 
-A session's events may be in the files of others: of those it was forked from, of its forks, and of sessions in the trash. All are
-redacted together, and each tells of it.
+Events of a session may be in other logs too: of its parents, its forks, and sessions in the trash. All are redacted together,
+and each records it. Order: the store's own log records it; what needs the text to be found is cleaned; each log records it, on
+stable storage, and is overwritten; what is derived is made anew; every file of the store is searched for what is left.
 """
 
+import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import chain
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain, groupby, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from msgspec import json
-
-from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
-from eventstore.events import Event, InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
+from eventstore.backends.files.atomic_folder import clear_stage
+from eventstore.derived.catalog import FOLDER as CATALOG
+from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
+from eventstore.events import InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
 from eventstore.ids import TEMPLATE, id_of
-from eventstore.log.redact import record_redaction as tell_redaction
+from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import tell_damage
+from eventstore.store.removed_text import Removed, find_left, mark, needle
 from eventstore.store.storage import SessionStorage
+from eventstore.store.storages import FileSystemSessionStorage
 
-MARK = "[redacted]"
-_SHORTEST_NEEDLE = 4
 _LINKED = b'{"type":"invocation.linked"'
 
 
@@ -46,7 +49,9 @@ class Redactable(NamedTuple):
 class Redacted:
     """What a redaction did: to which events (`seqs`) of a session, in which logs, in which records of tool calls.
 
-    Events that were redacted before are not among them. `left` names what it did not touch and somebody should look at.
+    Events that were redacted before are not among them. `left` names what somebody should look at: files that tools left, files
+    in which a removed text of 8 characters or more still stands, say because another event says the same, and what failed;
+    calling again does the latter.
     """
 
     session_id: str
@@ -56,26 +61,11 @@ class Redacted:
     left: tuple[str, ...] = ()
 
 
-class _Holder(NamedTuple):
-    """A log that has the events, and the name it has in the trash, if it is there."""
+class _Log(NamedTuple):
+    """A log, and the name it has in the trash, if it is there."""
 
     log_id: str
     trashed: str | None = None
-
-
-@dataclass
-class _Work:
-    """What the redacted events held: texts to be sought elsewhere, and the folders of their calls, with what to do to each."""
-
-    texts: set[str] = field(default_factory=set)
-    calls: dict[str, None] = field(default_factory=dict)
-    folders: dict[str, None] = field(default_factory=dict)
-
-    def needles(self) -> list[bytes]:
-        """Give the texts as they may stand in files, the longest first."""
-        long = [text for text in self.texts if len(text) >= _SHORTEST_NEEDLE]
-        found = {form for text in long for form in (json.encode(text)[1:-1], text.encode("utf-8", "replace"))}
-        return sorted(found, key=len, reverse=True)
 
 
 def plan_redactions(
@@ -89,9 +79,9 @@ def plan_redactions(
     What a fork has of its parent is found there. Changes nothing. Raises SessionNotFound and LogDamaged for sessions that are
     named; of all, nothing is planned for one that cannot be read, and `on_damage` hears of it.
     """
-    for holder in _all_logs(storage) if session_ids is None else map(_Holder, session_ids):
+    for log in _all_logs(storage) if session_ids is None else map(_Log, session_ids):
         try:
-            found = list(_plan_one(storage, patterns, holder))
+            found = list(_plan_one(storage, patterns, log))
         except LogDamaged as damage:
             if session_ids is not None:
                 raise
@@ -103,23 +93,23 @@ def plan_redactions(
             yield from found
 
 
-def _plan_one(storage: SessionStorage, patterns: Patterns, holder: _Holder) -> Iterator[Redactable]:
-    since = 0 if holder.trashed else storage.log.inherited(holder.log_id)
+def _plan_one(storage: SessionStorage, patterns: Patterns, log: _Log) -> Iterator[Redactable]:
+    since = 0 if log.trashed else storage.log.inherited(log.log_id)
     calls: dict[str, str] = {}
-    for line in _lines(storage, holder, since):
+    for line in _lines(storage, log, since):
         event = codec.decode(line)
         if isinstance(event, InvocationLinked) and event.invocation_dir:
             calls[event.invocation_id] = event.invocation_dir
         labels = _labels(patterns, texts(event)) if not isinstance(event, RedactedEvent) else ()
         if labels:
-            obstacle = _obstacle(holder.log_id, event.seq, line)
-            name = holder.trashed or ""
-            yield Redactable(holder.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle)
+            obstacle = _obstacle(log.log_id, event.seq, line)
+            name = log.trashed or ""
+            yield Redactable(log.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle)
     for folder in dict.fromkeys(calls.values()):
-        yield from _plan_record(storage, patterns, holder, folder)
+        yield from _plan_record(storage, patterns, log, folder)
 
 
-def _plan_record(storage: SessionStorage, patterns: Patterns, holder: _Holder, folder: str) -> Iterator[Redactable]:
+def _plan_record(storage: SessionStorage, patterns: Patterns, log: _Log, folder: str) -> Iterator[Redactable]:
     if storage.history is None:
         return
     try:
@@ -128,7 +118,7 @@ def _plan_record(storage: SessionStorage, patterns: Patterns, holder: _Holder, f
         return
     labels = _labels(patterns, texts([record.arguments, record.result, record.error]))
     if labels:
-        yield Redactable(holder.log_id, 0, "record", labels, folder, holder.trashed or "")
+        yield Redactable(log.log_id, 0, "record", labels, folder, log.trashed or "")
 
 
 def _labels(patterns: Patterns, found: Iterable[str]) -> tuple[str, ...]:
@@ -137,7 +127,7 @@ def _labels(patterns: Patterns, found: Iterable[str]) -> tuple[str, ...]:
 
 def _obstacle(session_id: str, seq: int, line: bytes) -> str:
     try:
-        tell_redaction(session_id, seq, line, "", None)
+        record_redaction(session_id, seq, line, "", None)
     except RedactionRefused as refused:
         return refused.reason
     return ""
@@ -156,37 +146,19 @@ def redact(
     """Remove the content of events for good: from the log, and from all that was made of it or holds a copy.
 
     Those are the logs of forks, parents and templates, also in the trash; views, catalogue and search index, snapshots,
-    quarantine, and the records of the tool calls that the events tell of (with `patterns` only what matches in them). An event
-    that came out of an imported line takes that line along. What was redacted before is gone over again.
+    quarantine, unfinished files of programs that were killed, and the records of the tool calls that the events belong to (with
+    `patterns` only what matches in them). An event that was imported takes its foreign line along. On an event that was redacted
+    before, this does what was left to do. What fails besides the logs is named in `left`, and is done by the next call.
 
-    Raises RedactionRefused, where an event has no text, or is one that the log cannot do without; SessionNotFound, LogDamaged.
-    Nothing is changed then.
+    Raises RedactionRefused, where an event has no text, or is one that the log cannot do without; SessionNotFound, LogDamaged:
+    nothing is changed then. AppendRefused where a log cannot be written: call again.
     """
     if not reason or not reason.strip():
         raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
     with storage.lineages.locked():
-        asked = _Holder(session_id, trashed)
-        wanted = sorted(_with_origins(storage, asked, set(seqs)))
-        lines = {seq: _line(storage, asked, seq) for seq in wanted}
-        work = _look_at(session_id, lines, by, reason)
-        work.folders.update(_folders(storage, asked, work.calls))
-        leaves = {seq: tombstone.leaf_of(line) for seq, line in lines.items()}
-        holders = {one: _held(storage, one, leaves) for one in _relatives(storage, asked)}
-        storage.catalog.mark(session_id.removeprefix(TEMPLATE))
-        todo = {one: left for one, held in holders.items() if (left := _left_in(storage, one, held))}
-        new = sorted({seq for left in todo.values() for seq in left})
-        if new:
-            told = StoreEventsRedacted(session_id=session_id, targets=tuple(new), reason=reason, by=by)
-            storage.lineages.note(told)
-        for one, left in sorted(todo.items(), key=lambda pair: not _inherits(storage, *pair)):
-            _redact_in(storage, one, left, reason, by)
-        for one, held in holders.items():
-            if held:
-                _redo(storage, one, work)
-        storage.compact()
-        records, untouched = _redact_records(storage, work, patterns)
-    logs = tuple(one.log_id for one, held in holders.items() if held) if new else ()
-    return Redacted(session_id, tuple(new), logs, tuple(records), tuple(untouched))
+        one = _Redaction(storage, _Log(session_id, trashed), reason, by, patterns)
+        done = one.run(set(seqs))
+    return replace(done, left=(*done.left, *_still_there(storage, one.removed, done.left)))
 
 
 def redact_plan(
@@ -196,188 +168,325 @@ def redact_plan(
     reason: str,
     by: dict[str, Any] | None = None,
 ) -> list[Redacted]:
-    """Carry out a plan: what has an obstacle is left out. Raises as `redact` does; what was done before that stays done."""
-    seqs: dict[tuple[str, str], list[int]] = {}
+    """Carry out a plan: what has an obstacle is left out. Raises as `redact` does; what was done before that stays done.
+
+    The files of the store are searched once, at the end: what is still there is named in the `left` of the last result.
+    """
+    seqs: dict[_Log, list[int]] = {}
     folders: dict[str, dict[str, None]] = {}
     for one in plan:
         if one.obstacle:
             continue
         if one.seq:
-            seqs.setdefault((one.session_id, one.trashed), []).append(one.seq)
+            seqs.setdefault(_Log(one.session_id, one.trashed or None), []).append(one.seq)
         else:
             folders.setdefault(one.session_id, {})[one.folder] = None
-    done = [
-        redact(storage, session_id, found, reason, by, trashed=trashed or None, patterns=patterns)
-        for (session_id, trashed), found in seqs.items()
-    ]
+    done, removed = list[Redacted](), Removed()
+    for log, found in seqs.items():
+        with storage.lineages.locked():
+            redaction = _Redaction(storage, log, reason, by, patterns)
+            done.append(redaction.run(set(found)))
+            removed.update(redaction.removed)
     for session_id, names in folders.items():
         storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
         records, left = _clean_records(storage, names, patterns.replace)
         if records or left:
             done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
+    if done:
+        known = {name for one in done for name in one.left}
+        done[-1] = replace(done[-1], left=(*done[-1].left, *_still_there(storage, removed, known)))
     return done
 
 
 # --- which events, in which logs
 
 
-def _lines(storage: SessionStorage, holder: _Holder, after: int = 0) -> Iterator[bytes]:
-    if holder.trashed:
-        return storage.log.trashed_lines(holder.trashed)
-    return storage.log.lines(holder.log_id, after)
+def _lines(storage: SessionStorage, log: _Log, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+    if log.trashed is None:
+        return storage.log.lines(log.log_id, after, upto)
+    return islice(storage.log.trashed_lines(log.trashed), after, upto)
 
 
-def _line(storage: SessionStorage, holder: _Holder, seq: int) -> bytes:
-    """Read one line. Raises RedactionRefused where it is not there."""
-    found = _line_or_none(storage, holder, seq)
-    if found is None:
-        raise RedactionRefused(holder.log_id, seq, "there is no such event")
+def _read(storage: SessionStorage, log: _Log, seqs: Iterable[int]) -> dict[int, bytes]:
+    """Read lines by their numbers, neighbours at once; those that are not there are left out."""
+    found: dict[int, bytes] = {}
+    wanted = sorted(seq for seq in seqs if seq > 0)
+    runs = groupby(enumerate(wanted), key=lambda pair: pair[1] - pair[0])
+    for run in ([seq for _, seq in pairs] for _, pairs in runs):
+        found.update(zip(run, _lines(storage, log, run[0] - 1, run[-1]), strict=False))
     return found
 
 
-def _line_or_none(storage: SessionStorage, holder: _Holder, seq: int) -> bytes | None:
-    if seq < 1:
-        return None
-    if holder.trashed:
-        return next((line for number, line in enumerate(_lines(storage, holder), 1) if number == seq), None)
-    return next(storage.log.lines(holder.log_id, seq - 1, seq), None)
+def _read_with_origins(storage: SessionStorage, log: _Log, seqs: Collection[int]) -> dict[int, bytes]:
+    """Read lines, and those of the same append that hold the foreign lines they came from. Raises RedactionRefused."""
+    found = _read(storage, log, seqs)
+    for seq in sorted(seqs):
+        if seq not in found:
+            raise RedactionRefused(log.log_id, seq, "there is no such event")
+    batches = [(seq, event.batch) for seq, line in found.items() if (event := codec.decode(line)).batch]
+    mates = {other for seq, batch in batches if batch for other in range(seq - batch[0], seq - batch[0] + batch[1])}
+    for seq, line in _read(storage, log, mates - found.keys()).items():
+        if codec.decode(line).origin is not None:
+            found[seq] = line
+    return dict(sorted(found.items()))
 
 
-def _with_origins(storage: SessionStorage, holder: _Holder, seqs: set[int]) -> set[int]:
-    """Add the events of the same append that hold the foreign lines the wanted ones came from."""
-    found = set(seqs)
-    for seq in seqs:
-        event = codec.decode(_line(storage, holder, seq))
-        if event.batch is None or event.origin is not None:
-            continue
-        first = seq - event.batch[0]
-        for other in range(first, first + event.batch[1]):
-            line = _line_or_none(storage, holder, other)
-            if line is not None and codec.decode(line).origin is not None:
-                found.add(other)
-    return found
-
-
-def _look_at(session_id: str, lines: dict[int, bytes], by: dict[str, Any] | None, reason: str) -> _Work:
-    """See what the events hold, and that each can be redacted, unless it was before. Raises RedactionRefused."""
-    work = _Work()
-    for seq, line in lines.items():
-        event = codec.decode(line)
-        if isinstance(event, RedactedEvent):
-            continue
-        tell_redaction(session_id, seq, line, reason, by)
-        work.texts.update(_own_texts(event))
-        if isinstance(event, MessageAdded | InvocationLinked) and event.invocation_id is not None:
-            work.calls[event.invocation_id] = None
-    return work
-
-
-def _folders(storage: SessionStorage, holder: _Holder, calls: Collection[str]) -> Iterator[tuple[str, None]]:
-    """Find the folders of tool calls, of which the log tells anywhere."""
-    if calls:
-        for line in _lines(storage, holder):
-            event = codec.decode(line) if line.startswith(_LINKED) else None
-            if isinstance(event, InvocationLinked) and event.invocation_dir and event.invocation_id in calls:
-                yield event.invocation_dir, None
-
-
-def _own_texts(event: Event) -> Iterator[str]:
-    """Stream what an event says, not the names that other events have too."""
-    names = {getattr(event, name, None) for name in ("role", "tool_name", "invocation_id", "key", "model", "id")}
-    return (text for text in texts(event) if text not in names)
-
-
-def _all_logs(storage: SessionStorage) -> Iterator[_Holder]:
+def _all_logs(storage: SessionStorage) -> Iterator[_Log]:
     log = storage.log
     names = chain(sorted(log.ids()), (TEMPLATE + name for name in storage.templates()))
-    return chain(map(_Holder, names), (_Holder(id_of(name), name) for name in log.trashed()))
+    return chain(map(_Log, names), (_Log(id_of(name), name) for name in log.trashed()))
 
 
-def _relatives(storage: SessionStorage, asked: _Holder) -> list[_Holder]:
-    """List the logs that may have events of the one that is asked for, itself first."""
-    if not storage.lineages.state().forks:
-        return [asked]
-    root = None if asked.trashed else storage.log.root_of(asked.log_id)
-    others = (one for one in _all_logs(storage) if one != asked)
-    return [asked, *(one for one in others if one.trashed or root is None or _root_of(storage, one) == root)]
+def _relatives(storage: SessionStorage, asked: _Log) -> Iterator[_Log]:
+    """Stream the logs that may have events of the one that is asked for, itself first.
+
+    Without any fork in the store those are the ones of its id: what is in the trash may have been restored from an archive too.
+    """
+    yield asked
+    has_forks = storage.lineages.state().forks > 0
+    root = None if asked.trashed or not has_forks else storage.log.root_of(asked.log_id)
+    for one in _all_logs(storage):
+        if one == asked or not (has_forks or one.log_id == asked.log_id):
+            continue
+        if one.trashed or root is None or _root_of(storage, one) in (None, root):
+            yield one
 
 
-def _root_of(storage: SessionStorage, holder: _Holder) -> str | None:
+def _root_of(storage: SessionStorage, log: _Log) -> str | None:
+    """Name the log whose chain it is; None where that cannot be read."""
     with suppress(SessionNotFound, LogDamaged):
-        return storage.log.root_of(holder.log_id)
+        return storage.log.root_of(log.log_id)
     return None
-
-
-def _held(storage: SessionStorage, holder: _Holder, leaves: dict[int, bytes | None]) -> list[int]:
-    """Tell which of the events a log has, by their leaf hashes."""
-    found = []
-    with suppress(SessionNotFound, LogDamaged):
-        for seq, leaf in leaves.items():
-            line = _line_or_none(storage, holder, seq)
-            if line is not None and tombstone.leaf_of(line) == leaf:
-                found.append(seq)
-    return found
 
 
 # --- doing it
 
 
-def _inherits(storage: SessionStorage, holder: _Holder, left: Sequence[int]) -> bool:
-    """Tell whether a log has any of the events by reference: it tells of them first, before they go where they are."""
-    return not holder.trashed and storage.log.inherited(holder.log_id) >= left[0]
+@dataclass
+class _Copy:
+    """A log that has the events, some of them from its parent where it is a fork: the first `inherited` are its parent's.
+
+    `lines` are those of the events, `recorded` the numbers of inherited events whose redaction the log records.
+    """
+
+    log: _Log
+    inherited: int
+    lines: dict[int, bytes]
+    recorded: set[int] = field(default_factory=set)
+
+    def todo(self) -> list[int]:
+        """List the events to redact, or, where they are the parent's, to record as redacted."""
+        return [
+            seq
+            for seq, line in self.lines.items()
+            if tombstone.read_tombstone(line) is None or (seq <= self.inherited and seq not in self.recorded)
+        ]
+
+    def inherits(self) -> bool:
+        """Tell whether any of the events is its parent's."""
+        return min(self.lines) <= self.inherited
 
 
-def _redact_in(
-    storage: SessionStorage, holder: _Holder, left: Sequence[int], reason: str, by: dict[str, Any] | None
-) -> None:
+class _Redaction:
+    """One redaction, with the store's lock held: what it found, and what it could not do."""
+
+    def __init__(
+        self, storage: SessionStorage, asked: _Log, reason: str, by: dict[str, Any] | None, patterns: Patterns | None
+    ) -> None:
+        self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
+        self._clean: Callable[[str], str] = patterns.replace if patterns else mark
+        self.removed, self._calls = Removed(), set[str]()
+        self._left: dict[str, None] = {}
+
+    def run(self, seqs: Collection[int]) -> Redacted:
+        """Redact. What needs the text comes before the logs lose it: a crash in between leaves it for the next call."""
+        storage, asked = self._storage, self._asked
+        lines = _read_with_origins(storage, asked, seqs)
+        self._check(lines)
+        copies = [copy for one in _relatives(storage, asked) if (copy := self._copy(one, lines)).lines]
+        self._look_at(copies)
+        folders = self._folders(copies)
+        new = sorted({seq for copy in copies for seq in copy.todo()})
+        if new:
+            leaves = tuple(leaf.hex() for seq in new if (leaf := tombstone.leaf_of(lines[seq])))
+            storage.lineages.note(
+                StoreEventsRedacted(
+                    session_id=asked.log_id, targets=tuple(new), reason=self._reason, by=self._by, leaves=leaves
+                )
+            )
+        for copy in copies:
+            with self._noting(f"{_name(copy.log)}/quarantine"):
+                storage.log.scrub(copy.log.log_id, self.removed.values(), trashed=copy.log.trashed)
+        records, untouched = _clean_records(storage, folders, self._clean)
+        self._redact_logs(copies)
+        self._remove_derived(copies)
+        self._check_catalog()
+        logs = tuple(copy.log.log_id for copy in copies) if new else ()
+        left = dict.fromkeys([*untouched, *self._left])
+        return Redacted(asked.log_id, tuple(new), logs, tuple(records), tuple(left))
+
+    @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Go on after an error, and name in `left` what was not done."""
+        try:
+            yield
+        except (EventStoreError, OSError, ValueError, sqlite3.Error) as error:
+            self._left[f"{what}: {error}"] = None
+
+    def _check(self, lines: dict[int, bytes]) -> None:
+        """Raise RedactionRefused for an event that cannot be redacted, unless it was redacted before."""
+        for seq, line in lines.items():
+            if tombstone.read_tombstone(line) is None:
+                record_redaction(self._asked.log_id, seq, line, self._reason, self._by)
+
+    def _copy(self, log: _Log, wanted: dict[int, bytes]) -> _Copy:
+        """Read which of the events a log has; they are known by their leaf hashes."""
+        if log == self._asked:
+            return self._with_recorded(_Copy(log, self._inherited(log), wanted))
+        lines: dict[int, bytes] = {}
+        try:
+            found = _read(self._storage, log, wanted)
+            lines = {
+                seq: line for seq, line in found.items() if tombstone.leaf_of(line) == tombstone.leaf_of(wanted[seq])
+            }
+            return self._with_recorded(_Copy(log, self._inherited(log) if lines else 0, lines))
+        except SessionNotFound:
+            return _Copy(log, 0, {})  # deleted meanwhile
+        except LogDamaged as damage:
+            self._left[f"{_name(log)}: {damage}"] = None
+            return _Copy(log, 0, {})
+
+    def _inherited(self, log: _Log) -> int:
+        return 0 if log.trashed else self._storage.log.inherited(log.log_id)
+
+    def _with_recorded(self, copy: _Copy) -> _Copy:
+        if copy.lines and copy.inherits():
+            after = _lines(self._storage, copy.log, min(copy.lines))
+            copy.recorded = {one.target for one in map(codec.read_redaction, after) if one is not None}
+        return copy
+
+    def _look_at(self, copies: Iterable[_Copy]) -> None:
+        """Collect what the events say, from any copy that still does."""
+        seen = set[int]()
+        for copy in copies:
+            for seq, line in copy.lines.items():
+                event = codec.decode(line)
+                if seq in seen or isinstance(event, RedactedEvent):
+                    continue
+                seen.add(seq)
+                self.removed.add(event)
+                if isinstance(event, MessageAdded | InvocationLinked) and event.invocation_id is not None:
+                    self._calls.add(event.invocation_id)
+
+    def _folders(self, copies: Iterable[_Copy]) -> dict[str, None]:
+        """Find the folders of the tool calls that the events belong to, wherever in the logs they are linked."""
+        found: dict[str, None] = {}
+        for copy in copies if self._calls else ():
+            for line in _lines(self._storage, copy.log):
+                event = codec.decode(line) if line.startswith(_LINKED) else None
+                if isinstance(event, InvocationLinked) and event.invocation_dir and event.invocation_id in self._calls:
+                    found[event.invocation_dir] = None
+        return found
+
+    def _redact_logs(self, copies: Iterable[_Copy]) -> None:
+        """Redact in each log. Forks record it first: what their parent loses before would be tampering to them."""
+        for copy in sorted(copies, key=lambda one: not one.inherits()):
+            if not copy.todo():
+                continue
+            try:
+                self._redact_log(copy)
+            except (LogDamaged, SessionNotFound) as error:
+                if copy.log == self._asked:
+                    raise
+                self._left[f"{_name(copy.log)}: {error}"] = None
+            except EventStoreError as error:
+                if copy.log == self._asked or copy.inherits():
+                    raise
+                self._left[f"{_name(copy.log)}: {error}"] = None
+
+    def _redact_log(self, copy: _Copy) -> None:
+        log, todo = copy.log, copy.todo()
+        try:
+            self._storage.log.redact(log.log_id, todo, self._reason, self._by, trashed=log.trashed)
+        except RedactionRefused:  # a redaction that a crash cut short is finished by whoever locks the log
+            copy.lines = _read(self._storage, log, copy.lines)
+            again = self._with_recorded(copy).todo()
+            if again == todo:
+                raise
+            if again:
+                self._storage.log.redact(log.log_id, again, self._reason, self._by, trashed=log.trashed)
+
+    def _remove_derived(self, copies: Iterable[_Copy]) -> None:
+        """Make anew what is derived from the logs. Nothing in here may stop the rest."""
+        storage = self._storage
+        for copy in copies:
+            with self._noting(f"{_name(copy.log)}: its views"):
+                if copy.log.trashed:
+                    storage.forget_trashed_views(copy.log.trashed)
+                else:
+                    storage.redone(copy.log.log_id)
+        with self._noting("_adopt"):
+            for root in _roots(storage):
+                clear_stage(root)
+        live = [copy.log.log_id for copy in copies if not copy.log.trashed]
+        if not self._compact(live):
+            with self._noting(CATALOG):
+                storage.clear_caches()  # in use, or full: it is made anew by the next list
+
+    def _compact(self, session_ids: Iterable[str]) -> bool:
+        """Drop the sessions from lists, search and figures, and write their files anew; False where that failed."""
+        try:
+            self._storage.forget_found(session_ids)
+            self._storage.compact()
+        except (sqlite3.Error, OSError, EventStoreError):
+            return False
+        return True
+
+    def _check_catalog(self) -> None:
+        """Throw the catalogue away where a text is left in it: another program may have put it back meanwhile."""
+        if isinstance(self._storage, FileSystemSessionStorage):
+            names = [needle(name) for name in self.removed.names if not self._is_said(name)]
+            with self._noting(CATALOG):
+                if find_left([self._storage.sessions_dir / CATALOG], [*self.removed.needles(), *names]):
+                    self._storage.clear_caches()
+
+    def _is_said(self, name: str) -> bool:
+        """Tell whether the log still has a name that a redacted event had too."""
+        text = needle(name).pieces[0]
+        return any(text in line for line in _lines(self._storage, self._asked))
+
+
+def _still_there(storage: SessionStorage, removed: Removed, known: Collection[str]) -> list[str]:
+    """Search every file of the store for texts; name those that hold one and are not known."""
     try:
-        storage.log.redact(holder.log_id, left, reason, by, trashed=holder.trashed)
-    except RedactionRefused:  # one that a crash had cut short was finished by this very look
-        again = _left_in(storage, holder, left)
-        if again == left:
-            raise
-        if again:
-            storage.log.redact(holder.log_id, again, reason, by, trashed=holder.trashed)
+        return [name for name in find_left(_roots(storage), removed.needles()) if name not in known]
+    except OSError as error:
+        return [f"the files of the store could not be searched: {error}"]
 
 
-def _left_in(storage: SessionStorage, holder: _Holder, held: Sequence[int]) -> list[int]:
-    """Tell which of the events are still to be redacted in a log, or, where they are its parent's, to be told of."""
-    inherited = 0 if holder.trashed or not held else storage.log.inherited(holder.log_id)
-    left = [seq for seq in held if tombstone.read_tombstone(_line(storage, holder, seq)) is None]
-    if inherited and held[0] <= inherited:
-        telling = filter(None, map(codec.read_redaction, storage.log.lines(holder.log_id, held[0])))
-        told = {one.target for one in telling}
-        left += [seq for seq in held if seq <= inherited and seq not in told and seq not in left]
-    return sorted(left)
+def _name(log: _Log) -> str:
+    return f"_trash/{log.trashed}" if log.trashed else log.log_id
 
 
-def _redo(storage: SessionStorage, holder: _Holder, work: _Work) -> None:
-    """Make anew what is made of a log, and scrub what repairs kept beside it."""
-    storage.log.scrub(holder.log_id, work.needles(), trashed=holder.trashed)
-    if holder.trashed:
-        storage.forget_trashed_views(holder.trashed)
-    else:
-        storage.redone(holder.log_id)
-
-
-def _redact_records(storage: SessionStorage, work: _Work, patterns: Patterns | None) -> tuple[list[str], list[str]]:
-    """Redact the records of the calls that the events told of."""
-    clean: Callable[[str], str] = patterns.replace if patterns else lambda text: MARK if text else text
-    return _clean_records(storage, work.folders, clean)
+def _roots(storage: SessionStorage) -> list[Path]:
+    """List the folders in which a store keeps files."""
+    folders = [storage.sessions_dir] if isinstance(storage, FileSystemSessionStorage) else []
+    return [*folders, *([storage.history.path] if storage.history is not None else [])]
 
 
 def _clean_records(
     storage: SessionStorage, folders: Iterable[str], clean: Callable[[str], str]
 ) -> tuple[list[str], list[str]]:
+    """Redact the records of tool calls; return their folders, and the names of what else lies there or failed."""
     records, left = list[str](), list[str]()
     history = storage.history
-    if history is None:
-        return records, left
-    for folder in folders:
+    for folder in folders if history is not None else ():
+        assert history is not None  # noqa: S101 - asked before
         try:
+            history.remove_unfinished(folder)
+            left += [f"{folder}/{name}" for name in history.others(folder)]
             if history.redact(folder, clean):
                 records.append(folder)
-            left += [f"{folder}/{name}" for name in history.others(folder)]
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

@@ -15,9 +15,10 @@ from eventstore.events import CheckpointSigned, StoreCheckpointSigned
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.integrity import merkle
 from eventstore.integrity.checkpoint import Checkpoint, SigningKey, sign
-from eventstore.integrity.log_audit import Checkpoints, Examination, examine, read_claim, split_lines
+from eventstore.integrity.log_audit import Checkpoints, Examination, examine, read_claim
+from eventstore.integrity.reader import read_chain
 from eventstore.log.engine import EventLog
-from eventstore.record import clock, hash_chain, tombstone
+from eventstore.record import clock
 from eventstore.store.storage import SessionStorage
 
 
@@ -72,6 +73,11 @@ def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -
 
     Raises SessionNotFound, LogDamaged, and LogTampered where the log is not what this key signed before; nothing is signed then.
     """
+    with storage.lineages.locked():  # else what is signed may be deleted or trashed before the registry records it
+        return _sign_locked(storage, session_id, key)
+
+
+def _sign_locked(storage: SessionStorage, session_id: str, key: SigningKey) -> str:
     size = storage.log.head(check_log_id(session_id)).version
     mine = Checkpoints([key.verifier_key], (), has_anchors=False)
     found = examine(storage.log, session_id, mine, sizes=[size])
@@ -197,15 +203,11 @@ def _size(log: EventLog, session_id: str, size: int | None) -> int:
 
 
 def _leaves(log: EventLog, session_id: str, size: int) -> Iterator[bytes]:
-    """Stream the leaf hashes of the first events of a log, read anew and chained anew. Raises LogDamaged."""
-    raw = log.raw(session_id)
-    digest, offset, seen = hash_chain.first_hash(raw.root), 0, 0
-    for line, _ in islice(split_lines(raw.chunks), size):
-        leaf, after = tombstone.leaf_of(line), tombstone.digest_after(line, digest)
-        if leaf is None or after is None:
-            raise LogDamaged(session_id, "its log", seen + 1, offset, "the line has a hash that does not fit", seen)
-        yield leaf
-        digest, offset, seen = after, offset + len(line) + 1, seen + 1
+    """Stream the leaf hashes of the first events of a log, every byte read again. Raises LogDamaged."""
+    raw, seen, offset = log.raw(session_id), 0, 0
+    for link in islice(read_chain(session_id, raw.root, raw.chunks), size):
+        yield link.leaf
+        seen, offset = link.seq, link.offset_bytes + len(link.line) + 1
     if seen < size:
         raise LogDamaged(session_id, "its log", seen + 1, offset, "the line is not there", seen)
 

@@ -1,1 +1,23 @@
 """Where lines live: bytes in, bytes out, no knowledge of what a session means."""
+
+from typing import TYPE_CHECKING
+
+from eventstore.door import open_door
+
+if TYPE_CHECKING:
+    from eventstore.log.base import Append as Append
+    from eventstore.log.base import Appended as Appended
+    from eventstore.log.base import Head as Head
+    from eventstore.log.base import Repair as Repair
+    from eventstore.log.base import Written as Written
+    from eventstore.log.engine import EventLog as EventLog
+    from eventstore.log.watch import Watch as Watch
+
+__getattr__, __dir__, __all__ = open_door(
+    __name__,
+    {
+        "eventstore.log.base": "Append Appended Head Repair Written",
+        "eventstore.log.engine": "EventLog",
+        "eventstore.log.watch": "Watch",
+    },
+)

@@ -1,16 +1,25 @@
 """Appending: what a writer does to one log, in a compare-and-swap loop on the hash of its last event."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
-from eventstore.errors import EventStoreError, IdReused, SessionNotFound, VersionConflict
+from eventstore.errors import (
+    AppendRefused,
+    EventStoreError,
+    IdReused,
+    OutcomeUnknown,
+    ReadRefused,
+    SessionNotFound,
+    VersionConflict,
+)
 from eventstore.events import LogRepaired
 from eventstore.log.base import Appended, Outcome, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, refuse_known, seal
 from eventstore.log.port import Busy, Exists, Key, Missing, Moved, NotStored, Poisoned, Refused, Unclear
 from eventstore.log.redact import finish_redactions, finish_torn_redaction
-from eventstore.log.state import LogState, read_line
+from eventstore.log.state import LogState, read_line, whole_lines
 from eventstore.log.states import States
 from eventstore.record import clock, codec, hash_chain
 from eventstore.record.scan import Scan, Tip
@@ -36,6 +45,10 @@ class Appender:
         self._states, self._backend = states, states.backend
         self._keeps_tip = states.backend.capabilities.keeps_tip
         self._syncs_apart = not states.backend.capabilities.blocking
+
+    def where(self, state: LogState) -> str:
+        """Name the place of a log for errors."""
+        return self._backend.where(state.name)
 
     def append(
         self, state: LogState, appends: Sequence[tuple[Batch, int | None]], *, sync: bool = True
@@ -63,7 +76,7 @@ class Appender:
         try:
             self._backend.sync(state.name, state.scan.here)
         except Refused as error:
-            failed = self._states.refused(state, error)
+            failed = self._states.unknown(state, error)
             outcomes[:] = [failed if isinstance(one, Appended) else one for one in outcomes]
         except Missing:  # it was deleted since, with what was appended
             pass
@@ -100,10 +113,15 @@ class Appender:
         with state.scanning:
             state.forget()
             data, tip = seal(batch, here, max(clock.now(), here.at))
-            while not self._swap(state, None, data, tip, [], sync=True, wait=True):
-                scan = self._ready(state)
+            for _ in range(_ATTEMPTS):
+                if self._swap(state, None, data, tip, [], sync=True, wait=True) == tip.seq:
+                    break
+                scan = self.ready(state)
                 if scan.here.seq:
                     raise VersionConflict(state.session_id, 0, scan.here.seq, self._since(state, state.inherited))
+                self._drop_fragment(state)
+            else:
+                raise self._too_busy(state)
             state.forget()  # who it goes on from is read of its first line
         if self._syncs_apart:
             outcomes: list[Outcome] = [Appended(here.seq + 1, tip.seq)]
@@ -112,11 +130,29 @@ class Appender:
                 raise outcomes[0]
         return Appended(here.seq + 1, tip.seq)
 
+    def _drop_fragment(self, state: LogState) -> None:
+        """Delete a log that holds no event, but what is left of a first line whose writer crashed."""
+        with suppress(Missing), self._backend.lock(f"log/{state.name}"):
+            scan = state.catch_up()
+            is_torn = scan.unended is None and (scan.fault is None or scan.fault.torn)
+            state.forget()
+            if is_torn and not scan.here.seq:
+                try:
+                    self._backend.delete(state.name, expect=None)
+                except Refused as error:
+                    raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
+
+    def _too_busy(self, state: LogState) -> EventStoreError:
+        where = self._backend.where(state.name)
+        return self._states.refused(state, Refused(where, errno.EAGAIN, "others append all the time"))
+
     def _sync_new(self, state: LogState, tip: Tip, outcomes: list[Outcome]) -> None:
         try:
             self._backend.sync(state.name, tip)
         except Refused as error:
-            outcomes[0] = self._states.refused(state, error)
+            outcomes[0] = self._states.unknown(state, error)
+        except Missing:  # it was removed meanwhile
+            pass
 
     # --- one attempt after the other
 
@@ -129,17 +165,31 @@ class Appender:
         wait: bool,
         check: object = None,
     ) -> list[Outcome]:
+        outcomes: list[Outcome | None] = [None] * len(appends)
         with state.scanning:
             for attempt in range(_ATTEMPTS):
-                if attempt >= _ALONE_AFTER:
-                    with self._backend.lock(f"log/{state.name}"):
-                        outcomes = self._attempt(state, appends, sync=sync, wait=wait, again=True, check=check)
-                else:
-                    outcomes = self._attempt(state, appends, sync=sync, wait=wait, again=attempt > 0, check=check)
-                if outcomes is not None:
-                    return outcomes
-        where = self._backend.where(state.name)
-        raise self._states.refused(state, Refused(where, 11, "others append all the time"))
+                left = [place for place, outcome in enumerate(outcomes) if outcome is None]
+                pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
+                with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
+                    found = self._attempt(state, pieces, sync=sync, wait=wait, again=attempt > 0, check=check)
+                for place, outcome in zip(left, found, strict=True):
+                    outcomes[place] = outcome
+                settled = [outcome for outcome in outcomes if outcome is not None]
+                if len(settled) == len(appends):
+                    return settled
+                if settled:
+                    check = None  # the keys of what is written are known by now
+        if any(isinstance(outcome, Appended) for outcome in outcomes):
+            raise self._states.unknown(state, Refused(self._backend.where(state.name), errno.EAGAIN))
+        raise self._too_busy(state)
+
+    @contextmanager
+    def _alone(self, state: LogState) -> Iterator[None]:
+        """Keep other writers out; a log that is not there has no lock to take."""
+        with ExitStack() as held:
+            with suppress(Missing):
+                held.enter_context(self._backend.lock(f"log/{state.name}"))
+            yield
 
     def _attempt(
         self,
@@ -150,13 +200,20 @@ class Appender:
         wait: bool,
         again: bool,
         check: object,
-    ) -> list[Outcome] | None:
-        """Decide, seal and swap once; None where the log moved on meanwhile and has to be read first."""
+    ) -> Sequence[Outcome | None]:
+        """Decide, seal and swap once; None for what was not written, as the log moved on and has to be read first."""
         scan = state.scan
-        if again or not scan.here.life or scan.fault is not None or scan.unended is not None or state.unfinished:
+        is_new = not scan.here.life and appends[0][1] == 0  # it is made without looking: only one can make it
+        if (
+            again
+            or (not scan.here.life and not is_new)
+            or scan.fault is not None
+            or scan.unended is not None
+            or state.unfinished
+        ):
             if not wait:
                 raise Busy(state.name)
-            scan = self._ready(state)
+            scan = self.ready(state)
         if callable(check):
             check(scan)
         plan = self._plan(state, scan, appends)
@@ -164,14 +221,16 @@ class Appender:
             return plan.outcomes
         if scan.fault is not None:
             if not self.cut_tail(state):
-                return None
+                return [None] * len(appends)
             decided = zip(appends, plan.outcomes, strict=True)
             kept = [batch for (batch, _), outcome in decided if isinstance(outcome, Appended) and not outcome.repeated]
             again_planned = self._plan(state, state.scan, [(batch, None) for batch in kept])
             plan = again_planned._replace(outcomes=_filled(plan.outcomes, again_planned.outcomes))
         here = state.scan.here
-        if not self._swap(state, here if here.life else None, plan.data, plan.tip, plan.keys, sync=sync, wait=wait):
-            return None
+        expect = here if here.life else None
+        reached = self._swap(state, expect, plan.data, plan.tip, plan.keys, sync=sync, wait=wait)
+        if reached < plan.tip.seq:
+            return [one if isinstance(one, Appended) and one.last <= reached else None for one in plan.outcomes]
         self._moved_on(state, plan)
         return plan.outcomes
 
@@ -237,9 +296,10 @@ class Appender:
 
     def _swap(
         self, state: LogState, here: Tip | None, data: bytes, tip: Tip, keys: Sequence[Key], *, sync: bool, wait: bool
-    ) -> bool:
-        """Write lines behind `here` (None: as a new log); False where the log does not end there.
+    ) -> int:
+        """Write lines behind `here` (None: as a new log); return the number of the last of them that is written.
 
+        That is less than the tip's where the log does not end at `here`, or where only some whole batches were written.
         A refusal is not believed before the log was looked at: an answer that was lost, or an attempt that an engine repeated by
         itself, may have written these very lines.
         """
@@ -248,25 +308,45 @@ class Appender:
             try:
                 tip.life = self._backend.append(state.name, data, expect=here, tip=tip, keys=keys, sync=sync, wait=wait)
             except (Moved, Exists, Missing):
-                return self._is_there(state, tip)
+                reached = self._reached(state, data, tip)
+                if reached == tip.seq or unclear is None or self._still_holds(state, here):
+                    return reached
+                break  # what may have been written is not there to look at any more
             except Unclear as error:
                 unclear = error
                 if self._is_there(state, tip):
-                    return True
+                    return tip.seq
             except (NotStored, Poisoned) as error:
                 state.forget()
                 raise self._states.refused(state, error) from error
             except Refused as error:
                 raise self._states.refused(state, error) from error
             else:
-                return True
+                return tip.seq
         assert unclear is not None  # noqa: S101 - only that goes round
         state.forget()
         raise self._states.refused(state, unclear) from unclear
 
+    def _reached(self, state: LogState, data: bytes, tip: Tip) -> int:
+        """Return the number of the last line of some that stands in the log, from the first of them on."""
+        lines = data.split(b"\n")[:-1]
+        before = tip.seq - len(lines)
+        if self._is_there(state, tip):
+            return tip.seq
+        if len(lines) == 1:
+            return before
+        with suppress(Missing, Moved), self._looking(state):
+            reading = self._backend.read(state.name, before, tip.seq)
+            there = b"".join(whole_lines(reading.chunks, len(lines))).split(b"\n")[:-1]
+            for number, (mine, found) in enumerate(zip(lines, there, strict=False)):
+                if mine[-hash_chain.HASH_AT :] != found[-hash_chain.HASH_AT :]:
+                    return before + number
+            return before + len(there)
+        return before
+
     def _is_there(self, state: LogState, tip: Tip) -> bool:
         """Tell whether the line at a tip's number is the one that was to be written there; the tip gets its log's life then."""
-        with suppress(Missing, Moved):
+        with suppress(Missing, Moved), self._looking(state):
             reading = self._backend.read(state.name, tip.seq - 1, tip.seq)
             parts = hash_chain.split(read_line(reading, tip.seq)[1])
             if parts is not None and parts[1] == tip.digest:
@@ -274,20 +354,46 @@ class Appender:
                 return True
         return False
 
+    def _still_holds(self, state: LogState, here: Tip | None) -> bool:
+        """Tell whether the log is still the one that was to be written to: then what is not in it was not written."""
+        if here is None:
+            return True
+        with suppress(Missing, Moved), self._looking(state):
+            self._backend.read(state.name, Tip(here.digest, here.offset, here.seq, here.at), here.seq)
+            return True
+        return False
+
+    @contextmanager
+    def _looking(self, state: LogState) -> Iterator[None]:
+        """Look what came of a write; where that is refused nobody knows."""
+        try:
+            yield
+        except ReadRefused as error:
+            state.forget()
+            raise self._states.unknown(state, error) from error
+
     # --- making a log fit to be appended to
 
-    def _ready(self, state: LogState) -> Scan:
+    def ready(self, state: LogState) -> Scan:
         """Verify what others wrote, carry out what a crash cut short, and raise damage.
 
         A torn tail stays until something is to be written: who is refused has changed nothing.
         """
         try:
             scan = state.catch_up()
+            if scan.unended is not None or state.unfinished or (scan.fault is not None and not scan.fault.torn):
+                self._heal(state)
         except Missing:
             state.forget()
             return state.scan
-        if scan.unended is None and not state.unfinished and (scan.fault is None or scan.fault.torn):
-            return self._with_events(state)
+        except ReadRefused as error:
+            raise AppendRefused(state.session_id, error.file, error.errno) from error
+        except Refused as error:
+            raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
+        return self._with_events(state)
+
+    def _heal(self, state: LogState) -> None:
+        """Do under the log's lock what a crash left undone. Raises LogDamaged, Missing, Refused."""
         with self._backend.lock(f"log/{state.name}"):
             scan = state.catch_up()
             if scan.unended is not None:
@@ -299,7 +405,6 @@ class Appender:
             if damage:
                 raise damage
             finish_redactions(self._backend, state)
-        return self._with_events(state)
 
     def _with_events(self, state: LogState) -> Scan:
         """Return the scan; of a log that holds no event yet, such as a killed creation leaves, that of one that is not there."""
@@ -311,10 +416,8 @@ class Appender:
     def _end_last_line(self, state: LogState, end: Tip) -> None:
         """Give a whole last record the line feed that a crash took."""
         before = Tip(end.digest, end.offset - 1, end.seq, end.at, end.life)
-        try:
+        with suppress(Moved, Exists):  # another writer was faster
             self._backend.append(state.name, b"\n", expect=before, tip=end)
-        except Refused as error:
-            raise self._states.refused(state, error) from error
 
     def cut_tail(self, state: LogState) -> bool:
         """Move a torn tail to quarantine, and record that; `scanning` is held. False where somebody else wrote meanwhile.
@@ -332,8 +435,12 @@ class Appender:
                     self.cut(state, "torn tail")
                     return state.scan.here.seq == version + 1
                 return False
+        except (Moved, Missing):
+            return False
+        except (OutcomeUnknown, ReadRefused) as error:
+            raise AppendRefused(state.session_id, error.file, error.errno) from error
         except Refused as error:
-            raise self._states.refused(state, error) from error
+            raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
 
     def cut(self, state: LogState, reason: str) -> None:
         """Move all that stands behind the scan to quarantine, and append the event that records it. The log's lock is held."""
@@ -346,7 +453,7 @@ class Appender:
         scan.fault, scan.unended, state.end = None, None, place
         batch = prepare([event], codec.MAX_EVENT_BYTES)
         data, tip = seal(batch, scan.here, max(clock.now(), scan.here.at))
-        if not self._swap(state, scan.here, data, tip, [], sync=True, wait=True):
+        if self._swap(state, scan.here, data, tip, [], sync=True, wait=True) < tip.seq:
             state.forget()
             return
         scan.here, state.end = tip, tip.offset

@@ -1,6 +1,8 @@
 """EventLog: the one log, on every backend. It decides, seals, appends, forks, redacts, reads and verifies."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,24 +11,34 @@ from msgspec.structs import replace
 from eventstore.errors import (
     EventStoreError,
     InvalidSessionId,
+    OutcomeUnknown,
+    ReadRefused,
     RedactionRefused,
     SessionExists,
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import Event, SessionCreated
+from eventstore.events import Event, EventRedacted, SessionCreated
 from eventstore.ids import STORE_ID, TRASH, check_log_id, check_session_id, free_name, id_of, is_beside
 from eventstore.log.append import Appender
 from eventstore.log.base import Append, Appended, Head, Outcome, Repair, Written, types_of
 from eventstore.log.batch import Batch, prepare, prepare_many
 from eventstore.log.ingest import Whole, verify_whole
-from eventstore.log.port import Backend, Exists, Missing, Moved, Refused
+from eventstore.log.moves import clear_leftover, ends_at, is_there, move_log
+from eventstore.log.port import Backend, Exists, Missing, Moved, Refused, Unclear
 from eventstore.log.reader import LogReader
-from eventstore.log.redact import overwrite_with_tombstone, record_earlier_redaction, record_redaction
+from eventstore.log.redact import (
+    TombstoneCheck,
+    UnrecordedTombstone,
+    overwrite_with_tombstone,
+    record_earlier_redaction,
+    record_redaction,
+)
 from eventstore.log.repair import plan_repair
 from eventstore.log.state import LogState
 from eventstore.record import codec
 from eventstore.record.fork_point import ForkPoint
+from eventstore.record.fragment import blank
 from eventstore.record.scan import Tip
 
 _ATTEMPTS = 100
@@ -108,7 +120,7 @@ class EventLog(LogReader):
                 prepared.append((place, (prepare(one.events, self._max_event_bytes), one.expected_version)))
             except (EventStoreError, ValueError) as error:
                 written.outcomes[place] = error
-        if prepared and (wait or not self.backend.capabilities.blocking):
+        if prepared and (wait or not self._port.capabilities.blocking):
             self._write_group(state, prepared, written, wait)
 
     def _write_group(
@@ -166,12 +178,15 @@ class EventLog(LogReader):
                 fork = state.fork
                 if fork is None:
                     return
-                if self._make_whole(state, fork):
-                    return
+                with suppress(Missing):  # it was removed since: the next look says so
+                    if self._make_whole(state, fork):
+                        return
+        where = self._port.where(session_id)
+        raise self._states.refused(state, Refused(where, errno.EAGAIN, "others append all the time"))
 
     def _make_whole(self, state: LogState, fork: ForkPoint) -> bool:
         """Write the whole log in the place of the fork's own lines; False where somebody appended meanwhile."""
-        with self.backend.lock(f"log/{state.name}"), state.scanning:
+        with self._port.lock(f"log/{state.name}"), state.scanning:
             scan = state.catch_up()
             if scan.fault is not None and state.damage() is None:
                 self._appender.cut_tail(state)
@@ -185,15 +200,17 @@ class EventLog(LogReader):
             here = state.scan.here
 
             def fill(write: Callable[[bytes], None]) -> Tip:
-                size = 0
+                size, check = 0, TombstoneCheck()
                 for chunk in self._states.lines(state, 0, here.seq):
                     size += len(chunk)
+                    check.watch(chunk)
                     write(chunk)
+                check.end()  # the parent may be redacted while it is copied
                 return Tip(here.digest, size, here.seq, here.at)
 
             try:
-                self.backend.write_whole(state.name, fill, expect=here)
-            except Moved:
+                self._port.write_whole(state.name, fill, expect=here)
+            except (Moved, Missing, UnrecordedTombstone):
                 return False
             except Refused as error:
                 raise self._states.refused(state, error) from error
@@ -222,11 +239,13 @@ class EventLog(LogReader):
         if check_log_id(session_id) == STORE_ID:
             raise InvalidSessionId(session_id, "it is that of the store's own log")
         state = self._states.of(session_id)
+        if is_there(self._port, session_id):
+            raise SessionExists(session_id)
         found: list[Whole] = []
 
         def fill(write: Callable[[bytes], None]) -> Tip:
             passing = _passing(chunks, write)
-            where, limit = self.backend.where(session_id), self._max_event_bytes
+            where, limit = self._port.where(session_id), self._max_event_bytes
             whole = verify_whole(session_id, passing, root=root, max_event_bytes=limit, file=where)
             self._check_past(state, whole)
             found.append(whole)
@@ -234,33 +253,54 @@ class EventLog(LogReader):
             return Tip(bytes.fromhex(end.hash), end.size_bytes, end.version, end.at)
 
         try:
-            self.backend.write_whole(session_id, fill, _attachments(beside), expect=None)
-        except Exists:
-            raise SessionExists(session_id) from None
+            clear_leftover(self._port, session_id)
+            self._port.write_whole(session_id, fill, _attachments(beside), expect=None)
+        except Exists:  # an attempt that the engine of storage repeated may have written this very log
+            if not found or not ends_at(self._port, session_id, found[0].head):
+                raise SessionExists(session_id) from None
+        except Unclear as error:
+            if not found or not ends_at(self._port, session_id, found[0].head):
+                raise self._states.unknown(state, error) from error
         except Refused as error:
             raise self._states.refused(state, error) from error
+        self._finish_adopting(state, found[0])
+        return found[0].head
+
+    def _finish_adopting(self, state: LogState, whole: Whole) -> None:
+        """Carry out the redactions that an ingested log records and that were not carried out where it came from."""
         with state.writing, state.scanning:
             state.forget()
-            for seq, leaf in found[0].redactions.items():
-                overwrite_with_tombstone(self.backend, state, seq, leaf)
-            state.forget()
-        return found[0].head
+            try:
+                for seq, leaf in whole.redactions.items():
+                    overwrite_with_tombstone(self._port, state, seq, leaf)
+            except (Refused, ReadRefused) as error:
+                raise self._states.unknown(state, error) from error
+            except Missing:  # it was removed meanwhile
+                pass
+            finally:
+                state.forget()
 
     # --- the end of logs
 
     def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
         """Remove a session's log for good, a damaged one too; False where there was none.
 
-        Raises VersionConflict where a version is expected and it has another: then nothing is removed.
+        An `expected_version` of 0 removes only what a killed creation left. Raises VersionConflict where a version is expected
+        and it has another: then nothing is removed.
         """
         state = self._states.of(check_log_id(session_id))
+        if expected_version == 0 and not is_there(self._port, session_id):
+            clear_leftover(self._port, session_id)
+            return False
+        was_there = False
         with state.writing, state.scanning:
             for _ in range(_ATTEMPTS):
                 try:
                     expect = self._expected(state, expected_version)
-                    return self.backend.delete(session_id, expect=expect)
+                    was_there = was_there or expect is not None
+                    return self._port.delete(session_id, expect=expect) or was_there
                 except (SessionNotFound, Missing):
-                    return False
+                    return was_there
                 except Moved:
                     continue
                 except Refused as error:
@@ -290,8 +330,8 @@ class EventLog(LogReader):
             for _ in range(_ATTEMPTS):
                 try:
                     expect = self._expected(state, expected_version)
-                    name = free_name(session_id, self.backend.trashed())
-                    self.backend.move(session_id, TRASH + name, expect=expect)
+                    name = free_name(session_id, self._port.trashed())
+                    move_log(self._port, session_id, TRASH + name, expect=expect)
                 except (Moved, Exists):
                     continue
                 except Missing:
@@ -308,7 +348,7 @@ class EventLog(LogReader):
         """Move a session back out of the trash, and return its id. Raises SessionNotFound, SessionExists."""
         session_id = id_of(name)
         try:
-            self.backend.move(TRASH + name, session_id, expect=None)
+            move_log(self._port, TRASH + name, session_id, expect=None)
         except Missing:
             raise SessionNotFound(name) from None
         except Exists:
@@ -322,7 +362,7 @@ class EventLog(LogReader):
         """Delete what is in the trash under a name for good; False where there is nothing. Raises InvalidSessionId."""
         id_of(name)
         try:
-            return self.backend.delete(TRASH + name, expect=None)
+            return self._port.delete(TRASH + name, expect=None)
         except Refused as error:
             raise self._states.refused(self._states.of(TRASH + name), error) from error
         finally:
@@ -345,7 +385,8 @@ class EventLog(LogReader):
         that keeps type, number, time, leaf hash and hash: chain and Merkle root stay what they were. What a crash leaves undone
         is done by the next writer. Of what a fork has of its parent only the record is made here. `trashed` is the name of a
         session in the trash. Raises RedactionRefused for an event that is not there, or has no text, or is about the log itself,
-        or was redacted before; SessionNotFound, LogDamaged. Nothing is changed then.
+        or was redacted before; SessionNotFound, LogDamaged. Nothing is changed then. OutcomeUnknown where it may be recorded and
+        the text may still be there: redact again.
         """
         name = self._name(session_id, trashed)
         state = self._states.of(name)
@@ -354,18 +395,25 @@ class EventLog(LogReader):
             recorded = [self._record(state, seq, reason, by) for seq in sorted(set(seqs))]
             batch = prepare(recorded, self._max_event_bytes)
             written = self._appender.write(state, batch)
-            try:
-                self.backend.sync(name, state.scan.here)
-                with state.scanning, self.backend.lock(f"log/{name}"):
-                    for event in recorded:
-                        if event.target > state.inherited:
-                            overwrite_with_tombstone(self.backend, state, event.target, bytes.fromhex(event.leaf))
-                    state.unfinished = []
-            except Refused as error:
-                raise self._states.refused(state, error) from error
+            self._carry_out(state, recorded)
             return written
 
-    def _record(self, state: LogState, seq: int, reason: str, by: dict[str, Any] | None) -> Any:
+    def _carry_out(self, state: LogState, recorded: Sequence[EventRedacted]) -> None:
+        """Overwrite the lines of events whose redaction was recorded just now."""
+        try:
+            self._port.sync(state.name, state.scan.here)
+            with state.scanning, self._port.lock(f"log/{state.name}"):
+                for event in recorded:
+                    if event.target > state.inherited:
+                        overwrite_with_tombstone(self._port, state, event.target, bytes.fromhex(event.leaf))
+                state.unfinished = []
+        except (Refused, ReadRefused) as error:
+            state.forget()
+            raise self._states.unknown(state, error) from error
+        except Missing:  # it was removed meanwhile, text and all
+            state.forget()
+
+    def _record(self, state: LogState, seq: int, reason: str, by: dict[str, Any] | None) -> EventRedacted:
         version = state.scan.here.seq
         if not isinstance(seq, int) or not 1 <= seq <= version:
             raise RedactionRefused(state.session_id, seq, f"the session has {version} events")
@@ -376,25 +424,53 @@ class EventLog(LogReader):
         """Plan how to repair a log, or do it; None where nothing is wrong. Every byte that is cut is kept in quarantine."""
         state = self._states.of(check_log_id(session_id))
         with state.writing:
-            return plan_repair(self._appender, self.backend, state, dry_run=dry_run)
+            try:
+                return plan_repair(self._appender, self._port, state, dry_run=dry_run)
+            except Missing:
+                raise SessionNotFound(session_id) from None
 
-    def scrub(self, session_id: str, needles: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
-        """Overwrite byte strings wherever they stand in quarantine; name the blobs that had any. Raises SessionNotFound."""
+    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
+        """Overwrite removed texts and parts of them in all that is kept of a log besides its lines; name what was changed.
+
+        That is what repairs have cut from it, a torn tail included. `removed` are texts as `record.fragment.blank` takes them,
+        `trashed` is the name of a session in the trash. Raises SessionNotFound, LogDamaged, AppendRefused.
+        """
         name = self._name(session_id, trashed)
-        changed = []
+        state = self._states.of(name)
+        with state.writing, state.scanning:
+            self._states.verified(name)
+            self._appender.ready(state)
+            if state.scan.fault is not None:
+                self._appender.cut_tail(state)  # a torn tail is text too: it moves to quarantine first
+            try:
+                with self._port.lock(f"log/{name}"):
+                    return self._scrub(name, removed)
+            except Missing:
+                raise SessionNotFound(state.session_id) from None
+            except Refused as error:
+                raise self._states.refused(state, error) from error
+
+    def _scrub(self, name: str, removed: Sequence[bytes]) -> list[str]:
+        changed, failed = list[str](), list[Refused]()
         for blob in self._blobs(name, "quarantine/"):
-            data = old = b"".join(self.backend.get_blob(name, blob))
-            for needle in needles:
-                data = data.replace(needle, b"*" * len(needle))
-            if data != old:
-                self.backend.put_blob(name, blob, data)
-                changed.append(blob)
+            try:
+                old = b"".join(self._port.get_blob(name, blob))
+                new = blank(old, removed)
+                if new != old:
+                    self._port.put_blob(name, blob, new)
+                    changed.append(blob)
+            except Missing:  # it was removed meanwhile
+                continue
+            except Refused as error:  # the others are cleaned all the same
+                failed.append(error)
+        if failed:
+            raise self._states.unknown(self._states.of(name), failed[0]) from failed[0]
         return changed
 
     def keep_note(self, session_id: str, name: str, note: bytes) -> None:
         """Keep a signed note beside the log, on stable storage. Raises SessionNotFound, NotARegularFile, AppendRefused."""
         try:
-            self.backend.put_blob(session_id, f"checkpoints/{name}", note)
+            self._port.put_blob(session_id, f"checkpoints/{name}", note)
         except Missing:
             raise SessionNotFound(session_id) from None
         except Refused as error:
@@ -404,11 +480,17 @@ class EventLog(LogReader):
 
     def flush(self) -> None:
         """Return when everything appended so far is on stable storage, whatever the durability level."""
-        self.backend.flush()
+        self._settle(self._port.flush)
 
     def close(self) -> None:
         """Flush and let go of files and locks. Appending again opens them anew; closing twice is fine."""
-        self.backend.close()
+        self._settle(self._port.close)
+
+    def _settle(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Refused as error:
+            raise OutcomeUnknown("", error.where, error.errno or errno.EIO) from error
 
     def __enter__(self) -> Self:
         return self

@@ -195,7 +195,10 @@ class Backend(Protocol):
         """Give a log, with its blobs, another name. Raises Missing, Exists, Moved, Refused."""
 
     def delete(self, log: str, *, expect: Tip | None) -> bool:
-        """Delete a log with its blobs, whatever is there; False where nothing was. Raises Moved, Refused."""
+        """Delete a log with its blobs; False where there was none. Raises Moved, Refused.
+
+        None for `expect` deletes whatever is there, an empty tip only what a killed creation or deletion left without a line.
+        """
 
     def changed(self, since: str | None = None) -> Changes:
         """Tell in one call which logs may have changed since a token; None, and a token that is not known, mean all.

@@ -14,10 +14,11 @@ from eventstore.errors import (
 from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
 from eventstore.log.base import BEGINNING, Changes, Head, Raw
+from eventstore.log.guarded import Guarded
 from eventstore.log.ingest import Whole
-from eventstore.log.port import Backend, Missing, Moved
+from eventstore.log.port import Backend, Missing, Moved, Reading
 from eventstore.log.state import LogState, first_line, numbered, whole_lines
-from eventstore.log.states import States
+from eventstore.log.states import Span, States
 from eventstore.log.watch import Watch
 from eventstore.record import codec, hash_chain, message_run
 from eventstore.record.fork_point import ForkPoint, read_fork_point
@@ -32,7 +33,8 @@ class LogReader:
 
     def __init__(self, backend: Backend, max_event_bytes: int) -> None:
         self.backend, self._max_event_bytes = backend, max_event_bytes
-        self._states = States(backend, max_event_bytes)
+        self._port = Guarded(backend)
+        self._states = States(self._port, max_event_bytes)
 
     # --- reading
 
@@ -88,7 +90,12 @@ class LogReader:
         if after.version:
             with suppress(Moved):
                 return self._read_on(state, place)
-        fork = self.fork_point(session_id)
+        try:
+            fork = self.fork_point(session_id)
+        except SessionNotFound:
+            if self._has_begun(session_id):
+                return b"", after  # half a first line: it is not known yet what the log goes on from
+            raise
         if fork is None and after.version:
             raise LogRolledBack(session_id, after.version)
         if fork is None:
@@ -99,14 +106,46 @@ class LogReader:
             return self._read_on(state, Tip(fork.digest, 0, fork.seq, after.at), is_start=True)
         return self._resume_inherited(state, place, after)
 
+    def _has_begun(self, name: str) -> bool:
+        """Tell whether a log holds any byte."""
+        try:
+            return self._port.read(name).end > 0
+        except Missing:
+            return False
+
     def _start(self, state: LogState) -> Tip:
         """Return the tip in front of the first line of a log that is no fork by reference."""
-        return state.beginning(self._first_line(state.name))[2]
+        return self._beginning(state)[2]
+
+    def _beginning(self, state: LogState) -> tuple[ForkPoint | None, str, Tip]:
+        line = self._first_line(state.name)
+        try:
+            return state.beginning(line)
+        except Missing:  # it was removed since its first line was read
+            raise SessionNotFound(state.session_id) from None
+
+    def _read(self, name: str) -> Reading:
+        try:
+            return self._port.read(name)
+        except Missing:
+            raise SessionNotFound(self._states.of(name).session_id) from None
 
     def _resume_inherited(self, state: LogState, place: Tip, after: Head) -> tuple[bytes, Head]:
-        """Read on in what a fork has of its parents, no further than the log that holds the next event does."""
+        """Read on in what a fork has of its parents, through as many of them as hold about 128 KiB."""
         self._states.verified(state.name)
-        span = self._states.spans(state, after.version, state.inherited)[0]
+        parts: list[bytes] = []
+        size = 0
+        for span in self._states.spans(state, after.version, state.inherited):
+            data, after = self._read_span(state, span, place, after)
+            place = Tip(bytes.fromhex(after.hash), after.size_bytes, after.version, after.at)
+            parts.append(data)
+            size += len(data)
+            if size >= _READ_ON_BYTES or after.version < span.upto:
+                break
+        return b"".join(parts), after
+
+    def _read_span(self, state: LogState, span: Span, place: Tip, after: Head) -> tuple[bytes, Head]:
+        """Read on in one of the logs that hold what a fork has of its parents, not behind what it has of that one."""
         owner = self._states.of(span.log)
         is_start = after.version == owner.inherited
         if is_start:
@@ -138,7 +177,7 @@ class LogReader:
             if not is_all or fault is None or fault.torn:
                 return b"", Head(place.seq, place.at, place.digest.hex() if place.seq else "", place.offset)
             if fault == seen:
-                where = self.backend.where(state.name)
+                where = self._port.where(state.name)
                 reason = f"the line {fault.reason}"
                 raise LogDamaged(state.session_id, where, fault.line, fault.offset_bytes, reason, place.seq)
             seen = fault  # it may have been an append that was cut back meanwhile: look again
@@ -149,7 +188,7 @@ class LogReader:
         Returns the byte it begins at, what was read, its scan, and whether that is all there is.
         """
         try:
-            reading = self.backend.read(state.name, 0 if is_start else place)
+            reading = self._port.read(state.name, 0 if is_start else place)
         except Missing:
             raise SessionNotFound(state.session_id) from None
         place = Tip(place.digest, reading.offset, place.seq, place.at)
@@ -189,7 +228,7 @@ class LogReader:
         Good for nothing but to read on from. Raises SessionNotFound, LogDamaged.
         """
         try:
-            here = self.backend.tip(check_log_id(session_id))
+            here = self._port.tip(check_log_id(session_id))
         except Missing:
             raise SessionNotFound(session_id) from None
         except Moved:
@@ -217,7 +256,7 @@ class LogReader:
     def size_bytes(self, session_id: str) -> int:
         """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
         try:
-            return self.backend.tip(check_log_id(session_id)).offset
+            return self._port.tip(check_log_id(session_id)).offset
         except (Missing, Moved, NotARegularFile):
             return 0
 
@@ -226,7 +265,7 @@ class LogReader:
 
         None, and a token that is not known, mean all. It never leaves out a log whose append returned before the call began.
         """
-        return self.backend.changed(since)
+        return self._port.changed(since)
 
     def ids(self) -> Iterator[str]:
         """Stream the ids of all sessions, in no particular order, without the store's own log and templates."""
@@ -237,15 +276,15 @@ class LogReader:
         """Watch one log, or all of them and the store's own, for changes. Close what is returned."""
         if session_id is not None:
             check_log_id(session_id)
-        return self.backend.watch(session_id)
+        return self._port.watch(session_id)
 
     def is_being_written(self, session_id: str) -> bool:
         """Tell whether a program that is alive has the session open for writing. Raises NotSupported, SessionNotFound."""
         check_log_id(session_id)
-        if not self.backend.capabilities.shows_writers:
+        if not self._port.capabilities.shows_writers:
             return False
         try:
-            return self.backend.is_open(session_id)
+            return self._port.is_open(session_id)
         except Missing:
             raise SessionNotFound(session_id) from None
 
@@ -259,11 +298,7 @@ class LogReader:
         return point if point is not None and point.into == state.session_id else None
 
     def _first_line(self, name: str) -> bytes:
-        try:
-            reading = self.backend.read(name)
-        except Missing:
-            raise SessionNotFound(self._states.of(name).session_id) from None
-        line, _ = first_line(reading.chunks, self._max_event_bytes)
+        line, _ = first_line(self._read(name).chunks, self._max_event_bytes)
         if not line.endswith(b"\n"):  # until it is whole nobody knows what the log goes on from
             raise SessionNotFound(self._states.of(name).session_id)
         return line[:-1]
@@ -276,7 +311,7 @@ class LogReader:
     def root_of(self, session_id: str) -> str:
         """Name the log whose chain of hashes it is: of a fork the first of its line, else itself. Raises SessionNotFound."""
         state = self._states.of(check_log_id(session_id))
-        return state.beginning(self._first_line(session_id))[1]
+        return self._beginning(state)[1]
 
     def own_beginning(self, session_id: str) -> Head:
         """Tell the place in front of the first event that is the session's own: behind what a fork has of its parent.
@@ -332,7 +367,7 @@ class LogReader:
 
     def _blobs(self, name: str, prefix: str) -> list[str]:
         try:
-            return [one for one in self.backend.blobs(name) if one.startswith(prefix)]
+            return [one for one in self._port.blobs(name) if one.startswith(prefix)]
         except Missing:
             raise SessionNotFound(self._states.of(name).session_id) from None
 
@@ -341,7 +376,7 @@ class LogReader:
         if not is_beside(name):
             raise FileNotFoundError(name)
         try:
-            return self.backend.get_blob(check_log_id(session_id), name)
+            return self._port.get_blob(check_log_id(session_id), name)
         except Missing:
             raise FileNotFoundError(name) from None
 
@@ -352,14 +387,18 @@ class LogReader:
     def notes(self, session_id: str) -> list[tuple[str, bytes]]:
         """Give the names and the bytes of the signed notes beside a log, in the order of their names. Raises SessionNotFound."""
         names = self._blobs(check_log_id(session_id), "checkpoints/")
-        found = [name for name in names if name.endswith(".note")]
-        return [(name.partition("/")[2], b"".join(self.backend.get_blob(session_id, name))) for name in found]
+        found: list[tuple[str, bytes]] = []
+        for name in names:
+            if name.endswith(".note"):
+                with suppress(Missing):  # the log was removed since
+                    found.append((name.partition("/")[2], b"".join(self._port.get_blob(session_id, name))))
+        return found
 
     # --- the trash
 
     def trashed(self) -> list[str]:
         """List the names of what is in the trash."""
-        return self.backend.trashed()
+        return self._port.trashed()
 
     def trashed_lines(self, name: str) -> Iterator[bytes]:
         """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
@@ -381,11 +420,10 @@ class LogReader:
         Raises SessionNotFound, and LogDamaged where what a fork goes on from is not there.
         """
         check_log_id(session_id)
-        line = self._first_line(session_id)
-        state = LogState(self.backend, session_id, self._max_event_bytes)
-        fork, root, _ = state.beginning(line)
+        state = LogState(self._port, session_id, self._max_event_bytes)
+        fork, root, _ = self._beginning(state)
         if fork is None:
-            return Raw(root, 0, self.backend.read(session_id).chunks)
+            return Raw(root, 0, self._to_the_end(session_id))
         return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
 
     def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
@@ -411,9 +449,34 @@ class LogReader:
     def _raw(self, state: LogState, spans: list[tuple[str, int]]) -> Iterator[bytes]:
         before = 0
         for log, upto in spans:
-            yield from whole_lines(self.backend.read(log).chunks, upto - before)
+            yield from whole_lines(self._read(log).chunks, upto - before)
             before = upto
-        yield from self.backend.read(state.name).chunks
+        yield from self._to_the_end(state.name)
+
+    def _to_the_end(self, name: str) -> Iterator[bytes]:
+        """Stream a log's own bytes to the end that it has at last.
+
+        A redaction that goes on is recorded behind the tombstone that was just read: the reader must come to the record.
+        """
+        return self._follow(name, self._read(name))
+
+    def _follow(self, name: str, reading: Reading) -> Iterator[bytes]:
+        after = 0
+        while True:
+            last = b""
+            for last in reading.chunks:
+                after = after or (hash_chain.line_number(last) or 1) - 1
+                after += last.count(b"\n")
+                yield last
+            if not last.endswith(b"\n"):
+                return
+            end = reading.end
+            try:
+                reading = self._port.read(name, after)
+            except Missing:
+                return
+            if reading.offset < end or reading.end == end:
+                return
 
     def tail(self, session_id: str) -> str | None:
         """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
@@ -429,6 +492,6 @@ class LogReader:
     def salvage(self, session_id: str) -> Iterator[Remnant]:
         """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
         check_log_id(session_id)
-        first = self._start(LogState(self.backend, session_id, self._max_event_bytes))
-        lines = numbered(self.backend.read(session_id).chunks, self._max_event_bytes)
+        first = self._start(LogState(self._port, session_id, self._max_event_bytes))
+        lines = numbered(self._read(session_id).chunks, self._max_event_bytes)
         return salvage(first.digest, lines)

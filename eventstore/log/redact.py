@@ -1,14 +1,16 @@
 """Carrying redactions out: a tombstone of the same length is put in the place of a line, and chain and offsets stay."""
 
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstore.errors import RedactionRefused
 from eventstore.events import CheckpointSigned, EventRedacted, LogRepaired, Origin, RedactedEvent, SessionCreated
-from eventstore.log.port import Backend, Moved
+from eventstore.log.port import Backend, Moved, Unclear
 from eventstore.log.state import LogState, numbered, read_line
 from eventstore.record import codec, hash_chain, tombstone
+
+_TRIES = 3
 
 
 def record_redaction(
@@ -67,17 +69,28 @@ def finish_redactions(backend: Backend, state: LogState) -> None:
 
 
 def overwrite_with_tombstone(backend: Backend, state: LogState, seq: int, leaf: bytes) -> bool:
-    """Overwrite the line of an event whose redaction is recorded; False where the line is another one."""
-    offset, line = read_line(backend.read(state.name, seq - 1, seq), seq)
-    stub = tombstone.read_tombstone(line[:-1])
-    if stub is None:
-        new = tombstone.make_tombstone(line[:-1]) if line and tombstone.leaf_of(line[:-1]) == leaf else None
-        if new is None:
-            return False
-        stub = _put(backend, state, seq, offset, new)
-    if stub is not None:
-        state.scan.stubs[seq] = stub, offset
-    return stub is not None
+    """Overwrite the line of an event whose redaction is recorded; False where the line is another one.
+
+    An answer that was lost, or a line that is elsewhere by now, is settled by reading it again. Raises Missing, Refused.
+    """
+    unclear: Unclear | None = None
+    for _ in range(_TRIES):
+        offset, line = read_line(backend.read(state.name, seq - 1, seq), seq)
+        stub = tombstone.read_tombstone(line[:-1])
+        if stub is None:
+            new = tombstone.make_tombstone(line[:-1]) if line and tombstone.leaf_of(line[:-1]) == leaf else None
+            if new is None:
+                return False
+            try:
+                stub = _put(backend, state, seq, offset, new)
+            except Unclear as error:
+                unclear = error
+        if stub is not None:
+            state.scan.stubs[seq] = stub, offset
+            return True
+    if unclear is not None:
+        raise unclear
+    return False
 
 
 def finish_torn_redaction(backend: Backend, state: LogState) -> bool:
@@ -127,16 +140,42 @@ def _put(backend: Backend, state: LogState, seq: int, offset: int, new: bytes) -
     return tombstone.read_tombstone(new)
 
 
-def missing_records(stubs: Sequence[tombstone.Tombstone], recorded: dict[int, str]) -> list[EventRedacted]:
-    """Make the events for tombstones in a fork's past that none of its lines records; `recorded` maps numbers to leaf hashes."""
-    return [
-        EventRedacted(
-            target=stub.seq,
-            leaf=stub.leaf.hex(),
-            reason="redacted in the session that this one goes on from",
-            target_type=stub.type,
-            target_at=stub.at,
-        )
-        for stub in stubs
-        if recorded.get(stub.seq) != stub.leaf.hex()
-    ]
+class UnrecordedTombstone(Exception):
+    """A tombstone was copied whose event.redacted is not among the lines that were copied: look again, and record it."""
+
+
+class TombstoneCheck:
+    """Whether each tombstone among lines that are copied has its event.redacted among them too."""
+
+    def __init__(self) -> None:
+        self._tombstones: set[int] = set()
+        self._recorded: set[int] = set()
+
+    def watch(self, chunk: bytes) -> None:
+        """Look at whole lines."""
+        if b'"redacted' not in chunk and b"event.redacted" not in chunk:
+            return
+        for line in codec.lines(chunk):
+            stub, event = tombstone.read_tombstone(line), codec.read_redaction(line)
+            if stub is not None:
+                self._tombstones.add(stub.seq)
+            if event is not None:
+                self._recorded.add(event.target)
+
+    def end(self) -> None:
+        """Raise UnrecordedTombstone unless each has."""
+        if self._tombstones - self._recorded:
+            raise UnrecordedTombstone
+
+
+def missing_records(lines: Iterable[bytes], recorded: Mapping[int, bytes]) -> list[EventRedacted]:
+    """Make the events for tombstones among `lines` that none of them records; `recorded` maps numbers to leaf hashes besides."""
+    leaves = {seq: leaf.hex() for seq, leaf in recorded.items()}
+    found: dict[int, tuple[bytes, str]] = {}
+    for line in lines:
+        stub = tombstone.read_tombstone(line)
+        if stub is not None:
+            found[stub.seq] = line, stub.leaf.hex()
+        elif (event := codec.read_redaction(line)) is not None:
+            leaves.setdefault(event.target, event.leaf)
+    return [record_earlier_redaction(line) for seq, (line, leaf) in found.items() if leaves.get(seq) != leaf]

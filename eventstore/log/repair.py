@@ -1,15 +1,16 @@
 """Repairing a damaged log: what stands behind the damage is cut, kept, and what can be proven is appended anew."""
 
+import errno
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from eventstore.errors import SessionNotFound
+from eventstore.errors import AppendRefused, HandlePoisoned, OutcomeUnknown, ReadRefused, SessionNotFound
 from eventstore.events import Event, UnknownEvent
 from eventstore.log.append import Appender
 from eventstore.log.base import Repair
 from eventstore.log.batch import prepare
-from eventstore.log.port import Backend, Missing
+from eventstore.log.port import Backend, Missing, Moved, Refused, Unclear
 from eventstore.log.state import LogState, numbered
 from eventstore.record import codec
 from eventstore.record.salvage import Remnant, salvage
@@ -41,11 +42,24 @@ def plan_repair(appender: Appender, backend: Backend, state: LogState, *, dry_ru
         )
         if not dry_run:
             reason = "torn tail" if fault.torn else f"damage: line {fault.line} {fault.reason}"
-            appender.cut(state, reason)
-            for start in range(0, len(restored), _BATCH):
-                batch = prepare(restored[start : start + _BATCH], codec.MAX_EVENT_BYTES * 2)
-                appender.write(state, batch)
+            _carry_out(appender, state, reason, restored)
     return plan
+
+
+def _carry_out(appender: Appender, state: LogState, reason: str, restored: Sequence[Event]) -> None:
+    """Cut, and append what can be restored. Raises AppendRefused where nothing was cut, else OutcomeUnknown."""
+    where = appender.where(state)
+    try:
+        appender.cut(state, reason)
+        for start in range(0, len(restored), _BATCH):
+            batch = prepare(restored[start : start + _BATCH], codec.MAX_EVENT_BYTES * 2)
+            appender.write(state, batch)
+    except Unclear as error:
+        raise OutcomeUnknown(state.session_id, error.where, error.errno) from error
+    except Refused as error:  # only the cut raises it
+        raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
+    except (Moved, Missing, AppendRefused, ReadRefused, HandlePoisoned, SessionNotFound) as error:
+        raise OutcomeUnknown(state.session_id, where, errno.EAGAIN) from error
 
 
 def _behind(backend: Backend, state: LogState) -> list[Remnant]:

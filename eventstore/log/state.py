@@ -9,7 +9,7 @@ from eventstore.ids import owner_of
 from eventstore.log.base import Appended
 from eventstore.log.batch import Batch
 from eventstore.log.group import Group
-from eventstore.log.port import Backend, Moved, Reading
+from eventstore.log.port import Backend, Missing, Moved, Reading
 from eventstore.record import hash_chain, tombstone
 from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
@@ -122,7 +122,11 @@ class LogState:
         if seq == self.scan.here.seq:
             return self.scan.here.digest
         if seq not in self._digests:
-            parts = hash_chain.split(read_line(self._backend.read(self.name, seq - 1, seq), seq)[1])
+            try:
+                line = read_line(self._backend.read(self.name, seq - 1, seq), seq)[1]
+            except Missing:  # it was removed meanwhile
+                return None
+            parts = hash_chain.split(line)
             if parts is None:
                 return None
             self._digests[seq] = parts[1]

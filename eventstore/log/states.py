@@ -14,6 +14,7 @@ from eventstore.errors import (
     HandlePoisoned,
     LogDamaged,
     OutcomeUnknown,
+    ReadRefused,
     SessionNotFound,
 )
 from eventstore.ids import check_log_name
@@ -181,6 +182,11 @@ class States:
         """Make the error for a fork whose parent does not hold what it goes on from."""
         what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
         return LogDamaged(state.session_id, self.backend.where(state.name), 1, 0, what, 0)
+
+    def unknown(self, state: LogState, error: Refused | ReadRefused) -> OutcomeUnknown:
+        """Say that a step failed behind one that was made: what came of the whole is not known."""
+        where = error.file if isinstance(error, ReadRefused) else error.where
+        return OutcomeUnknown(state.session_id, where, error.errno or errno.EIO)
 
     def refused(self, state: LogState, error: Refused) -> EventStoreError:
         """Say what an error of the backend means for an append."""

@@ -1,5 +1,6 @@
 """Watching logs for changes: a hint that something may be new, never the truth."""
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,7 +13,7 @@ _MISSING_SECONDS = 0.02
 
 
 class Watch(ABC):
-    """Tells which logs may have changed. Close it when it is not needed any more."""
+    """Reports which logs may have changed. Close it when it is not needed any more."""
 
     @abstractmethod
     def wait(self, seconds: float) -> set[str] | None:
@@ -44,7 +45,7 @@ class Bell(Watch):
         self._woken = False
 
     def ring(self, changed: set[str] | None) -> None:
-        """Tell of logs that may have changed; None means any."""
+        """Report logs that may have changed; None means any."""
         with self._rung:
             self._changed = None if changed is None or self._changed is None else self._changed | changed
             self._rung.notify_all()
@@ -65,57 +66,160 @@ class Bell(Watch):
 
 
 class FolderWatch(Bell):
-    """A watch on the folders of logs, by what the system tells of changed files; where it tells nothing, by asking often.
+    """A watch on the folders of logs, by what the system reports of changed files; where it reports nothing, by looking often.
 
-    Any log may have changed when it begins: what happened before the system began to tell is not known.
+    All watches on one root in one process share a thread and the system's watch. Any log may have changed when one begins: what
+    happened before the system began to report is not known.
     """
 
     def __init__(self, root: Path, session_id: str | None, poll_seconds: float) -> None:
         super().__init__()
-        self._root = root.resolve()
-        self._folder = self._root if session_id is None else self._root / session_id
-        self._stopped, self._poll_seconds = threading.Event(), poll_seconds
-        self._thread = threading.Thread(target=self._run, name="eventstore-watch", daemon=True)
-        self._thread.start()
+        self.root = root.resolve()
+        self.session_id, self.poll_seconds = session_id, poll_seconds
+        self.folder = self.root if session_id is None else self.root / session_id
+        self._hub = _join(self)
 
     def close(self) -> None:
-        """Watch no longer."""
-        self._stopped.set()
-        self._thread.join()
+        """Watch no longer. The last watch on a root ends its thread."""
+        self._hub.leave(self)
+
+
+class _Hub:
+    """The one thread that watches a root for all that asked; it ends when nobody is left."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.changing = threading.Lock()
+        self._watches: set[FolderWatch] = set()
+        self._renew = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eventstore-watch", daemon=True)
+
+    def join(self, watch: FolderWatch) -> None:
+        """Watch for one more. For whoever holds the lock of hubs."""
+        with self.changing:
+            before = self._folders()
+            self._watches.add(watch)
+            is_new = self._folders() != before
+        if is_new:
+            self._renew.set()
+        else:
+            watch.ring(None)  # the folder is watched already
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def leave(self, watch: FolderWatch) -> None:
+        """Watch for one less; return when the thread has ended, if that was the last one."""
+        with _opening:
+            with self.changing:
+                before = self._folders()
+                self._watches.discard(watch)
+                is_new, is_last = self._folders() != before, not self._watches
+            if is_last and _hubs.get(self.root) is self:
+                del _hubs[self.root]
+        if is_new:
+            self._renew.set()
+        if is_last:
+            self._thread.join()
+
+    def _folders(self) -> set[Path]:
+        """Name the folders to watch: one watch on the root sees all that is below."""
+        wanted = {one.folder for one in self._watches}
+        return {self.root} if self.root in wanted else wanted
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while True:
+            self._renew.clear()
+            with self.changing:
+                folders = self._folders()
+            if not folders:
+                return
             try:
-                self._listen()
-            except OSError:  # too many watches, no folder yet, a system without: ask often
-                self.ring(None)
-                self._stopped.wait(self._poll_seconds if self._folder.is_dir() else _MISSING_SECONDS)
+                self._listen(folders)
+            except Exception:  # out of watches, no folder yet, a system without any: who waits must not wait for ever
+                self._look(folders)
+                self._renew.wait(self._pause(folders))
 
-    def _listen(self) -> None:
-        """Pass on what the system tells, until stopped or the folder is gone."""
+    def _pause(self, folders: set[Path]) -> float:
+        """Give the seconds until the next look where the system reports nothing."""
+        if not any(folder.is_dir() for folder in folders):
+            return _MISSING_SECONDS
+        with self.changing:
+            return min((one.poll_seconds for one in self._watches), default=0.0)
+
+    def _listen(self, folders: set[Path]) -> None:
+        """Pass on what the system reports, until other folders are wanted, or one of them is another."""
         from watchfiles import watch  # costs as much as starting Python does
 
-        inode = self._folder.stat().st_ino
+        inodes = {folder: _inode(folder) for folder in folders}
+        there, missing = [one for one in folders if inodes[one]], {one for one in folders if not inodes[one]}
+        if not there:
+            raise FileNotFoundError(str(self.root))
         first = True
         for changes in watch(
-            self._folder,
+            *there,
             watch_filter=None,
             step=_STEP_MS,
             debounce=_STEP_MS,
             rust_timeout=_TICK_MS,
             force_polling=False,  # it loses appends
             yield_on_timeout=True,
-            stop_event=self._stopped,
+            stop_event=self._renew,
             raise_interrupt=False,
         ):
-            if first:
-                self.ring(None)
-                first = False
-            self.ring({self._id_of(path) for _, path in changes})
-            if self._folder.stat().st_ino != inode:  # a watch on a folder that was replaced tells nothing any more
-                self.ring(None)
-                return
+            self._look(folders if first else missing)
+            first = False
+            self._report({self._id_of(path) for _, path in changes})
+            if any(_inode(folder) != inode for folder, inode in inodes.items()):
+                self._look(folders)
+                return  # a watch on a folder that was replaced reports nothing any more
+
+    def _look(self, folders: set[Path]) -> None:
+        """Say that any log in these folders may have changed."""
+        with self.changing:
+            for one in self._watches:
+                if one.folder in folders or self.root in folders:
+                    one.ring(None)
+
+    def _report(self, changed: set[str]) -> None:
+        with self.changing:
+            for one in self._watches:
+                if found := changed if one.session_id is None else changed & {one.session_id}:
+                    one.ring(found)
 
     def _id_of(self, path: str) -> str:
-        inside = path[len(str(self._root)) + 1 :]
+        inside = path[len(str(self.root)) + 1 :]
         return inside.partition("/")[0]
+
+
+def _inode(folder: Path) -> int:
+    """Return the number of a folder's inode; 0 where it is not there."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return 0
+
+
+_hubs: dict[Path, _Hub] = {}
+_opening = threading.Lock()
+"""Guards the hubs of this process. Taken before a hub's own lock, never after it."""
+
+
+def _join(watch: FolderWatch) -> _Hub:
+    with _opening:
+        hub = _hubs.get(watch.root)
+        if hub is None:
+            hub = _hubs[watch.root] = _Hub(watch.root)
+        hub.join(watch)
+        return hub
+
+
+def _begin_in_child() -> None:
+    """Forget the hubs of the parent: their threads did not come along, and a lock may be held by one of them."""
+    global _opening
+    for hub in _hubs.values():
+        hub.changing = threading.Lock()
+    _hubs.clear()
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

@@ -1,9 +1,9 @@
 """Time as records hold it: RFC 3339 text, UTC, microseconds, `Z`."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
-_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _second = 0, ""
 """The microsecond at which the clock's last second began, and the text of that second."""
 
@@ -16,14 +16,25 @@ def now() -> str:
     rest = reading - began
     if not 0 <= rest < 1_000_000:
         rest = reading % 1_000_000
-        text = datetime.fromtimestamp(reading // 1_000_000, UTC).strftime(_TIME[:-3])
+        try:
+            text = datetime.fromtimestamp(reading // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        except (ValueError, OverflowError, OSError):
+            raise ValueError("the clock of this machine is after the year 9999; nothing was written: set it") from None
         _second = reading - rest, text
     return f"{text}{rest:06d}Z"
 
 
+def to_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC. A time without a zone is taken as local. Raises ValueError outside of the years 1 to 9999."""
+    try:
+        return moment.astimezone(UTC)
+    except (OverflowError, OSError):  # what the C library cannot hold is an OSError
+        raise ValueError("a time is outside of the years 1 to 9999 in UTC") from None
+
+
 def to_text(moment: datetime) -> str:
-    """Write a moment as records hold it. A time without a zone is taken as local."""
-    return moment.astimezone(UTC).strftime(_TIME)
+    """Write a moment as records hold it. A time without a zone is taken as local. Raises ValueError as `to_utc` does."""
+    return to_utc(moment).isoformat(timespec="microseconds")[:26] + "Z"  # strftime writes the year 1 as "1"
 
 
 def to_iso(text: str) -> str:
@@ -34,6 +45,20 @@ def to_iso(text: str) -> str:
 
 
 def to_datetime(text: str) -> datetime:
-    """Read an RFC 3339 time. One without a zone is taken as local. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    """Read an RFC 3339 time. One without a zone is taken as local. Raises ValueError, also for what is not text."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except TypeError:
+        raise ValueError(f"a time is a {type(text).__name__}, not text") from None
+    return moment if moment.tzinfo is UTC else to_utc(moment)
+
+
+def read_time(text: str, otherwise: str) -> datetime:
+    """Read a time that stands in a record, or `otherwise` where it cannot be read: one bad line must not hide a session.
+
+    Older releases wrote the years before 1000 with fewer than four digits.
+    """
+    for one in (text, text.zfill(27), otherwise):
+        with suppress(ValueError):
+            return to_datetime(one)
+    return datetime.min.replace(tzinfo=UTC)

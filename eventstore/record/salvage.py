@@ -12,6 +12,9 @@ Standing = Literal["proven", "linked", "unproven", "damaged"]
 _START = re.compile(rb'\{"type":"')
 _END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 _MOST_INNER = 32
+_MOST_CLAIMS = 4
+_MOST_CANDIDATES = 32
+"""Digests of damaged lines that the next record may build on, the latest first: without a bound they would cost their square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,11 @@ class Remnant:
 def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator[Remnant]:
     """Judge lines, given with the byte that each begins at and without their LF, one after the other.
 
-    `first_digest` is that of the chain in front of the first of them.
+    `first_digest` is that of the chain in front of the first of them. The cost is linear in the number of lines, damaged or not.
 
     Records glued to a fragment or to each other are found inside their line. Blank lines are damage too: no writer makes them.
     """
-    candidates, unbroken = {first_digest}, True
+    candidates, unbroken = [first_digest], True
     for number, (offset, line) in enumerate(lines, 1):
         for start, raw, digests, fits in _judge(line, candidates):
             record = hash_chain.split(raw) is not None and codec.head(raw) is not None
@@ -51,11 +54,11 @@ def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator
             yield Remnant(number, offset + start, raw, standing)
 
 
-def _judge(line: bytes, candidates: set[bytes]) -> Iterator[tuple[int, bytes, set[bytes], bool]]:
+def _judge(line: bytes, candidates: list[bytes]) -> Iterator[tuple[int, bytes, list[bytes], bool]]:
     """Take a line apart: where each part starts, its bytes, the digests that the next may build on, whether it fits."""
     digest = _fit(line, candidates)
     if digest is not None:
-        yield 0, line, {digest}, True
+        yield 0, line, [digest], True
         return
     done = 0
     for start, end in _inner(line):
@@ -64,13 +67,13 @@ def _judge(line: bytes, candidates: set[bytes]) -> Iterator[tuple[int, bytes, se
             continue
         if start > done:
             yield done, line[done:start], candidates, False
-        candidates, done = {digest}, end
+        candidates, done = [digest], end
         yield start, line[start:end], candidates, True
     if done < len(line) or not line:
         yield from _rest(line, done, candidates)
 
 
-def _rest(line: bytes, done: int, candidates: set[bytes]) -> Iterator[tuple[int, bytes, set[bytes], bool]]:
+def _rest(line: bytes, done: int, candidates: list[bytes]) -> Iterator[tuple[int, bytes, list[bytes], bool]]:
     """Part what fits on nothing into a fragment and the record that is glued behind it, if there is one."""
     for found, _ in zip(_START.finditer(line, done + 1), range(_MOST_INNER), strict=False):
         record = line[found.start() :]
@@ -82,10 +85,11 @@ def _rest(line: bytes, done: int, candidates: set[bytes]) -> Iterator[tuple[int,
             yield done, line[done : found.start()], candidates, False
             done = found.start()
     rest = line[done:]
-    yield done, rest, candidates | _claims(rest, candidates), False
+    *claimed, intact = _claims(rest, candidates) + candidates
+    yield done, rest, [*claimed[:_MOST_CANDIDATES], intact], False
 
 
-def _fit(raw: bytes, candidates: set[bytes]) -> bytes | None:
+def _fit(raw: bytes, candidates: list[bytes]) -> bytes | None:
     """Return the digest after a record that builds on one of the candidates."""
     parts, leaf = hash_chain.split(raw), tombstone.leaf_of(raw)
     if parts is None or leaf is None:
@@ -100,9 +104,9 @@ def _inner(line: bytes) -> Iterator[tuple[int, int]]:
     return ((start, end) for start in starts for end in ends if end > start)
 
 
-def _claims(raw: bytes, candidates: set[bytes]) -> set[bytes]:
-    """Tell what a line that does not fit may have had as its digest: what it says, and what its body gives."""
+def _claims(raw: bytes, candidates: list[bytes]) -> list[bytes]:
+    """List what the digest behind a line that does not fit may be: what the line says, and what its body gives."""
     parts = hash_chain.split(raw)
-    claimed = set() if parts is None else {parts[1]}
-    body = raw[: -(hash_chain.HASH_AT)] if len(raw) > hash_chain.HASH_AT else raw
-    return claimed | {hash_chain.next_hash(one, hash_chain.leaf_hash(body)) for one in list(candidates)[:4]}
+    claimed = [] if parts is None else [parts[1]]
+    body = raw[: -hash_chain.HASH_AT] if len(raw) > hash_chain.HASH_AT else raw
+    return claimed + [hash_chain.next_hash(one, hash_chain.leaf_hash(body)) for one in candidates[:_MOST_CLAIMS]]

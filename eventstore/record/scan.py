@@ -170,6 +170,10 @@ class Scan:
                 self.ids.setdefault(told.target_id, (first, first + count - 1))
         self.told.clear()
 
+    def is_unrecorded(self) -> bool:
+        """Tell whether the fault is a tombstone that no event records."""
+        return self.fault is not None and self.fault.reason == UNTOLD
+
     def judge_stubs(self) -> None:
         """Let a redacted line that no later event tells of be a fault; all of the log was read."""
         if self.fault is None:

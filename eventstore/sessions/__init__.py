@@ -1,1 +1,34 @@
-"""The objects that users hold."""
+"""The manager, its async twin, and their parts."""
+
+from typing import TYPE_CHECKING
+
+from eventstore.door import open_door
+
+if TYPE_CHECKING:
+    from eventstore.sessions.appending import AppendOptions as AppendOptions
+    from eventstore.sessions.async_manager import AsyncSessionManager as AsyncSessionManager
+    from eventstore.sessions.async_parts import AsyncProofs as AsyncProofs
+    from eventstore.sessions.async_parts import AsyncRedactions as AsyncRedactions
+    from eventstore.sessions.async_parts import AsyncTemplates as AsyncTemplates
+    from eventstore.sessions.async_parts import AsyncTrash as AsyncTrash
+    from eventstore.sessions.call import Call as Call
+    from eventstore.sessions.manager import SessionManager as SessionManager
+    from eventstore.sessions.proofs import Proofs as Proofs
+    from eventstore.sessions.redactions import Redactions as Redactions
+    from eventstore.sessions.templates import Templates as Templates
+    from eventstore.sessions.trash import Trash as Trash
+
+__getattr__, __dir__, __all__ = open_door(
+    __name__,
+    {
+        "eventstore.sessions.appending": "AppendOptions",
+        "eventstore.sessions.async_manager": "AsyncSessionManager",
+        "eventstore.sessions.async_parts": "AsyncProofs AsyncRedactions AsyncTemplates AsyncTrash",
+        "eventstore.sessions.call": "Call",
+        "eventstore.sessions.manager": "SessionManager",
+        "eventstore.sessions.proofs": "Proofs",
+        "eventstore.sessions.redactions": "Redactions",
+        "eventstore.sessions.templates": "Templates",
+        "eventstore.sessions.trash": "Trash",
+    },
+)

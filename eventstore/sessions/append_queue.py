@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from eventstore.events import Event
-from eventstore.log.base import Append, Appended, Outcome, Written
+from eventstore.log.base import Append, Appended, Outcome
+from eventstore.secret_patterns import Patterns
 from eventstore.store.storage import SessionStorage
 
 Waiting = tuple[Append, "asyncio.Future[Appended]"]
@@ -24,26 +25,24 @@ class _Queue:
 
 
 class Commits:
-    """Appends to a storage for the tasks of event loops: one write and one flush for all that come in one turn of a loop.
+    """Appends to a storage for the tasks of event loops: one write and one flush for all that arrive while another is under way.
 
-    Bytes go to the operating system from the loop itself, which costs less than handing them to a thread; what may take its
-    time (a flush, a lock that somebody else holds, a file that is not open) happens in a thread of `pool`.
+    All of it happens in a thread of `pool`: an append may have to verify what another process wrote, to wait for a lock, to open
+    a file, or to ask a server, and nothing tells in advance how long that takes.
     """
 
-    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor) -> None:
-        self._storage, self._pool = storage, pool
+    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: Patterns | None = None) -> None:
+        self._storage, self._pool, self._secrets = storage, pool, secrets
         self._queues: dict[tuple[asyncio.AbstractEventLoop, str], _Queue] = {}
 
-    def append(
-        self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None
-    ) -> "asyncio.Future[Appended]":
-        """Take an append in; the future tells what `SessionStorage.append` would return or raise."""
+    def append(self, session_id: str, event: Event, expected_version: int | None) -> "asyncio.Future[Appended]":
+        """Queue an append; the future gives what `SessionStorage.append` returns or raises."""
         loop = asyncio.get_running_loop()
         queue = self._queues.get((loop, session_id))
         if queue is None:
             queue = self._queues[loop, session_id] = _Queue(loop, session_id)
         future: asyncio.Future[Appended] = loop.create_future()
-        queue.waiting.append((Append(session_id, events, expected_version), future))
+        queue.waiting.append((Append(session_id, [event], expected_version), future))
         if not queue.busy:
             queue.busy = True
             loop.call_soon(self._commit, queue)
@@ -52,31 +51,28 @@ class Commits:
     def _commit(self, queue: _Queue) -> None:
         taken, queue.waiting = queue.waiting, []
         try:
-            written = self._storage.append_many([append for append, _ in taken], wait=False)
-            if written.is_done():
-                self._tell(queue, taken, written.outcomes)
-            else:
-                self._pool.submit(self._finish, queue, taken, written)
-        except Exception as error:  # nobody else would hear of it
-            self._tell(queue, taken, [error] * len(taken))
+            self._pool.submit(self._write, queue, taken)
+        except RuntimeError as error:  # the pool was shut down
+            self._report(queue, taken, [error] * len(taken))
 
-    def _finish(self, queue: _Queue, taken: list[Waiting], written: Written) -> None:
-        """Do, in a thread, what may take its time."""
-        outcomes: list[Outcome | BaseException | None] = list(written.outcomes)
+    def _write(self, queue: _Queue, taken: list[Waiting]) -> None:
+        """Write and flush, in a thread."""
+        outcomes: Sequence[Outcome | BaseException | None]
         try:
-            left = [place for place, outcome in enumerate(outcomes) if outcome is None]
-            late = self._storage.append_many([taken[place][0] for place in left]) if left else Written([])
+            written = self._storage.append_many([self._clean(append) for append, _ in taken])
             written.flush()
-            late.flush()
-            outcomes = list(written.outcomes)
-            for place, outcome in zip(left, late.outcomes, strict=True):
-                outcomes[place] = outcome
+            outcomes = written.outcomes
         except BaseException as error:
             outcomes = [error] * len(taken)
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
-            queue.loop.call_soon_threadsafe(self._tell, queue, taken, outcomes)
+            queue.loop.call_soon_threadsafe(self._report, queue, taken, outcomes)
 
-    def _tell(self, queue: _Queue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]) -> None:
+    def _clean(self, append: Append) -> Append:
+        """Replace what looks like a secret: of a long text that takes its time too."""
+        secrets = self._secrets
+        return append if secrets is None else append._replace(events=[secrets.clean(one) for one in append.events])
+
+    def _report(self, queue: _Queue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]) -> None:
         for (_, future), outcome in zip(taken, outcomes, strict=True):
             if future.done():
                 continue  # whoever waited was cancelled

@@ -1,144 +1,167 @@
-"""AsyncSessionManager: the manager's methods, awaited. The work happens in threads: the event loop never waits for a disk."""
+"""AsyncSessionManager: the methods of SessionManager, awaited. All work happens in threads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, TypeVar, Unpack
 
+from eventstore.errors import LogDamaged
 from eventstore.events import Event
 from eventstore.log.base import Appended
 from eventstore.sessions.append_queue import Commits
-from eventstore.sessions.manager import Call, SessionManager
+from eventstore.sessions.appending import Appending, AppendOptions
+from eventstore.sessions.async_asking import AsyncAskingAll, AsyncAskingOne
+from eventstore.sessions.async_parts import AsyncProofs, AsyncRedactions, AsyncTemplates, AsyncTrash
+from eventstore.sessions.call import Call
+from eventstore.sessions.manager import SessionManager
+from eventstore.sessions.threads import Threads
+from eventstore.settings import Settings
+from eventstore.store.as_of import At
+from eventstore.store.pages import tell_damage
 from eventstore.subscriptions.subscription import Delivered, Subscription
+from projections.models import Session, SessionStatus
 
-P = ParamSpec("P")
-R = TypeVar("R")
-_THREADS = 32
-_CHUNK = 256
+T = TypeVar("T")
 
 
-def _awaited(
-    method: Callable[Concatenate[SessionManager, P], R],
-) -> Callable[Concatenate["AsyncSessionManager", P], Awaitable[R]]:
-    """Make the awaited twin of a method."""
+class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingOne, AsyncAskingAll):
+    """A manager for asyncio: the same methods with the same arguments, awaited; the event loop never waits for a disk.
 
-    async def twin(self: "AsyncSessionManager", /, *arguments: P.args, **options: P.kwargs) -> R:
-        return await self.run(lambda: method(self.manager, *arguments, **options))
-
-    twin.__name__, twin.__doc__ = method.__name__, method.__doc__
-    return twin
-
-
-def _committed(
-    method: Callable[Concatenate[SessionManager, P], Appended],
-) -> Callable[Concatenate["AsyncSessionManager", P], Awaitable[Appended]]:
-    """Make the awaited twin of a method that appends one event: appends of one turn of the loop are committed together."""
-
-    async def twin(self: "AsyncSessionManager", /, *arguments: P.args, **options: P.kwargs) -> Appended:
-        return await cast("asyncio.Future[Appended]", method(self._planner, *arguments, **options))
-
-    twin.__name__, twin.__doc__ = method.__name__, method.__doc__
-    return twin
-
-
-class _Planner(SessionManager):
-    """Makes events as its manager does, and leaves them to commits: what its methods return is still to come."""
-
-    def __init__(self, manager: SessionManager, commits: Commits) -> None:
-        super().__init__(manager.storage, secrets=manager.secrets)
-        self.by, self._commits = manager.by, commits
-
-    def _append_event(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
-        return cast("Appended", self._commits.append(session_id, [event], expected_version=expected_version))
-
-
-def _streamed(
-    method: Callable[Concatenate[SessionManager, P], Iterator[R]],
-) -> Callable[Concatenate["AsyncSessionManager", P], AsyncIterator[R]]:
-    """Make the twin of a method that streams."""
-
-    async def twin(self: "AsyncSessionManager", /, *arguments: P.args, **options: P.kwargs) -> AsyncIterator[R]:
-        found = await self.run(lambda: method(self.manager, *arguments, **options))
-        while chunk := await self.run(lambda: [one for one, _ in zip(found, range(_CHUNK), strict=False)]):
-            for one in chunk:
-                yield one
-
-    twin.__name__, twin.__doc__ = method.__name__, method.__doc__
-    return twin
-
-
-def _close_all(followers: list[Subscription]) -> None:
-    for one in followers:
-        one.close()
-
-
-class AsyncSessionManager:
-    """A SessionManager for asyncio: the same methods with the same arguments, results and errors, awaited.
-
-    A call that is cancelled may still happen: append again with the same `id`. Appends of many tasks share their flushes.
-    `manager` is the manager underneath; both may be used at once.
+    Appends of many tasks to one session are written and flushed together. `invocation` is used with `async with`; `events`,
+    `history`, `timeline`, `salvage` and `follow` with `async for`. Close it, or use it with `async with`.
+    At most `threads` calls are under way at once.
     """
 
-    def __init__(self, manager: SessionManager, *, threads: int = _THREADS) -> None:
-        self.manager = manager
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="eventstore")
-        self._planner = _Planner(manager, Commits(manager.storage, self._pool))
+    def __init__(self, manager: SessionManager, *, threads: int = 32) -> None:
+        if not isinstance(manager, SessionManager):
+            raise TypeError(f"manager is a {type(manager).__name__}, not a SessionManager")
+        super().__init__(manager.storage, secrets=manager.secrets)
+        self.by = manager.by
+        self.manager = self._asking = manager
+        self._threads = Threads(threads)
+        self._commits = Commits(manager.storage, self._threads.pool, manager.secrets)
 
-    async def run(self, work: Callable[[], R]) -> R:
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None) -> Self:
+        """Open the store that the settings name, as `SessionManager.from_settings` does."""
+        return cls(SessionManager.from_settings(settings))
+
+    async def run(self, work: Callable[[], T]) -> T:
         """Do any work in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await self._threads.run(work)
 
-    create_session = _awaited(SessionManager.create_session)
-    fork_session = _awaited(SessionManager.fork_session)
-    lineage = _awaited(SessionManager.lineage)
-    compare_branches = _awaited(SessionManager.compare_branches)
-    save_template = _awaited(SessionManager.save_template)
-    list_templates = _awaited(SessionManager.list_templates)
-    get_template = _awaited(SessionManager.get_template)
-    remove_template = _awaited(SessionManager.remove_template)
-    get_session = _awaited(SessionManager.get_session)
-    update_session_metadata = _committed(SessionManager.update_session_metadata)
-    complete_session = _awaited(SessionManager.complete_session)
-    reopen_session = _committed(SessionManager.reopen_session)
-    delete_session = _awaited(SessionManager.delete_session)
-    pin_session = _committed(SessionManager.pin_session)
-    plan_cleanup = _awaited(SessionManager.plan_cleanup)
-    list_trash = _awaited(SessionManager.list_trash)
-    cleanup_old_sessions = _awaited(SessionManager.cleanup_old_sessions)
-    trash_session = _awaited(SessionManager.trash_session)
-    restore_session = _awaited(SessionManager.restore_session)
-    redact = _awaited(SessionManager.redact)
-    plan_redactions = _awaited(SessionManager.plan_redactions)
-    redact_plan = _awaited(SessionManager.redact_plan)
-    recover_sessions = _awaited(SessionManager.recover_sessions)
-    add_conversation_message = _committed(SessionManager.add_conversation_message)
-    clear_conversation = _committed(SessionManager.clear_conversation)
-    conversation = _awaited(SessionManager.conversation)
-    link_invocation = _awaited(SessionManager.link_invocation)
-    record_usage = _committed(SessionManager.record_usage)
-    set_data = _committed(SessionManager.set_data)
-    delete_data = _committed(SessionManager.delete_data)
-    clear_data = _committed(SessionManager.clear_data)
-    list_sessions = _awaited(SessionManager.list_sessions)
-    page_sessions = _awaited(SessionManager.page_sessions)
-    analytics = _awaited(SessionManager.analytics)
-    search = _awaited(SessionManager.search)
-    context = _awaited(SessionManager.context)
-    get_session_statistics = _awaited(SessionManager.get_session_statistics)
-    tree = _awaited(SessionManager.tree)
-    data = _awaited(SessionManager.data)
-    diff = _awaited(SessionManager.diff)
-    head = _awaited(SessionManager.head)
-    sign_checkpoint = _awaited(SessionManager.sign_checkpoint)
-    checkpoints = _awaited(SessionManager.checkpoints)
-    prove_inclusion = _awaited(SessionManager.prove_inclusion)
-    prove_consistency = _awaited(SessionManager.prove_consistency)
-    flush = _awaited(SessionManager.flush)
-    events = _streamed(SessionManager.events)
-    history = _streamed(SessionManager.history)
-    timeline = _streamed(SessionManager.timeline)
-    salvage = _streamed(SessionManager.salvage)
+    @cached_property
+    def trash(self) -> AsyncTrash:
+        """`SessionManager.trash`, awaited."""
+        return AsyncTrash(self.manager.trash, self._threads)
+
+    @cached_property
+    def templates(self) -> AsyncTemplates:
+        """`SessionManager.templates`, awaited."""
+        return AsyncTemplates(self.manager.templates, self._threads)
+
+    @cached_property
+    def proofs(self) -> AsyncProofs:
+        """`SessionManager.proofs`, awaited."""
+        return AsyncProofs(self.manager.proofs, self._threads)
+
+    @cached_property
+    def redactions(self) -> AsyncRedactions:
+        """`SessionManager.redactions`, awaited."""
+        return AsyncRedactions(self.manager.redactions, self._threads)
+
+    async def create_session(
+        self,
+        session_id: str | None = None,
+        purpose: str | None = None,
+        user_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        *,
+        template: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Session:
+        """Await `SessionManager.create_session`."""
+        return await self._threads.run(
+            lambda: self.manager.create_session(session_id, purpose, user_id, tags, template=template, **options)
+        )
+
+    async def fork_session(
+        self,
+        session_id: str,
+        at: At | None = None,
+        new_id: str | None = None,
+        *,
+        recorded: bool = False,
+        purpose: str | None = None,
+        tags: Sequence[str] | None = None,
+        by: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Await `SessionManager.fork_session`."""
+        return await self._threads.run(
+            lambda: self.manager.fork_session(
+                session_id, at, new_id, recorded=recorded, purpose=purpose, tags=tags, by=by
+            )
+        )
+
+    async def complete_session(
+        self,
+        session_id: str,
+        status: SessionStatus | str = SessionStatus.COMPLETED,
+        *,
+        reason: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Await `SessionManager.complete_session`."""
+        return await self._threads.run(
+            lambda: self.manager.complete_session(session_id, status, reason=reason, **options)
+        )
+
+    async def delete_session(self, session_id: str, *, history: bool = False) -> bool:
+        """Await `SessionManager.delete_session`."""
+        return await self._threads.run(lambda: self.manager.delete_session(session_id, history=history))
+
+    async def cleanup_old_sessions(self, max_age_days: float = 30, grace_days: float = 7) -> int:
+        """Await `SessionManager.cleanup_old_sessions`."""
+        return await self._threads.run(lambda: self.manager.cleanup_old_sessions(max_age_days, grace_days))
+
+    async def recover_sessions(
+        self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[str]:
+        """Await `SessionManager.recover_sessions`."""
+        return await self._threads.run(lambda: self.manager.recover_sessions(silent_hours, on_damage))
+
+    async def link_invocation(
+        self,
+        session_id: str,
+        invocation_id: str,
+        tool_name: str | None,
+        invocation_dir: Path | str | None,
+        duration_ms: float | None = None,
+        *,
+        success: bool | None = None,
+        error: str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Await `SessionManager.link_invocation`."""
+        return await self._threads.run(
+            lambda: self.manager.link_invocation(
+                session_id,
+                invocation_id,
+                tool_name,
+                invocation_dir,
+                duration_ms,
+                success=success,
+                error=error,
+                **options,
+            )
+        )
+
+    async def flush(self) -> None:
+        """Await `SessionManager.flush`."""
+        await self._threads.run(lambda: self.manager.flush())
 
     async def follow(
         self, session_id: str | None = None, after: str | int | None = None, **options: Any
@@ -160,28 +183,34 @@ class AsyncSessionManager:
             thread.submit(_close_all, made)  # one too that is made after this was cancelled
             thread.shutdown(wait=False)
 
-    follow.__doc__ = SessionManager.follow.__doc__
-
     @asynccontextmanager
     async def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> AsyncIterator[Call]:
         """Wrap the work of a tool, as `SessionManager.invocation` does, with `async with`."""
         call = self.manager.invocation(session_id, tool_name, arguments)
-        await self.run(call.__enter__)
+        await self._threads.run(call.__enter__)
         try:
             yield call
         except BaseException as error:
             failed = error
-            await asyncio.shield(self.run(lambda: call.__exit__(type(failed), failed, failed.__traceback__)))
+            await asyncio.shield(self._threads.run(lambda: call.__exit__(type(failed), failed, failed.__traceback__)))
             raise
-        await self.run(lambda: call.__exit__(None, None, None))
+        await self._threads.run(lambda: call.__exit__(None, None, None))
 
     async def close(self) -> None:
-        """Flush, let go of files, and end the threads."""
-        await self.run(self.manager.close)
-        self._pool.shutdown(wait=False)
+        """Flush, close files, and end the threads."""
+        await self._threads.run(self.manager.close)
+        self._threads.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _write(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
+        return await self._commits.append(session_id, event, expected_version)
+
+
+def _close_all(followers: list[Subscription]) -> None:
+    for one in followers:
+        one.close()

@@ -1,15 +1,14 @@
 """Moments: a version or a time in a question, as the number of events that had happened by then."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from eventstore.errors import NoSuchMoment
 from eventstore.events import Event
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.record.message_run import Message
-from eventstore.record.message_run import MessageRun as Messages
+from eventstore.record.message_run import Message, MessageRun
 
 At: TypeAlias = int | str | datetime
 """A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is taken as local."""
@@ -43,15 +42,23 @@ def as_text(at: At) -> str:
             return clock.to_text(at)
         if isinstance(at, str):
             return clock.to_text(clock.to_datetime(at))
-    except (ValueError, OverflowError):
+    except ValueError:
         pass
     raise NoSuchMoment(at, "it is neither a number of events nor an RFC 3339 time")
+
+
+def ago(length: timedelta) -> datetime:
+    """Return the moment so long ago, in UTC; the first moment that there is where that would be before the year 1."""
+    try:
+        return datetime.now(UTC) - length
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def _times(log: EventLog, session_id: str, moment: str, *, recorded: bool) -> Iterator[tuple[int, str]]:
     """Stream the numbers of events and their times; of messages in a row that had all happened only the last."""
     for one in log.skim(session_id):
-        if not isinstance(one, Messages):
+        if not isinstance(one, MessageRun):
             yield one.seq, _time(one, recorded=recorded)
         elif one.until <= moment:
             yield one.last, one.until

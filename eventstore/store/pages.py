@@ -1,14 +1,11 @@
-"""What lists of sessions are made of: pages, the sizes of logs, and what becomes of a session that cannot be read."""
+"""What lists of sessions are made of: pages, and what becomes of a session that cannot be read."""
 
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from eventstore.derived.catalog import Sizes
-from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound
-from eventstore.log.engine import EventLog
+from eventstore.errors import LogDamaged, NoSuchMoment
 from eventstore.store.as_of import At, as_text
 from projections.models import SessionMetadata
 
@@ -27,29 +24,6 @@ class Page:
 
     sessions: list[SessionMetadata]
     cursor: str | None
-
-
-class LogSizes(Sizes):
-    """The sizes of logs that are no files: all are looked at each time."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-
-    def state(self) -> str:
-        return self.boot()
-
-    def boot(self) -> str:
-        return str(time.time_ns())
-
-    def all(self) -> dict[str, int]:
-        found = {name: self.size(name) for name in self._log.ids()}
-        return {name: size for name, size in found.items() if size is not None}
-
-    def size(self, session_id: str) -> int | None:
-        try:
-            return self._log.head(session_id).size_bytes
-        except (SessionNotFound, LogDamaged):
-            return None
 
 
 def as_time(at: At) -> str:

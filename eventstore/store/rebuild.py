@@ -8,7 +8,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from eventstore.derived.catalog import Catalog, Filter
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.store.storages import FileSystemSessionStorage
 
@@ -25,43 +24,30 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
-    """Throw every view and the catalogue away, make them anew, and yield each session when it is done.
+    """Settle the store, delete every view and the catalogue, rebuild them, and yield each session when it is done.
 
     The views of a damaged session stay as they are.
     """
+    storage.settle()
     storage.flush_views()
-    storage.catalog.clear()
+    storage.clear_caches()
     yield from _spread(storage, _rebuild_some, jobs)
 
 
 def check_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
-    """Compare every view and the catalogue with what the logs give, byte for byte, and yield each session. Changes no view.
+    """Compare views, catalogue, search and figures with what the logs give, and yield each session. Changes no view.
 
-    Of a session the first difference is named; one of the catalogue comes with its session.
+    Of a session the first difference is named. A search index that is damaged as a whole is named as "all sessions".
     """
     storage.flush_views()
-    rows = {row["session_id"]: row for row in storage.rows()}
+    caches = dict(storage.check_caches())
+    if "" in caches:
+        yield Rebuilt("all sessions", difference=caches[""])
     for one in _spread(storage, _check_some, jobs):
         difference = one.difference
         if not difference and not one.damage:
-            difference = _compare_row(storage, one.session_id, rows)
+            difference = caches.get(one.session_id, "")
         yield one._replace(difference=difference)
-
-
-def _compare_row(storage: FileSystemSessionStorage, session_id: str, rows: dict[str, dict[str, object]]) -> str:
-    """Compare what the catalogue has of a session with what its log gives, by way of a catalogue of its own."""
-    try:
-        known = storage.summary(session_id).metadata.to_model(session_id).to_dict()
-    except (SessionNotFound, LogDamaged):
-        return ""
-    fresh = Catalog()
-    fresh.put([(known, 0)])
-    ((wanted,), _) = fresh.find(Filter())
-    found = rows.get(session_id)
-    if found is None:
-        return "the catalogue does not have it"
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    return f"the catalogue has another {differing[0]}" if differing else ""
 
 
 def _spread(

@@ -1,57 +1,90 @@
-"""The store's own log: what came into being, what goes on from what, what was deleted. Forks, templates and deleting."""
+"""The registry: the log `_store`, which records what sessions there are and were. What it says is in `projections.store`.
 
-import fcntl
-import os
+How sessions are created, forked, deleted and moved is not in here.
+"""
+
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
-from eventstore.derived.state_cache import Folds
-from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
-from eventstore.events import Event, SessionCreated, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
-from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
-from eventstore.log.base import Head
+from eventstore.errors import (
+    EventStoreError,
+    LogDamaged,
+    LogRolledBack,
+    SessionNotFound,
+    VersionConflict,
+)
+from eventstore.events import (
+    Event,
+    LogRepaired,
+    SessionCreated,
+    StoreSessionCreated,
+    StoreSessionForked,
+)
+from eventstore.ids import STORE_ID
+from eventstore.log.base import BEGINNING, Head
 from eventstore.log.engine import EventLog
-from eventstore.log.ingest import Whole
+from eventstore.record import codec
 from projections import store as store_fold
+from projections.store import Life, State
 
-_STORE_EVENTS = 5_000_000
-_LOCK = "_lock"
+T = TypeVar("T")
 
 
-class Lineages:
-    """What the sessions of a log have to do with each other. Safe for threads, with a `folder` for processes too."""
+class Registry:
+    """The registry of one log, read incrementally: asking costs what was recorded since it was last asked. Safe for threads."""
 
-    def __init__(self, log: EventLog, folder: Path | None = None) -> None:
-        self._log, self._folder = log, folder
-        self._stores = Folds(log, store_fold.projection, _STORE_EVENTS)
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._forget()
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
         """Let go of what another thread held when the process was forked."""
-        self._forking = threading.RLock()
+        self._mutex = threading.Lock()  # guards the state and the place
+        self._creating = threading.Lock()  # one caller at a time records what all have created
+        self._bringing = threading.Lock()  # guards what they have created
+        self._created: dict[str, int] = {}
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold off others who fork, delete, put in the trash or restore: a parent goes only when no fork of it is being made."""
-        with self._forking:
-            if self._folder is None:
-                yield
-                return
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            file = os.open(self._folder / _LOCK, flags, 0o600)
+    def _forget(self) -> None:
+        self._state, self._place = State(), BEGINNING
+
+    # --- reading
+
+    def look(self, question: Callable[[State], T]) -> T:
+        """Answer a question about the registry as it is now. The answer must not hold the state: that goes on changing.
+
+        Raises LogDamaged where the registry is damaged.
+        """
+        with self._mutex:
+            self._catch_up()
+            return question(self._state)
+
+    def state(self) -> State:
+        """Return a copy of all that the registry says; the cost grows with the number of sessions. Raises LogDamaged."""
+        return self.look(State.copy)
+
+    def _catch_up(self) -> Head:
+        """Apply what was recorded since, and return where the registry ends."""
+        while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(file)
+                data, here = self._log.resume(STORE_ID, self._place)
+            except (LogRolledBack, SessionNotFound):
+                if not self._place.version:
+                    return BEGINNING
+                self._forget()  # somebody put another log in its place: read that one
+                continue
+            if not data:
+                return self._place
+            for event in codec.decode_lines(data):
+                store_fold.apply(self._state, event)
+            self._place = here
 
-    # --- the store's own log
+    # --- recording
 
     def note(self, event: Event) -> None:
-        """Append to the store's own log, making it where it is not there yet."""
+        """Append an event to the registry, whatever it says by now. Raises what `EventLog.append` raises."""
         try:
             self._log.append(STORE_ID, [event])
         except SessionNotFound:
@@ -60,125 +93,88 @@ class Lineages:
             except VersionConflict:
                 self._log.append(STORE_ID, [event])
 
-    def note_created(self, session_id: str, version: int = 0) -> None:
-        """Note that a session came into being; its own first event stands behind `version` inherited ones."""
-        first = next(self._log.read(session_id, version, version + 1))
-        self.note(StoreSessionCreated(session_id=session_id, first_hash=first.hash))
+    def record(self, decide: Callable[[State], Sequence[Event]]) -> None:
+        """Append, as one batch, what `decide` makes of the state; it is asked again where another writer was faster.
 
-    def note_origin(self, whole: Whole) -> None:
-        """Note that a log that is taken in is about to go on from another."""
-        assert whole.origin is not None  # noqa: S101 - asked before
-        origin = whole.origin
-        self.note(StoreSessionForked(session_id=whole.session_id, parent=origin.parent, upto=origin.seq))
-
-    def note_adopted(self, whole: Whole, *, ended: int = 0, is_new: bool = False) -> None:
-        """Let the store's own log tell of a log that was taken in, where it does not, say because a crash came in between.
-
-        Of one that `is_new` it tells in any case: what was there under that id before, and did not end, is not this one.
+        So what is recorded was true of the registry as it was right before. Nothing is appended where it returns nothing.
+        Raises what `EventLog.append` raises.
         """
-        state = self.state()
-        if ended > state.used.get(whole.session_id, 0):
-            reason = "told by the archive that the session of this id came from"
-            self.note(
-                StoreSessionDeleted(
-                    session_id=whole.session_id, events=ended, size_bytes=0, head_hash="", reason=reason
-                )
-            )
-            state = self.state()
-        if whole.origin and whole.session_id not in state.parents:
-            self.note_origin(whole)
-        if is_new or whole.session_id not in state.there:
-            self.note(StoreSessionCreated(session_id=whole.session_id, first_hash=whole.first_hash))
+        while True:
+            with self._mutex:
+                version = self._catch_up().version
+                events = decide(self._state)
+            if not events:
+                return
+            with suppress(VersionConflict, SessionNotFound):  # not found: the registry itself was deleted meanwhile
+                self._log.append(STORE_ID, events, expected_version=version)
+                return
 
-    def state(self) -> store_fold.State:
-        """Fold the store's own log; the state is shared, nobody changes it."""
-        try:
-            return self._stores.get(STORE_ID).state
-        except SessionNotFound:
-            return store_fold.State()
+    def record_created(self, created: dict[str, int]) -> bool:
+        """Record sessions that have their first own event, by id, each with the number of events before it.
 
-    # --- forks
-
-    def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does."""
-        with self.locked():
-            if self._log.exists(session_id):
-                raise SessionExists(session_id)
-            self._fork(session_id, parent, version, event)
-
-    def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
-        self._log.point_at(parent, version)
-        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))
-        try:
-            self._log.fork(log_id, parent, version, event)
-        except VersionConflict:
-            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None
-        self.note_created(log_id, version)
-
-    def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
-        with self.locked():
-            if self._log.exists(TEMPLATE + check_session_id(name)):
-                raise SessionExists(name)
-            self._fork(TEMPLATE + name, parent, version, event)
-
-    def template(self, name: str) -> tuple[str, int]:
-        """Give the id of a template's log, and its version. Raises SessionNotFound for the template."""
-        try:
-            log_id = TEMPLATE + check_session_id(name)
-            return log_id, self._log.head(log_id).version
-        except SessionNotFound:
-            raise SessionNotFound(name) from None
-
-    def templates(self) -> list[str]:
-        """List the names of templates, of damaged ones too."""
-        return [name for name in self.state().templates() if self._is_there(TEMPLATE + name)]
-
-    def _is_there(self, log_id: str) -> bool:
-        try:
-            return self._log.exists(log_id)
-        except LogDamaged:
+        One append does for all threads that come at the same time. Returns False where the registry could not be written: the
+        sessions are there all the same, and a later writer records them (see `settle`).
+        """
+        with self._bringing:
+            self._created.update(created)
+        with self._creating:
+            with self._bringing:
+                due, self._created = self._created, {}
+            try:
+                if due:
+                    self.record(lambda state: list(self._unrecorded(state, due)))
+            except (EventStoreError, OSError):
+                return False
             return True
 
-    def make_descendants_whole(self, log_id: str) -> None:
-        """Copy to the forks of a session what they have of it, before it goes. Raises LogDamaged."""
-        for one in self.state().descendants(log_id):
-            with suppress(SessionNotFound):
-                self._log.make_whole(one)
+    def _unrecorded(self, state: State, created: dict[str, int]) -> Iterator[Event]:
+        """Make the records of those that are still what the log has, and not recorded yet.
 
-    # --- ends
-
-    def delete(self, log_id: str, reason: str | None, forget: Callable[[str], None]) -> bool:
-        """Delete a session or a template for good, a damaged one too; False where there was none.
-
-        `forget` is called before the log goes. Raises LogDamaged where a fork cannot be made whole: then nothing is deleted.
+        A writer who trashes or deletes a session records its creation first where that is missing. So one that is not there any
+        more, or was replaced, needs no record: it would come too late.
         """
-        with self.locked():
-            while True:
-                try:
-                    return self._delete(log_id, reason, forget)
-                except VersionConflict:
-                    continue  # somebody appended since it was told how much goes: tell again
+        for session_id, before in created.items():
+            first = self.first_hash(session_id, before)
+            if first and state.lives.get(session_id, Life()).first_hash != first:
+                yield StoreSessionCreated(session_id=session_id, first_hash=first)
 
-    def _delete(self, log_id: str, reason: str | None, forget: Callable[[str], None]) -> bool:
-        version: int | None = None
-        try:
-            head = self._log.head(log_id)
-            version = head.version
-        except SessionNotFound:
-            return False
-        except LogDamaged as damage:
-            head = Head(damage.readable, "", "", damage.offset_bytes)
-            reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
-        self.make_descendants_whole(log_id)
-        self.note(
-            StoreSessionDeleted(
-                session_id=log_id,
-                events=head.version,
-                size_bytes=head.size_bytes,
-                head_hash=head.hash,
-                reason=reason,
-            )
-        )
-        forget(log_id)
-        return self._log.remove(log_id, expected_version=version)
+    # --- comparing with a log
+
+    def first_hash(self, session_id: str, before: int) -> str:
+        """Return the hash of the event behind the first `before` ones; empty where it cannot be read."""
+        with suppress(SessionNotFound, LogDamaged):
+            event = next(self._log.read(session_id, before, before + 1), None)
+            return "" if event is None else event.hash
+        return ""
+
+    def fits(self, life: Life, session_id: str) -> bool:
+        """Tell whether a log is the session that was recorded: its first own event is the same, or was repaired since."""
+        with suppress(SessionNotFound, LogDamaged):
+            for before in {0, life.upto}:
+                for event in self._log.read(session_id, before, before + 1):
+                    if event.hash == life.first_hash or isinstance(event, LogRepaired):
+                        return True
+        return False
+
+    def birth(self, session_id: str) -> list[Event]:
+        """Make the records of a session that the registry does not know; none where it cannot be read, or has no event."""
+        with suppress(SessionNotFound, LogDamaged):
+            before = self._log.own_beginning(session_id).version
+            first = next(self._log.read(session_id, before, before + 1), None)
+            if first is None:
+                return []
+            made: list[Event] = [StoreSessionCreated(session_id=session_id, first_hash=first.hash)]
+            if before and isinstance(first, SessionCreated) and first.forked_from:
+                parent = str(first.forked_from["session_id"])
+                made.insert(0, StoreSessionForked(session_id=session_id, parent=parent, upto=before))
+            return made
+        return []
+
+    def missing(self, state: State, session_id: str) -> list[Event]:
+        """Make the records that lack before a session's end can be recorded."""
+        life = state.lives.get(session_id)
+        if life is not None and session_id in state.there:
+            return []
+        if life is not None and self.fits(life, session_id):
+            return []
+        return self.birth(session_id)

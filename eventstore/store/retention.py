@@ -1,4 +1,4 @@
-"""Retention: what goes to the trash, comes back out of it, or goes for good, and why."""
+"""Retention: which sessions are moved to the trash, restored or purged, and why."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from eventstore.derived.catalog import Catalog
-from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
-from eventstore.events import StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
-from eventstore.ids import STORE_ID, check_session_id, id_of
+from eventstore.errors import (
+    EventStoreError,
+    InvalidSessionId,
+    LogDamaged,
+    SessionExists,
+    SessionNotFound,
+    VersionConflict,
+)
+from eventstore.events import EventRedacted, StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
+from eventstore.ids import check_session_id, free_name, id_of
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.store.registry import Lineages
+from eventstore.store.lineages import Lineages
+from eventstore.store.lock import refusing
 from projections.models import SessionMetadata
 
 GRACE_DAYS = 7.0
@@ -21,9 +28,10 @@ GRACE_DAYS = 7.0
 
 @dataclass(frozen=True)
 class Expiry:
-    """What retention does with a session, and why: `trash` it, `purge` it out of the trash for good, or `keep` it.
+    """What retention does with a session, and why: `trash` it, `purge` it out of the trash, or `keep` it.
 
-    `name` is what it is called in the trash, `size_bytes` that of its log.
+    `name` is its name in the trash, and `since` when it came there (RFC 3339 text). `version`, `head_hash` and `size_bytes` say
+    what its log was when the plan was made: where it is another by then, nothing is done.
     """
 
     session_id: str
@@ -32,13 +40,16 @@ class Expiry:
     updated_at: datetime | None = None
     name: str = ""
     size_bytes: int = 0
+    version: int = 0
+    head_hash: str = ""
+    since: str = ""
 
 
 @dataclass(frozen=True)
 class Trashed:
     """A session in the trash, where it is called `name`, since when, and what its log held.
 
-    `since` is empty where the store's own log does not tell of it, say because a crash came in between.
+    `since` is empty where the registry does not record it, say because a crash came in between: the next writer records it.
     """
 
     session_id: str
@@ -46,126 +57,198 @@ class Trashed:
     since: str
     events: int
     size_bytes: int
+    head_hash: str = ""
 
 
 class Retention:
-    """The trash of a log.
+    """The trash of a log. `metadata` returns what is known of a session; it raises SessionNotFound and LogDamaged."""
 
-    `metadata` tells what is known of a session and raises SessionNotFound and LogDamaged; `forget` is told of one that goes.
-    """
+    def __init__(self, log: EventLog, lineages: Lineages, metadata: Callable[[str], SessionMetadata]) -> None:
+        self._log, self._lineages, self._metadata = log, lineages, metadata
 
-    def __init__(
-        self,
-        log: EventLog,
-        catalog: Catalog,
-        lineages: Lineages,
-        metadata: Callable[[str], SessionMetadata],
-        forget: Callable[[str], None],
-    ) -> None:
-        self._log, self._catalog, self._lineages = log, catalog, lineages
-        self._metadata, self._forget = metadata, forget
+    # --- moving
 
-    def trash(self, session_id: str, reason: str | None = None) -> bool:
-        """Put a session in the trash, out of which `restore` brings it back; False where there is none.
+    def trash(self, session_id: str, reason: str | None = None, planned: Expiry | None = None) -> bool:
+        """Move a session to the trash, from which `restore` brings it back; False where there is none, or not what was planned.
 
-        It and forks of it are made whole first. Raises LogDamaged where that cannot be.
+        First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
         """
         check_session_id(session_id)
-        with self._lineages.locked():
-            try:
-                head, name = self._take(session_id)
-            except SessionNotFound:
-                return False
-            self._forget(session_id)
-            self._lineages.note(
-                StoreSessionTrashed(
-                    session_id=session_id,
-                    name=name,
-                    events=head.version,
-                    size_bytes=head.size_bytes,
-                    head_hash=head.hash,
-                    reason=reason,
-                )
-            )
-            return True
+        with self._lineages.locked(), refusing(session_id, "moved to the trash"):
+            while True:
+                head = self._prepare(session_id, planned)
+                if head is None:
+                    return False
+                try:
+                    self._move(session_id, head, reason)
+                except VersionConflict:
+                    continue  # somebody appended since: look again
+                except SessionNotFound:
+                    return False
+                return True
 
-    def _take(self, session_id: str) -> tuple[Head, str]:
-        """Move a session to the trash; return where its log ended then, and its name there."""
-        while True:
+    def _prepare(self, session_id: str, planned: Expiry | None) -> Head | None:
+        """Make a session ready to be moved, and return where its log ends; None where it is not there, or not as planned."""
+        try:
+            before = self._log.head(session_id)
+            if planned is not None and (before.version, before.hash) != (planned.version, planned.head_hash):
+                return None
             self._lineages.make_descendants_whole(session_id)
             self._log.make_whole(session_id)
             head = self._log.head(session_id)
-            with suppress(VersionConflict):  # somebody appended since: look again
-                return head, self._log.trash(session_id, expected_version=head.version)
+            since = self._log.read(session_id, before.version, head.version)
+            if planned is not None and not all(isinstance(event, EventRedacted) for event in since):
+                return None  # somebody appended; what a fork records when it becomes independent is not meant
+        except SessionNotFound:
+            return None
+        return head
+
+    def _move(self, session_id: str, head: Head, reason: str | None) -> None:
+        """Announce, then move. Where it does not come to that, the announcement is taken back."""
+        name = free_name(session_id, set(self._log.trashed()))
+        self._announce(session_id, name, head, reason)
+        try:
+            moved = self._log.trash(session_id, expected_version=head.version)
+        except (EventStoreError, OSError):
+            self._take_back(session_id, name)
+            raise
+        if moved != name:
+            self._take_back(session_id, name)
+            self._announce(session_id, moved, head, reason)
+        self._lineages.settled(names=(moved,))
+
+    def _announce(self, session_id: str, name: str, head: Head, reason: str | None) -> None:
+        trashed = StoreSessionTrashed(
+            session_id=session_id,
+            name=name,
+            events=head.version,
+            size_bytes=head.size_bytes,
+            head_hash=head.hash,
+            reason=reason,
+        )
+        self._lineages.announce(trashed, session_id)
+
+    def _take_back(self, session_id: str, name: str) -> None:
+        """Record that a session is not in the trash. Where that fails too, the next writer records it."""
+        restored = StoreSessionRestored(session_id=session_id, name=name)
+        try:
+            self._lineages.record(lambda state: [restored] if name in state.trashed else [])
+        except (EventStoreError, OSError):
+            self._lineages.unsettle()
+        else:
+            self._lineages.settled(names=(name,))
 
     def restore(self, session_id: str) -> None:
-        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
-        names = [name for name in self._log.trashed() if id_of(name) == check_session_id(session_id)]
-        if not names:
-            raise SessionExists(session_id) if self._is_there(session_id) else SessionNotFound(session_id)
-        name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
-        self._catalog.mark(session_id)
-        with self._lineages.locked():
-            self._log.restore(name)
-            self._lineages.note(StoreSessionRestored(session_id=session_id, name=name))
+        """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists.
 
-    def _is_there(self, session_id: str) -> bool:
-        try:
-            return self._log.exists(session_id)
-        except LogDamaged:
-            return True
+        It is moved, then recorded: a session that is recorded as trashed, and is there, can only have come back. Recorded first,
+        it would seem lost where another session of that id is created in between.
+        """
+        check_session_id(session_id)
+        with self._lineages.locked(), refusing(session_id, "restored"):
+            names = [name for name in self._log.trashed() if _is_of(name, session_id)]
+            if not names:
+                there = self._lineages.is_there(session_id)
+                raise SessionExists(session_id) if there else SessionNotFound(session_id)
+            name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
+            self._lineages.clear_empty(session_id)
+            self._log.restore(name)
+            self._take_back(session_id, name)
+
+    def purge(self, planned: Expiry) -> bool:
+        """Delete a session in the trash for good, if it still is the one that was planned. Raises OperationRefused."""
+        with self._lineages.locked(), refusing(planned.session_id, "purged from the trash"):
+            aside = self._lineages.look(lambda state: state.trashed.get(planned.name))
+            if aside is None or (aside.since, aside.head_hash) != (planned.since, planned.head_hash):
+                return False
+            if planned.name not in self._log.trashed():
+                return False
+            self._lineages.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))
+            is_gone = self._log.purge(planned.name)
+            self._lineages.settled(names=(planned.name,))
+            return is_gone
 
     def trashed(self) -> list[Trashed]:
         """List what is in the trash, what came there last first."""
-        told = dict[str, StoreSessionTrashed]()
-        with suppress(SessionNotFound):
-            events = self._log.read(STORE_ID)
-            told = {event.name: event for event in events if isinstance(event, StoreSessionTrashed)}
-        since, found = self._lineages.state().trashed, list[Trashed]()
-        for name in self._log.trashed():
+        known, found = self._lineages.look(lambda state: state.trashed.copy()), list[Trashed]()
+        with refusing("_trash", "listed"):
+            names = self._log.trashed()
+        for name in names:
             with suppress(InvalidSessionId):
-                one = told.get(name) if name in since else None
-                size = (one.events, one.size_bytes) if one else (0, 0)
-                found.append(Trashed(id_of(name), name, since.get(name, ""), *size))
+                one, session_id = known.get(name), id_of(name)
+                found.append(
+                    Trashed(session_id, name, "", 0, 0)
+                    if one is None
+                    else Trashed(session_id, name, one.since, one.events, one.size_bytes, one.head_hash)
+                )
         return sorted(found, key=lambda one: (one.since, one.name), reverse=True)
 
+    # --- plans
+
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
-        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old."""
-        plan = [self._judge(one) for one in sessions if one.updated_at < cutoff.astimezone()]
+        """Plan which sessions to move to the trash, which of those in it to purge, and which to keep though they are old."""
+        plan = [self._judge(one) for one in sessions if one.updated_at < clock.to_utc(cutoff)]
         limit = clock.to_text(trashed_before)
         gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
         plan += [
-            Expiry(one.session_id, "purge", f"in the trash since {one.since}", name=one.name, size_bytes=one.size_bytes)
+            Expiry(
+                one.session_id,
+                "purge",
+                f"in the trash since {one.since}",
+                name=one.name,
+                size_bytes=one.size_bytes,
+                version=one.events,
+                head_hash=one.head_hash,
+                since=one.since,
+            )
             for one in gone
         ]
         return plan
 
     def _judge(self, one: SessionMetadata) -> Expiry:
         try:
-            size = self._log.head(one.session_id).size_bytes
+            head = self._log.head(one.session_id)
         except (SessionNotFound, LogDamaged):
             return Expiry(one.session_id, "keep", "its log is damaged: repair or delete it", one.updated_at)
-        last = f"last updated {one.updated_at:%Y-%m-%d %H:%M:%S} UTC"
-        if one.pinned:
-            return Expiry(one.session_id, "keep", f"pinned; {last}", one.updated_at, size_bytes=size)
-        return Expiry(one.session_id, "trash", last, one.updated_at, size_bytes=size)
+        last = f"last updated {one.updated_at.isoformat(' ', 'seconds')[:19]} UTC"
+        action: Literal["keep", "trash"] = "keep" if one.pinned else "trash"
+        reason = f"pinned; {last}" if one.pinned else last
+        return Expiry(
+            one.session_id,
+            action,
+            reason,
+            one.updated_at,
+            size_bytes=head.size_bytes,
+            version=head.version,
+            head_hash=head.hash,
+        )
 
-    def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
-        """Do what a plan says; return what was done. A session that was updated, pinned or deleted since is left alone."""
-        return [one for one in plan if self._expire(one)]
+    def clean_up(self, plan: Iterable[Expiry], forget: Callable[[str], None]) -> list[Expiry]:
+        """Carry out a plan; return what was done. A session that was changed in any way since is left alone.
+
+        `forget` is called with the id of each session that was moved to the trash.
+        """
+        done = []
+        for one in plan:
+            if one.action == "purge" and self.purge(one):
+                done.append(one)
+            elif one.action == "trash" and self._expire(one):
+                forget(one.session_id)
+                done.append(one)
+        return done
 
     def _expire(self, one: Expiry) -> bool:
-        if one.action == "purge":
-            if one.name not in self._log.trashed():
-                return False
-            self._lineages.note(StoreTrashPurged(session_id=one.session_id, name=one.name))
-            return self._log.purge(one.name)
-        if one.action == "keep":
-            return False
         try:
             known = self._metadata(one.session_id)
+            if known.updated_at != one.updated_at or known.pinned:
+                return False
+            return self.trash(one.session_id, f"retention: {one.reason}", one)
         except (SessionNotFound, LogDamaged):
-            return False
-        if known.updated_at != one.updated_at or known.pinned:
-            return False
-        return self.trash(one.session_id, f"retention: {one.reason}")
+            return False  # deleted, or damaged meanwhile: a person has to look at it
+
+
+def _is_of(name: str, session_id: str) -> bool:
+    """Tell whether a name in the trash is that of a session; whoever put a folder of their own there gave it any name."""
+    with suppress(InvalidSessionId):
+        return id_of(name) == session_id
+    return False

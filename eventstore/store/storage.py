@@ -1,196 +1,41 @@
-"""Sessions on a log: whole objects in, events out, and back; listing, deleting, views."""
+"""SessionStorage: whole sessions in, events out, and back; deleting, retention, repair."""
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
-from eventstore.derived.analytics import Analytics, By, Figures
-from eventstore.derived.catalog import Catalog, Filter, Sizes
-from eventstore.derived.search import Asked, Hit, Search
-from eventstore.derived.state_cache import Folds
-from eventstore.errors import InvalidSessionId, LogDamaged, SessionExists, SessionNotFound, VersionConflict
-from eventstore.events import Event, InvocationLinked, SessionCompleted, SessionCreated
-from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
-from eventstore.log.base import Append, Appended, Head, Repair, Written
+from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
+from eventstore.events import InvocationLinked, SessionCompleted
+from eventstore.ids import check_session_id
+from eventstore.log.base import Repair
 from eventstore.log.engine import EventLog
-from eventstore.log.ingest import Whole
 from eventstore.record import clock
-from eventstore.store.as_of import At, version_at
-from eventstore.store.pages import LogSizes, Page, Track, as_time, tell_damage
-from eventstore.store.registry import Lineages
+from eventstore.store.as_of import ago
+from eventstore.store.branches import BranchedSessions
+from eventstore.store.known_redactions import redact_in_trash
+from eventstore.store.lists import ListedSessions
+from eventstore.store.lock import refusing
+from eventstore.store.pages import tell_damage
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
-from eventstore.store.tool_history import ToolHistory
 from eventstore.subscriptions.positions import Positions
 from projections import session as session_fold
-from projections import statistics as statistics_fold
-from projections import summary as summary_fold
-from projections.models import Session, SessionMetadata, SessionStatus
-
-_WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
+from projections.models import Session, SessionStatus
 
 
-class SessionStorage:
-    """Sessions kept on any EventLog. Safe for threads.
-
-    `history` is the tool side, where there is one; `lineages` the store's own log.
-    """
-
-    history: ToolHistory | None = None
+class SessionStorage(BranchedSessions, ListedSessions):
+    """Sessions kept on any EventLog. Safe for threads."""
 
     def __init__(self, log: EventLog) -> None:
-        self.log = log
-        self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
-        self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
-        self.catalog = Catalog()
+        super().__init__(log)
         self.positions = Positions(log.backend)
-        self.lineages = Lineages(log)
-        self._sizes: Sizes = LogSizes(log)
-        self._search, self._analytics = Search(log, self.catalog), Analytics(log, self.catalog)
 
-    # --- events
-
-    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
-        """Append events as one batch, as `EventLog.append` does, and see to the views."""
-        if session_id == STORE_ID:
-            check_session_id(session_id)
-        self.catalog.mark(session_id)
-        result = self.log.append(session_id, events, expected_version=expected_version)
-        if result.first == 1 and not result.repeated:
-            self.lineages.note_created(session_id)
-        self._changed(session_id, events)
-        return result
-
-    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
-        """Append for several callers, as `EventLog.append_many` does, and see to the views."""
-        for append in appends:
-            with suppress(InvalidSessionId):  # its outcome says so
-                self.catalog.mark(append.session_id)
-        written = self.log.append_many(appends, wait=wait)
-        for append, outcome in zip(appends, written.outcomes, strict=True):
-            if isinstance(outcome, Appended):
-                if outcome.first == 1 and not outcome.repeated:
-                    self.lineages.note_created(append.session_id)
-                self._changed(append.session_id, append.events)
-        return written
-
-    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        """Append several batches, as `EventLog.extend` does, and see to the views."""
-        self.catalog.mark(session_id)
-        result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
-        if result.first == 1:
-            self.lineages.note_created(session_id)
-        self._changed(session_id, [event for events in batches for event in events])
-        return result
-
-    def fold(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> session_fold.State:
-        """Fold the whole session, as it is or was; the state is shared, nobody changes it.
-
-        `at` and `recorded` are those of `version_at`. Raises SessionNotFound, also where the session had not begun, LogDamaged
-        and NoSuchMoment.
-        """
-        if at is None:
-            return self._wholes.get(check_session_id(session_id)).state
-        return self._wholes.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
-
-    def summary(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> summary_fold.State:
-        """Fold all but what was said, as `fold` does, at a fraction of its price. Raises as `fold` does."""
-        if at is None:
-            return self._summaries.get(check_session_id(session_id)).state
-        return self._summaries.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
-
-    def statistics(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
-        """Give a session's figures as JSON values, as they are or were. Raises as `fold` does."""
-        return statistics_fold.to_dict(self.summary(session_id, at, recorded=recorded), session_id)
-
-    def version_at(self, session_id: str, at: At | None, *, recorded: bool = False) -> int:
-        """Return how many of a session's events had happened at a version or time; None means now.
-
-        A time means the greatest time of the events so far, so that the answer is always a prefix of the log; `recorded` asks
-        when events were written down instead. Raises SessionNotFound, also where the session had not begun, LogDamaged,
-        NoSuchMoment.
-        """
-        check_session_id(session_id)
-        if at is None:
-            return self.log.head(session_id).version
-        version = version_at(self.log, session_id, at, recorded=recorded)
-        if not version:
-            raise SessionNotFound(session_id)
-        return version
-
-    # --- whole logs from elsewhere
-
-    def adopt(
-        self,
-        whole: Whole,
-        chunks: Iterable[bytes],
-        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
-        *,
-        ended: int = 0,
-    ) -> Head:
-        """Take in the log of a session or template that was verified, as `EventLog.adopt` does; views are written anew.
-
-        `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
-        LogDamaged where the chunks are not those that were verified; then nothing was taken in.
-        """
-        log_id = whole.session_id
-        if not log_id.startswith(TEMPLATE):
-            self.catalog.mark(log_id)
-        with self.lineages.locked():
-            if self.log.exists(log_id):
-                raise SessionExists(log_id)
-            if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
-                self.lineages.note_origin(whole)
-            root = None if whole.fork else whole.root
-            head = self.log.adopt(log_id, _same(whole, chunks), beside, root=root)
-            self.lineages.note_adopted(whole, ended=ended, is_new=True)
-        if not log_id.startswith(TEMPLATE):
-            self._changed(log_id, ())
-            self.flush_views(log_id)
-            self._wholes.forget(log_id)
-            self._summaries.forget(log_id)
-        return head
-
-    # --- forks
-
-    def fork_session(self, session_id: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does.
-
-        Its views are written when something is appended to it: until then they would be copies.
-        """
-        self.catalog.mark(session_id)
-        if self.was_used(session_id):
-            event = msgspec.structs.replace(event, used_before=True)
-        self.lineages.fork(session_id, parent, version, event)
-
-    def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
-        self.lineages.save_template(name, parent, version, event)
-
-    def use_template(self, name: str, session_id: str, event: SessionCreated) -> None:
-        """Begin a session with a template's past. Raises SessionNotFound for the template, SessionExists for the session."""
-        self.fork_session(session_id, *self.lineages.template(name), event)
-
-    def templates(self) -> list[str]:
-        """List the names of templates."""
-        return self.lineages.templates()
-
-    def load_template(self, name: str) -> Session:
-        """Return a template as a session object. Raises SessionNotFound."""
-        return self._wholes.get(TEMPLATE + check_session_id(name)).state.to_model(name)
-
-    def remove_template(self, name: str) -> bool:
-        """Remove a template; sessions made of it stay. False where there was none."""
-        return self.lineages.delete(TEMPLATE + check_session_id(name), "template removed", self._forget)
-
-    # --- whole sessions
+    # --- session objects
 
     def save_session(self, session: Session) -> None:
         """Append the events that lead from the stored state to this object; nothing where they are equal.
@@ -224,17 +69,6 @@ class SessionStorage:
             state = session_fold.projection.fold(self.log.skim(session_id, 0, session.version))
         return state.to_model(session_id), state
 
-    def load_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
-        """Return the session as a new object, as it is or was, or None. Raises InvalidSessionId, LogDamaged, NoSuchMoment."""
-        try:
-            return self.fold(session_id, at, recorded=recorded).to_model(session_id)
-        except SessionNotFound:
-            return None
-
-    def session_exists(self, session_id: str) -> bool:
-        """Tell whether there is such a session."""
-        return self.log.exists(check_session_id(session_id))
-
     def link_invocation(self, session_id: str, invocation_id: str, invocation_dir: Path | str | None) -> None:
         """Link a tool call's folder, which may not exist yet, to a session. Raises SessionNotFound."""
         target = self.relative(invocation_dir)
@@ -249,20 +83,23 @@ class SessionStorage:
     def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
         """Delete a session for good, a damaged one too; False where there was none.
 
-        The store's own log keeps its size and last hash, of a damaged one those of what is readable. Forks of it are made whole
-        first; one that cannot be, because it or this session is damaged, is an error and nothing is deleted. Raises LogDamaged.
-        With `history` the folders of its tool calls go too, those inside the history folder that no fork of it refers to.
+        The registry keeps its size and last hash, of a damaged one those of what is readable. Its forks first get a copy of the
+        events they have of it; where that cannot be, because one is damaged, nothing is deleted. With `history` the folders of
+        its tool calls are deleted too, those inside the history folder that no fork of it refers to. Raises LogDamaged,
+        OperationRefused.
         """
         check_session_id(session_id)
         folders = self._folders_of(session_id) if history else set()
-        for other in self.lineages.state().descendants(session_id) if folders else ():
+        for other in self.lineages.look(lambda state: state.descendants(session_id)) if folders else ():
             folders -= self._folders_of(other)
-        gone = self.lineages.delete(session_id, reason, self._forget)
-        if gone and self.history is not None:
+        is_gone = self.lineages.delete(session_id, reason)
+        if is_gone:
+            self._drop_derived(session_id)
+        if is_gone and self.history is not None:
             for folder in sorted(folders):
                 with suppress(ValueError):  # it is not inside the history folder
                     self.history.remove(folder)
-        return gone
+        return is_gone
 
     def _folders_of(self, session_id: str) -> set[str]:
         """Name the folders of a session's tool calls, as far as its log can be read."""
@@ -275,30 +112,25 @@ class SessionStorage:
 
     # --- retention
 
-    def was_used(self, session_id: str) -> bool:
-        """Tell whether a session with this id was deleted or put in the trash, or should be there: its end is told nowhere."""
-        state = self.lineages.state()
-        return session_id in state.used or session_id in state.there
-
-    def ended(self, session_id: str) -> int:
-        """Tell how many events a session with this id had that was deleted or put in the trash, at most; 0 where none was.
-
-        Waits for whoever deletes or puts in the trash right now: only then it is told.
-        """
-        with suppress(OSError), self.lineages.locked():  # nobody does where nothing may be written
-            return self.lineages.state().used.get(session_id, 0)
-        return self.lineages.state().used.get(session_id, 0)
-
     def trash_session(self, session_id: str, reason: str | None = None) -> bool:
-        """Put a session in the trash, out of which `restore_session` brings it back; False where there is none.
+        """Move a session to the trash, from which `restore_session` brings it back; False where there is none.
 
-        It and forks of it are made whole first. Raises LogDamaged where that cannot be.
+        First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
         """
-        return self._retention().trash(session_id, reason)
+        is_gone = self._retention().trash(session_id, reason)
+        if is_gone:
+            self._drop_derived(session_id)
+        return is_gone
 
     def restore_session(self, session_id: str) -> None:
-        """Bring the session that was last put in the trash under this id back. Raises SessionNotFound, SessionExists."""
-        self._retention().restore(session_id)
+        """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists.
+
+        What the registry says was redacted in it stays so, whatever the copy in the trash holds.
+        """
+        check_session_id(session_id)
+        with self.lineages.locked(), refusing(session_id, "restored"):
+            redact_in_trash(self.log, session_id, self.forget_trashed_views)
+            self._retention().restore(session_id)
 
     def list_trash(self) -> list[Trashed]:
         """List what is in the trash, what came there last first."""
@@ -307,197 +139,70 @@ class SessionStorage:
     def plan_cleanup(
         self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = tell_damage
     ) -> list[Expiry]:
-        """Plan which sessions go to the trash, which of those in it go for good, and which are kept though they are old.
+        """Plan which sessions to move to the trash, which of those in it to purge, and which to keep though they are old.
 
-        `on_damage` hears of sessions that cannot be read: they are left alone.
+        `on_damage` is called for each session that cannot be read: those are left alone.
         """
         return self._retention().plan(self.list_metadata(limit=None, on_damage=on_damage), cutoff, trashed_before)
 
     def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
-        """Do what a plan says; return what was done. A session that was updated, pinned or deleted since is left alone."""
-        return self._retention().clean_up(plan)
+        """Carry out a plan; return what was done. A session that was changed, moved or deleted since is left alone."""
+        return self._retention().clean_up(plan, self._drop_derived)
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
-        """Put the sessions last updated before a moment (without a zone: local) in the trash; return how many there were."""
-        plan = self.plan_cleanup(cutoff_date, datetime.now(UTC) - timedelta(days=GRACE_DAYS))
+        """Move the sessions last updated before a moment (without a zone: local) to the trash; return how many there were."""
+        plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
     def redone(self, session_id: str) -> None:
-        """Make anew all that is kept of a session besides its log, after something in it was redacted."""
-        self._wholes.forget(session_id)
-        self._summaries.forget(session_id)
-        self._search.forget(session_id)
+        """Rebuild all that is derived from a session's log, after something in it was redacted."""
+        self._drop_folds(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
-        """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
-
-    def compact(self) -> None:
-        """See that nothing is left in the catalogue's files of what was dropped."""
-        self.page(Filter(limit=0), lambda damage: None)
-        self._search.compact()
-        self.catalog.scrub()
+        """Remove what was derived from a session that is in the trash; it is rebuilt when that one comes back."""
 
     def _retention(self) -> Retention:
-        """Give the trash; made when asked for, so that a storage is in no circle and is freed when it is dropped."""
-        return Retention(self.log, self.catalog, self.lineages, self.metadata, self._forget)
+        """Return the trash; made when asked for, so that a storage is in no circle and is freed when it is dropped."""
+        return Retention(self.log, self.lineages, self.metadata)
+
+    def _drop_derived(self, session_id: str) -> None:
+        """Drop what was derived from a session that was deleted or moved. Where that fails, the next list drops its row."""
+        self._drop_folds(session_id)
+        try:
+            self._forget(session_id)
+        except Exception as error:  # the session is gone: what can be rebuilt must not make that fail
+            warnings.warn(
+                f"what was derived from session {session_id!r} is not removed yet ({error}): the session itself is gone, and a "
+                "later list or rebuild removes the rest",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def _forget(self, session_id: str) -> None:
-        """Drop what is kept of a session that goes."""
-        self._wholes.forget(session_id)
-        self._summaries.forget(session_id)
-        self.catalog.remove(session_id)
+        """Remove what is derived from a session. Lists, search and figures see by themselves that it is gone."""
 
-    # --- lists
-
-    def list_sessions(
-        self,
-        user_id: str | None = None,
-        status: SessionStatus | str | None = None,
-        tags: Sequence[str] | None = None,
-        limit: int | None = 100,
-        at: At | None = None,
-    ) -> list[Session]:
-        """List whole sessions, as `list_metadata` lists what is known of them."""
-        found = self.list_metadata(user_id, status, tags, limit, at=at)
-        return [session for one in found if (session := self._load_or_tell(one.session_id, at)) is not None]
-
-    def _load_or_tell(self, session_id: str, at: At | None) -> Session | None:
-        try:
-            return self.load_session(session_id, at)
-        except LogDamaged as damage:
-            tell_damage(damage)
-            return None
-
-    def list_metadata(
-        self,
-        user_id: str | None = None,
-        status: SessionStatus | str | None = None,
-        tags: Sequence[str] | None = None,
-        limit: int | None = 100,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
-        at: At | None = None,
-    ) -> list[SessionMetadata]:
-        """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
-
-        `at`, a time, lists the sessions there were then, as they were. `tags` match any. A session whose log cannot be read
-        hides no other: `on_damage` hears of it, by default as a warning.
-        """
-        if isinstance(tags, str):
-            raise ValueError("tags is not a list of texts")
-        wanted = None if status is None else SessionStatus(status).value
-        return self.page(Filter(user_id, wanted, tags, limit=limit), on_damage, at).sessions
-
-    def page(
-        self,
-        wanted: Filter,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
-        at: At | None = None,
-        track: Track = iter,
-    ) -> Page:
-        """List the sessions that fit, a page of them, as `list_metadata` does. Raises ValueError for a cursor that is none.
-
-        `track` is given the ids of the sessions that have to be looked at first, and gives them back as that goes on.
-        """
-        if at is not None:
-            then = Catalog()
-            then.put(self._rows(track(list(self.log.ids())), on_damage, as_time(at)))
-            rows, cursor = then.find(wanted)
-        else:
-            try:
-                rows, cursor = self._find(wanted, on_damage, track)
-            except sqlite3.DatabaseError:  # it was thrown away: the second time it is made anew
-                rows, cursor = self._find(wanted, on_damage, track)
-        return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
-
-    def _find(
-        self, wanted: Filter, on_damage: Callable[[LogDamaged], None], track: Track = iter
-    ) -> tuple[list[dict[str, Any]], str | None]:
-        self.catalog.put(self._rows(track(self.catalog.stale(self._sizes)), on_damage, None))
-        return self.catalog.find(wanted)
-
-    def search(
-        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
-    ) -> list[Hit]:
-        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment.
-
-        `on_damage` hears of sessions that cannot be read.
-        """
-        moment = None if at is None else as_time(at)
-        versions: dict[str, int] = {}
-
-        def is_visible(session_id: str, seq: int) -> bool:
-            if moment is None:
-                return True
-            if session_id not in versions:
-                versions[session_id] = version_at(self.log, session_id, moment)
-            return seq <= versions[session_id]
-
-        self.page(Filter(limit=0), on_damage)
-        return self._search.find(asked, is_visible)
-
-    def analytics(
-        self,
-        by: By,
-        user_id: str | None = None,
-        tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
-    ) -> list[Figures]:
-        """Sum up what all sessions did, as `SessionManager.analytics` does."""
-        self.page(Filter(limit=0), on_damage)
-        return self._analytics.figures(by, user_id, tag, since, until)
-
-    def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
-        """Give hits with the whole texts they were found in."""
-        return [(hit, self._search.text_of(hit.session_id, hit.seq)) for hit in hits]
-
-    def _rows(
-        self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str | None
-    ) -> list[tuple[dict[str, Any], int]]:
-        """Tell what is known of sessions, and the size their logs had before they were looked at."""
-        rows = []
-        for session_id in session_ids:
-            size = self._sizes.size(session_id) or 0
-            try:
-                known = self.metadata(session_id) if at is None else self._metadata_at(session_id, at)
-            except SessionNotFound:
-                continue  # deleted since it was listed, or not begun then
-            except LogDamaged as damage:
-                on_damage(damage)
-            else:
-                rows.append((known.to_dict(), size))
-        return rows
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Give all that the catalogue has, as `SessionMetadata.to_dict` gives it, caught up."""
-        return self._find(Filter(limit=None), lambda damage: None)[0]
-
-    def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
-        return self.summary(session_id, at).metadata.to_model(session_id)
-
-    def metadata(self, session_id: str) -> SessionMetadata:
-        """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
-        return self.summary(session_id).metadata.to_model(session_id)
+    def settle(self) -> None:
+        """Finish, or record as not done, what a crash or a full disk cut short: creations, forks, deletions, the trash."""
+        self.lineages.settle_all()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        """Plan how to set a damaged log right, or do it; None where nothing is wrong. Raises SessionNotFound."""
-        self.catalog.mark(check_session_id(session_id))
+        """Plan how to repair a damaged log, or do it; None where nothing is wrong. Raises SessionNotFound."""
+        check_session_id(session_id)
         plan = self.log.repair(session_id)
         if plan is None:
             return None
         forks, checkpoint = self._forks_behind(session_id, plan.kept), self._checkpoint_behind(session_id, plan.kept)
         if not dry_run:
             plan = self.log.repair(session_id, dry_run=False)
-            self._wholes.forget(session_id)
-            self._summaries.forget(session_id)
+            self._drop_folds(session_id)
         return plan and replace(plan, forks=forks, checkpoint=checkpoint)
 
     def _forks_behind(self, session_id: str, kept: int) -> tuple[str, ...]:
         """Name the forks that have more than the first `kept` events of a session, and have them of it only."""
-        parents, found = self.lineages.state().parents, dict[str, None]()
-        for one in self.lineages.state().descendants(session_id):  # each is in front of its own
-            if parents[one] == session_id or parents[one] in found:
+        forks = self.lineages.look(lambda state: [(one, state.parents[one]) for one in state.descendants(session_id)])
+        found = dict[str, None]()
+        for one, parent in forks:  # each comes before its own forks
+            if parent == session_id or parent in found:
                 with suppress(SessionNotFound, LogDamaged):
                     if self.log.inherited(one) > kept:
                         found[one] = None
@@ -514,7 +219,7 @@ class SessionStorage:
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
         """
-        before = clock.to_text(datetime.now(UTC) - silent_for)
+        before = clock.to_text(ago(silent_for))
         listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
         found = [one.session_id for one in listed]
         return [session_id for session_id in found if self._abandon(session_id, before)]
@@ -541,12 +246,6 @@ class SessionStorage:
         """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
         return iter(())
 
-    def _changed(self, session_id: str, events: Sequence[Event]) -> None:
-        """See to what depends on the log, after an append."""
-
-    def flush_views(self, session_id: str | None = None) -> None:
-        """Write the views of one session, or of all that changed, at once. There are none here."""
-
     def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
         """Make all views anew from the logs, and yield each session's id. There are none here."""
         return iter(())
@@ -560,7 +259,8 @@ class SessionStorage:
         """Flush, and let go of files."""
         self.flush_views()
         self.log.close()
-        self.catalog.close()
+        for one in self.caches():
+            one.close()
 
     def __enter__(self) -> Self:
         return self
@@ -569,16 +269,6 @@ class SessionStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _same(whole: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Pass on the bytes of a log that was verified; raise LogDamaged at the end where they are others."""
-    last, size = b"", 0
-    for chunk in chunks:
-        last, size = (last + chunk)[-67:], size + len(chunk)
-        yield chunk
-    if size != whole.head.size_bytes or not last.startswith(whole.head.hash.encode("ascii")):
-        raise LogDamaged(whole.session_id, "its log", 1, 0, "it is not the log that was verified before", 0)
 
 
 def _show(session: Session, found: Session) -> None:

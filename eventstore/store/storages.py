@@ -12,18 +12,16 @@ from typing import Any
 
 from eventstore.backends.files.log import FileSystemEventLog
 from eventstore.backends.memory import MemoryEventLog
-from eventstore.derived.analytics import Analytics
-from eventstore.derived.catalog import FOLDER, Catalog, Sizes
+from eventstore.derived.catalog import FOLDER
 from eventstore.derived.file_views import Views
-from eventstore.derived.search import Search
 from eventstore.derived.snapshots import Snapshots
 from eventstore.errors import EventStoreError, LogDamaged, SessionNotFound
 from eventstore.events import Event, InvocationLinked
 from eventstore.ids import TRASH, Fsync, check_session_id, file_name, id_of
 from eventstore.log.base import Repair
 from eventstore.store.as_of import At
+from eventstore.store.lineages import Lineages
 from eventstore.store.pages import tell_damage
-from eventstore.store.registry import Lineages
 from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import ToolHistory
 from projections import statistics as statistics_fold
@@ -50,17 +48,15 @@ class FileSystemSessionStorage(SessionStorage):
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
-        self.catalog = Catalog(Path(sessions_dir, FOLDER))
+        self._list_with(Path(sessions_dir, FOLDER))
         self.lineages = Lineages(self.log, Path(sessions_dir))
-        self._sizes = Sizes(Path(sessions_dir))
-        self._search, self._analytics = Search(self.log, self.catalog), Analytics(self.log, self.catalog)
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)
         self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
         self.snapshots = Snapshots(self.log, Path(sessions_dir))
         self._summaries.from_snapshot = self.snapshots.open
         self._begin()
-        _begin_in_child(self)
+        _OPEN.add(self)
 
     def _begin(self) -> None:
         self._stale: set[str] = set()
@@ -68,6 +64,13 @@ class FileSystemSessionStorage(SessionStorage):
         self._writer: threading.Thread | None = None
         self._view_delay = 0.0
         self._flushing = threading.RLock()
+
+    def begin_in_child(self) -> None:
+        """Let go of the threads and locks of the process that this one was forked from."""
+        self._begin()
+        self.lineages.begin_in_child()
+        for one in self.caches():
+            one.begin_in_child()
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return what is known of one session: from its view or snapshot where that stands for the log as it is, else folded."""
@@ -152,20 +155,21 @@ class FileSystemSessionStorage(SessionStorage):
             )
 
     def _write_views(self, session_id: str) -> None:
-        fold = self._summaries.get(session_id)
+        fold = self._summaries.get_sized(session_id)
         self.views.write(session_id, fold.state, fold.head)
         self._write_snapshot(session_id)
 
     def _write_snapshot(self, session_id: str, *, soon: bool = False) -> None:
         mark = self.snapshots.mark(session_id)
-        self.snapshots.write(session_id, self._summaries.get(session_id), mark, soon=soon)
+        self.snapshots.write(session_id, self._summaries.get_sized(session_id), mark, soon=soon)
 
     def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
-        """Delete all views, make them anew from the logs, and yield each session's id when it is done.
+        """Settle the store, delete all views, rebuild them from the logs, and yield each session's id when it is done.
 
-        The views of a damaged session stay as they are; `on_damage` hears of it.
+        The views of a damaged session stay as they are; `on_damage` is called for it.
         """
-        self.catalog.clear()
+        self.settle()
+        self.clear_caches()
         for session_id in sorted(self.log.ids()):
             try:
                 self.rebuild_session(session_id)
@@ -224,14 +228,14 @@ def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float)
         del kept
 
 
-def _begin_in_child(storage: FileSystemSessionStorage) -> None:
-    kept = weakref.ref(storage)
+# One hook for all storages: the interpreter cannot take a hook back, so one a storage would stay for ever.
+_OPEN: "weakref.WeakSet[FileSystemSessionStorage]" = weakref.WeakSet()
 
-    def begin() -> None:
-        found = kept()
-        if found is not None:
-            found._begin()
-            found.lineages.begin_in_child()
-            found.catalog.begin_in_child()
 
-    os.register_at_fork(after_in_child=begin)
+def _begin_in_child() -> None:
+    """Let no storage in a forked child wait for threads and locks of its parent."""
+    for storage in list(_OPEN):
+        storage.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

@@ -7,13 +7,14 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from eventstore.backends.files.atomic_folder import open_stage
 from eventstore.ids import file_name
+from eventstore.record.clock import to_utc
 from eventstore.secret_patterns import cleaned
 
 RECORD = "record.jsonl"
@@ -57,15 +58,19 @@ class ToolHistory:
         A folder that holds the record of this very call already, told by both ids, is returned as it is.
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)
-        when = (moment or datetime.now(UTC)).astimezone(UTC)
+        when = datetime.now(UTC) if moment is None else to_utc(moment)
+        step = timedelta(
+            microseconds=1 if when.year < MAXYEAR else -1
+        )  # nothing comes after the last microsecond of all
         while True:
-            folder = self.path / f"{when:%Y-%m-%d_%H-%M-%S_%f}_{file_name(tool_name)}"
+            stamp = when.isoformat("_", "microseconds")[:26].replace(":", "-").replace(".", "_")
+            folder = self.path / f"{stamp}_{file_name(tool_name)}"
             try:
                 folder.mkdir(0o700)
             except FileExistsError:
                 if invocation_id and self._holds(folder, session_id, invocation_id):
                     return folder
-                when += timedelta(microseconds=1)
+                when += step
             else:
                 return folder
 
@@ -108,6 +113,15 @@ class ToolHistory:
         if all(value is fields[name] for name, value in told.items()):
             return False
         self.write(folder, replace(record, **told))
+        return True
+
+    def remove_unfinished(self, folder: Path | str) -> bool:
+        """Remove what a program that was killed left of a record; False where there is none. Raises ValueError, OSError."""
+        try:
+            with self._inside(folder) as inside:
+                os.unlink(f".{RECORD}.new", dir_fd=inside)
+        except FileNotFoundError:
+            return False
         return True
 
     def others(self, folder: Path | str) -> list[str]:
@@ -232,6 +246,19 @@ class ToolHistory:
             yield inside
         finally:
             os.close(inside)
+
+
+def cleaned_record(data: bytes, clean: Callable[[str], str]) -> bytes:
+    """Return a record with every text that a call was given, gave back or failed with put through `clean`.
+
+    Nothing of one that is no record of a tool call is returned.
+    """
+    try:
+        found = json.JSONDecoder().raw_decode(data.decode("utf-8").lstrip())[0]
+        line = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return b""
+    return line.encode("utf-8", "replace") + b"\n"
 
 
 def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:

@@ -16,17 +16,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from eventstore import (
-    AppendRefused,
-    FileSystemEventLog,
-    HandlePoisoned,
-    LogDamaged,
-    LogTampered,
-    NotARegularFile,
-    OutcomeUnknown,
-    SessionNotFound,
-)
+from eventstore import AppendRefused, FileSystemEventLog, LogDamaged, OutcomeUnknown, SessionNotFound
 from eventstore import events as e
+from eventstore.errors import HandlePoisoned, LogTampered, NotARegularFile
 from eventstore.log.base import BEGINNING, Head
 from eventstore.log.contract import said
 

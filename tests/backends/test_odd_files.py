@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from eventstore import FileSystemSessionStorage, LogDamaged, NotARegularFile, SessionManager
+from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager
+from eventstore.errors import NotARegularFile
 from eventstore.store import rebuild as rebuilding
 
 
@@ -102,11 +103,11 @@ def test_it_is_one_of_the_damaged_for_programs_too(files: FileSystemSessionStora
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
         other = SessionManager(anew)
         assert [hit.session_id for hit in other.search("hello", on_damage=heard.append)] == ["good"]
-        assert other.plan_redactions(session_ids=None, on_damage=heard.append) == []
-        assert [one.session_id for one in other.plan_cleanup(0, on_damage=heard.append)] == ["good"]
+        assert other.redactions.plan(session_ids=None, on_damage=heard.append) == []
+        assert [one.session_id for one in other.trash.plan_cleanup(0, on_damage=heard.append)] == ["good"]
         assert other.recover_sessions(0, heard.append) == []
         assert [one.session_id for one in rebuilding.check_all(anew) if one.damage] == ["odd"]
         with pytest.raises(NotARegularFile, match="left alone"):
-            other.plan_redactions(session_ids=["odd"])
+            other.redactions.plan(session_ids=["odd"])
     assert {one.session_id for one in heard} == {"odd"}
     assert {type(one) for one in heard} == {NotARegularFile}

@@ -93,9 +93,9 @@ def test_what_is_new_is_found_and_what_is_gone_is_not(talked: SessionManager) ->
     assert places(talked, "login") == [("a", 2)]
     talked.create_session("b", "a needle")
     assert places(talked, "needle") == [("b", 1)]
-    talked.trash_session("b")
+    talked.trash.put("b")
     assert places(talked, "needle") == []
-    talked.restore_session("b")
+    talked.trash.restore("b")
     assert places(talked, "needle") == [("b", 1)]
 
 
@@ -156,13 +156,12 @@ def test_the_index_is_made_anew_where_it_is_gone(tmp_path: Path) -> None:
         manager = SessionManager(storage)
         manager.create_session("s", "a needle")
         assert places(manager, "needle") == [("s", 1)]
-    path = tmp_path / ".sessions" / "_catalog" / "catalog.db"
+    path = tmp_path / ".sessions" / "_catalog" / "search.db"
     with sqlite3.connect(path) as base:
         base.execute("DROP TABLE said")
     base.close()
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
         found = SessionManager(storage)
-        found.storage.catalog.clear()
         assert places(found, "needle") == [("s", 1)]
 
 

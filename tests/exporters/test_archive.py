@@ -20,9 +20,7 @@ import pytest
 from commands import clean_environment, run
 
 from eventstore import (
-    ExportRefused,
     FileSystemSessionStorage,
-    ImportRefused,
     InvalidSessionId,
     LogDamaged,
     MemorySessionStorage,
@@ -30,15 +28,14 @@ from eventstore import (
     SessionManager,
     SessionNotFound,
     SessionStorage,
-    SigningKey,
-    export_archive,
-    import_archive,
-    verify_session,
-    verify_store,
 )
 from eventstore import events as e
+from eventstore.errors import ExportRefused, ImportRefused
+from eventstore.exporters import export_archive
 from eventstore.importers import archive as importer
+from eventstore.importers import import_archive
 from eventstore.importers.archive_manifest import find_twins, odd_name
+from eventstore.integrity import SigningKey, verify_session, verify_store
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec, tombstone
 
@@ -144,7 +141,7 @@ def test_views_lists_and_conversations_are_made_anew(files: FileSystemSessionSto
 def test_checkpoints_and_quarantine_go_along(files: FileSystemSessionStorage, tmp_path: Path) -> None:
     begin(files, "s", "a", "b")
     folder = files.sessions_dir / "s"
-    note = SessionManager(files).sign_checkpoint("s", SigningKey.generate("k"))
+    note = SessionManager(files).proofs.sign_checkpoint("s", SigningKey.generate("k"))
     (kept,) = (folder / "checkpoints").iterdir()
     (folder / "checkpoints/odd").write_bytes(b"not a note\n")
     with (folder / "events.jsonl").open("ab") as stream:
@@ -206,7 +203,7 @@ def test_a_redacted_parent_must_come_along(files: FileSystemSessionStorage, tmp_
     with pytest.raises(ExportRefused, match="export that session too"):
         export_archive(files, tmp_path / "a.zip", ["f"])
     assert not list(tmp_path.glob("*.zip*"))
-    SessionManager(files).redact("s", 2, "r")
+    SessionManager(files).redactions.redact("s", 2, "r")
     export_archive(files, tmp_path / "a.zip")
     with another(tmp_path / "there") as target:
         import_archive(target, tmp_path / "a.zip")
@@ -334,7 +331,7 @@ def test_importing_twice_changes_nothing(storage: SessionStorage, tmp_path: Path
         assert (again.sessions, len(again.skipped), again.events, again.history) == ((), 4, 0, 0)
         assert (logs(target), target.log.head("_store")) == (before, told)
         target.append("s", [said("on")])
-        SessionManager(target).redact("s", 2, "since")
+        SessionManager(target).redactions.redact("s", 2, "since")
         before = logs(target)
         assert len(import_archive(target, tmp_path / "a.zip").skipped) == 4
         assert logs(target) == before
@@ -697,7 +694,8 @@ def test_names_are_judged() -> None:
 CRASH = """
 import sys, time
 from pathlib import Path
-from eventstore import FileSystemSessionStorage, import_archive
+from eventstore import FileSystemSessionStorage
+from eventstore.importers import import_archive
 from eventstore.backends.files import atomic_folder as staging
 put, made = staging.Stage.put, staging.Stage.open
 count = int(sys.argv[3])

@@ -23,22 +23,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from msgspec.structs import replace
 
-from eventstore import (
-    Audited,
-    EventLog,
-    ExportRefused,
-    FileSystemSessionStorage,
-    InvalidSessionId,
-    LogDamaged,
-    SessionManager,
-    SessionNotFound,
-    audit_session,
-    export_audit,
-    write_html,
-    write_markdown,
-)
+from eventstore import EventLog, FileSystemSessionStorage, InvalidSessionId, LogDamaged, SessionManager, SessionNotFound
 from eventstore import events as e
-from eventstore.exporters import bundle
+from eventstore.errors import ExportRefused
+from eventstore.exporters import Audited, audit_session, bundle, export_audit, write_html, write_markdown
 from projections import audit
 from projections.audit import Entry
 

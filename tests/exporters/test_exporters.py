@@ -23,15 +23,9 @@ from msgspec.structs import replace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from transcripts import claude_session, lines
 
-from eventstore import (
-    ExtraMissing,
-    FileSystemSessionStorage,
-    MemorySessionStorage,
-    SessionManager,
-    SessionNotFound,
-    SessionStorage,
-)
+from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager, SessionNotFound, SessionStorage
 from eventstore import events as e
+from eventstore.errors import ExtraMissing
 from eventstore.exporters.cloudevents import export_cloudevents
 from eventstore.exporters.otlp import export_otlp
 from eventstore.exporters.sheet import Cell, Column, harmless, to_csv, to_json, write_parquet

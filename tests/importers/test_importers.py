@@ -12,18 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transcripts import answer, call, claude, claude_session, codex, codex_session, lines, usage
 
-from eventstore import (
-    ExportRefused,
-    FileSystemSessionStorage,
-    Imported,
-    ImportRefused,
-    MemorySessionStorage,
-    SessionManager,
-    SessionNotFound,
-    SessionStorage,
-)
+from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager, SessionNotFound, SessionStorage
 from eventstore import events as e
+from eventstore.errors import ExportRefused, ImportRefused
 from eventstore.exporters.transcript import export_transcript
+from eventstore.importers import Imported
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import PIECE_BYTES, import_transcript
 

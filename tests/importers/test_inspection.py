@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transcripts import answer, claude, claude_session, codex, codex_session, lines
 
-from eventstore import ImportRefused
+from eventstore.errors import ImportRefused
 from eventstore.importers.inspection import inspect, mend
 
 

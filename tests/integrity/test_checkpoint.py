@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import (
+from eventstore.errors import CheckpointRefused, KeyRefused
+from eventstore.integrity import (
     Checkpoint,
-    CheckpointRefused,
-    KeyRefused,
     Note,
     SignatureLine,
     Signed,

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import eventstore
 from eventstore.integrity.merkle import (
     EMPTY,
     Tree,
@@ -269,7 +268,7 @@ def test_what_a_tree_never_had_cannot_be_proved() -> None:
 
 
 def test_proofs_are_at_the_door() -> None:
-    proof = eventstore.inclusion_proof(LEAVES, 3)
-    assert eventstore.verify_inclusion(LEAVES[3], 3, 8, proof, root(LEAVES))
-    proof = eventstore.consistency_proof(LEAVES, 3)
-    assert eventstore.verify_consistency(3, 8, root(LEAVES[:3]), root(LEAVES), proof)
+    proof = inclusion_proof(LEAVES, 3)
+    assert verify_inclusion(LEAVES[3], 3, 8, proof, root(LEAVES))
+    proof = consistency_proof(LEAVES, 3)
+    assert verify_consistency(3, 8, root(LEAVES[:3]), root(LEAVES), proof)

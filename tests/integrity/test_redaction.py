@@ -9,22 +9,19 @@ from pathlib import Path
 import pytest
 
 from eventstore import (
-    ExportRefused,
     FileSystemSessionStorage,
-    LogTampered,
     MemorySessionStorage,
     Patterns,
-    RedactionRefused,
     SessionManager,
     SessionNotFound,
     SessionStorage,
-    verify_session,
-    verify_store,
 )
 from eventstore import events as e
+from eventstore.errors import ExportRefused, LogTampered, RedactionRefused
 from eventstore.exporters.transcript import export_transcript
 from eventstore.importers.formats import FORMATS
 from eventstore.importers.transcript import import_transcript
+from eventstore.integrity import verify_session, verify_store
 from eventstore.record import tombstone
 
 SECRET = "hunter2-the-secret"
@@ -69,7 +66,7 @@ def test_a_redacted_secret_is_in_no_byte_of_the_store(told: SessionManager, tmp_
     told.list_sessions()
     told.flush()
     before = told.get_session_statistics("s")
-    done = told.redact("s", seqs_with(told), "a password", by={"actor": "ana"})
+    done = told.redactions.redact("s", seqs_with(told), "a password", by={"actor": "ana"})
     told.flush()
     assert occurrences(tmp_path) == []
     assert done.records
@@ -95,7 +92,7 @@ def test_what_was_made_in_another_program_is_made_anew_there(files: FileSystemSe
         other = SessionManager(storage)
         assert len(other.conversation("s")) == 1
         assert len(other.search(SECRET)) == 1
-        one.redact("s", 2, "a secret")
+        one.redactions.redact("s", 2, "a secret")
         assert other.conversation("s") == []
         assert other.search(SECRET) == []
         other.add_conversation_message("s", "user", "on")
@@ -109,21 +106,21 @@ def test_forks_parents_templates_and_the_trash_are_redacted_too(told: SessionMan
     told.fork_session("child", new_id="grandchild")
     told.fork_session("s", at=secret[0], new_id="early")
     told.fork_session("s", new_id="thrown")
-    told.save_template("shape", "s")
+    told.templates.save("shape", "s")
     told.create_session("made", template="shape")
-    told.trash_session("thrown")
+    told.trash.put("thrown")
     told.storage.flush()
-    done = told.redact("child", secret, "a password")
+    done = told.redactions.redact("child", secret, "a password")
     told.flush()
     assert set(done.logs) == {"s", "child", "grandchild", "early", "thrown", "_template.shape", "made"}
     assert occurrences(tmp_path) == []
-    told.restore_session("thrown")
+    told.trash.restore("thrown")
     told.delete_session("s")
     assert_whole(told.storage)
     for one in ("child", "grandchild", "early", "thrown", "made"):
         assert any(isinstance(event, e.RedactedEvent) for event in told.events(one))
         assert SECRET not in str(told.get_session(one))
-    assert SECRET not in str(told.get_template("shape"))
+    assert SECRET not in str(told.templates.get("shape"))
 
 
 def test_copies_whose_parent_is_gone_are_found(told: SessionManager, tmp_path: Path) -> None:
@@ -133,7 +130,7 @@ def test_copies_whose_parent_is_gone_are_found(told: SessionManager, tmp_path: P
     told.fork_session("s", new_id="c")
     told.delete_session("a")
     told.delete_session("s")
-    told.redact("b", secret, "a password")
+    told.redactions.redact("b", secret, "a password")
     told.flush()
     assert not seqs_with(told, "c")
     assert occurrences(tmp_path) == []
@@ -144,12 +141,12 @@ def test_a_session_in_the_trash_can_be_redacted_as_part_of_a_plan(manager: Sessi
     manager.create_session("s")
     manager.add_conversation_message("s", "user", f"use {TOKEN}")
     manager.flush()
-    manager.trash_session("s")
-    (found,) = manager.plan_redactions()
+    manager.trash.put("s")
+    (found,) = manager.redactions.plan()
     assert (found.session_id, found.seq, found.labels, found.trashed) == ("s", 2, ("github-token",), "s")
-    manager.redact_plan([found], "a token")
+    manager.redactions.carry_out([found], "a token")
     assert occurrences(tmp_path, TOKEN) == []
-    manager.restore_session("s")
+    manager.trash.restore("s")
     assert_whole(manager.storage)
 
 
@@ -160,13 +157,13 @@ def test_a_plan_finds_secrets_in_events_and_in_records_and_changes_nothing(
     with manager.invocation("s", "env") as call:
         call.result = {"GITHUB": TOKEN, "kept": "this"}
     manager.create_session("clean")
-    plan = manager.plan_redactions()
+    plan = manager.redactions.plan()
     assert [(one.session_id, one.seq, one.type) for one in plan] == [("s", 1, "session.created"), ("s", 0, "record")]
     assert manager.head("s").version == 3
-    manager.redact_plan(plan, "tokens")
+    manager.redactions.carry_out(plan, "tokens")
     manager.flush()
     assert occurrences(tmp_path, TOKEN) == []
-    assert manager.plan_redactions() == []
+    assert manager.redactions.plan() == []
     history = manager.tool_history
     assert history is not None
     assert history.read(next(tmp_path.glob(".history/*"))).result == {
@@ -183,7 +180,7 @@ def test_what_repairs_have_kept_is_scrubbed(files: FileSystemSessionStorage, tmp
         stream.write(b'{"type":"message.added","content":"' + SECRET.encode())
     manager.add_conversation_message("s", "user", "on")
     assert any("quarantine" in one for one in occurrences(tmp_path))
-    manager.redact("s", 2, "a secret")
+    manager.redactions.redact("s", 2, "a secret")
     manager.flush()
     assert occurrences(tmp_path) == []
 
@@ -191,16 +188,16 @@ def test_what_repairs_have_kept_is_scrubbed(files: FileSystemSessionStorage, tmp
 def test_files_that_a_tool_left_are_named_not_changed(told: SessionManager, tmp_path: Path) -> None:
     folder = next(tmp_path.glob(".history/*"))
     (folder / "output.txt").write_text(SECRET)
-    done = told.redact("s", seqs_with(told), "a password")
+    done = told.redactions.redact("s", seqs_with(told), "a password")
     assert done.left == (f"{folder.name}/output.txt",)
     assert (folder / "output.txt").read_text() == SECRET
 
 
 def test_redacting_again_goes_over_it_again(told: SessionManager) -> None:
     (first, *_) = seqs_with(told)
-    told.redact("s", first, "a password")
+    told.redactions.redact("s", first, "a password")
     version = told.head("s").version
-    again = told.redact("s", first, "another reason")
+    again = told.redactions.redact("s", first, "another reason")
     assert (again.seqs, again.logs) == ((), ())
     assert told.head("s").version == version
 
@@ -210,9 +207,9 @@ def test_a_redaction_is_refused_without_a_reason_an_event_or_a_text(told: Sessio
     told.clear_data("s")
     for seq, reason in ((2, " "), (99, "why"), (0, "why"), (version + 1, "why")):
         with pytest.raises(RedactionRefused):
-            told.redact("s", [2, seq], reason)
+            told.redactions.redact("s", [2, seq], reason)
     with pytest.raises(SessionNotFound):
-        told.redact("nope", 1, "why")
+        told.redactions.redact("nope", 1, "why")
     assert told.head("s").version == version + 1
 
 
@@ -221,7 +218,7 @@ def test_the_line_that_an_event_was_imported_from_goes_with_it(manager: SessionM
     line = e.Origin("codex", line=f'{{"text":"{SECRET}"}}\n')
     said = e.MessageAdded(role="user", content=SECRET)
     manager.storage.append("s", [e.ForeignRecorded(origin=line), said])
-    done = manager.redact("s", 3, "a secret")
+    done = manager.redactions.redact("s", 3, "a secret")
     manager.flush()
     assert done.seqs == (2, 3)
     assert occurrences(tmp_path) == []
@@ -233,7 +230,7 @@ def test_a_line_that_was_blanked_by_hand_is_tampering(files: FileSystemSessionSt
     manager.add_conversation_message("s", "user", SECRET)
     path = tmp_path / ".sessions" / "s" / "events.jsonl"
     before = path.read_bytes().split(b"\n")
-    manager.redact("s", 2, "a secret")
+    manager.redactions.redact("s", 2, "a secret")
     after = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([before[0], after[1], b""]))
     with pytest.raises(LogTampered):
@@ -260,7 +257,7 @@ def test_memory_forgets_too() -> None:
     manager.create_session("s")
     manager.add_conversation_message("s", "user", SECRET)
     manager.fork_session("s", new_id="f")
-    manager.redact("f", 2, "a secret")
+    manager.redactions.redact("f", 2, "a secret")
     assert SECRET.encode() not in b"".join([*manager.storage.log.chunks("s"), *manager.storage.log.chunks("f")])
     assert manager.conversation("s") == manager.conversation("f") == []
 
@@ -277,7 +274,7 @@ def test_a_transcript_with_redacted_lines_goes_on_growing_and_is_not_exported(
     path.write_text(line(0, "user", "hello") + line(1, "user", SECRET) + line(2, "user", "bye"))
     form = FORMATS["claude-code"]
     session_id = import_transcript(manager.storage, form, path).session_id
-    manager.redact(session_id, seqs_with(manager, session_id), "a secret")
+    manager.redactions.redact(session_id, seqs_with(manager, session_id), "a secret")
     with path.open("a") as stream:
         stream.write(line(3, "user", "again"))
     assert import_transcript(manager.storage, form, path).events > 0
@@ -337,7 +334,7 @@ def test_a_redaction_that_a_crash_cut_short_can_be_asked_for_again(
     assert leaf is not None
     files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="cut short")])
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
-        SessionManager(storage).redact("s", [2, 3, 4], "again")
+        SessionManager(storage).redactions.redact("s", [2, 3, 4], "again")
         told = [event for event in storage.log.read("s") if isinstance(event, e.EventRedacted)]
     assert [(one.target, one.reason) for one in told] == [(2, "cut short"), (3, "again"), (4, "again")]
     assert occurrences(tmp_path) == []

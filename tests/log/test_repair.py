@@ -9,16 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import (
-    FileSystemSessionStorage,
-    LogDamaged,
-    SessionManager,
-    SessionStatus,
-    SessionStorage,
-    verify_session,
-    verify_store,
-)
+from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager, SessionStatus, SessionStorage
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
 from eventstore.log.contract import said
 from eventstore.record import hash_chain
 from eventstore.record.salvage import salvage

@@ -1,10 +1,11 @@
 """Whole objects: what they hold, and that they come back from their dicts."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from eventstore import Conversation, ConversationMessage, Message, Session, SessionMetadata, SessionStatus
+from eventstore import Conversation, ConversationMessage, Session, SessionManager, SessionMetadata, SessionStatus
+from eventstore.record import Message
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -127,3 +128,34 @@ def test_a_conversation_is_a_list_of_messages() -> None:
     assert Conversation(read).begins_with(plain[:2])
     assert not Conversation(read[:1]).begins_with(plain)
     assert not Conversation(read).begins_with(Conversation(read[1:]))
+
+
+def test_a_message_keeps_the_timestamp_it_was_given_until_it_is_stored(manager: SessionManager) -> None:
+    naive = datetime(2026, 1, 2, 12)
+    session = manager.create_session("s")
+    session.conversation.append(ConversationMessage("user", "hi", naive))
+    assert session.conversation[0].timestamp == naive
+    manager.storage.save_session(session)
+    (stored,) = manager.conversation("s")
+    assert (stored.timestamp.tzinfo, stored.timestamp) == (UTC, naive.astimezone())
+    assert session.conversation[0].timestamp == naive
+    version = session.version
+    session.conversation.append(ConversationMessage("user", "again", naive))
+    manager.storage.save_session(session)
+    assert session.version == version + 1, "the first message is the one that is stored"
+
+
+def test_messages_are_equal_where_they_were_said_at_the_same_moment() -> None:
+    naive, zoned = datetime(2026, 1, 2, 12), datetime(2026, 1, 2, 12).astimezone(timezone(timedelta(hours=5)))
+    assert ConversationMessage("user", "x", naive) == ConversationMessage("user", "x", zoned)
+    assert ConversationMessage("user", "x", naive) != ConversationMessage("user", "y", naive)
+
+
+@pytest.mark.parametrize(
+    "when", [datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), datetime.min.replace(tzinfo=timezone.max)]
+)
+def test_a_time_that_utc_cannot_hold_is_refused_by_name(when: datetime) -> None:
+    with pytest.raises(ValueError, match="timestamp is outside of the years 1 to 9999"):
+        ConversationMessage("user", "x", when)
+    with pytest.raises(ValueError, match="created_at is outside of the years 1 to 9999"):
+        SessionMetadata("s", when, when)

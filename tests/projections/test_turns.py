@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore import ConversationMessage, Message, SessionManager
+from eventstore import ConversationMessage, SessionManager
+from eventstore.record import Message
 from projections import turns
 
 SAID = st.builds(

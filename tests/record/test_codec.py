@@ -1,7 +1,9 @@
 """Events to lines and back."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import msgspec
 import pytest
@@ -224,3 +226,30 @@ def test_what_no_field_could_hold_is_shown_as_unknown() -> None:
         found = codec.decode(line.replace(old, new))
         assert isinstance(found, e.UnknownEvent)
         assert (found.type, found.raw) == ("data.set", line.replace(old, new))
+
+
+@pytest.mark.parametrize("moment", [datetime.min, datetime(1, 1, 1, 0, 0, 0, 1), datetime(999, 12, 31), datetime.max])
+def test_times_are_written_with_four_digits_of_the_year_and_come_back(moment: datetime) -> None:
+    text = clock.to_text(moment.replace(tzinfo=UTC))
+    assert len(text) == 27
+    assert clock.to_datetime(text) == moment.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00", "24:00", "", 5, None, b"x"])
+def test_what_is_no_time_in_utc_is_a_value_error(text: Any) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        clock.to_datetime(text)
+
+
+def test_a_time_in_a_record_that_cannot_be_read_gives_way_to_another() -> None:
+    noon = "2026-01-02T12:00:00.000000Z"
+    for text in ("9999-12-31T23:59:59-05:00", "nonsense", ""):
+        assert clock.read_time(text, noon) == clock.to_datetime(noon)
+    assert clock.read_time("1-01-01T00:00:00.000000Z", noon).year == 1, "as older releases wrote it"
+    assert clock.read_time("x", "y").year == 1
+
+
+def test_a_clock_beyond_the_calendar_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 253_402_300_800_000_000_000)
+    with pytest.raises(ValueError, match="the clock of this machine is after the year 9999; nothing was written"):
+        clock.now()

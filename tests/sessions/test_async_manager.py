@@ -1,29 +1,63 @@
 """The async twin: the same methods, and an event loop that never waits for a disk."""
 
 import asyncio
+import fcntl
 import inspect
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventstore import AsyncSessionManager, FileSystemSessionStorage, SessionManager, SessionNotFound
+from eventstore import (
+    AsyncSessionManager,
+    FileSystemSessionStorage,
+    MemorySessionStorage,
+    Patterns,
+    SessionManager,
+    SessionNotFound,
+)
+from eventstore.log import Append, Written
+from eventstore.sessions import (
+    AsyncProofs,
+    AsyncRedactions,
+    AsyncTemplates,
+    AsyncTrash,
+    Proofs,
+    Redactions,
+    Templates,
+    Trash,
+)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 60))
 
 
-def test_it_has_every_method_of_the_manager() -> None:
-    def public(kind: type) -> set[str]:
-        return {name for name, thing in vars(kind).items() if not name.startswith("_") and inspect.isfunction(thing)}
+def public(kind: type) -> set[str]:
+    return {name for name, thing in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
 
-    assert public(SessionManager) <= public(AsyncSessionManager)
-    for name in public(SessionManager) - {"invocation", "close"}:
-        assert inspect.getdoc(getattr(AsyncSessionManager, name)) == inspect.getdoc(getattr(SessionManager, name))
+
+@pytest.mark.parametrize(
+    ("kind", "twin"),
+    [
+        (SessionManager, AsyncSessionManager),
+        (Trash, AsyncTrash),
+        (Templates, AsyncTemplates),
+        (Proofs, AsyncProofs),
+        (Redactions, AsyncRedactions),
+    ],
+)
+def test_the_twin_has_the_same_methods_with_the_same_arguments(kind: type, twin: type) -> None:
+    assert public(kind) <= public(twin)
+    for name in public(kind) - {"close", "follow"}:
+        ours, theirs = (inspect.signature(getattr(one, name)).parameters for one in (kind, twin))
+        assert list(ours) == list(theirs), name
+        for one, other in zip(ours.values(), theirs.values(), strict=True):
+            assert (one.kind, one.default, one.annotation) == (other.kind, other.default, other.annotation), name
+        assert inspect.getdoc(getattr(twin, name))
 
 
 def test_it_does_what_the_manager_does(manager: SessionManager) -> None:
@@ -115,3 +149,92 @@ def test_many_tasks_share_their_flushes(tmp_path: Path, monkeypatch: pytest.Monk
 
     run(main())
     assert flushes < 200
+
+
+class _SlowStorage(MemorySessionStorage):
+    """A store of which each append waits until the test lets it go on, as one on a network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go_on = threading.Event(), threading.Event()
+        self.thread = ""
+
+    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
+        self.thread = threading.current_thread().name
+        self.began.set()
+        assert self.go_on.wait(30)
+        return super().append_many(appends, wait=wait)
+
+
+def test_the_event_loop_turns_while_an_append_takes_its_time() -> None:
+    """Verifying what another process wrote, waiting for a lock, opening a file, asking a server: none of it is for the loop."""
+
+    async def main() -> None:
+        storage = _SlowStorage()
+        async with AsyncSessionManager(SessionManager(storage)) as twin:
+            await twin.create_session("s")
+            waiting = asyncio.ensure_future(twin.add_conversation_message("s", "user", "x"))
+            turns = 0
+            while not storage.began.is_set() or turns < 1000:
+                await asyncio.sleep(0)
+                turns += 1
+            assert not waiting.done()
+            storage.go_on.set()
+            assert (await waiting).last == 2
+            assert storage.thread != threading.current_thread().name
+
+    run(main())
+
+
+def test_the_event_loop_turns_while_another_process_holds_the_lock(tmp_path: Path) -> None:
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            with (tmp_path / "s" / "s" / "events.jsonl").open("rb") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                waiting = asyncio.ensure_future(twin.set_data("s", "k", 1))
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                assert not waiting.done()
+            assert (await waiting).last == 2
+
+    run(main())
+
+
+def test_the_parts_are_awaited_too(manager: SessionManager) -> None:
+    async def main() -> None:
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s", "p")
+            await twin.templates.save("t", "s")
+            assert await twin.templates.list() == ["t"]
+            assert (await twin.create_session("u", template="t")).metadata.session_id == "u"
+            assert await twin.trash.put("u")
+            assert [one.session_id for one in await twin.trash.list()] == ["u"]
+            await twin.trash.restore("u")
+            assert await twin.proofs.checkpoints("u") == []
+            assert await twin.redactions.plan() == []
+
+    run(main())
+
+
+def test_an_append_can_be_made_a_task(manager: SessionManager) -> None:
+    async def main() -> None:
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            tasks = [asyncio.create_task(twin.set_data("s", "k", number)) for number in range(3)]
+            assert [one.last for one in await asyncio.gather(*tasks)] == [2, 3, 4]
+
+    run(main())
+
+
+def test_secrets_are_replaced_on_the_way_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        manager = SessionManager(MemorySessionStorage(), secrets=Patterns())
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            await twin.add_conversation_message("s", "user", "AKIA" + "ABCDEFGHIJKLMNOP")
+            (said,) = await twin.conversation("s")
+            assert "ABCDEFGHIJKLMNOP" not in said.content
+
+    run(main())

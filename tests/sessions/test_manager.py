@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +352,35 @@ def test_an_error_of_the_log_is_one_of_ours(manager: SessionManager) -> None:
     assert issubclass(SessionNotFound, EventStoreError)
     with pytest.raises(EventStoreError):
         manager.head("nope")
+
+
+def test_a_session_with_a_time_that_nobody_can_read_hides_no_other(files: FileSystemSessionStorage) -> None:
+    """A log from elsewhere may hold any text as `occurred_at`; the chain proves the bytes, not their sense."""
+    manager = SessionManager(files)
+    manager.create_session("good")
+    manager.create_session("bad", occurred_at="2020-01-02T03:04:05Z")
+    path = files.sessions_dir / "bad" / "events.jsonl"
+    body, _, _ = path.read_bytes().partition(b',"hash":"')
+    for text in (b"9999-12-31T23:59:59-05:00", b"nonsense", b"1-01-01T00:00:00.000000Z"):
+        wrong = body.replace(b"2020-01-02T03:04:05.000000Z", text)
+        first = sha256(b"eventstore/1\nbad").digest()
+        digest = sha256(b"\1" + first + sha256(b"\0" + wrong).digest()).hexdigest()
+        path.write_bytes(wrong + b',"hash":"' + digest.encode() + b'"}\n')
+        with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as storage:
+            anew = SessionManager(storage)
+            list(storage.rebuild())
+            assert {one.metadata.session_id for one in anew.list_sessions()} == {"good", "bad"}
+            assert len(list(anew.timeline("bad"))) == 1
+            anew.trash.plan_cleanup(0)
+            anew.analytics()
+            assert anew.get_session_statistics("bad") is not None
+
+
+def test_a_manager_may_be_used_again_after_it_was_closed(files: FileSystemSessionStorage) -> None:
+    manager = SessionManager(files)
+    manager.create_session("s")
+    manager.close()
+    assert manager.set_data("s", "k", 1).last == 2
+    manager.close()
+    manager.close()
+    assert manager.data("s") == {"k": 1}

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from eventstore import (
-    Ancestor,
     FileSystemSessionStorage,
     InvalidSessionId,
     LogDamaged,
@@ -21,10 +20,10 @@ from eventstore import (
     SessionExists,
     SessionManager,
     SessionNotFound,
-    verify_session,
-    verify_store,
 )
 from eventstore import events as e
+from eventstore.integrity import verify_session, verify_store
+from projections.branches import Ancestor
 
 
 def talk(manager: SessionManager, session_id: str, *texts: str) -> None:
@@ -101,19 +100,19 @@ def test_branches_are_compared_from_where_they_part(begun: SessionManager) -> No
 def test_a_damaged_template_is_listed_like_the_others(stored: SessionManager, tmp_path: Path) -> None:
     stored.create_session("s")
     for name in ("good", "bad"):
-        stored.save_template(name, "s")
+        stored.templates.save(name, "s")
     path = tmp_path / ".sessions" / "_template.bad" / "events.jsonl"
     path.write_bytes(path.read_bytes().replace(b"session.created", b"session.creatad") + b"\n")
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as fresh:
-        assert SessionManager(fresh).list_templates() == ["bad", "good"]
+        assert SessionManager(fresh).templates.list() == ["bad", "good"]
 
 
 def test_templates_are_made_shown_used_and_removed(begun: SessionManager) -> None:
-    begun.save_template("opening", "s", 3)
+    begun.templates.save("opening", "s", 3)
     with pytest.raises(SessionExists):
-        begun.save_template("opening", "s")
-    assert begun.list_templates() == ["opening"]
-    assert [one.content for one in begun.get_template("opening").conversation] == ["a", "b"]
+        begun.templates.save("opening", "s")
+    assert begun.templates.list() == ["opening"]
+    assert [one.content for one in begun.templates.get("opening").conversation] == ["a", "b"]
     assert [one.metadata.session_id for one in begun.list_sessions()] == ["s"]
     made = begun.create_session("t", user_id="bo", template="opening")
     assert (made.metadata.user_id, made.metadata.purpose) == ("bo", "find out")
@@ -121,33 +120,33 @@ def test_templates_are_made_shown_used_and_removed(begun: SessionManager) -> Non
     begun.delete_session("s")
     assert begun.create_session("u", template="opening").metadata.tags == ["bug"]
     assert verify_store(begun.storage).is_whole
-    assert begun.remove_template("opening")
-    assert not begun.remove_template("opening")
-    assert begun.list_templates() == []
+    assert begun.templates.remove("opening")
+    assert not begun.templates.remove("opening")
+    assert begun.templates.list() == []
     assert (said(begun, "t"), said(begun, "u")) == (["a", "b", "x"], ["a", "b"])
     assert all(verify_session(begun.storage, name).is_whole for name in "tu")
     with pytest.raises(SessionNotFound, match="opening"):
         begun.create_session(template="opening")
     with pytest.raises(InvalidSessionId):
-        begun.save_template("../x", "t")
+        begun.templates.save("../x", "t")
 
 
 def test_a_damaged_template_is_listed_and_can_be_removed(
     stored: SessionManager, files: FileSystemSessionStorage
 ) -> None:
     stored.create_session("s", "find out")
-    stored.save_template("bad", "s")
-    stored.save_template("good", "s")
+    stored.templates.save("bad", "s")
+    stored.templates.save("good", "s")
     path = files.sessions_dir / "_template.bad" / "events.jsonl"
     path.write_bytes(path.read_bytes().replace(b"session.created", b"session.creatad") + b"\n")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as opened:
         manager = SessionManager(opened)
-        assert sorted(manager.list_templates()) == ["bad", "good"]
+        assert sorted(manager.templates.list()) == ["bad", "good"]
         with pytest.raises(LogDamaged):
-            manager.get_template("bad")
+            manager.templates.get("bad")
         assert verify_store(opened).is_whole
-        assert manager.remove_template("bad")
-        assert manager.list_templates() == ["good"]
+        assert manager.templates.remove("bad")
+        assert manager.templates.list() == ["good"]
 
 
 def test_a_time_inside_a_batch_is_the_end_of_the_one_before(manager: SessionManager) -> None:
@@ -263,9 +262,9 @@ def test_an_id_used_again_never_leads_in_a_circle(stored: SessionManager, tmp_pa
 def test_a_fork_in_the_trash_outlives_its_parent(begun: SessionManager) -> None:
     begun.fork_session("s", new_id="f")
     before = begun.get_session("f")
-    begun.trash_session("f")
+    begun.trash.put("f")
     begun.delete_session("s")
-    begun.restore_session("f")
+    begun.trash.restore("f")
     assert begun.get_session("f") == before
 
 
@@ -289,9 +288,9 @@ def _step(manager: SessionManager, what: int, one: str, other: str) -> None:
     elif what == 4:
         manager.delete_session(one)
     elif what == 5:
-        manager.trash_session(one)
+        manager.trash.put(one)
     elif what == 6:
-        manager.restore_session(one)
+        manager.trash.restore(one)
     else:
         manager.page_sessions()
 

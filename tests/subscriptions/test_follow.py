@@ -18,11 +18,9 @@ from hypothesis import strategies as st
 
 from eventstore import (
     AsyncSessionManager,
-    CursorRefused,
     Delivered,
     FileSystemSessionStorage,
     LogDamaged,
-    LogRolledBack,
     MemorySessionStorage,
     SessionExists,
     SessionManager,
@@ -30,6 +28,7 @@ from eventstore import (
     SessionStorage,
     Subscription,
 )
+from eventstore.errors import CursorRefused, LogRolledBack
 from eventstore.log.contract import said
 
 ROOT = Path(__file__).parents[2]
@@ -141,8 +140,8 @@ def test_a_follower_of_all_sees_sessions_come_and_go(manager: SessionManager) ->
         manager.fork_session("s1", new_id="f")
         assert key(next(follower))[:2] == ("f", 2)
         manager.delete_session("s1")
-        manager.trash_session("s2")
-        manager.restore_session("s2")
+        manager.trash.put("s2")
+        manager.trash.restore("s2")
         say(manager, "s2", "a")
         assert key(next(follower))[:2] == ("s2", 2)
         manager.create_session("s1")
@@ -168,8 +167,8 @@ def test_one_session_is_followed_into_its_next_life(manager: SessionManager) -> 
         manager.create_session("s")
         (again,) = take(follower, 1)
         assert again.event.seq == 1
-        manager.trash_session("s")
-        manager.restore_session("s")
+        manager.trash.put("s")
+        manager.trash.restore("s")
         say(manager, "s", "b")
         assert seqs(take(follower, 1)) == [2]
 
@@ -274,9 +273,9 @@ class History:
             elif what == "delete":
                 manager.delete_session(name)
             elif what == "trash":
-                manager.trash_session(name)
+                manager.trash.put(name)
             elif what == "restore":
-                manager.restore_session(name)
+                manager.trash.restore(name)
             if what in ("create", "append", "fork"):
                 self.own |= {(name, event.seq, event.hash) for event in manager.events(name, before)}
 
@@ -510,7 +509,7 @@ def test_a_log_that_is_gone_is_an_error_unless_it_was_deleted(files: FileSystemS
     with manager.follow() as live:
         take(live, 3)
         manager.delete_session("a")
-        manager.trash_session("b")
+        manager.trash.put("b")
         say(manager, "c", "x")
         assert key(next(live))[:2] == ("c", 2)
         (files.sessions_dir / "c").rename(files.sessions_dir / ".elsewhere")

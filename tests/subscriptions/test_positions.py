@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from eventstore import (
-    CursorRefused,
     Delivered,
     EventLog,
     FileSystemSessionStorage,
@@ -17,7 +16,7 @@ from eventstore import (
     SessionStorage,
 )
 from eventstore.backends.memory import MemoryBackend
-from eventstore.errors import PositionNotSaved
+from eventstore.errors import CursorRefused, PositionNotSaved
 from eventstore.log.contract import said
 from eventstore.log.port import Refused
 

@@ -32,6 +32,7 @@ _PREAMBLE = """
 import filecmp, os, re, sys
 from pathlib import Path
 import eventstore
+from eventstore.integrity import verify_session
 from eventstore import FileSystemSessionStorage, SessionManager
 folder, log, transcript, out = map(Path, sys.argv[1:])
 def manager():
@@ -58,7 +59,7 @@ _LOG_STEPS = {
     "statistics": "assert manager().get_session_statistics('s')['message_count']",
     "catch the search index up": "assert manager().search('deploy*')",
     "make every view anew": "manager().storage.rebuild_session('s')",
-    "verify_session, views too": "assert eventstore.verify_session(manager().storage, 's').is_whole",
+    "verify_session, views too": "assert verify_session(manager().storage, 's').is_whole",
     "export events": "command('export', 'events', 's', '-o', out); assert filecmp.cmp(out, log, shallow=False)",
     "export otlp": "command('export', 'otlp', 's', '-o', out)",
     "export csv": "command('export', 'csv', 's', '-o', out)",

@@ -87,7 +87,7 @@ def resume_follower(bench: Bench) -> Callable[[], object]:
 def redact_event(bench: Bench) -> Callable[[], object]:
     """Redact one event."""
     seq = bench.manager.add_conversation_message(bench.session_id, "user", "a secret").last
-    return lambda: bench.manager.redact(bench.session_id, seq, "it was a secret")
+    return lambda: bench.manager.redactions.redact(bench.session_id, seq, "it was a secret")
 
 
 TRIPS: dict[str, Trip] = {

@@ -227,7 +227,8 @@ def swap(full: bool) -> Counts:
 
 
 def _swap_files(rounds: int, counts: Counts) -> None:
-    from eventstore import FileSystemSessionStorage, SessionManager, verify_session, verify_store
+    from eventstore import FileSystemSessionStorage, SessionManager
+    from eventstore.integrity import verify_session, verify_store
 
     for n in range(max(rounds, 4)):
         with folder() as root, FileSystemSessionStorage(root / "s", root / "h", fsync="no") as storage:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from breaking.case import Counts, folder, opened, said
-from eventstore import EventLog, EventStoreError, FileSystemSessionStorage, LogRolledBack, SessionManager
+from eventstore import EventLog, EventStoreError, FileSystemSessionStorage, SessionManager
+from eventstore.errors import LogRolledBack
 
 _SESSIONS, _WRITERS, _MOST_SESSIONS = 20, 4, 120
 _FOLLOWED = (None, None, "s0", "s1", "s2")  # by each follower: all, or one

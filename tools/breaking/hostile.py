@@ -12,16 +12,10 @@ from itertools import count
 from pathlib import Path
 
 from breaking.case import Counts, folder, opened, said, sample
-from eventstore import (
-    EventStoreError,
-    InvalidSessionId,
-    MemorySessionStorage,
-    NotARegularFile,
-    Record,
-    ToolHistory,
-)
+from eventstore import EventStoreError, InvalidSessionId, MemorySessionStorage, Record, ToolHistory
 from eventstore import events as e
 from eventstore.cli.terminal import clean
+from eventstore.errors import NotARegularFile
 from eventstore.exporters.transcript import export_transcript
 from eventstore.ids import check_session_id, file_name
 from eventstore.importers.formats import FORMATS

@@ -31,6 +31,7 @@ _FILE, _READING, _WRITING = (
     "eventstore/backends/files/writing.py",
 )
 _BESIDE, _DESCRIPTOR = "eventstore/backends/files/attachments.py", "eventstore/backends/files/descriptor.py"
+_FILES, _REDACTION = "eventstore/backends/files/filesystem.py", "eventstore/integrity/redaction.py"
 _SCAN, _CODEC = "eventstore/record/scan.py", "eventstore/record/codec.py"
 _DUE, _JOURNAL = "eventstore/subscriptions/due.py", "eventstore/subscriptions/journal.py"
 MUTANTS = [
@@ -62,6 +63,10 @@ MUTANTS = [
     Mutant("write down where all stood", _JOURNAL, "        self._positions.write(journal.name, journal.data)\n", "", "follow"),
     Mutant("finish what was told", "eventstore/backends/files/writing.py", "        if seq not in scan.stubs:\n            file.redact", "        if False:\n            file.redact", "redact"),
     Mutant("finish what a reader saw first", _FILE, "            and not self.is_unfinished\n", "", "redact"),
+    Mutant("record a redaction, then overwrite", _FILES, "        seal_and_write(file, scan, [batch])\n        file.flush(file.written)\n        finish_redactions(file, scan)", "        [file.redact(one.target, bytes.fromhex(one.leaf)) for one in told]\n        seal_and_write(file, scan, [batch])\n        file.flush(file.written)", "redact"),
+    Mutant("forks record a redaction first", _REDACTION, "key=lambda one: not one.inherits()", "key=lambda one: one.inherits()", "redact"),
+    Mutant("clean records while the log has the text", _REDACTION, "        records, untouched = _clean_records(storage, folders, self._clean)\n        self._redact_logs(copies)\n", "        self._redact_logs(copies)\n        records, untouched = _clean_records(storage, folders, self._clean)\n", "redact"),
+    Mutant("scrub quarantine while the log has the text", _REDACTION, "                storage.log.scrub(copy.log.log_id, self.removed.values(), trashed=copy.log.trashed)\n", "                pass\n", "redact"),
 ]  # fmt: skip
 
 

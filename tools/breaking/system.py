@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from breaking.case import Counts, contents, folder, opened, said
-from eventstore import EventStoreError, FileSystemEventLog, HandlePoisoned, OutcomeUnknown
+from eventstore import EventStoreError, FileSystemEventLog, OutcomeUnknown
 from eventstore import events as e
+from eventstore.errors import HandlePoisoned
 
 ERRNOS = [
     errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE,

@@ -15,17 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from breaking.case import Counts, folder
-from eventstore import (
-    Checkpoint,
-    FileSystemSessionStorage,
-    SessionManager,
-    SigningKey,
-    sign,
-    verify_all,
-)
+from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore import events as e
 from eventstore.exporters import verify as verifier
-from eventstore.integrity import merkle
+from eventstore.integrity import Checkpoint, SigningKey, merkle, sign, verify_all
 from eventstore.record import clock, hash_chain, tombstone
 from eventstore.record.fork_point import read_fork_point
 
@@ -78,9 +71,9 @@ def live(manager: SessionManager, key: SigningKey) -> None:
 
 def live_on(manager: SessionManager) -> None:
     """Go on, with redactions of what was signed."""
-    manager.redact("s", [3], "asked for", by={"actor": "ana"})
-    manager.redact("t", [4, 11], "asked for", by={"actor": "ana"})
-    manager.redact("f", [8], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("s", [3], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("t", [4, 11], "asked for", by={"actor": "ana"})
+    manager.redactions.redact("f", [8], "asked for", by={"actor": "ana"})
     for name in ("s", "t", "f", "g"):
         manager.set_data(name, "k", name)
     manager.create_session("late")
@@ -89,7 +82,7 @@ def live_on(manager: SessionManager) -> None:
 
 def sign_all(manager: SessionManager, key: SigningKey) -> dict[str, str]:
     """Sign every log, the store's own last."""
-    return {name: manager.sign_checkpoint(name, key) for name in SESSIONS}
+    return {name: manager.proofs.sign_checkpoint(name, key) for name in SESSIONS}
 
 
 def read(sessions: Path) -> Copy:
@@ -353,7 +346,7 @@ def write_bundle(copy: Copy, path: Path) -> None:
         told.append({"session_id": name, "root": copy.root[name], "log": log, "events": len(lines), "head_hash": head})
         told[-1]["checkpoints"] = sorted(notes)
     hashes = {one: {"sha256": sha256(data).hexdigest(), "size_bytes": len(data)} for one, data in files.items()}
-    manifest = {"format": "eventstore-audit/1", "sessions": told, "files": hashes}
+    manifest = {"format": "eventstore-audit/1", "scope": "all", "sessions": told, "files": hashes}
     for one, data in {**files, "manifest.json": json.dumps(manifest).encode()}.items():
         (path / one).parent.mkdir(parents=True, exist_ok=True)
         (path / one).write_bytes(data)

@@ -118,6 +118,13 @@ def _remove_all(name: str, folder: int) -> None:
             return
 
 
+def clear_stage(root: str | os.PathLike[str]) -> None:
+    """Remove what a crash left in the stage of a root folder; waits for whoever makes a folder there right now."""
+    if os.path.isdir(os.path.join(root, ASIDE)):
+        with open_stage(root):
+            pass
+
+
 @contextmanager
 def open_below(root: int, folders: Iterable[str], *, create: bool = False) -> Iterator[int]:
     """Lend a descriptor of a folder, walked to from that of another without following any link. Raises OSError."""

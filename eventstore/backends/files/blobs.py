@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from eventstore.backends.files.atomic import replace_file
 from eventstore.backends.files.atomic_folder import open_below
+from eventstore.backends.files.change_feed import NAME as FEED
 from eventstore.backends.files.chunks import Chunks
 from eventstore.backends.files.descriptor import SAFE, kind_of
 from eventstore.backends.files.folders import LOG, Folders, name_of
@@ -45,7 +46,9 @@ class Blobs:
             found = [f"{inner}/{name}" for inner in (CHECKPOINTS, QUARANTINE) for name in _plain_files(folder, inner)]
             found = [name for name in found if is_beside(name)]
             if not needs_log(log):
-                found += [name for name in _plain_files(folder, "") if _NAME.fullmatch(name) and name != LOG]
+                found += [
+                    name for name in _plain_files(folder, "") if _NAME.fullmatch(name) and name not in (LOG, FEED)
+                ]
             return sorted(found)
         finally:
             os.close(folder)

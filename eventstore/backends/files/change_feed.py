@@ -97,10 +97,14 @@ class _Seen(NamedTuple):
         """Count the records behind the last look, about."""
         return self.data.count(b"\n", self.last_look() - self.start) // 2
 
-    def removal(self, log: str) -> int:
-        """Return the byte where the last removal of a log is recorded; 0 without one."""
-        found = self.data.rfind(b"\n-%b\n" % log.encode("ascii", "replace")) if b"\n-" in self.data else -1
-        return 0 if found < 0 else self.start + found
+    def removals(self) -> dict[str, int]:
+        """Return the bytes where the last removal of each log is recorded."""
+        found, place = dict[str, int](), self.data.find(b"\n-")
+        while place >= 0:
+            end = self.data.find(b"\n", place + 1)
+            found[self.data[place + 2 : end].decode("ascii", "replace")] = self.start + place
+            place = self.data.find(b"\n-", place + 1)
+        return found
 
 
 class ChangeFeed:
@@ -282,19 +286,19 @@ class ChangeFeed:
         place = _Place.read(since)
         seen = self._see(place)
         if seen is None:
-            return Changes(self._all(None), "", complete=True)
+            return Changes(self._all({}), "", complete=True)
         now = time.time()
-        marked = seen.logs()
+        marked, removals = seen.logs(), seen.removals()
         is_known = place is not None and (place.feed, place.boot, place.start) == (seen.feed, _boot(), seen.start)
         # a folder that changed without any mark was changed by nobody who marks: a session was copied in by hand, say
         if place is None or not is_known or (place.folder_ns != folder_ns and not marked):
             is_settled = 0 <= now - seen.born >= SETTLING_SECONDS
             start = _Place(seen.feed, _boot(), folder_ns, _HEADER_BYTES, seen.last_look(), now)
-            return Changes(self._all(seen), str(start) if is_settled else "", complete=True)
+            return Changes(self._all(removals), str(start) if is_settled else "", complete=True)
         following = place._replace(folder_ns=folder_ns)
         if not 0 <= now - place.since < SETTLING_SECONDS:
             following = following._replace(start=place.next_start, next_start=seen.last_look(), since=now)
-        logs = [(log, self._text(log, seen)) for log in sorted(marked)]
+        logs = [(log, self._text(log, removals)) for log in sorted(marked)]
         return Changes(logs, str(following), complete=False)
 
     def _see(self, place: _Place | None) -> _Seen | None:
@@ -349,22 +353,27 @@ class ChangeFeed:
         except OSError:
             return 0
 
-    def _all(self, seen: _Seen | None) -> list[tuple[str, str | None]]:
+    def _all(self, removals: dict[str, int]) -> list[tuple[str, str | None]]:
         """Look at every log."""
         try:
-            names: Iterable[str] = sorted(os.listdir(self._root))
+            with os.scandir(self._root) as entries:
+                names: Iterable[str] = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except OSError:
             return []
-        looked = ((name, self._text(name, seen)) for name in names if _is_log(name))
+        looked = ((name, self._text(name, removals)) for name in names if _is_log(name))
         return [(name, text) for name, text in looked if text is not None]
 
-    def _text(self, log: str, seen: _Seen | None) -> str | None:
+    def _text(self, log: str, removals: dict[str, int]) -> str | None:
         """Describe the content of a log by its size, inode and time, and by its last removal; None where it is gone."""
         try:
+            if stat.S_ISLNK(os.stat(f"{self._root}/{log}", follow_symlinks=False).st_mode):
+                return None
             found = os.stat(f"{self._root}/{log}/events.jsonl", follow_symlinks=False)
         except OSError:
             return None
-        removal = 0 if seen is None else seen.removal(log)
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            return None  # a killed creation left it: it is no log
+        removal = removals.get(log)
         return f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}" + (f"-{removal}" if removal else "")
 
 

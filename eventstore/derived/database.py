@@ -1,0 +1,350 @@
+"""A local cache in SQLite that is fed by `EventLog.changed`: opening it, its transactions, and what to do when it cannot be used.
+
+Nothing in such a file is ever needed: one that is locked, full or damaged is left alone or thrown away, and the question is
+answered from a copy in memory that is brought up to date from the logs. No error of SQLite leaves this package.
+"""
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from eventstore.ids import STORE_ID, TEMPLATE
+from eventstore.log.base import Changes
+from eventstore.log.engine import EventLog
+
+T = TypeVar("T")
+
+FOLDER = "_catalog"
+SLICE_SECONDS = 0.05
+"""No transaction writes for longer: others wait for it."""
+BUSY_SECONDS = 2.0
+"""So long a transaction waits for others before the answer comes from memory."""
+MEMORY_SECONDS = 10.0
+"""So long answers come from memory before the file is tried again."""
+_VERSION = 2
+_SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
+_REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
+_IN_THE_WAY = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
+"""The result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read just now: it stays."""
+
+
+class Database:
+    """One cache: a file in the folder of caches, or in memory where there is none. Safe for threads and processes.
+
+    Its schema has a table `sessions` with the columns `session_id` and `text`, the text that `EventLog.changed` gave. `tables`
+    are all tables with a column `session_id`.
+    """
+
+    def __init__(self, folder: Path | None, name: str, schema: str, tables: Sequence[str]) -> None:
+        self._folder, self._name, self._schema, self._tables = folder, name, _SCHEMA + schema, tuple(tables)
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Open everything anew after a fork of the process: a connection must not be shared with a parent."""
+        self._mutex = threading.RLock()
+        self._base: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._memory_until = 0.0
+
+    # --- transactions
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do some work that may be done twice: where the file cannot be used it is done on another, or in memory."""
+        for _ in range(2):
+            try:
+                return self._checked(work)
+            except (sqlite3.Error, OSError) as error:
+                self._step_aside(error)
+        self._use_memory(None)
+        return self._checked(work)
+
+    @staticmethod
+    def _checked(work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except _REFUSED as error:  # the question is wrong, not the file
+            raise ValueError(f"the catalogue cannot be asked that ({type(error).__name__})") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend the base in a transaction that sees one state of it."""
+        with self._transaction("BEGIN") as base:
+            yield base
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend the base in a transaction that writes. It must not last longer than `SLICE_SECONDS`, about."""
+        with self._transaction("BEGIN IMMEDIATE") as base:  # a deferred one that turns into a writer is refused at once
+            yield base
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._mutex:
+            base = self._opened()
+            if base.in_transaction:  # one inside another of this thread
+                yield base
+                return
+            base.execute(begin)
+            try:
+                yield base
+                base.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    base.execute("ROLLBACK")
+                raise
+
+    def in_slices(self, pieces: Iterable[Callable[[sqlite3.Connection], object]]) -> None:
+        """Do pieces of work, as many in one transaction as fit a slice."""
+        waiting = iter(pieces)
+        piece = next(waiting, None)
+        while piece is not None:
+            with self.writing() as base:
+                until = time.monotonic() + SLICE_SECONDS
+                while piece is not None:
+                    piece(base)
+                    piece = next(waiting, None)
+                    if time.monotonic() >= until:
+                        break
+
+    # --- opening
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the connection to the file that is at the path, or to memory for the time being."""
+        if self._base is not None:
+            is_waiting = self._identity is None and self._folder is not None
+            if is_waiting and time.monotonic() >= self._memory_until and self._folder_is_there():
+                self._drop()
+            elif self._identity is not None and self._identity != self._at_path():
+                self._drop()  # somebody threw it away
+        if self._base is None:
+            if self._folder is None or not self._folder_is_there():  # a list makes no sessions folder
+                self._use_memory(None)
+            else:
+                self._base = self._connect(self._folder)
+        assert self._base is not None  # noqa: S101 - made just now
+        return self._base
+
+    def _folder_is_there(self) -> bool:
+        return self._folder is not None and self._folder.parent.is_dir()
+
+    def _at_path(self) -> tuple[int, int] | None:
+        assert self._folder is not None  # noqa: S101 - asked before
+        try:
+            found = os.stat(self._folder / self._name, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _connect(self, folder: Path) -> sqlite3.Connection:
+        make_private(folder)
+        with suppress(OSError):
+            (folder / "marks").unlink(missing_ok=True)  # of version 0.1.0
+        path = folder / self._name
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.open(path, flags, 0o600)
+        try:
+            found = os.fstat(file)
+        finally:
+            os.close(file)
+        base = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+        try:
+            has_tables = base.execute("SELECT 1 FROM sqlite_master").fetchone()
+            (version,) = base.execute("PRAGMA user_version").fetchone()  # behind that: both come in one transaction
+            if version != _VERSION and (version or has_tables):
+                raise sqlite3.DatabaseError("it is of another version")
+            base.execute("PRAGMA journal_mode=WAL")
+            base.execute("PRAGMA synchronous=OFF")
+            self._prepare(base, is_new=not version)
+        except BaseException:
+            base.close()
+            raise
+        self._identity = found.st_dev, found.st_ino
+        return base
+
+    def _prepare(self, base: sqlite3.Connection, *, is_new: bool) -> None:
+        base.execute("PRAGMA secure_delete=ON")
+        if is_new:
+            script = f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version={_VERSION};"
+            epoch = f"INSERT OR IGNORE INTO known VALUES ('epoch', '{os.urandom(16).hex()}');"  # noqa: S608 - ours
+            base.executescript(f"{script} {epoch} COMMIT;")
+
+    def _use_memory(self, old: sqlite3.Connection | None) -> None:
+        """Go on in memory, from a copy of the file where it can be read."""
+        with self._mutex:
+            base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+            is_copy = False
+            if old is not None:
+                with suppress(sqlite3.Error, TimeoutError):
+                    old.backup(base, progress=_limit(BUSY_SECONDS))  # without a limit it waits for ever
+                    is_copy = True
+            if not is_copy:
+                base.close()
+                base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+            self._prepare(base, is_new=not is_copy)
+            self._drop()
+            self._base, self._memory_until = base, time.monotonic() + MEMORY_SECONDS
+
+    def _step_aside(self, error: Exception) -> None:
+        """Do what helps against an error: leave a file that is in use or cannot grow, throw away one that is damaged."""
+        with self._mutex:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            is_in_the_way = isinstance(error, OSError) or code in _IN_THE_WAY
+            if is_in_the_way or (self._identity is None and self._base is not None):
+                self._use_memory(self._base if is_in_the_way else None)
+            else:
+                self.clear()
+
+    def _drop(self) -> None:
+        base, self._base, self._identity = self._base, None, None
+        if base is not None:
+            with suppress(sqlite3.Error):
+                base.close()
+
+    def close(self) -> None:
+        """Let go of the file. What is in memory only stays."""
+        with self._mutex:
+            if self._folder is not None:
+                self._drop()
+
+    def clear(self) -> None:
+        """Throw everything away; the next question makes it anew. Who has the file open goes on with what it has."""
+        with self._mutex:
+            self._drop()
+            if self._folder is not None and not self._folder.is_symlink():
+                for end in ("", "-wal", "-shm", "-journal"):
+                    with suppress(OSError):
+                        (self._folder / f"{self._name}{end}").unlink()
+
+    # --- catching up
+
+    def state(self) -> str:
+        """Return a text that changes whenever something is forgotten: what was read from logs before must not be written then."""
+        with self.reading() as base:
+            return f"{get(base, 'epoch')} {get(base, 'forgotten')}"
+
+    def is_at(self, base: sqlite3.Connection, state: str) -> bool:
+        """Check, in a transaction that writes, that nothing was forgotten since `state`."""
+        return f"{get(base, 'epoch')} {get(base, 'forgotten')}" == state
+
+    def catch_up(self, log: EventLog, take: Callable[[list[tuple[str, str]]], set[str]]) -> None:
+        """Bring the base up to date: one call of the log's `changed`, and what `take` reads of the sessions that changed.
+
+        `take` is given ids with their texts, writes both, and returns the ids of those that it could not read: they are tried
+        again the next time. Sessions that are gone are forgotten.
+        """
+        for _ in range(4):
+            token, following, stale, gone = self._compare(log.changed)
+            if gone:
+                self.in_slices(partial(self._delete, name) for name in gone)
+            bad = take(list(stale.items())) if stale else set()
+            if token == following and not stale and not gone:
+                return
+            if self._settle(following, {name: text for name, text in stale.items() if name not in bad}, bad):
+                return
+
+    def is_current(self, changed: Callable[[str | None], Changes]) -> bool:
+        """Tell whether there is nothing to catch up with."""
+        _, _, stale, gone = self._compare(changed)
+        return not stale and not gone
+
+    def _compare(self, changed: Callable[[str | None], Changes]) -> tuple[str | None, str, dict[str, str], list[str]]:
+        """Return the token that is kept and the next one, the sessions to read with their texts, and those that are gone."""
+        with self.reading() as base:
+            token = get(base, "token")
+            failed = set((get(base, "failed") or "").split())
+        found = changed(token)
+        named = {name: text for name, text in found.logs if name != STORE_ID and not name.startswith(TEMPLATE)}
+        failed = {name for name in failed if named.get(name) or (name not in named and not found.complete)}
+        with self.reading() as base:
+            rows = self._texts(base, None if found.complete else [*named, *failed])
+        gone = [name for name in rows if (found.complete or name in named) and named.get(name) is None]
+        stale = {name: text for name, text in named.items() if text is not None and rows.get(name) != text}
+        stale.update((name, named.get(name) or "") for name in failed)
+        return token, found.token, stale, gone
+
+    def _settle(self, token: str, texts: dict[str, str], failed: set[str]) -> bool:
+        """Keep the token, if nobody put older rows in place of those that belong to it; else say that it is to be done again."""
+        with self.writing() as base:
+            known = self._texts(base, texts if len(texts) < 1_000 else None)
+            if any(known.get(name) != text for name, text in texts.items() if text):
+                return False
+            put(base, "token", token)
+            put(base, "failed", " ".join(sorted(failed)))
+        return True
+
+    @staticmethod
+    def _texts(base: sqlite3.Connection, names: Iterable[str] | None) -> dict[str, str]:
+        if names is None:
+            return dict(base.execute("SELECT session_id, text FROM sessions"))
+        found = (
+            base.execute("SELECT session_id, text FROM sessions WHERE session_id = ?", (name,)).fetchone()
+            for name in names
+        )
+        return {row[0]: row[1] for row in found if row is not None}
+
+    def _delete(self, session_id: str, base: sqlite3.Connection) -> None:
+        for table in self._tables:
+            base.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))  # noqa: S608 - names of ours
+
+    def forget(self, session_id: str) -> None:
+        """Delete all that is kept of a session; where that cannot be done, delete everything. What its log holds comes back."""
+        try:
+            with self.writing() as base:
+                self._delete(session_id, base)
+                put(base, "forgotten", str(int(get(base, "forgotten") or 0) + 1))
+                put(base, "failed", f"{get(base, 'failed') or ''} {session_id}")  # so that it is read again
+        except (sqlite3.Error, OSError, ValueError):
+            self.clear()
+
+    def scrub(self) -> None:
+        """Write the file anew, so that nothing is left in it of what was deleted; one that is in use is thrown away.
+
+        Takes as much memory as the file is large: a temporary file would lie outside the store.
+        """
+        with self._mutex:
+            try:
+                base = self._opened()
+                base.execute("PRAGMA temp_store=MEMORY")
+                base.execute("VACUUM")
+                (busy, *_) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                is_done = not busy and (self._folder is None or self._identity is not None)
+            except (sqlite3.Error, OSError):
+                is_done = False
+            if not is_done:
+                self.clear()
+
+
+def _limit(seconds: float) -> Callable[[int, int, int], None]:
+    until = time.monotonic() + seconds
+
+    def check(status: int, remaining: int, total: int) -> None:
+        if status and time.monotonic() > until:
+            raise TimeoutError
+
+    return check
+
+
+def get(base: sqlite3.Connection, name: str) -> str | None:
+    """Return a value that is kept under a name."""
+    found = base.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
+    return found[0] if found else None
+
+
+def put(base: sqlite3.Connection, name: str, value: str) -> None:
+    """Keep a value under a name."""
+    base.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder inside the sessions folder, both for their owner only. Raises NotADirectoryError for a link, OSError."""
+    folder.parent.mkdir(0o700, parents=True, exist_ok=True)
+    folder.mkdir(0o700, exist_ok=True)
+    if folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "a link leads out of the sessions folder", str(folder))

@@ -1,0 +1,195 @@
+"""What the store's own log records of sessions: which should be there, which ended, what was signed and redacted in them.
+
+Read before the sessions are, and only compared with them: whether that log can be believed, its own verdict says.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeGuard
+
+import msgspec
+
+from eventstore.errors import EventStoreError
+from eventstore.events import (
+    Event,
+    StoreCheckpointSigned,
+    StoreEventsRedacted,
+    StoreSessionCreated,
+    StoreSessionDeleted,
+    StoreSessionForked,
+    StoreSessionRestored,
+    StoreSessionTrashed,
+    StoreTrashPurged,
+)
+from eventstore.ids import STORE_ID, id_of
+from eventstore.integrity.merkle import Tree
+from eventstore.integrity.reader import leaf_behind, read_chain, split_lines
+from eventstore.record import codec
+from eventstore.store.storage import SessionStorage
+
+Roots: TypeAlias = dict[int, set[str]]
+"""Merkle roots in base64, by the number of events that were signed."""
+
+
+@dataclass
+class StoreRecord:
+    """The fold of the store's own log.
+
+    `made` maps sessions that should be there to the hash of their first event, `aside` names in the trash to the same; `forks`
+    maps sessions to the numbers of events they may begin behind, `signed` sessions to the roots that were signed. `again` are
+    those that came into being while they were there. `ended` maps sessions to what was last recorded of their end.
+    """
+
+    made: dict[str, str] = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
+    forks: dict[str, set[int]] = field(default_factory=dict)
+    signed: dict[str, Roots] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+    ended: dict[str, str] = field(default_factory=dict)
+    created_at: dict[str, str] = field(default_factory=dict)
+    _past: dict[str, list[tuple[int, Roots]]] = field(default_factory=dict)
+    _asked: dict[str, set[int]] = field(default_factory=dict)
+    _redacted: dict[str, set[int]] = field(default_factory=dict)
+    _family: dict[str, str] = field(default_factory=dict)
+    _signed_aside: dict[str, Roots] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Apply one event of the store's own log."""
+        if self._is_another(event):
+            self.again.add(event.session_id)
+        match event:
+            case StoreSessionCreated():
+                self._begin(event)
+            case StoreSessionForked():
+                self.forks.setdefault(event.session_id, set()).add(event.upto)
+                self._family[self._root_of(event.session_id)] = self._root_of(event.parent)
+            case StoreSessionTrashed():
+                self.ended[event.session_id] = "its move to the trash"
+                self.aside[event.name] = self.made.pop(event.session_id, "")
+                self._signed_aside[event.name] = self.signed.pop(event.session_id, {})
+            case StoreSessionRestored():
+                if event.name in self.aside or event.session_id not in self.made:
+                    self.made[event.session_id] = self.aside.pop(event.name, "")
+                    self.signed[event.session_id] = self._signed_aside.pop(event.name, {})
+            case StoreTrashPurged():
+                self.aside.pop(event.name, None)
+                self._end(event.session_id, event.seq, self._signed_aside.pop(event.name, {}))
+            case StoreSessionDeleted():
+                self.forks.pop(event.session_id, None)
+                self.made.pop(event.session_id, None)
+                self.ended[event.session_id] = "its deletion"
+                self._end(event.session_id, event.seq, self.signed.pop(event.session_id, {}))
+            case StoreCheckpointSigned():
+                self.signed.setdefault(event.session_id, {}).setdefault(event.size, set()).add(event.root)
+            case StoreEventsRedacted():
+                self._asked.setdefault(event.session_id, set()).update(event.targets)
+                self._redacted.setdefault(event.session_id, set()).update(event.targets)
+
+    def _begin(self, event: StoreSessionCreated) -> None:
+        if self.made.get(event.session_id) != event.first_hash:
+            self._asked.pop(event.session_id, None)
+        self.made[event.session_id] = event.first_hash
+        self.created_at[event.session_id] = event.at
+        self.ended.pop(event.session_id, None)
+
+    def _end(self, session_id: str, seq: int, signed: Roots) -> None:
+        self._past.setdefault(session_id, []).append((seq, signed))
+
+    def _is_another(self, event: Event) -> TypeGuard[StoreSessionCreated | StoreSessionRestored]:
+        """Return whether a session came into being under an id that is in use.
+
+        One that was lost and brought back by an archive is none, nor one whose way to the trash was not recorded.
+        """
+        if isinstance(event, StoreSessionRestored):
+            return event.session_id in self.made and event.name in self.aside
+        if not isinstance(event, StoreSessionCreated):
+            return False
+        return self.made.get(event.session_id, event.first_hash) != event.first_hash
+
+    def _root_of(self, session_id: str) -> str:
+        """Name the session that stands for all those that go on from each other, whatever became of them."""
+        found = session_id
+        while (parent := self._family.get(found, found)) != found:
+            found = parent
+        return found
+
+    def is_past(self, session_id: str, size: int, root: str, proven_to: int) -> bool:
+        """Return whether a checkpoint was signed of an earlier session of this id, whose end a proven event records."""
+        return any(seq <= proven_to and root in signed.get(size, ()) for seq, signed in self._past.get(session_id, ()))
+
+    def unknown_redactions(self, session_id: str, redacted: Mapping[int, str]) -> list[int]:
+        """List the redacted events of a session that no `store.events_redacted` is about.
+
+        `redacted` maps their numbers to the times of the events that recorded it: what is older than the session in this store
+        came with an archive. A redaction is recorded for one session, and carried out in all that have the event.
+        """
+        created = self.created_at.get(session_id)
+        if created is None or session_id not in self.made:
+            return []
+        family = self._root_of(session_id)
+        known = {seq for one, seqs in self._redacted.items() if self._root_of(one) == family for seq in seqs}
+        return sorted(seq for seq, at in redacted.items() if at > created and seq not in known)
+
+    def undone_redactions(self, session_id: str, redacted: Iterable[int], events: int) -> list[int]:
+        """List the events whose redaction was recorded here, and which the session still has."""
+        return sorted(seq for seq in self._asked.get(session_id, set()) - set(redacted) if seq <= events)
+
+    def settle(self, there: set[str], trashed: set[str]) -> list[str]:
+        """Take what a crash between two steps explains out of the record, and say what that was and what ends it."""
+        said = []
+        for name in sorted(self.aside.keys() - trashed):
+            session_id = id_of(name)
+            if session_id in there - self.made.keys():
+                self.made[session_id] = self.aside.pop(name)
+                self.signed[session_id] = self._signed_aside.pop(name, {})
+                said.append(
+                    f"session {session_id}: a move to or from the trash was cut short; trash it again, or go on"
+                )
+        for name in sorted(trashed - self.aside.keys()):
+            session_id = id_of(name)
+            if session_id in self.made.keys() - there:
+                del self.made[session_id]
+                text = (
+                    "a move to or from the trash was cut short, and it is in the trash; restore it, or leave it there"
+                )
+            else:
+                text = (
+                    "its move to the trash, or its purge from there, was cut short; clean up the trash, or restore it"
+                )
+            self.again.discard(session_id)
+            said.append(f"session {session_id}: {text}")
+        for session_id in sorted(there - self.made.keys()):
+            ended = self.ended.get(session_id)
+            text = "its creation was cut short behind its first event, or its folder was copied to here; go on with it"
+            if ended is not None:
+                text = f"{ended}, or the creation of another one after that, was cut short; look at it, and do it again or go on"
+            said.append(f"session {session_id}: {text}")
+        return said
+
+
+def read_store_record(storage: SessionStorage) -> StoreRecord:
+    """Fold the store's own log as far as its chain fits."""
+    record = StoreRecord()
+    with suppress(EventStoreError, OSError):
+        raw = storage.log.raw(STORE_ID)
+        for link in read_chain(STORE_ID, raw.root, raw.chunks):
+            with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError):
+                record.take(codec.decode(link.line))
+    return record
+
+
+def roots_of(lines: Iterable[bytes], sizes: Iterable[int]) -> tuple[int, dict[int, str]]:
+    """Count lines and compute the roots, in base64, after some sizes. Whether the chain fits is not looked at."""
+    tree, wanted, found = Tree(), set(sizes), dict[int, str]()
+    for line in lines:
+        tree.append(leaf_behind(line))
+        if tree.size in wanted:
+            found[tree.size] = b64encode(tree.root()).decode()
+    return tree.size, found
+
+
+def raw_lines(storage: SessionStorage, session_id: str) -> Iterator[bytes]:
+    """Stream the lines of a log as they are. Raises SessionNotFound, OSError."""
+    return (line for line, _ in split_lines(storage.log.raw(session_id).chunks))

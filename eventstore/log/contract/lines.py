@@ -1,0 +1,232 @@
+"""What a backend promises of the lines of a log: append, tip, read, and two handles on one store."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from eventstore.log.contract.stretch import Stretch, content
+from eventstore.log.port import Backend, Exists, Missing, Moved, Tip
+
+Again = Callable[[], Backend]
+
+
+def with_life(tip: Tip, life: str) -> Tip:
+    """Return the same place in another incarnation, or, with an empty one, in whichever has it."""
+    return Tip(tip.digest, tip.offset, tip.seq, tip.at, life)
+
+
+class LinesContract:
+    """Appending lines and reading them."""
+
+    def test_what_was_appended_is_read_to_the_byte(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        log.add("two", "three")
+        assert content(backend, "s") == log.data
+
+    def test_an_append_returns_the_life_that_reads_return(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        assert log.tip.life
+        assert backend.read("s").life == log.tip.life == log.add("two").life
+
+    def test_a_new_log_is_made_once(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        data, tip = Stretch(backend, "s").seal("other")
+        with pytest.raises(Exists):
+            backend.append("s", data, expect=None, tip=tip)
+        assert content(backend, "s") == log.data
+
+    def test_a_log_that_is_not_there_is_missing(self, backend: Backend) -> None:
+        data, tip = Stretch(backend, "s").seal("one")
+        with pytest.raises(Missing):
+            backend.append("s", data, expect=with_life(tip, "no such life"), tip=tip)
+        for ask in (backend.tip, backend.read):
+            with pytest.raises(Missing):
+                ask("s")
+
+    def test_an_append_behind_an_older_tip_is_moved_and_writes_nothing(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        data, tip = log.seal("late")
+        stale = log.tip
+        log.add("two")
+        with pytest.raises(Moved):
+            backend.append("s", data, expect=stale, tip=tip)
+        assert content(backend, "s") == log.data
+
+    def test_an_append_behind_a_tip_with_another_hash_is_moved(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        log.add("two")
+        data, tip = log.seal("x")
+        end, first = log.tip, log.tips[0]
+        for digest in (first.digest, b"\0" * 32):
+            with pytest.raises(Moved):
+                backend.append("s", data, expect=Tip(digest, end.offset, end.seq, end.at, end.life), tip=tip)
+        assert content(backend, "s") == log.data
+
+    def test_the_tip_is_where_the_last_append_ended(self, backend: Backend) -> None:
+        log = Stretch(backend, "s")
+        for texts in (["one"], ["two", "three"], ["x" * 300_000], ["four"]):
+            end = log.add(*texts)
+            found = backend.tip("s")
+            assert (found.digest, found.seq, found.offset) == (end.digest, end.seq, end.offset)
+
+    def test_a_tip_that_was_read_can_be_appended_behind(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        data, tip = log.seal("two")
+        here = with_life(backend.tip("s"), backend.read("s").life)
+        backend.append("s", data, expect=here, tip=tip)
+        assert backend.tip("s").seq == 2
+
+    # --- reading
+
+    def test_reading_behind_each_number_gives_the_rest(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        log.add("two", "three")
+        log.add("four")
+        lines = log.lines()
+        for after in range(5):
+            assert content(backend, "s", after) == b"".join(lines[after:])
+            assert backend.read("s", after).offset == sum(map(len, lines[:after]))
+
+    def test_reading_behind_each_tip_gives_the_rest_whatever_its_offset_says(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        log.add("two", "three")
+        log.add("four")
+        for end in log.tips:
+            rest = b"".join(log.lines()[end.seq :])
+            assert content(backend, "s", end) == rest
+            for offset in (0, 1, end.offset - 1, 10**12):
+                assert content(backend, "s", Tip(end.digest, offset, end.seq, end.at)) == rest
+
+    def test_reading_up_to_a_line_gives_at_least_that_line(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", *"abcdef")
+        for upto in range(1, 7):
+            found = b"".join(backend.read("s", 1, upto).chunks)
+            assert found.startswith(b"".join(log.lines()[1:upto]))
+            assert log.data[len(log.lines()[0]) :].startswith(found)
+
+    def test_reading_behind_the_end_gives_nothing(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        assert content(backend, "s", log.tip) == b""
+        assert content(backend, "s", 1) == b""
+        assert backend.read("s", log.tip).offset == backend.read("s", log.tip).end == len(log.data)
+
+    def test_reading_behind_a_tip_that_the_log_does_not_have_is_moved(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        end = log.add("two")
+        for wrong in (
+            Tip(log.tips[0].digest, end.offset, end.seq),
+            Tip(end.digest, end.offset, end.seq + 1),
+            Tip(b"\0" * 32, end.offset, end.seq),
+            with_life(end, "another life"),
+        ):
+            with pytest.raises(Moved):
+                backend.read("s", wrong)
+
+    def test_a_reading_ends_where_the_log_ended_at_the_call(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        reading, before = backend.read("s"), log.data
+        log.add("two")
+        assert b"".join(reading.chunks) == before
+
+    @pytest.mark.parametrize("mebibytes", [1, 2, 4])
+    def test_a_long_line_is_one_line(self, backend: Backend, mebibytes: int) -> None:
+        log = Stretch(backend, "s", "one")
+        log.add("x" * (mebibytes * 1024 * 1024))
+        log.add("three")
+        assert content(backend, "s") == log.data
+        assert content(backend, "s", 2) == log.lines()[2]
+        assert content(backend, "s", with_life(log.tips[1], "")) == log.lines()[2]
+        assert backend.tip("s").seq == 3
+
+    def test_many_lines_are_read_in_order(self, backend: Backend) -> None:
+        log = Stretch(backend, "s")
+        for start in range(0, 1_000, 100):
+            log.add(*map(str, range(start, start + 100)))
+        assert content(backend, "s") == log.data
+        assert content(backend, "s", 731) == b"".join(log.lines()[731:])
+
+    # --- two handles on one store
+
+    def test_another_handle_reads_what_this_one_appended_and_appends_behind_it(
+        self, backend: Backend, again: Again
+    ) -> None:
+        log, other = Stretch(backend, "s", "one"), again()
+        assert content(other, "s") == log.data
+        log.add("two", backend=other)
+        log.add("three")
+        assert content(other, "s") == content(backend, "s") == log.data
+
+    def test_of_two_handles_that_append_behind_one_tip_one_is_moved(self, backend: Backend, again: Again) -> None:
+        log, other = Stretch(backend, "s", "one"), again()
+        (mine, mine_end), (theirs, their_end) = log.seal("mine"), log.seal("theirs")
+        other.append("s", theirs, expect=log.tip, tip=their_end)
+        with pytest.raises(Moved):
+            backend.append("s", mine, expect=log.tip, tip=mine_end)
+        assert content(backend, "s") == log.data + theirs
+
+    def test_a_log_that_was_deleted_and_made_again_is_another(self, backend: Backend, again: Again) -> None:
+        log, other = Stretch(backend, "s", "one"), again()
+        data, tip = log.seal("two")
+        assert other.delete("s", expect=None)
+        other.append("s", log.data, expect=None, tip=with_life(log.tip, ""))
+        assert other.read("s").life != log.tip.life
+        with pytest.raises(Moved):
+            backend.append("s", data, expect=log.tip, tip=tip)
+        with pytest.raises(Moved):
+            backend.read("s", log.tip)
+        assert content(backend, "s") == log.data
+
+    def test_a_log_that_was_moved_away_and_made_again_is_another(self, backend: Backend, again: Again) -> None:
+        log, other = Stretch(backend, "s", "one"), again()
+        data, tip = log.seal("two")
+        other.move("s", "_trash/s", expect=None)
+        with pytest.raises(Missing):
+            backend.append("s", data, expect=log.tip, tip=tip)
+        fresh = Stretch(other, "s", "fresh")
+        with pytest.raises(Moved):
+            backend.append("s", data, expect=log.tip, tip=tip)
+        assert content(backend, "s") == fresh.data
+        assert content(backend, "_trash/s") == log.data
+
+    def test_a_key_of_a_log_that_was_deleted_is_not_known(self, backend: Backend) -> None:
+        if not backend.capabilities.keeps_tip:
+            pytest.skip("the backend keeps no keys: the engine does")
+        log = Stretch(backend, "s")
+        data, tip = log.seal("one")
+        backend.append("s", data, expect=None, tip=tip, keys=[("k", 1, 1)])
+        assert backend.find_key("s", "k") == (1, 1)
+        assert backend.find_key("s", "other") is None
+        backend.delete("s", expect=None)
+        Stretch(backend, "s", "fresh")
+        assert backend.find_key("s", "k") is None
+
+    def test_of_many_threads_that_append_behind_one_tip_one_wins(self, backend: Backend) -> None:
+        log = Stretch(backend, "s", "one")
+        sealed = [log.seal(str(number)) for number in range(8)]
+
+        def append(piece: tuple[bytes, Tip]) -> bool:
+            try:
+                backend.append("s", piece[0], expect=log.tip, tip=piece[1])
+            except Moved:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(append, sealed)) == 1
+        assert content(backend, "s").count(b"\n") == 2
+
+    def test_what_was_acknowledged_is_there_after_close_and_another_opening(
+        self, backend: Backend, again: Again
+    ) -> None:
+        log = Stretch(backend, "s", "one")
+        data, tip = log.seal("two")
+        tip.life = backend.append("s", data, expect=log.tip, tip=tip, sync=False)
+        log.took(data, tip)
+        backend.sync("s", tip)
+        backend.flush()
+        backend.close()
+        backend.close()
+        assert content(again(), "s") == log.data
+        log.add("three")
+        assert content(backend, "s") == log.data

@@ -1,0 +1,237 @@
+"""Asking, awaited: the methods that read, in threads. A test compares their signatures with those of `asking`."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import date, datetime
+from typing import Any, Literal, overload
+
+from eventstore import events as e
+from eventstore.derived.analytics import By, Figures
+from eventstore.derived.catalog import Sort
+from eventstore.derived.search import Hit
+from eventstore.errors import LogDamaged
+from eventstore.log.base import Head
+from eventstore.record.salvage import Remnant
+from eventstore.sessions.asking import Asking
+from eventstore.sessions.threads import Threads
+from eventstore.store.as_of import At
+from eventstore.store.pages import Page, tell_damage
+from projections import timeline, turns
+from projections.branches import Ancestor, Comparison
+from projections.difference import Change
+from projections.models import ConversationMessage, Session, SessionStatus
+
+
+class AsyncAskingOne:
+    """Questions about one session, or two, as `AskingOne` answers them."""
+
+    _asking: Asking
+    _threads: Threads
+
+    async def get_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
+        """Await `SessionManager.get_session`."""
+        return await self._threads.run(lambda: self._asking.get_session(session_id, at, recorded=recorded))
+
+    @overload
+    async def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: Literal["plain"] = "plain",
+    ) -> list[ConversationMessage]: ...
+
+    @overload
+    async def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: Literal["openai"],
+    ) -> list[dict[str, Any]]: ...
+
+    @overload
+    async def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: Literal["anthropic"],
+    ) -> dict[str, Any]: ...
+
+    async def conversation(
+        self,
+        session_id: str,
+        limit: int | None = None,
+        tokens: int | None = None,
+        at: At | None = None,
+        *,
+        recorded: bool = False,
+        format: turns.Format = "plain",  # noqa: A002 - as in `asking`
+    ) -> Any:
+        """Await `SessionManager.conversation`."""
+        ask: Any = self._asking.conversation
+        return await self._threads.run(lambda: ask(session_id, limit, tokens, at, recorded=recorded, format=format))
+
+    async def data(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
+        """Await `SessionManager.data`."""
+        return await self._threads.run(lambda: self._asking.data(session_id, at, recorded=recorded))
+
+    async def get_session_statistics(
+        self, session_id: str, at: At | None = None, *, recorded: bool = False
+    ) -> dict[str, Any] | None:
+        """Await `SessionManager.get_session_statistics`."""
+        return await self._threads.run(lambda: self._asking.get_session_statistics(session_id, at, recorded=recorded))
+
+    async def events(
+        self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
+    ) -> AsyncIterator[e.Event]:
+        """Iterate over `SessionManager.events`, without blocking the event loop."""
+        async for one in self._threads.stream(lambda: self._asking.events(session_id, after, at, recorded=recorded)):
+            yield one
+
+    async def history(self, session_id: str, after: int = 0) -> AsyncIterator[tuple[e.Event, Session]]:
+        """Iterate over `SessionManager.history`, without blocking the event loop."""
+        async for one in self._threads.stream(lambda: self._asking.history(session_id, after)):
+            yield one
+
+    async def timeline(
+        self, session_id: str, at: At | None = None, *, recorded: bool = False
+    ) -> AsyncIterator[timeline.Row]:
+        """Iterate over `SessionManager.timeline`, without blocking the event loop."""
+        async for one in self._threads.stream(lambda: self._asking.timeline(session_id, at, recorded=recorded)):
+            yield one
+
+    async def tree(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, str]:
+        """Await `SessionManager.tree`."""
+        return await self._threads.run(lambda: self._asking.tree(session_id, at, recorded=recorded))
+
+    async def head(self, session_id: str) -> Head:
+        """Await `SessionManager.head`."""
+        return await self._threads.run(lambda: self._asking.head(session_id))
+
+    async def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> list[Change]:
+        """Await `SessionManager.diff`."""
+        return await self._threads.run(lambda: self._asking.diff(session_id, a, b, recorded=recorded))
+
+    async def lineage(self, session_id: str) -> list[Ancestor]:
+        """Await `SessionManager.lineage`."""
+        return await self._threads.run(lambda: self._asking.lineage(session_id))
+
+    async def compare_branches(self, a: str, b: str) -> Comparison:
+        """Await `SessionManager.compare_branches`."""
+        return await self._threads.run(lambda: self._asking.compare_branches(a, b))
+
+    async def salvage(self, session_id: str) -> AsyncIterator[Remnant]:
+        """Iterate over `SessionManager.salvage`, without blocking the event loop."""
+        async for one in self._threads.stream(lambda: self._asking.salvage(session_id)):
+            yield one
+
+
+class AsyncAskingAll:
+    """Questions about all sessions, as `AskingAll` answers them."""
+
+    _asking: Asking
+    _threads: Threads
+
+    async def list_sessions(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        limit: int | None = 100,
+        at: At | None = None,
+    ) -> list[Session]:
+        """Await `SessionManager.list_sessions`."""
+        return await self._threads.run(lambda: self._asking.list_sessions(user_id, status, tags, limit, at))
+
+    async def page_sessions(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        *,
+        purpose: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        sort: Sort = "updated",
+        limit: int | None = 100,
+        cursor: str | None = None,
+        at: At | None = None,
+    ) -> Page:
+        """Await `SessionManager.page_sessions`."""
+        return await self._threads.run(
+            lambda: self._asking.page_sessions(
+                user_id,
+                status,
+                tags,
+                purpose=purpose,
+                since=since,
+                until=until,
+                sort=sort,
+                limit=limit,
+                cursor=cursor,
+                at=at,
+            )
+        )
+
+    async def search(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        tool: str | None = None,
+        since: datetime | str | None = None,
+        at: At | None = None,
+        limit: int = 20,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+    ) -> list[Hit]:
+        """Await `SessionManager.search`."""
+        return await self._threads.run(
+            lambda: self._asking.search(
+                text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit, on_damage=on_damage
+            )
+        )
+
+    async def context(
+        self,
+        text: str,
+        budget_tokens: int = 2000,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        tool: str | None = None,
+        since: datetime | str | None = None,
+        at: At | None = None,
+        limit: int = 20,
+    ) -> str:
+        """Await `SessionManager.context`."""
+        return await self._threads.run(
+            lambda: self._asking.context(
+                text, budget_tokens, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit
+            )
+        )
+
+    async def analytics(
+        self,
+        by: By = "day",
+        *,
+        user_id: str | None = None,
+        tag: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+    ) -> list[Figures]:
+        """Await `SessionManager.analytics`."""
+        return await self._threads.run(
+            lambda: self._asking.analytics(by, user_id=user_id, tag=tag, since=since, until=until, on_damage=on_damage)
+        )

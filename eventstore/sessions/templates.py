@@ -1,0 +1,43 @@
+"""Templates: pasts that sessions can be made of."""
+
+from collections.abc import Callable
+
+from eventstore.events import SessionCreated
+from eventstore.store.as_of import At
+from eventstore.store.storage import SessionStorage
+from projections.models import Session
+
+
+class Templates:
+    """The templates of a store: `manager.templates`. `create_session(template=name)` makes a session of one."""
+
+    def __init__(self, storage: SessionStorage, begin: Callable[[], SessionCreated]) -> None:
+        self._storage, self._begin = storage, begin
+
+    def save(self, name: str, from_session: str, at: At | None = None, *, recorded: bool = False) -> None:
+        """Keep a session's past, to a version or time, as a template. Raises as `SessionManager.fork_session` does."""
+        version = fork_version(self._storage, from_session, at, recorded=recorded)
+        self._storage.save_template(name, from_session, version, self._begin())
+
+    def list(self) -> list[str]:
+        """List the names of templates."""
+        return self._storage.templates()
+
+    def get(self, name: str) -> Session:
+        """Return a template, as the session that would be made of it. Raises SessionNotFound."""
+        return self._storage.load_template(name)
+
+    def remove(self, name: str) -> bool:
+        """Remove a template; sessions that were made of it stay as they are. False where there was none."""
+        return self._storage.remove_template(name)
+
+
+def fork_version(storage: SessionStorage, session_id: str, at: At | None, *, recorded: bool) -> int:
+    """Find the version that a fork begins with. A time inside a batch means the end of the batch before."""
+    version = storage.version_at(session_id, at, recorded=recorded)
+    if at is None or isinstance(at, int):
+        return version
+    (event,) = storage.log.read(session_id, version - 1, version)
+    if event.batch is None or event.batch[0] + 1 == event.batch[1]:
+        return version
+    return version - event.batch[0] - 1

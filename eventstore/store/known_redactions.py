@@ -1,0 +1,129 @@
+"""Redactions that the store's own log records, carried out again on copies that come back: out of the trash, or of an archive."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.events import EventRedacted, InvocationLinked, MessageAdded, StoreEventsRedacted
+from eventstore.ids import STORE_ID, id_of
+from eventstore.log.batch import prepare, seal
+from eventstore.log.engine import EventLog
+from eventstore.log.ingest import Whole
+from eventstore.log.redact import missing_records, record_redaction
+from eventstore.record import clock, codec, tombstone
+from eventstore.record.fragment import blank
+from eventstore.record.scan import Tip
+from eventstore.store.removed_text import Removed
+
+Known = dict[bytes, StoreEventsRedacted]
+_RECORDS = b'{"type":"store.events_redacted",'
+
+
+def known_redactions(log: EventLog) -> Known:
+    """Map the leaf hashes of redacted events, 32 bytes, to what the store's own log says of them. Cost: that log, once."""
+    known: Known = {}
+    with suppress(SessionNotFound):
+        for line in log.lines(STORE_ID):
+            event = codec.decode(line) if line.startswith(_RECORDS) else None
+            if isinstance(event, StoreEventsRedacted):
+                known.update((bytes.fromhex(leaf), event) for leaf in event.leaves)
+    return known
+
+
+def redact_in_trash(log: EventLog, session_id: str, forget_views: Callable[[str], None]) -> None:
+    """Redact in the copies of a session in the trash what is known to be redacted; the registry's lock is held.
+
+    A copy that is damaged stays as it is.
+    """
+    names = [name for name in log.trashed() if name.partition("~")[0] == session_id]
+    known = known_redactions(log) if names else {}
+    for name in names if known else ():
+        with suppress(SessionNotFound, LogDamaged):
+            found: dict[str, tuple[StoreEventsRedacted, list[int]]] = {}
+            removed = Removed()
+            for seq, line in enumerate(log.trashed_lines(name), 1):
+                why = _why(line, known)
+                if why is not None:
+                    found.setdefault(why.hash, (why, []))[1].append(seq)
+                    removed.add(codec.decode(line))
+            if found:
+                log.scrub(id_of(name), removed.values(), trashed=name)
+            for why, seqs in found.values():
+                log.redact(id_of(name), seqs, why.reason, why.by, trashed=name)
+            if found:
+                forget_views(name)
+
+
+def _why(line: bytes, known: Known) -> StoreEventsRedacted | None:
+    """Find why a line that still has its content was redacted; None where it was not."""
+    if tombstone.read_tombstone(line) is not None:
+        return None
+    return known.get(tombstone.leaf_of(line) or b"")
+
+
+class Again:
+    """A log that comes from elsewhere, on its way in: known redactions are carried out before anything is written.
+
+    Lines become tombstones, and event.redacted events are added at its end, also those that a fork lacks of its past.
+    """
+
+    def __init__(self, whole: Whole, known: Known, past: Iterable[bytes] = ()) -> None:
+        self._whole, self._known, self._past = whole, known, past
+        self._events: list[EventRedacted] = []
+        self.removed = Removed()
+
+    def log(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Stream a log's own lines, given in chunks of any size."""
+        rest, seq, recorded = b"", self._whole.inherited, dict[int, bytes]()
+        for chunk in chunks:
+            data, lf, rest = (rest + chunk).rpartition(b"\n")
+            lines = list(codec.lines(data + lf))
+            for place, line in enumerate(lines):
+                seq += 1
+                lines[place] = self._line(seq, line)
+                event = codec.read_redaction(line)
+                if event is not None:
+                    recorded[event.target] = bytes.fromhex(event.leaf)
+            yield b"".join(line + b"\n" for line in lines)
+        yield rest
+        self._events += missing_records(self._past, recorded)
+        yield self._ending()
+
+    def _line(self, seq: int, line: bytes) -> bytes:
+        why, left = _why(line, self._known), tombstone.make_tombstone(line)
+        if why is None or left is None:
+            return line
+        self._events.append(record_redaction(self._whole.session_id, seq, line, why.reason, why.by))
+        self.removed.add(codec.decode(line))
+        return left
+
+    def _ending(self) -> bytes:
+        if not self._events:
+            return b""
+        head = self._whole.head
+        here = Tip(bytes.fromhex(head.hash), head.size_bytes, head.version, head.at)
+        return seal(prepare(self._events, codec.MAX_EVENT_BYTES), here, max(clock.now(), head.at))[0]
+
+    def beside(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        """Stream the files beside the log, after it was streamed: what repairs had cut holds nothing of the texts."""
+        for name, chunks in files:
+            if name.startswith("quarantine/") and self.removed.values():
+                yield name, [blank(b"".join(chunks), self.removed.values())]
+            else:
+                yield name, chunks
+
+
+def redacted_folders(lines: Iterable[bytes], known: Known) -> set[str]:
+    """Name the folders of the tool calls that known redacted events of a log belong to."""
+    calls, folders = set[str](), dict[str, str]()
+    for line in lines:
+        is_link = line.startswith(b'{"type":"invocation.linked"')
+        why = _why(line, known)
+        if not is_link and why is None:
+            continue
+        event = codec.decode(line)
+        if isinstance(event, InvocationLinked) and event.invocation_dir:
+            folders[event.invocation_id] = event.invocation_dir
+        if why is not None and isinstance(event, MessageAdded | InvocationLinked) and event.invocation_id is not None:
+            calls.add(event.invocation_id)
+    return {folders[one] for one in calls & folders.keys()}

@@ -1,0 +1,205 @@
+"""Lists of sessions, search and figures: each is answered from a cache that is brought up to date first."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from eventstore.derived.analytics import Analytics, By, Figures
+from eventstore.derived.catalog import Catalog, Filter
+from eventstore.derived.search import Asked, Hit, Search
+from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.log.engine import EventLog
+from eventstore.store.as_of import At, version_at
+from eventstore.store.folded import FoldedSessions
+from eventstore.store.pages import Page, Track, as_time, tell_damage
+from projections.models import Session, SessionMetadata, SessionStatus
+
+
+class ListedSessions(FoldedSessions):
+    """Sessions that can be listed, searched and summed up."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__(log)
+        self._list_with(None)
+
+    def _list_with(self, folder: Path | None) -> None:
+        """Answer from caches in this folder from now on, or in memory."""
+        self.catalog = Catalog(folder)
+        self._search, self._analytics = Search(self.log, folder), Analytics(self.log, folder)
+
+    def caches(self) -> tuple[Catalog, Search, Analytics]:
+        """Give what lists, search and figures are answered from."""
+        return self.catalog, self._search, self._analytics
+
+    def list_sessions(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        limit: int | None = 100,
+        at: At | None = None,
+    ) -> list[Session]:
+        """List whole sessions, as `list_metadata` lists what is known of them."""
+        found = self.list_metadata(user_id, status, tags, limit, at=at)
+        return [session for one in found if (session := self._load_or_tell(one.session_id, at)) is not None]
+
+    def _load_or_tell(self, session_id: str, at: At | None) -> Session | None:
+        try:
+            return self.load_session(session_id, at)
+        except LogDamaged as damage:
+            tell_damage(damage)
+            return None
+
+    def list_metadata(
+        self,
+        user_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: Sequence[str] | None = None,
+        limit: int | None = 100,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        at: At | None = None,
+    ) -> list[SessionMetadata]:
+        """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
+
+        `at`, a time, lists the sessions there were then, as they were. `tags` match any. A session whose log cannot be read
+        hides no other: `on_damage` hears of it, by default as a warning.
+        """
+        if isinstance(tags, str):
+            raise ValueError("tags is not a list of texts")
+        wanted = None if status is None else SessionStatus(status).value
+        return self.page(Filter(user_id, wanted, tags, limit=limit), on_damage, at).sessions
+
+    def page(
+        self,
+        wanted: Filter,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        at: At | None = None,
+        track: Track = iter,
+    ) -> Page:
+        """List the sessions that fit, a page of them, as `list_metadata` does. Raises ValueError for a cursor that is none.
+
+        `track` is given the ids of the sessions that have to be looked at first, and gives them back as that goes on.
+        """
+        if at is not None:
+            moment, then = as_time(at), Catalog()
+            known = self._known_at(track(list(self.log.ids())), on_damage, moment)
+            then.put((one.to_dict(), "") for one in known)
+            rows, cursor = then.find(wanted)
+        else:
+            rows, cursor = self.catalog.page(wanted, self.log, self._describe, on_damage, track)
+        return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
+
+    def _describe(self, session_id: str) -> dict[str, Any]:
+        return self.metadata(session_id).to_dict()
+
+    def search(
+        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
+    ) -> list[Hit]:
+        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment.
+
+        `on_damage` hears of sessions that cannot be read.
+        """
+        moment = None if at is None else as_time(at)
+        versions: dict[str, int] = {}
+
+        def is_visible(session_id: str, seq: int) -> bool:
+            if moment is None:
+                return True
+            if session_id not in versions:
+                versions[session_id] = version_at(self.log, session_id, moment)
+            return seq <= versions[session_id]
+
+        return self._search.find(asked, self._describe, on_damage, is_visible)
+
+    def analytics(
+        self,
+        by: By,
+        user_id: str | None = None,
+        tag: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        on_damage: Callable[[LogDamaged], None] = tell_damage,
+    ) -> list[Figures]:
+        """Sum up what all sessions did, as `SessionManager.analytics` does."""
+        return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until)
+
+    def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
+        """Give hits with the whole texts they were found in."""
+        return [(hit, self._search.text_of(hit.session_id, hit.seq)) for hit in hits]
+
+    def _known_at(
+        self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str
+    ) -> Iterator[SessionMetadata]:
+        """Stream what was known of sessions at a time."""
+        for session_id in session_ids:
+            try:
+                yield self._metadata_at(session_id, at)
+            except SessionNotFound:
+                continue  # deleted since it was listed, or not begun then
+            except LogDamaged as damage:
+                on_damage(damage)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give all that the catalogue has, as `SessionMetadata.to_dict` gives it, up to date."""
+        return self.catalog.page(Filter(limit=None), self.log, self._describe, lambda damage: None)[0]
+
+    def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
+        return self.summary(session_id, at).metadata.to_model(session_id)
+
+    def forget_found(self, session_ids: Iterable[str]) -> None:
+        """Drop sessions from lists, search and figures; what their logs still hold is read again."""
+        for session_id in session_ids:
+            for one in self.caches():
+                one.forget(session_id)
+
+    def compact(self) -> None:
+        """See that nothing is left in the files of lists, search and figures of what was deleted."""
+        for one in self.caches():
+            one.scrub()
+
+    def clear_caches(self) -> None:
+        """Throw away what lists, search and figures are answered from; each is made anew when it is asked for."""
+        for one in self.caches():
+            one.clear()
+
+    def check_caches(self) -> Iterator[tuple[str, str]]:
+        """Compare what lists, search and figures are answered from with what the logs give; yield sessions with what differs.
+
+        The id is empty where it is the whole that cannot be read.
+        """
+        ours_now = self.catalog.content(self.log, self._describe)
+        fresh_now = Catalog().content(self.log, self._describe_anew)
+        for session_id in sorted({*ours_now, *fresh_now}):
+            found_now, wanted_now = ours_now.get(session_id), fresh_now.get(session_id)
+            if found_now != wanted_now:
+                yield session_id, _different_row(found_now, wanted_now)
+        pairs: list[tuple[str, Search | Analytics, Search | Analytics]] = [
+            ("the search index", self._search, Search(self.log)),
+            ("the figures", self._analytics, Analytics(self.log)),
+        ]
+        for name, ours, fresh in pairs:
+            try:
+                found, wanted = ours.content(self._describe), fresh.content(self._describe)
+            except ValueError as error:
+                yield "", str(error)
+                continue
+            for session_id in sorted({*found, *wanted}):
+                if found.get(session_id) != wanted.get(session_id):
+                    yield session_id, f"{name} has something else of it"
+
+    def _describe_anew(self, session_id: str) -> dict[str, Any]:
+        """Give what is known of a session by its log alone, whatever files say."""
+        return self.summary(session_id).metadata.to_model(session_id).to_dict()
+
+
+def _different_row(found: list[tuple[Any, ...]] | None, wanted: list[tuple[Any, ...]] | None) -> str:
+    """Say in what the row of a session differs from the one that its log gives."""
+    if found is None or wanted is None:
+        return "the catalogue does not have it" if found is None else "the catalogue has it, and its log does not"
+    try:
+        shown, right = json.loads(found[0][1]), json.loads(wanted[0][1])
+        names = [name for name in right if shown.get(name) != right[name]]
+    except (ValueError, TypeError, AttributeError):
+        names = []
+    return f"the catalogue has another {names[0] if names else 'row'}"

@@ -1,0 +1,180 @@
+"""Texts that a redaction removes: in the forms they have in files, and a search of a store's files for what is left of them."""
+
+import gzip
+import html
+import json
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import msgspec
+
+from eventstore.events import Event
+from eventstore.secret_patterns import numbers, texts
+
+_NAMES = ("role", "tool_name", "invocation_id", "key", "model", "id")
+_SHORTEST, _SHORTEST_KEY, _SHORTEST_NAME = 8, 16, 4  # shorter ones stand everywhere, and not because of the event
+_LONG_BYTES, _PIECE_BYTES, _PIECES = 256, 48, 8
+_BLOCK = 1 << 22
+_BUDGET = 1 << 32  # bytes times pieces looked for: some seconds
+_MOST_UNPACKED = 1 << 30
+_PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: nothing here unpacks them
+
+
+def mark(text: str) -> str:
+    """Return what stands for a text in the record of a tool call."""
+    return "[redacted]" if text else text
+
+
+class Needle(NamedTuple):
+    """A text as it stands in a file; of a long one some pieces, for a database keeps it in pages."""
+
+    pieces: tuple[bytes, ...]
+
+    def is_in(self, found: Collection[bytes]) -> bool:
+        """Tell whether enough of the pieces were found."""
+        return 2 * sum(piece in found for piece in self.pieces) >= len(self.pieces)
+
+
+class Removed:
+    """What redacted events held. `names` are of tools, keys and models: other events may have the same."""
+
+    def __init__(self) -> None:
+        self._values: set[bytes] = set()
+        self._texts: set[str] = set()
+        self.names: set[str] = set()
+
+    def add(self, event: Event) -> None:
+        """Add all that an event says."""
+        names = {one for name in _NAMES if isinstance(one := getattr(event, name, None), str)}
+        self.names |= {one for one in names - {getattr(event, "role", None)} if len(one) >= _SHORTEST_NAME}
+        own = msgspec.structs.replace(event, by=None)
+        self._texts |= {one for one in texts(own, keys=False) if len(one) >= _SHORTEST and one not in names}
+        self._texts |= {one for one in texts(own) if len(one) >= _SHORTEST_KEY and one not in names}
+        staying = {event.id, getattr(event, "role", None)}  # the key stays in the log, and a role says nothing
+        self._values |= {form for one in texts(event) if one not in staying for form in _in_records(one)}
+        self._values |= {msgspec.json.encode(one) for one in numbers(event)}
+
+    def update(self, other: "Removed") -> None:
+        """Add all that another one holds."""
+        self._values |= other._values
+        self._texts |= other._texts
+        self.names |= other.names
+
+    def values(self) -> list[bytes]:
+        """List texts and numbers as they stand in records, for `EventLog.scrub`."""
+        return sorted(self._values, key=len, reverse=True)
+
+    def needles(self) -> list[Needle]:
+        """List what to look for in files: texts of 8 characters and more, keys of 16."""
+        forms = {form for text in self._texts for form in _in_files(text)}
+        return [Needle(_pieces(form)) for form in sorted(forms)]
+
+
+def needle(text: str) -> Needle:
+    """Make the needle for one name."""
+    return Needle((msgspec.json.encode(text)[1:-1],))
+
+
+def _in_records(text: str) -> set[bytes]:
+    escaped = json.dumps(text)[1:-1].encode()
+    try:
+        return {msgspec.json.encode(text)[1:-1], escaped} - {b""}
+    except UnicodeEncodeError:
+        return {escaped}
+
+
+def _in_files(text: str) -> set[bytes]:
+    plain = text.encode("utf-8", "replace")
+    return {
+        *_in_records(text),
+        plain,
+        html.escape(text).encode("utf-8", "replace"),
+        text.encode("utf-16-le", "replace"),
+    }
+
+
+def _pieces(form: bytes) -> tuple[bytes, ...]:
+    if len(form) <= _LONG_BYTES:
+        return (form,)
+    step = (len(form) - _PIECE_BYTES) // (_PIECES - 1)
+    return tuple(form[at : at + _PIECE_BYTES] for at in range(0, step * _PIECES, step))
+
+
+def find_left(roots: Iterable[Path], needles: Collection[Needle], budget: int = _BUDGET) -> list[str]:
+    """Name the files below folders in which a needle stands, relative to their folder, and what could not be searched.
+
+    Zip and gzip files are searched unpacked. No link is followed. Reading ends when bytes times pieces reach the budget; the
+    last line names how many files were not read then.
+    """
+    pieces = {piece for one in needles for piece in one.pieces}
+    found, unread = list[str](), 0
+    for root in roots if pieces else ():
+        for path, size in _files(root):
+            name = str(path.relative_to(root))
+            if size * len(pieces) > budget:
+                unread += 1
+                continue
+            budget -= size * len(pieces)
+            try:
+                seen = _pieces_in(path, pieces)
+            except FileNotFoundError:
+                continue
+            except (OSError, zlib.error, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+                found.append(f"{name}: could not be searched ({error})")
+                continue
+            if any(one.is_in(seen) for one in needles):
+                found.append(name)
+    if unread:
+        found.append(
+            f"{unread} files were not searched: there is too much to read; look for the text with plan_redactions"
+        )
+    return found
+
+
+def _files(root: Path) -> Iterator[tuple[Path, int]]:
+    """Stream the regular files below a folder, and their sizes in bytes; a folder or file that is gone meanwhile is none."""
+    for folder, folders, names in os.walk(root, followlinks=False):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield path, found.st_size
+
+
+def _pieces_in(path: Path, pieces: Collection[bytes]) -> set[bytes]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        start = stream.read(6)
+        stream.seek(0)
+        if start.startswith(_PACKED):
+            raise OSError("it is packed in a way that is not read here")
+        if start.startswith(b"PK\3\4"):
+            with zipfile.ZipFile(stream) as packed:
+                return set().union(*(_search(packed.open(one), pieces, _MOST_UNPACKED) for one in packed.infolist()))
+        if start.startswith(b"\x1f\x8b"):
+            return _search(gzip.GzipFile(fileobj=stream), pieces, _MOST_UNPACKED)
+        return _search(stream, pieces)
+
+
+def _search(stream: IO[bytes] | gzip.GzipFile, pieces: Collection[bytes], most_bytes: int | None = None) -> set[bytes]:
+    """Find which pieces stand in a stream, and close it. Raises OSError where it is longer than `most_bytes`."""
+    found, rest, size = set[bytes](), b"", 0
+    with closing(stream):
+        while block := stream.read(_BLOCK):
+            size += len(block)
+            if most_bytes is not None and size > most_bytes:
+                raise OSError(f"it unpacks to more than {most_bytes:,} bytes")
+            data = rest + block
+            found |= {piece for piece in pieces if piece not in found and piece in data}
+            rest = data[-2 * _LONG_BYTES :]
+    return found

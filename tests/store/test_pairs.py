@@ -1,0 +1,232 @@
+"""Every two operations side by side, in every order of their steps, and every operation killed at each of its steps.
+
+Afterwards the store verifies, at once or after one more write by another program; what was acknowledged is there once.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from itertools import combinations_with_replacement
+from typing import Any, cast
+
+import pytest
+from stepping import Killed, KillGate, Phase, Schedule, Stepping, SteppingLock, orders
+
+from eventstore import EventLog, EventStoreError, SessionManager, SessionNotFound, SessionStorage
+from eventstore import events as e
+from eventstore.backends.memory import MemoryEventLog
+from eventstore.ids import STORE_ID, id_of
+from eventstore.integrity import SigningKey, verify_all
+from eventstore.log.ingest import verify_whole
+from eventstore.record import codec
+
+FEW_ORDERS, MANY_ORDERS = 24, 200
+KEY = SigningKey.generate("pairs.example")
+
+
+def exported() -> bytes:
+    """Make the log of a session `s` in another store."""
+    other = SessionManager(SessionStorage(MemoryEventLog()))
+    other.create_session("s", "from elsewhere")
+    other.set_data("s", "adopted", 1)
+    return b"".join(other.storage.log.chunks("s"))
+
+
+EXPORTED = exported()
+
+
+def purge(manager: SessionManager, mark: str) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    manager.storage.clean_up(manager.storage.plan_cleanup(datetime(2000, 1, 1, tzinfo=UTC), later))
+
+
+OPERATIONS: dict[str, Callable[[SessionManager, str], object]] = {
+    "append": lambda manager, mark: manager.set_data("s", mark, 1),
+    "append batch": lambda manager, mark: manager.storage.append(
+        "s", [e.DataSet(key=f"{mark}{n}", value=n) for n in range(3)]
+    ),
+    "fork": lambda manager, mark: manager.fork_session("s", new_id=f"n{mark}"),
+    "fork to one id": lambda manager, mark: manager.fork_session("s", new_id="n"),
+    "make whole": lambda manager, mark: manager.storage.log.make_whole("f"),
+    "redact": lambda manager, mark: manager.redactions.redact("s", 2, "why"),
+    "trash": lambda manager, mark: manager.trash.put("s"),
+    "restore": lambda manager, mark: manager.trash.restore("s"),
+    "purge": purge,
+    "delete": lambda manager, mark: manager.delete_session("s"),
+    "create": lambda manager, mark: manager.create_session("s", mark),
+    "adopt": lambda manager, mark: manager.storage.adopt(verify_whole("s", [EXPORTED]), [EXPORTED]),
+    "checkpoint": lambda manager, mark: manager.proofs.sign_checkpoint("s", KEY),
+}
+ENDINGS = {"delete", "purge"}
+WORLDS = ("there", "in the trash", "both")
+
+
+def made(world: str) -> MemoryEventLog:
+    """Make a store with a session `s` and its fork `f`; `s` is there, in the trash, or one there and another in the trash."""
+    log = MemoryEventLog()
+    manager = SessionManager(SessionStorage(log))
+    manager.create_session("s", "first")
+    manager.add_conversation_message("s", "user", "a secret")
+    manager.set_data("s", "base", 1)
+    manager.fork_session("s", new_id="f")
+    if world != "there":
+        manager.trash.put("s")
+    if world == "both":
+        manager.create_session("s", "second")
+        manager.add_conversation_message("s", "user", "another secret")
+    return log
+
+
+def opened(log: Any, lock: Any = None) -> SessionManager:
+    storage = SessionStorage(cast("EventLog", log))
+    if lock is not None:
+        storage.lineages.lock = lock
+    return SessionManager(storage)
+
+
+def written(log: EventLog) -> list[str]:
+    """List the keys and purposes in all sessions `s`, there or in the trash."""
+    lines = [line for name in log.trashed() if id_of(name) == "s" for line in log.trashed_lines(name)]
+    if log.exists("s"):
+        lines += log.lines("s")
+    events = map(codec.decode, lines)
+    return [
+        str(event.key if isinstance(event, e.DataSet) else event.purpose)
+        for event in events
+        if isinstance(event, e.DataSet | e.SessionCreated)
+    ]
+
+
+def wrong(log: EventLog) -> list[str]:
+    verdicts = verify_all(SessionStorage(log))
+    return [one.describe(with_keys=False) for one in verdicts if one.outcome in ("damaged", "tampered", "unreadable")]
+
+
+def check(log: MemoryEventLog, acknowledged: list[str], gone: bool, trail: list[str]) -> None:
+    """Verify the store, at once or after one more write, and find what was acknowledged once."""
+    found = wrong(log)
+    if found:
+        opened(log).create_session("z")
+        found = wrong(log)
+    story = [(event.type, getattr(event, "session_id", ""), getattr(event, "name", "")) for event in log.read(STORE_ID)]
+    assert not found, f"{trail}\n{story}"
+    keys = written(log)
+    for mark in acknowledged:
+        assert keys.count(mark) == 1 or (gone and mark not in keys), f"{mark} in {keys} after {trail}"
+    assert all(keys.count(key) == 1 for key in set(keys) - {"adopted", "from elsewhere"}), f"{keys} after {trail}"
+    live_on(opened(log), trail)
+
+
+def live_on(manager: SessionManager, trail: list[str]) -> None:
+    """Use the id again, and bring back what is in the trash: what was recorded of a session holds for that one only."""
+    log = manager.storage.log
+    if not log.exists("s"):
+        manager.create_session("s")
+        assert not wrong(log), trail
+    if log.trashed():
+        manager.delete_session("s")
+        with suppress(SessionNotFound):  # its purge was cut short, and is finished now
+            manager.trash.restore("s")
+        assert not wrong(log), trail
+
+
+def marks(name: str, mark: str) -> list[str]:
+    return {"append": [mark], "append batch": [f"{mark}{n}" for n in range(3)], "create": [mark]}.get(name, [])
+
+
+CHANGES = {"append", "extend", "fork", "adopt", "remove", "trash", "restore", "purge", "redact"}
+
+
+@cache
+def count_changes(world: str, name: str, other: str) -> int:
+    """Count the changes that an operation makes, alone or after another one: the greater number."""
+    found = []
+    for before in ([], [other]):
+        alone, log = Schedule([], CHANGES), made(world)
+        for one in before:
+            with suppress(EventStoreError):
+                OPERATIONS[one](opened(log), "b")
+        alone.run(partial(OPERATIONS[name], opened(Stepping(log, alone), SteppingLock(alone)), "a"))
+        found += alone.changed
+    return max(found)
+
+
+def worlds(one: str, other: str) -> list[str]:
+    """Choose the worlds in which two operations have anything to do with each other."""
+    moving = {"trash", "restore", "purge", "delete", "create", "adopt"} & {one, other}
+    return list(WORLDS) if moving else ["there"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), list(combinations_with_replacement(OPERATIONS, 2)), ids=lambda name: name.replace(" ", "-")
+)
+def test_two_operations_side_by_side_leave_a_healthy_store(one: str, other: str) -> None:
+    """Whatever the order of their steps, also where one of them is refused."""
+    assert run_orders(one, other, FEW_ORDERS) > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("one", "other"), list(combinations_with_replacement(OPERATIONS, 2)), ids=lambda name: name.replace(" ", "-")
+)
+def test_two_operations_side_by_side_in_most_orders_leave_a_healthy_store(one: str, other: str) -> None:
+    """As above, and with more patience."""
+    assert run_orders(one, other, MANY_ORDERS) > 0
+
+
+def run_orders(one: str, other: str, most: int) -> int:
+    """Run two operations in at most so many orders of their steps, and return in how many."""
+    done = 0
+    chosen = worlds(one, other)
+    for world in chosen:
+        mine, theirs = count_changes(world, one, other), count_changes(world, other, one)
+        for order in orders(mine, theirs, most // len(chosen), f"{one} {other} {world}"):
+            run_side_by_side(world, one, other, order, settled=done % 2 == 0)
+            done += 1
+    return done
+
+
+def run_side_by_side(world: str, one: str, other: str, order: list[Phase], *, settled: bool) -> None:
+    """Run two managers, which have compared the registry with the logs already, or do that with the first change they make."""
+    log = made(world)
+    schedule = Schedule(order, CHANGES)
+    lock, stepping = SteppingLock(schedule), Stepping(log, schedule)
+    managers = [opened(stepping, lock) for _ in range(2)]
+    for manager in managers if settled else ():
+        manager.storage.settle()
+    works = [partial(OPERATIONS[one], managers[0], "a"), partial(OPERATIONS[other], managers[1], "b")]
+    raised = schedule.run(*works)
+    acknowledged = ["first", "base"]
+    for name, mark, error in zip((one, other), "ab", raised, strict=True):
+        assert error is None or isinstance(error, EventStoreError | ValueError), schedule.names
+        acknowledged += [] if error is not None else marks(name, mark)
+    check(log, acknowledged, bool(ENDINGS & {one, other}), schedule.names)
+
+
+def killed(world: str, name: str) -> Iterator[tuple[MemoryEventLog, list[str]]]:
+    """Run an operation again and again, killed at its first step, its second, ... until it comes to its end."""
+    allowed = 0
+    while True:
+        log, gate = made(world), KillGate(allowed)
+        try:
+            OPERATIONS[name](opened(Stepping(log, gate)), "m")
+        except Killed:
+            yield log, gate.names
+        except EventStoreError:
+            return
+        else:
+            return
+        allowed += 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_killed_at_any_step_leaves_a_store_that_the_next_writer_heals(name: str, world: str) -> None:
+    kills = 0
+    for log, trail in killed(world, name):
+        kills += 1
+        check(log, ["first", "base"], name in ENDINGS, trail)
+        opened(log).create_session("y")
+        assert not wrong(log), trail
+    assert kills > 0
