@@ -322,7 +322,8 @@ class AskingAll:
         `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, and `since` when they were recorded narrow it
         down. Without `live` it ends where there is nothing new. A fork's past comes with its parent when all are followed. Raises
         SessionNotFound, CursorRefused, LogRolledBack where a log is not the one that the cursor was given for, LogDamaged; of all
-        sessions `on_damage` hears of a damaged one, and the others go on.
+        sessions `on_damage` is called with a damaged one, and the others go on. PositionNotSaved where a position with a name
+        cannot be stored.
         """
         if not isinstance(after, str | int | None) or isinstance(after, bool):
             raise ValueError('after is neither a cursor, nor "now", nor a number of events; nothing was read')

@@ -47,7 +47,8 @@ class Subscription(Iterator[Delivered]):
     """Delivers events as they are committed: whole batches, in order within a session. Iterate over it, and close it.
 
     Raises LogRolledBack where a log is another one now, LogDamaged where one cannot be read (of all sessions: `on_damage` is
-    called with it); the next call goes on with the other sessions. One thread may iterate; `stop` may be called from any.
+    called with it), ReadRefused where the system refuses to read; the next call goes on. PositionNotSaved where the position with
+    a name cannot be stored. One thread may iterate; `stop` may be called from any.
     """
 
     def __init__(

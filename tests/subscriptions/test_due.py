@@ -3,13 +3,16 @@
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from eventstore import EventLog, FileSystemSessionStorage, SessionManager, SessionStorage, Subscription
 from eventstore.backends.memory import MemoryBackend
+from eventstore.errors import ReadRefused
 from eventstore.log.contract import said
+from eventstore.log.port import Refused
 from eventstore.log.watch import Bell, Watch
 
 
@@ -107,6 +110,26 @@ def test_a_look_after_an_append_reads_only_what_changed(backend: Counting) -> No
         backend.calls.clear()
         assert next(subscription).session_id == "s4"
         assert backend.calls == {"changed": 1, "read": 1}
+
+
+@pytest.mark.parametrize("session_id", [None, "s7"])
+@pytest.mark.parametrize("call", ["read", "changed"])
+def test_what_the_backend_refused_to_read_comes_when_it_is_asked_again(
+    backend: Counting, session_id: str | None, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = manager_of(backend, 9)
+    with manager.follow(session_id, "now") as subscription:
+        manager.storage.log.append("s7", [said("b")])
+        with monkeypatch.context() as broken:
+            broken.setattr(Counting, call, refuse)
+            with suppress(ReadRefused):
+                assert next(subscription).event.seq == 2  # of one session no list of changes is needed
+                return
+        assert next(subscription).event.seq == 2
+
+
+def refuse(*_: object) -> None:
+    raise Refused("the disk", 5)
 
 
 def test_what_no_feed_of_changes_names_is_found_by_a_look_at_everything(
