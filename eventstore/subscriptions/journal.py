@@ -70,9 +70,9 @@ class Trail:
         self._base = chain.places | moves
         self._anchor = NO_MARK if cursor is None or cursor.mark is None else cursor.mark
         self._moved = dict.fromkeys(moves)
-        if self._anchor.journal and is_too_old(chain.day):  # it may be deleted before what adds to it is
-            self._anchor, self._moved, chain = NO_MARK, dict.fromkeys(self._base), Chain({})
         self._chain = chain
+        if self._is_old():
+            self._anchor, self._moved, self._chain = NO_MARK, dict.fromkeys(self._base), Chain({})
         self._journal: _Journal | None = None
         self._recent: deque[Chunk] = deque()
         self._next_number = 0
@@ -104,7 +104,7 @@ class Trail:
     def cursor(self, most: int | None = None) -> str:
         """Make the cursor of where the oldest chunk that is still known begins. Raises PositionNotSaved."""
         with self._mutex:
-            if len(self._moved) > (SHORT if most is None else most):
+            if len(self._moved) > (SHORT if most is None else most) or self._is_old():
                 return str(Cursor(self._write(), {}))
             return str(Cursor(self._anchor, {session_id: self._base[session_id] for session_id in self._moved}))
 
@@ -122,12 +122,16 @@ class Trail:
             moves.pop(chunk.session_id, None)
             return str(Cursor(self._anchor, {**moves, chunk.session_id: place}))
 
+    def _is_old(self) -> bool:
+        """Say whether the journal of the anchor may be deleted before a cursor that is given now is."""
+        return self._anchor.journal != "" and is_too_old(self._chain.day)
+
     def _moves_before(self, number: int, most: int) -> Places | None:
         """List how far sessions were read between the anchor and a chunk; None where they are more than `most`.
 
         Cursors are mostly asked for in order, so it goes on from the last answer.
         """
-        if len(self._moved) > most:
+        if len(self._moved) > most or self._is_old():
             return None
         first = self._recent[0].number
         if not first <= self._counted <= number:
@@ -145,7 +149,7 @@ class Trail:
         count = len(self._moved) + len(self._recent)
         if self._journal is None:
             self._positions.clean()
-        if self._journal is not None and not self._journal.is_full(count):
+        if self._journal is not None and not self._journal.is_full(count) and not self._is_old():
             journal = _Journal(self._journal.name, self._journal.data, self._journal.lines)
             chain, sessions = self._chain, set(self._moved)
         else:

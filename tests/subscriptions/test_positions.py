@@ -19,6 +19,7 @@ from eventstore.backends.memory import MemoryBackend
 from eventstore.errors import CursorRefused, PositionNotSaved
 from eventstore.log.contract import said
 from eventstore.log.port import Refused
+from eventstore.subscriptions.positions import today
 
 Key = tuple[str, int]
 
@@ -295,6 +296,25 @@ def test_a_cursor_of_an_old_journal_goes_on_without_adding_to_it(manager: Sessio
         behind = [one.cursor for one in subscription][14]
     manager.storage.log.backend.delete_blob("_cursors", blob)
     assert len(rest(manager, behind)) == 5
+
+
+def test_a_subscription_that_runs_for_months_gives_cursors_that_last(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(manager, 20)
+    with manager.follow() as subscription:
+        for _ in range(20):
+            first = next(subscription).cursor
+        say(manager, "s1")
+        second = next(subscription).cursor
+        assert first.split(":")[1] == second.split(":")[1]
+        monkeypatch.setattr("eventstore.subscriptions.journal.is_too_old", lambda day: day <= today())
+        say(manager, "s2")
+        third = next(subscription).cursor
+    assert third.split(":")[1] != first.split(":")[1]
+    manager.storage.log.backend.delete_blob("_cursors", f"{first.split(':')[1]}.journal")
+    say(manager, "s3")
+    assert [key(one) for one in rest(manager, third)] == [("s3", 2)]
 
 
 def test_journals_of_0_1_0_are_deleted_three_months_after_they_were_first_seen(manager: SessionManager) -> None:
