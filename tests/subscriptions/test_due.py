@@ -138,6 +138,7 @@ def test_what_no_feed_of_changes_names_is_found_by_a_look_at_everything(
     """A log that was written to by hand, where the system reports nothing."""
     monkeypatch.setattr("eventstore.subscriptions.due._FULL_LOOK_SECONDS", 0.1)
     monkeypatch.setattr("eventstore.subscriptions.due._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.backends.files.change_feed.SETTLING_SECONDS", 0.0)
     monkeypatch.setattr(files.log.backend, "watch", lambda log: Bell())
     manager = SessionManager(files)
     manager.create_session("s")

@@ -270,6 +270,8 @@ class History:
             elif what == "fork":
                 manager.fork_session(other, new_id=name)
                 before = manager.head(name).version - 1
+                # a fork of what was made of an older session with this id inherits what was that one's own
+                self.own = {one for one in self.own if one[0] != name or one[1] > before}
             elif what == "delete":
                 manager.delete_session(name)
             elif what == "trash":
