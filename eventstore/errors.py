@@ -22,6 +22,7 @@
     │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
     ├── LogRolledBack                        a log that is not the one that was read before
     ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
+    ├── PositionNotSaved                     where a subscription stands could not be stored
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
     ├── ExportRefused         (ValueError)   a session that has no such export
     ├── KeyRefused            (ValueError)   a key to sign or to check with that cannot be used
@@ -335,6 +336,20 @@ class CursorRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: give one that this store gave, or begin without"
+
+
+class PositionNotSaved(EventStoreError):
+    """The position of a subscription could not be stored. The one stored before is unchanged, and no event is lost."""
+
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(where, cause)
+        self.where, self.cause = where, cause
+
+    def __str__(self) -> str:
+        return (
+            f"the position of a subscription was not saved in {self.where}: {self.cause}; the one saved before is unchanged: "
+            "make it writable, then ask again"
+        )
 
 
 class ImportRefused(EventStoreError, ValueError):

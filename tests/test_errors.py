@@ -30,6 +30,7 @@ SAMPLES = [
     errors.RedactionRefused("s", 3, "it holds no text"),
     errors.LogRolledBack("s", 3),
     errors.CursorRefused("c", "is none"),
+    errors.PositionNotSaved("p", "the disk is full"),
     errors.NotARegularFile("p", "a folder"),
     errors.ImportRefused("p", 3, "is odd"),
     errors.ExportRefused("s", "it is odd"),

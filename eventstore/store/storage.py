@@ -24,7 +24,7 @@ from eventstore.store.lock import refusing
 from eventstore.store.pages import tell_damage
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
-from eventstore.subscriptions.positions import Cursors
+from eventstore.subscriptions.positions import Positions
 from projections import session as session_fold
 from projections.models import Session, SessionStatus
 
@@ -34,7 +34,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(log)
-        self.cursors = Cursors()
+        self.positions = Positions(log.backend)
 
     # --- session objects
 
