@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import run
 
 import eventstore
 from eventstore.cli import _COMMANDS
@@ -40,6 +41,12 @@ def test_a_program_of_a_readme_runs(page: str, program: str, tmp_path: Path) -> 
 
 def test_the_readme_is_one_page() -> None:
     assert len(README.encode()) <= 8_000
+
+
+def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    shown = re.findall(r"^  \+.*$", README, re.MULTILINE)
+    assert shown
+    assert set(shown) <= set(run("demo", cwd=tmp_path).stdout.splitlines())
 
 
 @names
