@@ -1,6 +1,6 @@
 """The audit bundle: logs, checkpoints, reports and tables of sessions, with a manifest of hashes, for somebody who trusts nobody.
 
-The layout is documented in the README and promised: `eventstore-audit/1`.
+The layout is documented in README.md of this folder and promised: `eventstore-audit/1`.
 """
 
 import os

@@ -205,7 +205,7 @@ def _check(one: Audited) -> Iterator[Fact]:
         "give it the public key and the checkpoints that you, or somebody you trust, kept; without them it can only "
         "show that the log is whole in itself",
     )
-    yield Fact("By hand", "README, The record: each line's hash can be recomputed with sha256sum")
+    yield Fact("By hand", "eventstore/record/README.md: each line's hash can be recomputed with sha256sum")
 
 
 def moment(text: str) -> str:

@@ -300,7 +300,7 @@ def test_a_misunderstood_command_is_status_two(tmp_path: Path) -> None:
 def test_every_command_has_help_and_is_in_the_readme(tmp_path: Path, command: str) -> None:
     assert command in run("--help", cwd=tmp_path).stdout
     assert "--help" in run(command, "--help", cwd=tmp_path).stdout
-    assert f"eventstore {command}" in (ROOT / "README.md").read_text("utf-8")
+    assert f"eventstore {command}" in (ROOT / "eventstore" / "cli" / "README.md").read_text("utf-8")
 
 
 def test_control_characters_of_a_log_never_reach_the_terminal(tmp_path: Path) -> None:

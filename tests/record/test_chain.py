@@ -1,4 +1,4 @@
-"""A stranger verifies a log with nothing but the standard library and the README's two formulas."""
+"""A stranger verifies a log with nothing but the standard library and the formulas of `record/README.md`."""
 
 import hashlib
 import json

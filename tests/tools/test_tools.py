@@ -23,6 +23,12 @@ def test_the_page_of_the_examples_names_each_program() -> None:
         assert f"| `{path.name}` | " in page
 
 
+def test_the_page_of_the_tools_names_each_program_and_folder() -> None:
+    page = (TOOLS / "README.md").read_text("utf-8")
+    for path in [*TOOLS.glob("*.py"), *(path.parent for path in TOOLS.glob("*/README.md"))]:
+        assert f"`tools/{path.name}`" in page or f"[{path.name}/]" in page
+
+
 def test_the_pages_of_the_tools_lead_to_files_that_are_there() -> None:
     for page in TOOLS.rglob("README.md"):
         for word in page.read_text("utf-8").replace("(", " ").replace(")", " ").replace("`", " ").split():
