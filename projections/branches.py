@@ -38,7 +38,7 @@ class Comparison:
 
 
 def common_ancestor(a: Iterable[Ancestor], b: Iterable[Ancestor]) -> Ancestor | None:
-    """Find the last event that two lineages, from the first ancestor on, have in common."""
+    """Find the last event that two registry, from the first ancestor on, have in common."""
     common = None
     for one, other in zip(a, b, strict=False):
         if one.session_id != other.session_id:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from eventstore.backends.files.descriptor import SAFE
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.log.base import Changes
 from eventstore.log.engine import EventLog
@@ -147,7 +148,7 @@ class Database:
         with suppress(OSError):
             (folder / "marks").unlink(missing_ok=True)  # of version 0.1.0
         path = folder / self._name
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_CREAT | SAFE
         file = os.open(path, flags, 0o600)
         try:
             found = os.fstat(file)

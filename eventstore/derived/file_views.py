@@ -16,10 +16,12 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
+from eventstore.backends.files.atomic import replacing, temporary_name
+from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, READ, SAFE
 from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.events import MessageAdded
 from eventstore.log.base import Head
@@ -39,7 +41,6 @@ CONVERSATION = "conversation.jsonl"
 INVOCATIONS = "invocations.json"
 DATA = "data.json"
 LINKS = "invocations"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Stamp(msgspec.Struct, frozen=True):
     metadata: str
 
 
-class Views:
+class FileViews:
     """The views of all sessions below a sessions folder, with links into a history folder."""
 
     def __init__(self, log: EventLog, sessions_dir: Path, history_dir: Path) -> None:
@@ -155,7 +156,7 @@ class Views:
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
             for name in (STAMP, METADATA, CONVERSATION, INVOCATIONS, DATA):
                 _replace_or_remove(folder, name, None)
-                _replace_or_remove(folder, f".{name}.new", None)  # of a program that was killed
+                _replace_or_remove(folder, temporary_name(name), None)  # of a program that was killed
             links = _open_folder(folder, LINKS)
             try:
                 for name in os.listdir(links):
@@ -167,9 +168,9 @@ class Views:
 
     @contextmanager
     def _folder(self, session_id: str) -> Iterator[int]:
-        root = os.open(self.sessions_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(self.sessions_dir, LINKED_FOLDER)
         try:
-            folder = os.open(session_id, _FOLDER, dir_fd=root)
+            folder = os.open(session_id, FOLDER, dir_fd=root)
         finally:
             os.close(root)
         try:
@@ -288,7 +289,7 @@ def _encode_lines(messages: Sequence[Message | MessageAdded]) -> bytes:
 
 def _is_conversation(folder: int, lines: Iterator[bytes]) -> bool:
     try:
-        file = os.open(CONVERSATION, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        file = os.open(CONVERSATION, READ, dir_fd=folder)
     except OSError:
         return False
     with os.fdopen(file, "rb") as stream:
@@ -320,7 +321,7 @@ def _read_stamp(folder: int) -> Stamp | None:
 
 
 def _read(folder: int, name: str) -> bytes:
-    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    file = os.open(name, READ, dir_fd=folder)
     with os.fdopen(file, "rb") as stream:
         return stream.read()
 
@@ -346,25 +347,19 @@ def _append(folder: int, name: str, lines: Iterator[bytes]) -> int:
     first = next(lines, None)
     if first is None:
         return 0
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | SAFE
     with os.fdopen(os.open(name, flags, dir_fd=folder), "ab") as stream:
-        return _write_all(stream, chain([first], lines))
+        return sum(map(stream.write, chain([first], lines)))
 
 
 def _replace(folder: int, name: str, parts: Iterable[bytes]) -> int:
-    """Write a file whole or not at all, under a temporary name that is then the file's; return its size."""
-    temporary = f".{name}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
-        size = _write_all(stream, parts)
-    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    """Replace a file in one step, and return its size in bytes."""
+    size = 0
+    with replacing(name, folder=folder, durable=False) as write:  # not flushed: a view can be rebuilt
+        for part in parts:
+            write(part)
+            size += len(part)
     return size
-
-
-def _write_all(stream: BinaryIO, parts: Iterable[bytes]) -> int:
-    return sum(map(stream.write, parts))
 
 
 def _replace_or_remove(folder: int, name: str, data: bytes | None) -> None:
@@ -378,7 +373,7 @@ def _replace_or_remove(folder: int, name: str, data: bytes | None) -> None:
 def _open_folder(folder: int, name: str) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
-    return os.open(name, _FOLDER, dir_fd=folder)
+    return os.open(name, FOLDER, dir_fd=folder)
 
 
 def _unlink_link(links: int, name: str) -> None:

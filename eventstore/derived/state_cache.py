@@ -30,7 +30,7 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Fold(Generic[S]):
+class CachedState(Generic[S]):
     """A state, and the end of the log that it stands for. The state is shared: nobody changes it.
 
     `mark` is there where it was gone on from a snapshot: what is in front of that was not verified.
@@ -44,10 +44,12 @@ class Fold(Generic[S]):
 class Opener(Protocol[S]):
     """How a session is folded from a snapshot, or from what this gave before; None where it has to be replayed."""
 
-    def __call__(self, session_id: str, known: Fold[S] | None = None, version: int | None = None) -> Fold[S] | None: ...
+    def __call__(
+        self, session_id: str, known: CachedState[S] | None = None, version: int | None = None
+    ) -> CachedState[S] | None: ...
 
 
-class Folds(Generic[S]):
+class StateCache(Generic[S]):
     """The states of sessions under one projection. Safe for threads.
 
     The last one asked for is kept, and those before it as long as their sessions have no more than `most_events` events together.
@@ -57,11 +59,11 @@ class Folds(Generic[S]):
     def __init__(self, log: EventLog, projection: Projection[S], most_events: int) -> None:
         self._log, self._projection, self._most_events = log, projection, most_events
         self.from_snapshot: Opener[S] = _replay
-        self._kept: OrderedDict[str, Fold[S]] = OrderedDict()
+        self._kept: OrderedDict[str, CachedState[S]] = OrderedDict()
         self._events = 0
         self._mutex = threading.Lock()
 
-    def get(self, session_id: str) -> Fold[S]:
+    def get(self, session_id: str) -> CachedState[S]:
         """Fold a session up to its end. Raises SessionNotFound, LogDamaged."""
         with self._mutex:
             known = self._kept.get(session_id)
@@ -79,7 +81,7 @@ class Folds(Generic[S]):
             self._keep(session_id, found)
         return found
 
-    def get_sized(self, session_id: str) -> Fold[S]:
+    def get_sized(self, session_id: str) -> CachedState[S]:
         """Fold a session as `get` does, with the size in `head` that the log has as it is. Costs one more call of the log."""
         while True:
             found, head = self.get(session_id), self._log.head(session_id)
@@ -90,13 +92,13 @@ class Folds(Generic[S]):
                 self._keep(session_id, found)
                 return found
 
-    def get_verified(self, session_id: str) -> Fold[S]:
+    def get_verified(self, session_id: str) -> CachedState[S]:
         """Fold a session up to its end as `get` does, with every event verified, whatever snapshot there is."""
         with self._mutex:
             known = self._kept.get(session_id)
         if known is None or known.mark is not None:
             head = self._log.head(session_id)
-            self._keep(session_id, Fold(head, self._fold(session_id, head.version)))
+            self._keep(session_id, CachedState(head, self._fold(session_id, head.version)))
         return self.get_sized(session_id)
 
     def has(self, session_id: str) -> bool:
@@ -116,7 +118,7 @@ class Folds(Generic[S]):
         with self._mutex:
             self._drop(session_id)
 
-    def _read_on(self, session_id: str, known: Fold[S] | None) -> Fold[S] | None:
+    def _read_on(self, session_id: str, known: CachedState[S] | None) -> CachedState[S] | None:
         """Fold what came after a known state, with one call of the log; None where the log is another, or was redacted."""
         place = BEGINNING if known is None else known.head
         chunks = self._log.chunks(session_id, max(place.version - 1, 0))
@@ -136,12 +138,12 @@ class Folds(Generic[S]):
         except _Redacted:
             return None
         last = codec.decode(passed.last[passed.last.rfind(b"\n", 0, -1) + 1 : -1])
-        return Fold(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state)
+        return CachedState(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state)
 
     def _fold(self, session_id: str, version: int) -> S:
         return self._projection.fold(self._log.skim(session_id, 0, version))
 
-    def _keep(self, session_id: str, found: Fold[S]) -> None:
+    def _keep(self, session_id: str, found: CachedState[S]) -> None:
         with self._mutex:
             self._drop(session_id)
             self._kept[session_id] = found

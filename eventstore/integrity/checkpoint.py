@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from eventstore.backends.files.descriptor import NEW
+from eventstore.backends.files.durability import sync_folder
 from eventstore.errors import CheckpointRefused, KeyRefused
 from eventstore.integrity import ed25519
 from eventstore.release import install_hint
@@ -127,8 +129,7 @@ class SigningKey:
         """Write the key to a new file of mode 0600 and flush it to disk. Raises KeyRefused where anything is there already."""
         target = Path(path)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(target, flags, 0o600)
+            descriptor = os.open(target, NEW, 0o600)
         except FileExistsError:
             raise KeyRefused(
                 str(target), "the file exists, and keys are not overwritten", "choose another path"
@@ -141,7 +142,7 @@ class SigningKey:
                 file.write(self.to_text().encode() + b"\n")
                 file.flush()
                 os.fsync(descriptor)
-            _flush_folder(target.parent)
+            sync_folder(str(target.parent))
         except OSError as error:
             target.unlink(missing_ok=True)
             raise KeyRefused(str(target), _why(error), "choose another path") from None
@@ -370,11 +371,3 @@ def _read_secret(path: str | os.PathLike[str]) -> bytes:
 
 def _why(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "the system refused"
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

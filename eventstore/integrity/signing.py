@@ -73,7 +73,7 @@ def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -
 
     Raises SessionNotFound, LogDamaged, and LogTampered where the log is not what this key signed before; nothing is signed then.
     """
-    with storage.lineages.locked():  # else what is signed may be deleted or trashed before the registry records it
+    with storage.registry.locked():  # else what is signed may be deleted or trashed before the registry records it
         return _sign_locked(storage, session_id, key)
 
 
@@ -113,14 +113,14 @@ def _record(storage: SessionStorage, session_id: str, key: SigningKey, note: str
     root = _base64(checkpoint.root)
     event = CheckpointSigned(size=checkpoint.size, root=root, note=note)
     if session_id == STORE_ID:
-        storage.lineages.note(event)
+        storage.registry.note(event)
         return
     if session_id.startswith(TEMPLATE):
         storage.log.append(session_id, [event])
     else:
         storage.append(session_id, [event])
     told = StoreCheckpointSigned(session_id=session_id, size=checkpoint.size, root=root, key=key.verifier_key.id)
-    storage.lineages.note(told)
+    storage.registry.note(told)
 
 
 def _last_note(log: EventLog, session_id: str, mine: Checkpoints) -> str | None:

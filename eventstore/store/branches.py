@@ -29,19 +29,19 @@ class BranchedSessions(FoldedSessions):
         """
         if self.was_used(session_id):
             event = msgspec.structs.replace(event, used_before=True)
-        self.lineages.fork(session_id, parent, version, event)
+        self.registry.fork(session_id, parent, version, event)
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
         """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
-        self.lineages.save_template(name, parent, version, event)
+        self.registry.save_template(name, parent, version, event)
 
     def use_template(self, name: str, session_id: str, event: SessionCreated) -> None:
         """Begin a session with a template's past. Raises SessionNotFound for the template, SessionExists for the session."""
-        self.fork_session(session_id, *self.lineages.template(name), event)
+        self.fork_session(session_id, *self.registry.template(name), event)
 
     def templates(self) -> list[str]:
         """List the names of templates."""
-        return self.lineages.templates()
+        return self.registry.templates()
 
     def load_template(self, name: str) -> Session:
         """Return a template as a session object. Raises SessionNotFound."""
@@ -49,7 +49,7 @@ class BranchedSessions(FoldedSessions):
 
     def remove_template(self, name: str) -> bool:
         """Remove a template; sessions made of it stay. False where there was none."""
-        return self.lineages.delete(TEMPLATE + check_session_id(name), "template removed")
+        return self.registry.delete(TEMPLATE + check_session_id(name), "template removed")
 
     # --- logs from elsewhere
 
@@ -70,12 +70,12 @@ class BranchedSessions(FoldedSessions):
         LogDamaged where the chunks are not those that were verified; then nothing was imported.
         """
         log_id = whole.session_id
-        with self.lineages.locked(), refusing(log_id, "imported"):
+        with self.registry.locked(), refusing(log_id, "imported"):
             if self.log.exists(log_id):
                 raise SessionExists(log_id)
-            self.lineages.clear_empty(log_id)
+            self.registry.clear_empty(log_id)
             if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
-                self.lineages.note_origin(whole)
+                self.registry.note_origin(whole)
             root = None if whole.fork else whole.root
             chunks = _same(whole, chunks)
             if known := {} if again else known_redactions(self.log):
@@ -84,9 +84,9 @@ class BranchedSessions(FoldedSessions):
                 chunks, beside = redacting.log(chunks), redacting.beside(beside)
             head = self.log.adopt(log_id, chunks, beside, root=root)
             try:
-                self.lineages.note_adopted(whole, ended=ended, is_new=True)
+                self.registry.note_adopted(whole, ended=ended, is_new=True)
             except (EventStoreError, OSError):
-                self.lineages.unsettle()  # it is there: the next writer records it
+                self.registry.unsettle()  # it is there: the next writer records it
         if not log_id.startswith(TEMPLATE):
             self._changed(log_id, ())
             self.flush_views(log_id)
@@ -97,16 +97,16 @@ class BranchedSessions(FoldedSessions):
 
     def was_used(self, session_id: str) -> bool:
         """Tell whether this id was used: its session was deleted or trashed, or should be there, as nothing records its end."""
-        return self.lineages.look(lambda state: session_id in state.used or session_id in state.there)
+        return self.registry.look(lambda state: session_id in state.used or session_id in state.there)
 
     def ended(self, session_id: str) -> int:
         """Return how many events a deleted or trashed session with this id had, at most; 0 where there was none.
 
         Waits for whoever deletes or trashes right now.
         """
-        with suppress(OperationRefused), self.lineages.lock.held():  # refused: then nobody can delete anything either
-            return self.lineages.look(lambda state: state.used.get(session_id, 0))
-        return self.lineages.look(lambda state: state.used.get(session_id, 0))
+        with suppress(OperationRefused), self.registry.lock.held():  # refused: then nobody can delete anything either
+            return self.registry.look(lambda state: state.used.get(session_id, 0))
+        return self.registry.look(lambda state: state.used.get(session_id, 0))
 
     def flush_views(self, session_id: str | None = None) -> None:
         """Write the views of one session, or of all that changed, at once. There are none here."""

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eventstore.derived.state_cache import Folds
+from eventstore.derived.state_cache import StateCache
 from eventstore.errors import SessionNotFound
 from eventstore.events import Event
 from eventstore.ids import STORE_ID, check_session_id
 from eventstore.log.base import Append, Appended, Written
 from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, version_at
-from eventstore.store.lineages import Lineages
+from eventstore.store.registry import Registry
 from eventstore.store.tool_history import ToolHistory
 from projections import session as session_fold
 from projections import statistics as statistics_fold
@@ -23,16 +23,16 @@ _WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
 class FoldedSessions:
     """Sessions on a log, appended to and folded. Safe for threads.
 
-    `history` is the tool side, where there is one; `lineages` the registry.
+    `history` is the tool side, where there is one; `registry` the registry.
     """
 
     history: ToolHistory | None = None
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
-        self.lineages = Lineages(log)
-        self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
-        self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
+        self.registry = Registry(log)
+        self._wholes = StateCache(log, session_fold.projection, _WHOLE_EVENTS)
+        self._summaries = StateCache(log, summary_fold.projection, _SUMMARY_EVENTS)
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch, as `EventLog.append` does, and let the views follow.
@@ -44,7 +44,7 @@ class FoldedSessions:
             check_session_id(session_id)
         result = self.log.append(session_id, events, expected_version=expected_version)
         if result.first == 1 and not result.repeated:
-            self.lineages.note_created({session_id: 0})
+            self.registry.note_created({session_id: 0})
         self._changed(session_id, events)
         return result
 
@@ -58,14 +58,14 @@ class FoldedSessions:
                     created[append.session_id] = 0
                 self._changed(append.session_id, append.events)
         if created:
-            self.lineages.note_created(created)
+            self.registry.note_created(created)
         return written
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
         """Append several batches, as `EventLog.extend` does, and let the views follow."""
         result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
         if result.first == 1:
-            self.lineages.note_created({session_id: 0})
+            self.registry.note_created({session_id: 0})
         self._changed(session_id, [event for events in batches for event in events])
         return result
 

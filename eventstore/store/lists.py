@@ -12,7 +12,7 @@ from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, version_at
 from eventstore.store.folded import FoldedSessions
-from eventstore.store.pages import Page, Track, as_time, tell_damage
+from eventstore.store.pages import Page, Track, as_time, warn_damaged
 from projections.models import Session, SessionMetadata, SessionStatus
 
 
@@ -48,7 +48,7 @@ class ListedSessions(FoldedSessions):
         try:
             return self.load_session(session_id, at)
         except LogDamaged as damage:
-            tell_damage(damage)
+            warn_damaged(damage)
             return None
 
     def list_metadata(
@@ -57,7 +57,7 @@ class ListedSessions(FoldedSessions):
         status: SessionStatus | str | None = None,
         tags: Sequence[str] | None = None,
         limit: int | None = 100,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
         at: At | None = None,
     ) -> list[SessionMetadata]:
         """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
@@ -73,7 +73,7 @@ class ListedSessions(FoldedSessions):
     def page(
         self,
         wanted: Filter,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
         at: At | None = None,
         track: Track = iter,
     ) -> Page:
@@ -94,7 +94,7 @@ class ListedSessions(FoldedSessions):
         return self.metadata(session_id).to_dict()
 
     def search(
-        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> list[Hit]:
         """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment.
 
@@ -119,7 +119,7 @@ class ListedSessions(FoldedSessions):
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Figures]:
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
         return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until)

@@ -13,7 +13,7 @@ Track: TypeAlias = Callable[[Sequence[str]], Iterable[str]]
 """Gives ids back one by one, as what is to be done with each is done: a progress bar, say."""
 
 
-def tell_damage(damage: LogDamaged) -> None:
+def warn_damaged(damage: LogDamaged) -> None:
     """Warn of a session that cannot be read and was left out of an answer."""
     warnings.warn(str(damage), RuntimeWarning, stacklevel=2)
 

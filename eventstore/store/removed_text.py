@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from eventstore.backends.files.descriptor import READ
 from eventstore.events import Event
 from eventstore.secret_patterns import numbers, texts
 
@@ -152,7 +153,7 @@ def _files(root: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _pieces_in(path: Path, pieces: Collection[bytes]) -> set[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, READ)
     with os.fdopen(descriptor, "rb") as stream:
         start = stream.read(6)
         stream.seek(0)

@@ -19,8 +19,8 @@ from eventstore.ids import check_session_id, free_name, id_of
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.store.lineages import Lineages
 from eventstore.store.lock import refusing
+from eventstore.store.registry import Registry
 from projections.models import SessionMetadata
 
 GRACE_DAYS = 7.0
@@ -63,8 +63,8 @@ class Trashed:
 class Retention:
     """The trash of a log. `metadata` returns what is known of a session; it raises SessionNotFound and LogDamaged."""
 
-    def __init__(self, log: EventLog, lineages: Lineages, metadata: Callable[[str], SessionMetadata]) -> None:
-        self._log, self._lineages, self._metadata = log, lineages, metadata
+    def __init__(self, log: EventLog, registry: Registry, metadata: Callable[[str], SessionMetadata]) -> None:
+        self._log, self._registry, self._metadata = log, registry, metadata
 
     # --- moving
 
@@ -74,7 +74,7 @@ class Retention:
         First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
         """
         check_session_id(session_id)
-        with self._lineages.locked(), refusing(session_id, "moved to the trash"):
+        with self._registry.locked(), refusing(session_id, "moved to the trash"):
             while True:
                 head = self._prepare(session_id, planned)
                 if head is None:
@@ -93,7 +93,7 @@ class Retention:
             before = self._log.head(session_id)
             if planned is not None and (before.version, before.hash) != (planned.version, planned.head_hash):
                 return None
-            self._lineages.make_descendants_whole(session_id)
+            self._registry.make_descendants_whole(session_id)
             self._log.make_whole(session_id)
             head = self._log.head(session_id)
             since = self._log.read(session_id, before.version, head.version)
@@ -115,7 +115,7 @@ class Retention:
         if moved != name:
             self._take_back(session_id, name)
             self._announce(session_id, moved, head, reason)
-        self._lineages.settled(names=(moved,))
+        self._registry.settled(names=(moved,))
 
     def _announce(self, session_id: str, name: str, head: Head, reason: str | None) -> None:
         trashed = StoreSessionTrashed(
@@ -126,17 +126,17 @@ class Retention:
             head_hash=head.hash,
             reason=reason,
         )
-        self._lineages.announce(trashed, session_id)
+        self._registry.announce(trashed, session_id)
 
     def _take_back(self, session_id: str, name: str) -> None:
         """Record that a session is not in the trash. Where that fails too, the next writer records it."""
         restored = StoreSessionRestored(session_id=session_id, name=name)
         try:
-            self._lineages.record(lambda state: [restored] if name in state.trashed else [])
+            self._registry.record(lambda state: [restored] if name in state.trashed else [])
         except (EventStoreError, OSError):
-            self._lineages.unsettle()
+            self._registry.unsettle()
         else:
-            self._lineages.settled(names=(name,))
+            self._registry.settled(names=(name,))
 
     def restore(self, session_id: str) -> None:
         """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists.
@@ -145,32 +145,32 @@ class Retention:
         it would seem lost where another session of that id is created in between.
         """
         check_session_id(session_id)
-        with self._lineages.locked(), refusing(session_id, "restored"):
+        with self._registry.locked(), refusing(session_id, "restored"):
             names = [name for name in self._log.trashed() if _is_of(name, session_id)]
             if not names:
-                there = self._lineages.is_there(session_id)
+                there = self._registry.is_there(session_id)
                 raise SessionExists(session_id) if there else SessionNotFound(session_id)
             name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
-            self._lineages.clear_empty(session_id)
+            self._registry.clear_empty(session_id)
             self._log.restore(name)
             self._take_back(session_id, name)
 
     def purge(self, planned: Expiry) -> bool:
         """Delete a session in the trash for good, if it still is the one that was planned. Raises OperationRefused."""
-        with self._lineages.locked(), refusing(planned.session_id, "purged from the trash"):
-            aside = self._lineages.look(lambda state: state.trashed.get(planned.name))
+        with self._registry.locked(), refusing(planned.session_id, "purged from the trash"):
+            aside = self._registry.look(lambda state: state.trashed.get(planned.name))
             if aside is None or (aside.since, aside.head_hash) != (planned.since, planned.head_hash):
                 return False
             if planned.name not in self._log.trashed():
                 return False
-            self._lineages.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))
+            self._registry.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))
             is_gone = self._log.purge(planned.name)
-            self._lineages.settled(names=(planned.name,))
+            self._registry.settled(names=(planned.name,))
             return is_gone
 
     def trashed(self) -> list[Trashed]:
         """List what is in the trash, what came there last first."""
-        known, found = self._lineages.look(lambda state: state.trashed.copy()), list[Trashed]()
+        known, found = self._registry.look(lambda state: state.trashed.copy()), list[Trashed]()
         with refusing("_trash", "listed"):
             names = self._log.trashed()
         for name in names:

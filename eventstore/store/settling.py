@@ -13,13 +13,13 @@ from eventstore.events import Event, StoreSessionCreated, StoreSessionRestored, 
 from eventstore.ids import TEMPLATE, free_name, id_of
 from eventstore.log.engine import EventLog
 from eventstore.record import hash_chain
-from eventstore.store.registry import Registry
+from eventstore.store.registry_log import RegistryLog
 from projections.store import Life, State
 
 _AT_ONCE = 200
 
 
-def settle(log: EventLog, registry: Registry, *, everything: bool) -> None:
+def settle(log: EventLog, registry: RegistryLog, *, everything: bool) -> None:
     """Compare the registry with the log, and mend the registry where they differ.
 
     Without `everything` only what was announced since the last time is compared. Raises EventStoreError and OSError.
@@ -28,7 +28,7 @@ def settle(log: EventLog, registry: Registry, *, everything: bool) -> None:
     _settle_sessions(log, registry, everything=everything)
 
 
-def _settle_trash(log: EventLog, registry: Registry, *, everything: bool) -> None:
+def _settle_trash(log: EventLog, registry: RegistryLog, *, everything: bool) -> None:
     names = registry.look(lambda state: set(state.trashed if everything else state.unsettled_names))
     if not names and not everything:
         return
@@ -42,7 +42,7 @@ def _settle_trash(log: EventLog, registry: Registry, *, everything: bool) -> Non
     registry.look(lambda state: state.unsettled_names.clear())
 
 
-def _settle_name(log: EventLog, registry: Registry, name: str, in_trash: set[str]) -> None:
+def _settle_name(log: EventLog, registry: RegistryLog, name: str, in_trash: set[str]) -> None:
     session_id = id_of(name)
     if name not in in_trash:
         registry.record(lambda state: _brought_back(registry, state, session_id, name))
@@ -52,7 +52,7 @@ def _settle_name(log: EventLog, registry: Registry, name: str, in_trash: set[str
         registry.record(lambda state: list(_put_aside(log, registry, state, name, in_trash)))
 
 
-def _brought_back(registry: Registry, state: State, session_id: str, name: str) -> list[Event]:
+def _brought_back(registry: RegistryLog, state: State, session_id: str, name: str) -> list[Event]:
     """Record that a session is not in the trash: it never came there, or its return was not recorded."""
     aside = state.trashed.get(name)
     if aside is None or session_id in state.there or not registry.fits(aside.life, session_id):
@@ -60,7 +60,7 @@ def _brought_back(registry: Registry, state: State, session_id: str, name: str) 
     return [StoreSessionRestored(session_id=session_id, name=name)]
 
 
-def _put_aside(log: EventLog, registry: Registry, state: State, name: str, in_trash: set[str]) -> Iterator[Event]:
+def _put_aside(log: EventLog, registry: RegistryLog, state: State, name: str, in_trash: set[str]) -> Iterator[Event]:
     """Record a session that is in the trash without a record, so that it can be purged some day.
 
     Where another session of that id is recorded as there, that one makes room meanwhile: each record moves the session that the
@@ -103,7 +103,7 @@ def _hash_of(line: bytes) -> str:
     return "" if parts is None else parts[1].hex()
 
 
-def _settle_sessions(log: EventLog, registry: Registry, *, everything: bool) -> None:
+def _settle_sessions(log: EventLog, registry: RegistryLog, *, everything: bool) -> None:
     """Record sessions that are there and not recorded: their creation or deletion was cut short, or they came from elsewhere."""
     if everything:
         templates = registry.look(lambda state: [one for one in state.parents if one.startswith(TEMPLATE)])
@@ -116,11 +116,11 @@ def _settle_sessions(log: EventLog, registry: Registry, *, everything: bool) -> 
     registry.look(lambda state: state.unsettled_ids.clear())
 
 
-def _births(registry: Registry, session_ids: list[str], state: State) -> list[Event]:
+def _births(registry: RegistryLog, session_ids: list[str], state: State) -> list[Event]:
     return [event for one in session_ids if one not in state.there for event in registry.birth(one)]
 
 
-def settle_quietly(log: EventLog, registry: Registry, *, everything: bool) -> bool:
+def settle_quietly(log: EventLog, registry: RegistryLog, *, everything: bool) -> bool:
     """Settle as far as the system allows, and tell whether all was done. An operation does not fail because another one did."""
     try:
         settle(log, registry, everything=everything)

@@ -20,7 +20,7 @@ from eventstore.store.branches import BranchedSessions
 from eventstore.store.known_redactions import redact_in_trash
 from eventstore.store.lists import ListedSessions
 from eventstore.store.lock import refusing
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
 from eventstore.subscriptions.positions import Cursors
@@ -90,9 +90,9 @@ class SessionStorage(BranchedSessions, ListedSessions):
         """
         check_session_id(session_id)
         folders = self._folders_of(session_id) if history else set()
-        for other in self.lineages.look(lambda state: state.descendants(session_id)) if folders else ():
+        for other in self.registry.look(lambda state: state.descendants(session_id)) if folders else ():
             folders -= self._folders_of(other)
-        is_gone = self.lineages.delete(session_id, reason)
+        is_gone = self.registry.delete(session_id, reason)
         if is_gone:
             self._drop_derived(session_id)
         if is_gone and self.history is not None:
@@ -128,7 +128,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         What the registry says was redacted in it stays so, whatever the copy in the trash holds.
         """
         check_session_id(session_id)
-        with self.lineages.locked(), refusing(session_id, "restored"):
+        with self.registry.locked(), refusing(session_id, "restored"):
             redact_in_trash(self.log, session_id, self.forget_trashed_views)
             self._retention().restore(session_id)
 
@@ -137,7 +137,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return self._retention().trashed()
 
     def plan_cleanup(
-        self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> list[Expiry]:
         """Plan which sessions to move to the trash, which of those in it to purge, and which to keep though they are old.
 
@@ -163,7 +163,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def _retention(self) -> Retention:
         """Return the trash; made when asked for, so that a storage is in no circle and is freed when it is dropped."""
-        return Retention(self.log, self.lineages, self.metadata)
+        return Retention(self.log, self.registry, self.metadata)
 
     def _drop_derived(self, session_id: str) -> None:
         """Drop what was derived from a session that was deleted or moved. Where that fails, the next list drops its row."""
@@ -183,7 +183,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def settle(self) -> None:
         """Finish, or record as not done, what a crash or a full disk cut short: creations, forks, deletions, the trash."""
-        self.lineages.settle_all()
+        self.registry.settle_all()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to repair a damaged log, or do it; None where nothing is wrong. Raises SessionNotFound."""
@@ -199,7 +199,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def _forks_behind(self, session_id: str, kept: int) -> tuple[str, ...]:
         """Name the forks that have more than the first `kept` events of a session, and have them of it only."""
-        forks = self.lineages.look(lambda state: [(one, state.parents[one]) for one in state.descendants(session_id)])
+        forks = self.registry.look(lambda state: [(one, state.parents[one]) for one in state.descendants(session_id)])
         found = dict[str, None]()
         for one, parent in forks:  # each comes before its own forks
             if parent == session_id or parent in found:
@@ -214,7 +214,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         sizes = [int(one) for one in digits if one.isascii() and one.isdecimal()]
         return max((size for size in sizes if size > kept), default=0)
 
-    def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = tell_damage) -> list[str]:
+    def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> list[str]:
         """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids.
 
         `on_damage` hears of sessions that cannot be read: they stay as they are.
@@ -246,7 +246,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
         return iter(())
 
-    def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
+    def rebuild(self, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> Iterator[str]:
         """Make all views anew from the logs, and yield each session's id. There are none here."""
         return iter(())
 

@@ -13,15 +13,15 @@ from typing import Any
 from eventstore.backends.files.log import FileSystemEventLog
 from eventstore.backends.memory import MemoryEventLog
 from eventstore.derived.catalog import FOLDER
-from eventstore.derived.file_views import Views
+from eventstore.derived.file_views import FileViews
 from eventstore.derived.snapshots import Snapshots
 from eventstore.errors import EventStoreError, LogDamaged, SessionNotFound
 from eventstore.events import Event, InvocationLinked
 from eventstore.ids import TRASH, Fsync, check_session_id, file_name, id_of
 from eventstore.log.base import Repair
 from eventstore.store.as_of import At
-from eventstore.store.lineages import Lineages
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
+from eventstore.store.registry import Registry
 from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import ToolHistory
 from eventstore.subscriptions.positions import FOLDER as CURSORS
@@ -52,10 +52,10 @@ class FileSystemSessionStorage(SessionStorage):
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self._list_with(Path(sessions_dir, FOLDER))
         self.cursors = Cursors(Path(sessions_dir, CURSORS))
-        self.lineages = Lineages(self.log, Path(sessions_dir))
+        self.registry = Registry(self.log, Path(sessions_dir))
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)
-        self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
+        self.views = FileViews(self.log, Path(sessions_dir), Path(history_dir))
         self.snapshots = Snapshots(self.log, Path(sessions_dir))
         self._summaries.from_snapshot = self.snapshots.open
         self._begin()
@@ -71,7 +71,7 @@ class FileSystemSessionStorage(SessionStorage):
     def begin_in_child(self) -> None:
         """Let go of the threads and locks of the process that this one was forked from."""
         self._begin()
-        self.lineages.begin_in_child()
+        self.registry.begin_in_child()
         for one in self.caches():
             one.begin_in_child()
 
@@ -166,7 +166,7 @@ class FileSystemSessionStorage(SessionStorage):
         mark = self.snapshots.mark(session_id)
         self.snapshots.write(session_id, self._summaries.get_sized(session_id), mark, soon=soon)
 
-    def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
+    def rebuild(self, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> Iterator[str]:
         """Settle the store, delete all views, rebuild them from the logs, and yield each session's id when it is done.
 
         The views of a damaged session stay as they are; `on_damage` is called for it.
@@ -195,7 +195,7 @@ class FileSystemSessionStorage(SessionStorage):
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
-        Views(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
+        FileViews(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
         self.snapshots.remove(id_of(name), trashed=name)
 
     def redone(self, session_id: str) -> None:

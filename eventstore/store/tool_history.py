@@ -12,14 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from eventstore.backends.files.atomic import replace_file, temporary_name
 from eventstore.backends.files.atomic_folder import open_stage
+from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, READ
 from eventstore.ids import file_name
 from eventstore.record.clock import to_utc
 from eventstore.secret_patterns import cleaned
 
 RECORD = "record.jsonl"
 _BLOCK = 1 << 16
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,8 @@ class ToolHistory:
             found = json.loads(text)
             text = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
         line = text.encode("utf-8", "replace")
-        temporary = f".{RECORD}.new"
         with self._inside(folder) as inside:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=inside)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=inside), "wb") as stream:
-                stream.write(line + b"\n")
-            os.replace(temporary, RECORD, src_dir_fd=inside, dst_dir_fd=inside)
+            replace_file(RECORD, line + b"\n", folder=inside, durable=False)
 
     def redact(self, folder: Path | str, clean: Callable[[str], str]) -> bool:
         """Put every text that a call was given, gave back or failed with through `clean`; False where that changes nothing.
@@ -119,7 +114,7 @@ class ToolHistory:
         """Remove what a program that was killed left of a record; False where there is none. Raises ValueError, OSError."""
         try:
             with self._inside(folder) as inside:
-                os.unlink(f".{RECORD}.new", dir_fd=inside)
+                os.unlink(temporary_name(RECORD), dir_fd=inside)
         except FileNotFoundError:
             return False
         return True
@@ -148,8 +143,7 @@ class ToolHistory:
 
         Raises FileNotFoundError, and ValueError naming the file where the record cannot be read.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with self._inside(folder) as inside, os.fdopen(os.open(RECORD, flags, dir_fd=inside), "rb") as stream:
+        with self._inside(folder) as inside, os.fdopen(os.open(RECORD, READ, dir_fd=inside), "rb") as stream:
             text = stream.read()
         try:
             found, _ = json.JSONDecoder().raw_decode(text.decode("utf-8").lstrip())
@@ -237,7 +231,7 @@ class ToolHistory:
         if relative.startswith(".."):
             relative = os.path.relpath(os.path.realpath(whole), os.path.realpath(self.path))
         parts = Path(relative).parts
-        inside = os.open(self.path, _FOLDER & ~os.O_NOFOLLOW)
+        inside = os.open(self.path, LINKED_FOLDER)
         try:
             for part in parts:
                 if part == "..":
@@ -269,7 +263,7 @@ def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[
 def _step(inside: int, part: str, whole: str) -> int:
     """Open a folder in a folder, and let go of the latter."""
     try:
-        found = os.open(part, _FOLDER, dir_fd=inside)
+        found = os.open(part, FOLDER, dir_fd=inside)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise ValueError(
@@ -287,7 +281,7 @@ def _is_folder(name: str, inside: int) -> bool:
 def _open_regular(name: str, inside: int) -> int | None:
     """Open a regular file for reading; None for anything else, which is not followed and not waited for."""
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside)
+        file = os.open(name, READ, dir_fd=inside)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):
             return None

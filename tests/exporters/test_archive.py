@@ -32,8 +32,7 @@ from eventstore import (
 from eventstore import events as e
 from eventstore.errors import ExportRefused, ImportRefused
 from eventstore.exporters import export_archive
-from eventstore.importers import archive_file
-from eventstore.importers import import_archive
+from eventstore.importers import archive_file, import_archive
 from eventstore.importers.archive_manifest import find_twins, odd_name
 from eventstore.integrity import SigningKey, verify_session, verify_store
 from eventstore.log.ingest import verify_whole
@@ -741,7 +740,7 @@ def test_a_crash_before_the_note_is_mended_by_importing_again(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with another(tmp_path / "there") as target:
-        monkeypatch.setattr(target.lineages, "note_adopted", lambda *_, **__: None)
+        monkeypatch.setattr(target.registry, "note_adopted", lambda *_, **__: None)
         import_archive(target, good)
         monkeypatch.undo()
         assert verify_store(target).findings

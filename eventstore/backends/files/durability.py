@@ -5,6 +5,8 @@ import fcntl
 import os
 from contextlib import suppress
 
+from eventstore.backends.files.descriptor import LINKED_FOLDER
+
 _NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
 
 
@@ -32,7 +34,7 @@ def sync_folder(folder: int | str) -> None:
         os.fsync(folder)
         return
     with suppress(FileNotFoundError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, LINKED_FOLDER)
         try:
             os.fsync(descriptor)
         finally:
