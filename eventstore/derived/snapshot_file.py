@@ -57,15 +57,15 @@ _CODE = (
 
 
 class Untrusted(Exception):
-    """A snapshot that is not to be believed, for whatever reason: the log is read from its beginning."""
+    """The snapshot cannot be used: the log is read from its beginning."""
 
 
 class Damaged(Untrusted):
-    """A snapshot with bytes that are not what was written."""
+    """The bytes of the snapshot are not those that were written."""
 
 
 UNUSABLE = (Untrusted, EventStoreError, OSError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-"""What may be wrong with a snapshot, or with the log behind it. A replay then tells what it is."""
+"""Errors of an unusable snapshot or of the log after it. A replay reports the cause."""
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -76,7 +76,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Front(msgspec.Struct, frozen=True, array_like=True):
-    """Part 1: for what a snapshot stands, what is shown, and what the other parts have to be."""
+    """Part 1: the place in the log, what is shown, and the sizes and hashes of the other parts."""
 
     projection: str
     code: bytes
@@ -118,14 +118,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def _number() -> bytes:
-    """Return the version of the package; where no one knows it, what no other process returns: its snapshots are not used."""
+    """Return the version of the package; random bytes where it is unknown, so that no other process uses the snapshots."""
     number = release.version()
     return urandom(16) if number == release.UNKNOWN else number.encode()
 
 
 @cache
 def code_fingerprint() -> bytes:
-    """Give the SHA-256 of the source of all code that folds into a snapshot; of the release where there is no source."""
+    """Return the SHA-256 of the source of all code that makes snapshots; of the release number where there is no source."""
     found = sha256(f"{sys.byteorder} ".encode())
     for package, name in _CODE:
         try:
@@ -157,7 +157,7 @@ def open_file(folder: int, name: str) -> Iterator[int]:
 
 
 def read_front(file: int) -> Front:
-    """Read the first part of a snapshot, with one call where it is small."""
+    """Read part 1 of a snapshot, with one call where it is small. Raises Untrusted, Damaged, OSError."""
     raw, size = os.pread(file, _FIRST_READ, 0), os.fstat(file).st_size
     end = _FRONT_AT + int.from_bytes(raw[_FRONT_AT - 4 : _FRONT_AT], "big")
     if not raw.startswith(_MAGIC):
@@ -175,7 +175,7 @@ def read_front(file: int) -> Front:
 
 
 def read_part(file: int, front: Front, part: Part) -> bytes:
-    """Read the second or third part: they are the end of the file, in this order."""
+    """Read part 2 or part 3. They are the end of the file, in this order. Raises Damaged, OSError."""
     end = os.fstat(file).st_size - (front.rest.size_bytes if part is front.ids else 0)
     data = os.pread(file, part.size_bytes, end - part.size_bytes)
     if sha256(data).digest() != part.digest:
@@ -184,7 +184,7 @@ def read_part(file: int, front: Front, part: Part) -> bytes:
 
 
 def parts_of(session_id: str, fold: CachedState[summary_fold.State], mark: Mark) -> list[bytes]:
-    """Make the bytes of a snapshot."""
+    """Return the bytes of a snapshot, in pieces."""
     state = fold.state
     ids, rest = ids_of(state.metadata).tobytes(), _encode(_rest_of(state))
     front = Front(
@@ -204,7 +204,7 @@ def parts_of(session_id: str, fold: CachedState[summary_fold.State], mark: Mark)
 
 
 def ids_of(metadata: metadata_fold.State) -> "array[int]":
-    """Give what `is_known` looks in."""
+    """Return part 2, in which `is_known` searches."""
     return array(
         "Q", sorted([*(_short(b"c", one) for one in metadata.calls), *(_short(b"u", one) for one in metadata.uses)])
     )
@@ -215,7 +215,7 @@ def _short(kind: bytes, text: str) -> int:
 
 
 def is_known(ids: "array[int]", kind: bytes, text: str) -> bool:
-    """Tell whether a snapshot has a call or use; wrongly yes once in 10^14, which costs a look at the whole."""
+    """Return whether a snapshot has a call or use. It errs once in 10^14 with True, which costs a read of the full snapshot."""
     wanted = _short(kind, text)
     place = bisect_left(ids, wanted)
     return place < len(ids) and ids[place] == wanted
@@ -241,14 +241,14 @@ def _rest_of(state: summary_fold.State) -> _Rest:
 
 
 def _gaps(seqs: "array[int]") -> "array[int]":
-    """Give the distances between numbers, in the narrowest integers that hold them."""
+    """Return the distances between numbers, in the narrowest integers that hold them."""
     gaps = [after - before for before, after in pairwise((0, *seqs))]
     width = next(code for code in "BHIQ" if max(gaps, default=0) < 1 << 8 * array(code).itemsize)
     return array(width, gaps)
 
 
 def state_of(front: Front, raw: bytes) -> summary_fold.State:
-    """Put the first and the third part together."""
+    """Return the state in parts 1 and 3."""
     rest = _rest_decoder.decode(raw)
     gaps = array(rest.width, rest.gaps)
     metadata = replace(

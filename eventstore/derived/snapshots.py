@@ -1,21 +1,13 @@
-"""Snapshots: the summary of a long session as it was at some event, so that a new program reads the tail of its log only.
+"""Snapshots: the folded summary of a long session at some event, so that a new program reads only the end of its log.
 
-One file beside the log, `summary.snapshot`, never written on the way of an append: by who writes the views, under the lock of the
-session's folder, when it is worth it. It is made under a temporary name and renamed; two slots overwritten in place would save
-a rename where nobody waits for one. It is not flushed: what a power cut leaves of it is not believed.
+Each session has one file next to its log, `summary.snapshot`; the format is in `snapshot_file`. An append never writes it: the
+writer of the views does, under the lock of the session's folder, when enough events are new. The file is replaced in one step and
+not flushed: after a power cut it fails its checksum and is not used.
 
-    8 bytes    `ESSNAP1` and LF
-    32 bytes   SHA-256 of the two that follow
-    4 bytes    size of the first part, big-endian
-    part 1     what is shown: metadata and the count of messages, and for what it stands (`Front`)
-    part 2     what tells a new call or use from a known one: the first 8 bytes of SHA-256 of each id, sorted
-    part 3     the rest of the summary: calls, uses, data, which messages there are (`_Rest`)
-
-It is believed where the code that folds is the same to the byte, and the log is the same file, grown or untouched since (inode,
-size, time of change), with the hash there that the snapshot stands for. Anything else means that the log is read from its
-beginning. What follows in the log is verified and folded on top. Not verified then is what is in front of that place: damage
-there is seen by every read of it, by the next append of a new program, and by `verify`, not by the questions that a snapshot
-answers.
+A snapshot is used only if the code that folds is the same to the byte, the log is the same file, unchanged or longer (inode, size,
+time of change), and the log has the snapshot's hash at the snapshot's event. Else the log is read from its beginning. The events after
+the snapshot are verified and folded. The events before it are not verified then: every read of them, the next append of a new
+program and `verify` find damage there; questions that a snapshot answers do not.
 """
 
 import fcntl
@@ -60,7 +52,7 @@ from projections.projection import Told
 
 NAME = "summary.snapshot"
 LEAST_EVENTS = 1_000
-"""Sessions of so many events, and smaller ones, have no snapshot: to read them takes no longer than a snapshot's file."""
+"""Sessions with at most this many events have no snapshot: reading their logs takes no longer than reading a snapshot."""
 
 _SOON_EVENTS, _LATE_EVENTS = 100, 1_000
 _CACHED = 1024
@@ -68,9 +60,9 @@ _CACHED = 1024
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is shown of a session: `metadata` without the calls and uses that the snapshot knows, and how many messages.
+    """What is shown of a session: `metadata` without the calls and uses in the snapshot, and the number of messages.
 
-    `ids` tells those from new ones, where the log goes on behind the snapshot.
+    `ids` shows which calls and uses are new, where the log has events after the snapshot.
     """
 
     head: Head
@@ -80,7 +72,7 @@ class Shown:
     ids: "array[int] | None" = None
 
     def to_model(self, session_id: str) -> SessionMetadata:
-        """Give the metadata as callers hold it."""
+        """Return the metadata as a public model."""
         return self.metadata.to_model(session_id)
 
 
@@ -100,28 +92,28 @@ class Snapshots:
     def open(
         self, session_id: str, known: CachedState[summary_fold.State] | None = None, version: int | None = None
     ) -> CachedState[summary_fold.State] | None:
-        """Fold a session from its snapshot, or a fold that this gave before, to its end or a version; None means: replay it."""
+        """Fold a session from its snapshot, or from a state returned before, to its end or a version; None: replay it."""
         with suppress(*UNUSABLE):
             return self._open(session_id, known, version)
         return None
 
     def shown(self, session_id: str) -> Shown | None:
-        """Tell what is shown of a session as it is, by the small part of its snapshot; None means: ask the whole."""
+        """Return what is shown of a session, from part 1 of its snapshot and the events after it; None: fold the full summary."""
         with suppress(*UNUSABLE):
             return self._show(session_id)
         return None
 
     def mark(self, session_id: str) -> Mark | None:
-        """Look at a session's log, before it is folded for `write`. None where there is no such file."""
+        """Return the mark of a session's log, to be taken before the fold for `write`. None where there is no file."""
         with suppress(*UNUSABLE), self._folder(session_id) as folder:
             return look(folder)
         return None
 
     def check(self, session_id: str, fold: CachedState[summary_fold.State]) -> Iterator[str]:
-        """Compare a snapshot that would be believed with what the log gives, of which `fold` is the end; yield what differs."""
+        """Compare a snapshot that would be used with the log, folded in `fold`; yield the differences."""
         try:
             with self._folder(session_id) as folder, open_file(folder, NAME) as file:
-                front = _believe(read_front(file), session_id, folder, look(folder))
+                front = _trusted(read_front(file), session_id, folder, look(folder))
                 ids, rest = read_part(file, front, front.ids), read_part(file, front, front.rest)
                 state = state_of(front, rest)
         except Damaged:
@@ -144,7 +136,7 @@ class Snapshots:
                 return known
             if known is None or known.mark is None or not mark.follows(known.mark) or version is not None:
                 with open_file(folder, NAME) as file:
-                    front = _believe(read_front(file), session_id, folder, mark)
+                    front = _trusted(read_front(file), session_id, folder, mark)
                     if version is not None and version < front.head.version:
                         raise Untrusted
                     state = state_of(front, read_part(file, front, front.rest))
@@ -165,7 +157,7 @@ class Snapshots:
                 return known
             if known is None or known.ids is None or not mark.follows(known.mark):
                 with open_file(folder, NAME) as file:
-                    front = _believe(read_front(file), session_id, folder, mark)
+                    front = _trusted(read_front(file), session_id, folder, mark)
                     ids = None
                     if mark.size_bytes > front.head.size_bytes:
                         ids = array("Q", read_part(file, front, front.ids))
@@ -173,9 +165,9 @@ class Snapshots:
         places = [known.head]
         if known.ids is not None:
             metadata, messages = known.metadata.copy(), known.messages
-            for told in self._tail(session_id, places):
-                messages = _count(messages, told, metadata, known.ids)
-                metadata_fold.apply(metadata, told)
+            for event in self._tail(session_id, places):
+                messages = _count(messages, event, metadata, known.ids)
+                metadata_fold.apply(metadata, event)
             known = Shown(places[-1], mark, metadata, messages, known.ids)
         if len(self._shown) >= _CACHED:
             self._shown.clear()
@@ -183,9 +175,10 @@ class Snapshots:
         return known
 
     def _tail(self, session_id: str, places: list[Head], version: int | None = None) -> Iterator[Told]:
-        """Stream what follows a place, verified from there, and move on the place.
+        """Stream the events after a place, verified from there, and append the reached places to `places`.
 
-        What tells of a redaction in front of it, or was redacted itself, has to be judged with all of the log.
+        Raises Untrusted for a tombstone, and for a redaction of an event before the place: then the log has to be read from its
+        beginning.
         """
         began = places[-1].version
         while version is None or places[-1].version < version:
@@ -196,10 +189,10 @@ class Snapshots:
             if version is not None and after.version > version:
                 lines = data.split(b"\n", version - here.version)
                 data, after = data[: len(data) - len(lines[-1])], Head(version, "", "", 0)
-            for told in message_run.read_runs(data):
-                if isinstance(told, e.RedactedEvent) or (isinstance(told, e.EventRedacted) and told.target <= began):
+            for event in message_run.read_runs(data):
+                if isinstance(event, e.RedactedEvent) or (isinstance(event, e.EventRedacted) and event.target <= began):
                     raise Untrusted
-                yield told
+                yield event
             places.append(after)
 
     # --- writing
@@ -207,10 +200,10 @@ class Snapshots:
     def write(
         self, session_id: str, fold: CachedState[summary_fold.State], mark: Mark | None, *, soon: bool = False
     ) -> None:
-        """Write the snapshot of a fold where it is worth it; `mark` is what `mark` gave before the fold was made.
+        """Write the snapshot of a fold if enough events are new; `mark` is what `mark` returned before the fold.
 
-        That is behind more than 1,000 new events and a 64th of all; with `soon` behind 100 and a 1,024th. A snapshot
-        that cannot be written is none. Of a session that goes on from another's log there is none.
+        Enough are more than 1,000 and a 64th of all events; with `soon` more than 100 and a 1,024th. A snapshot that
+        cannot be written is left out. A fork that reads its parent's log has no snapshot.
         """
         version = fold.head.version
         if version <= LEAST_EVENTS or mark is None:
@@ -230,11 +223,11 @@ class Snapshots:
                 self._behind.discard(session_id)
 
     def behind(self, session_id: str | None = None) -> set[str]:
-        """Name the sessions, of all or this one, whose snapshots may be worth to be written before this program ends."""
+        """Return the sessions, of all or this one, with new events since their snapshot."""
         return set(self._behind) if session_id is None else self._behind & {session_id}
 
     def remove(self, session_id: str, *, trashed: str | None = None) -> None:
-        """Delete a session's snapshot: events were redacted, or it is to be made anew. `trashed` is its name in the trash."""
+        """Delete a session's snapshot, after a redaction or before a rebuild. `trashed` is the session's name in the trash."""
         self.forget(session_id)
         folders = (session_id,) if trashed is None else (TRASH.rstrip("/"), trashed)
         with suppress(FileNotFoundError, NotADirectoryError), self._mutex, self._folder(*folders) as folder:
@@ -244,7 +237,7 @@ class Snapshots:
                     os.unlink(name, dir_fd=folder)
 
     def forget(self, session_id: str) -> None:
-        """Drop what is kept of a session in memory."""
+        """Drop the cached state of a session."""
         self._shown.pop(session_id, None)
         self._written.pop(session_id, None)
         self._behind.discard(session_id)
@@ -256,18 +249,18 @@ class Snapshots:
         with self._mutex, self._folder(session_id) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX)
             if look(folder) != mark or fold.mark not in (None, mark):
-                raise Untrusted  # the log went on, or was changed, since it was folded
+                raise Untrusted  # the log grew or was changed since it was folded
             replace_file(NAME, parts, folder=folder, durable=False)
 
     def _version(self, session_id: str) -> int:
-        """Tell at which event the snapshot stands that there is; 0 where there is none to believe."""
+        """Return the event number of the usable snapshot; 0 without one."""
         with suppress(*UNUSABLE), self._folder(session_id) as folder, open_file(folder, NAME) as file:
-            return _believe(read_front(file), session_id, folder, look(folder)).head.version
+            return _trusted(read_front(file), session_id, folder, look(folder)).head.version
         return 0
 
     @contextmanager
     def _folder(self, *names: str) -> Iterator[int]:
-        """Lend a descriptor of a folder, walked to from the sessions folder without following any link."""
+        """Yield the descriptor of a folder below the sessions folder, opened without following any link."""
         folder = os.open(self._sessions_dir, LINKED_FOLDER)
         try:
             for name in names:
@@ -279,8 +272,8 @@ class Snapshots:
             os.close(folder)
 
 
-def _believe(front: Front, session_id: str, folder: int, mark: Mark) -> Front:
-    """Return a front that stands for a place in this log, by this code."""
+def _trusted(front: Front, session_id: str, folder: int, mark: Mark) -> Front:
+    """Return the front if it fits this log and this code. Raises Untrusted."""
     if (front.projection, front.code, front.session_id) != (PROJECTION, code_fingerprint(), session_id):
         raise Untrusted
     if mark != front.mark and not mark.follows(front.mark):
@@ -292,22 +285,22 @@ def _believe(front: Front, session_id: str, folder: int, mark: Mark) -> Front:
     return front
 
 
-def _count(messages: int, told: Told, metadata: metadata_fold.State, ids: "array[int]") -> int:
-    """Count messages on. Raises Untrusted for what cannot be told without what the snapshot knows of a call, use or message."""
-    if isinstance(told, message_run.MessageRun):
-        return messages + told.last - told.first + 1
-    if isinstance(told, e.MessageAdded):
+def _count(messages: int, event: Told, metadata: metadata_fold.State, ids: "array[int]") -> int:
+    """Count messages on. Raises Untrusted for what cannot be event without what the snapshot knows of a call, use or message."""
+    if isinstance(event, message_run.MessageRun):
+        return messages + event.last - event.first + 1
+    if isinstance(event, e.MessageAdded):
         return messages + 1
-    if isinstance(told, e.ConversationCleared):
+    if isinstance(event, e.ConversationCleared):
         return 0
-    if isinstance(told, e.InvocationLinked):
-        known = metadata.calls.get(told.invocation_id)
-        renamed = known is not None and told.tool_name not in (None, known.tool_name)
-        if renamed or (known is None and is_known(ids, b"c", told.invocation_id)):
+    if isinstance(event, e.InvocationLinked):
+        known = metadata.calls.get(event.invocation_id)
+        renamed = known is not None and event.tool_name not in (None, known.tool_name)
+        if renamed or (known is None and is_known(ids, b"c", event.invocation_id)):
             raise Untrusted
-    elif isinstance(told, e.UsageRecorded):
-        if told.key is not None and told.key not in metadata.uses and is_known(ids, b"u", told.key):
+    elif isinstance(event, e.UsageRecorded):
+        if event.key is not None and event.key not in metadata.uses and is_known(ids, b"u", event.key):
             raise Untrusted
-    elif isinstance(told, e.InvocationUnlinked | e.ConversationRewound):
+    elif isinstance(event, e.InvocationUnlinked | e.ConversationRewound):
         raise Untrusted
     return messages
