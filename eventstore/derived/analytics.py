@@ -1,7 +1,7 @@
 """Analytics: figures over many sessions, by day, user, tag, tool or model.
 
-A local cache holds the facts of each session. `EventLog.changed` names the sessions that changed; only those are read. Events that
-a fork inherits count once, for its parent.
+A local cache holds the facts of each session. `EventLog.changed` names the sessions that changed; only those are read. Events
+that a fork inherits count once, for its parent.
 """
 
 import sqlite3

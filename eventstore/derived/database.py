@@ -1,7 +1,7 @@
 """A local cache in SQLite that is fed by `EventLog.changed`: connections, transactions, fallback to memory.
 
-The file can always be rebuilt. Where it is locked or full it is left alone, where it is damaged it is deleted; the answer then comes
-from a copy in memory that is updated from the logs. No error of SQLite leaves this package.
+The file can always be rebuilt. Where it is locked or full it is left alone, where it is damaged it is deleted; the answer then
+comes from a copy in memory that is updated from the logs. No error of SQLite leaves this package.
 """
 
 import errno

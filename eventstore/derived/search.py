@@ -1,7 +1,7 @@
 """Full-text search in all sessions: ranked hits, each with the session id and event number to cite.
 
-The index is a local cache. `EventLog.changed` names the sessions that changed, and only their new events are read. The index holds
-the texts of messages, purposes and tool names. It can be deleted: it is rebuilt. Lists do not use it and never wait for it.
+The index is a local cache. `EventLog.changed` names the sessions that changed, and only their new events are read. The index
+holds the texts of messages, purposes and tool names. It can be deleted: it is rebuilt. Lists do not use it and never wait for it.
 """
 
 import sqlite3

@@ -4,10 +4,10 @@ Each session has one file next to its log, `summary.snapshot`; the format is in 
 writer of the views does, under the lock of the session's folder, when enough events are new. The file is replaced in one step and
 not flushed: after a power cut it fails its checksum and is not used.
 
-A snapshot is used only if the code that folds is the same to the byte, the log is the same file, unchanged or longer (inode, size,
-time of change), and the log has the snapshot's hash at the snapshot's event. Else the log is read from its beginning. The events after
-the snapshot are verified and folded. The events before it are not verified then: every read of them, the next append of a new
-program and `verify` find damage there; questions that a snapshot answers do not.
+A snapshot is used only if the code that folds is the same to the byte, the log is the same file, unchanged or longer (inode,
+size, time of change), and the log has the snapshot's hash at the snapshot's event. Else the log is read from its beginning. The
+events after the snapshot are verified and folded. The events before it are not verified then: every read of them, the next append
+of a new program and `verify` find damage there; questions that a snapshot answers do not.
 """
 
 import fcntl

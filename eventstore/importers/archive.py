@@ -100,7 +100,7 @@ def _write(
             )
             on_session(log_id, True)
         for log_id in sorted(verified.logs.keys() - set(verified.new)):
-            storage.registry.note_adopted(verified.logs[log_id])
+            storage.registry.record_imported(verified.logs[log_id])
             on_session(log_id, False)
 
 

@@ -424,7 +424,7 @@ class _Redaction:
                 if copy.log.trashed:
                     storage.forget_trashed_views(copy.log.trashed)
                 else:
-                    storage.redone(copy.log.log_id)
+                    storage.refresh_derived(copy.log.log_id)
         with self._noting("_adopt"):
             for root in _roots(storage):
                 clear_stage(root)

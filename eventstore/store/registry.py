@@ -1,4 +1,4 @@
-"""Sessions as wholes: created, imported, forked, kept as templates, deleted. Each step is recorded in the right order.
+"""The registry's operations: sessions are created, imported, forked, saved as templates and deleted in a safe order.
 
 The README of this folder gives the order of the steps, and why.
 """
@@ -20,7 +20,7 @@ from projections.store import State
 
 
 class Registry(RegistryLog):
-    """What the sessions of a log have to do with each other. Safe for threads, with a `folder` for processes too."""
+    """The sessions of a log and their forks. Safe for threads; with a `folder`, for processes too."""
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
         self.lock = StoreLock(log, folder)
@@ -28,15 +28,15 @@ class Registry(RegistryLog):
         super().__init__(log)
 
     def begin_in_child(self) -> None:
-        """Let go of what another thread held when the process was forked."""
+        """Reset the locks that another thread may have held when the process was forked."""
         super().begin_in_child()
         self.lock.begin_in_child()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the store, and first settle what others left unfinished. A thread that holds it may take it again.
+        """Hold the lock of the store, after settling interrupted operations. A thread that holds it may take it again.
 
-        Whoever changes the registry and a log together holds it: a parent is deleted only when no fork of it is being made.
+        Every operation that changes the registry and a log holds it: so no parent is deleted while it is forked.
         Raises OperationRefused where the system refuses the lock.
         """
         with self.lock.held():
@@ -48,21 +48,21 @@ class Registry(RegistryLog):
         self._is_settled = settle_quietly(self._log, self, everything=not self._is_settled)
 
     def unsettle(self) -> None:
-        """Let the next writer compare all of the registry with all of the log: something could not be recorded."""
+        """Make the next writer compare the full registry with the full log: something could not be recorded."""
         self._is_settled = False
 
     def settle_all(self) -> None:
-        """Compare all of the registry with all of the log, and mend the registry where a crash left them apart."""
+        """Compare the full registry with the full log, and repair the registry where a crash left a difference."""
         self.unsettle()
         with self.locked():
             pass
 
-    # --- sessions that came into being
+    # --- created and imported sessions
 
     def note_created(self, created: dict[str, int]) -> None:
-        """Record sessions that were created, by id, with the number of events before their first own one. Never fails.
+        """Record created sessions, by id, with the number of inherited events. Never fails.
 
-        The first one of this object settles the store too, unless another writer has the lock: then that one does.
+        The first call also settles the store, unless another writer holds the lock and does it.
         """
         if not self.record_created(created):
             self.unsettle()
@@ -71,25 +71,25 @@ class Registry(RegistryLog):
                 if is_held:
                     self._settle()
 
-    def note_origin(self, whole: Whole) -> None:
-        """Record that a log is about to be imported that is a fork of another."""
-        assert whole.origin is not None  # noqa: S101 - asked before
-        origin = whole.origin
-        self.note(StoreSessionForked(session_id=whole.session_id, parent=origin.parent, upto=origin.seq))
+    def record_origin(self, verified: Whole) -> None:
+        """Record that a fork of another log is about to be imported."""
+        assert verified.origin is not None  # noqa: S101 - the caller checks
+        origin = verified.origin
+        self.note(StoreSessionForked(session_id=verified.session_id, parent=origin.parent, upto=origin.seq))
 
-    def note_adopted(self, whole: Whole, *, ended: int = 0, is_new: bool = False) -> None:
-        """Record a log that was imported, where it is not recorded, say because a crash came in between.
+    def record_imported(self, verified: Whole, *, ended: int = 0, is_new: bool = False) -> None:
+        """Record an imported log, if it is not recorded yet, for example after a crash.
 
-        One that `is_new` is recorded in any case: an earlier session of that id, which did not end, is another one. `ended` is
-        how many events a session of this id had that was deleted where the log came from.
+        One that `is_new` is always recorded: a recorded session of that id without an end is a different one. `ended` is the
+        number of events of a deleted session of this id in the store that exported the log.
         """
-        self.record(lambda state: list(_adopted(state, whole, ended, is_new)))
+        self.record(lambda state: list(_adopted(state, verified, ended, is_new)))
 
     def clear_empty(self, log_id: str) -> None:
-        """Remove the empty log that a killed or refused creation left under an id, so that a log can be moved there."""
+        """Remove the empty log of a killed or refused creation, so that a log can be moved to this id."""
         if self._log.size_bytes(log_id):
             return  # also a damaged log, of which no event can be read
-        with suppress(EventStoreError, OSError):  # it has events by now: whoever moves a log there finds that out
+        with suppress(EventStoreError, OSError):  # another writer appended: the move to this id is refused then
             self._log.remove(log_id, expected_version=0)
 
     # --- forks
@@ -102,7 +102,7 @@ class Registry(RegistryLog):
             self._fork(session_id, parent, version, event)
 
     def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Announce the fork, make it, record it. An announcement of one that was not made says nothing wrong."""
+        """Record the parent, fork, record the creation. A record of a parent without a fork does no harm."""
         self._log.point_at(parent, version)
         self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))
         try:
@@ -112,7 +112,7 @@ class Registry(RegistryLog):
         self.note_created({log_id: version})
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
+        """Save the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
         log_id = TEMPLATE + check_session_id(name)
         with self.locked(), refusing(log_id, "made"):
             if self._log.exists(log_id):
@@ -132,14 +132,14 @@ class Registry(RegistryLog):
         return [name for name in self.look(State.templates) if self.is_there(TEMPLATE + name)]
 
     def is_there(self, log_id: str) -> bool:
-        """Tell whether there is a log with events, or a damaged one."""
+        """Return whether there is a log with events, or a damaged one."""
         try:
             return self._log.exists(log_id)
         except LogDamaged:
             return True
 
-    def make_descendants_whole(self, log_id: str) -> None:
-        """Copy to the forks of a session the events they have of it, before it is deleted. Raises LogDamaged."""
+    def make_descendants_independent(self, log_id: str) -> None:
+        """Copy the inherited events of a session into its forks, before it is deleted. Raises LogDamaged."""
         for one in self.look(lambda state: state.descendants(log_id)):
             with suppress(SessionNotFound):
                 self._log.make_whole(one)
@@ -151,14 +151,14 @@ class Registry(RegistryLog):
         self.record(lambda state: [*self.missing(state, session_id), event])
 
     def settled(self, *, names: tuple[str, ...] = (), ids: tuple[str, ...] = ()) -> None:
-        """Say that what was announced has happened: nobody needs to look after it."""
+        """Mark announced operations as done, so that `settle` does not check them."""
 
-        def strike(state: State) -> None:
+        def remove(state: State) -> None:
             state.unsettled_names.difference_update(names)
             state.unsettled_ids.difference_update(ids)
 
         with suppress(EventStoreError):
-            self.look(strike)
+            self.look(remove)
 
     def delete(self, log_id: str, reason: str | None) -> bool:
         """Delete a session or a template for good, a damaged one too; False where there was none.
@@ -167,7 +167,7 @@ class Registry(RegistryLog):
         """
         with self.locked(), refusing(log_id, "deleted"):
             while True:
-                with suppress(VersionConflict):  # somebody appended since: record again how much is deleted
+                with suppress(VersionConflict):  # another writer appended: record the new size
                     return self._delete(log_id, reason)
 
     def _delete(self, log_id: str, reason: str | None) -> bool:
@@ -180,7 +180,7 @@ class Registry(RegistryLog):
         except LogDamaged as damage:
             head = Head(damage.readable, "", "", damage.offset_bytes)
             reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
-        self.make_descendants_whole(log_id)
+        self.make_descendants_independent(log_id)
         deleted = StoreSessionDeleted(
             session_id=log_id, events=head.version, size_bytes=head.size_bytes, head_hash=head.hash, reason=reason
         )
@@ -193,21 +193,21 @@ class Registry(RegistryLog):
             if self.is_there(log_id):
                 self._settle()  # records that the session is still there
                 raise
-            is_gone = True  # the log is gone; what was derived from it may be left
+            is_gone = True  # the log is deleted; derived files may remain
         self.settled(ids=(log_id,))
         return is_gone
 
 
-def _adopted(state: State, whole: Whole, ended: int, is_new: bool) -> Iterator[Event]:
-    """Make the records that an imported log lacks."""
-    session_id = whole.session_id
+def _adopted(state: State, verified: Whole, ended: int, is_new: bool) -> Iterator[Event]:
+    """Yield the records that are missing for an imported log."""
+    session_id = verified.session_id
     parents = set(state.parents.keys() & {session_id})
     if ended > state.used.get(session_id, 0) and session_id not in state.there:
         reason = "reported by the archive that the session of this id came from"
         yield StoreSessionDeleted(session_id=session_id, events=ended, size_bytes=0, head_hash="", reason=reason)
         parents.clear()  # that record ends the fork as well
-    if whole.origin and not parents:
-        origin = whole.origin
+    if verified.origin and not parents:
+        origin = verified.origin
         yield StoreSessionForked(session_id=session_id, parent=origin.parent, upto=origin.seq)
     if is_new or session_id not in state.there:
-        yield StoreSessionCreated(session_id=session_id, first_hash=whole.first_hash)
+        yield StoreSessionCreated(session_id=session_id, first_hash=verified.first_hash)

@@ -1,6 +1,6 @@
-"""The registry: the log `_store`, which records what sessions there are and were. What it says is in `projections.store`.
+"""The registry log `_store`: which sessions exist and existed. Its state is folded by `projections.store`.
 
-How sessions are created, forked, deleted and moved is not in here.
+The operations on sessions are in `registry` and `retention`.
 """
 
 import threading
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class RegistryLog:
-    """The registry of one log, read incrementally: asking costs what was recorded since it was last asked. Safe for threads."""
+    """The registry of one log, read incrementally: a question costs the events since the last one. Safe for threads."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -41,10 +41,10 @@ class RegistryLog:
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
-        """Let go of what another thread held when the process was forked."""
+        """Reset the locks that another thread may have held when the process was forked."""
         self._mutex = threading.Lock()  # guards the state and the place
-        self._creating = threading.Lock()  # one caller at a time records what all have created
-        self._bringing = threading.Lock()  # guards what they have created
+        self._creating = threading.Lock()  # one thread at a time records the sessions of all
+        self._created_mutex = threading.Lock()  # guards `_created`
         self._created: dict[str, int] = {}
 
     def _forget(self) -> None:
@@ -53,7 +53,7 @@ class RegistryLog:
     # --- reading
 
     def look(self, question: Callable[[State], T]) -> T:
-        """Answer a question about the registry as it is now. The answer must not hold the state: that goes on changing.
+        """Answer a question about the present registry. The answer must not keep the state, which later calls change.
 
         Raises LogDamaged where the registry is damaged.
         """
@@ -62,18 +62,18 @@ class RegistryLog:
             return question(self._state)
 
     def state(self) -> State:
-        """Return a copy of all that the registry says; the cost grows with the number of sessions. Raises LogDamaged."""
+        """Return a copy of the registry's state; the cost grows with the number of sessions. Raises LogDamaged."""
         return self.look(State.copy)
 
     def _catch_up(self) -> Head:
-        """Apply what was recorded since, and return where the registry ends."""
+        """Apply the new events, and return the end of the registry."""
         while True:
             try:
                 data, here = self._log.resume(STORE_ID, self._place)
             except (LogRolledBack, SessionNotFound):
                 if not self._place.version:
                     return BEGINNING
-                self._forget()  # somebody put another log in its place: read that one
+                self._forget()  # the log was replaced: read the new one
                 continue
             if not data:
                 return self._place
@@ -84,7 +84,7 @@ class RegistryLog:
     # --- recording
 
     def note(self, event: Event) -> None:
-        """Append an event to the registry, whatever it says by now. Raises what `EventLog.append` raises."""
+        """Append an event to the registry without a check of its state. Raises what `EventLog.append` raises."""
         try:
             self._log.append(STORE_ID, [event])
         except SessionNotFound:
@@ -94,9 +94,9 @@ class RegistryLog:
                 self._log.append(STORE_ID, [event])
 
     def record(self, decide: Callable[[State], Sequence[Event]]) -> None:
-        """Append, as one batch, what `decide` makes of the state; it is asked again where another writer was faster.
+        """Append the events that `decide` returns for the state, as one batch. Repeats where another writer was faster.
 
-        So what is recorded was true of the registry as it was right before. Nothing is appended where it returns nothing.
+        So `decide` has seen the state right before its events. Nothing is appended where it returns none.
         Raises what `EventLog.append` raises.
         """
         while True:
@@ -110,15 +110,15 @@ class RegistryLog:
                 return
 
     def record_created(self, created: dict[str, int]) -> bool:
-        """Record sessions that have their first own event, by id, each with the number of events before it.
+        """Record created sessions, by id, each with the number of inherited events.
 
-        One append does for all threads that come at the same time. Returns False where the registry could not be written: the
-        sessions are there all the same, and a later writer records them (see `settle`).
+        Threads that call at the same time share one append. Returns False where the registry could not be written: the sessions
+        exist, and a later writer records them (see `settle`).
         """
-        with self._bringing:
+        with self._created_mutex:
             self._created.update(created)
         with self._creating:
-            with self._bringing:
+            with self._created_mutex:
                 due, self._created = self._created, {}
             try:
                 if due:
@@ -128,10 +128,10 @@ class RegistryLog:
             return True
 
     def _unrecorded(self, state: State, created: dict[str, int]) -> Iterator[Event]:
-        """Make the records of those that are still what the log has, and not recorded yet.
+        """Yield the records of sessions that still exist and are not recorded.
 
-        A writer who trashes or deletes a session records its creation first where that is missing. So one that is not there any
-        more, or was replaced, needs no record: it would come too late.
+        A writer that trashes or deletes a session first records its creation if that is missing. So a session that was deleted or
+        replaced meanwhile needs no record.
         """
         for session_id, before in created.items():
             first = self.first_hash(session_id, before)
@@ -141,14 +141,14 @@ class RegistryLog:
     # --- comparing with a log
 
     def first_hash(self, session_id: str, before: int) -> str:
-        """Return the hash of the event behind the first `before` ones; empty where it cannot be read."""
+        """Return the hash of the event after the first `before` ones; empty where it cannot be read."""
         with suppress(SessionNotFound, LogDamaged):
             event = next(self._log.read(session_id, before, before + 1), None)
             return "" if event is None else event.hash
         return ""
 
     def fits(self, life: Life, session_id: str) -> bool:
-        """Tell whether a log is the session that was recorded: its first own event is the same, or was repaired since."""
+        """Return whether a log is the recorded session: it has the same first own event, or was repaired since."""
         with suppress(SessionNotFound, LogDamaged):
             for before in {0, life.upto}:
                 for event in self._log.read(session_id, before, before + 1):
@@ -157,7 +157,7 @@ class RegistryLog:
         return False
 
     def birth(self, session_id: str) -> list[Event]:
-        """Make the records of a session that the registry does not know; none where it cannot be read, or has no event."""
+        """Return the records of an unrecorded session; none where it cannot be read or has no event."""
         with suppress(SessionNotFound, LogDamaged):
             before = self._log.own_beginning(session_id).version
             first = next(self._log.read(session_id, before, before + 1), None)
@@ -171,7 +171,7 @@ class RegistryLog:
         return []
 
     def missing(self, state: State, session_id: str) -> list[Event]:
-        """Make the records that lack before a session's end can be recorded."""
+        """Return the records that are missing before a session's end can be recorded."""
         life = state.lives.get(session_id)
         if life is not None and session_id in state.there:
             return []

@@ -740,7 +740,7 @@ def test_a_crash_before_the_note_is_mended_by_importing_again(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with another(tmp_path / "there") as target:
-        monkeypatch.setattr(target.registry, "note_adopted", lambda *_, **__: None)
+        monkeypatch.setattr(target.registry, "record_imported", lambda *_, **__: None)
         import_archive(target, good)
         monkeypatch.undo()
         assert verify_store(target).findings
