@@ -46,6 +46,7 @@ _CODE = (
     ("projections", "summary.py"),
     ("projections", "metadata.py"),
     ("projections", "invocations.py"),
+    ("projections", "usage.py"),
     ("projections", "data.py"),
     ("eventstore", "events.py"),
     ("eventstore.record", "codec.py"),

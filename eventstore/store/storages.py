@@ -107,7 +107,7 @@ class FileSystemSessionStorage(SessionStorage):
                 self._writer.start()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        """Plan the repair of a damaged log, or do it and rebuild the views; None where nothing is wrong. Raises SessionNotFound."""
+        """Plan or do the repair of a damaged log, and rebuild its views; None where nothing is wrong. Raises SessionNotFound."""
         plan = super().repair_session(session_id, dry_run=dry_run)
         if plan is not None and not dry_run:
             self.views.remove(session_id)
