@@ -13,7 +13,7 @@ import msgspec
 from msgspec import json
 
 from eventstore import events as e
-from projections import invocations
+from projections import invocations, usage
 from projections import summary as summary_fold
 from projections.projection import Projection
 
@@ -299,38 +299,22 @@ class _Held:
                 one.is_late = True
 
 
-class _Uses:
-    """What was told of uses, so that the same use counts once, by maximum."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[dict[str, int], float | None]] = {}
-
-    def add(self, event: e.UsageRecorded) -> tuple[dict[str, int], float | None]:
-        """Return the tokens and the cost that an event adds to what was told before."""
-        known, paid = self._known.get(event.key, ({}, None)) if event.key is not None else ({}, None)
-        more = {kind: count - known[kind] if kind in known else count for kind, count in event.tokens.items()}
-        tokens = {kind: count for kind, count in more.items() if count > 0}
-        cost = event.cost if event.cost is None or paid is None else max(event.cost - paid, 0.0)
-        if event.key is not None:
-            most = known | {kind: max(count, known.get(kind, count)) for kind, count in event.tokens.items()}
-            costs = [one for one in (paid, event.cost) if one is not None]
-            self._known[event.key] = most, max(costs, default=None)
-        return tokens, cost
-
-
 def entries(events: Iterable[e.Event], index: Index) -> Iterator[Entry]:
     """Stream entries in the order they began; `index` is the fold of the same events.
 
     Memory holds no more than 1,000 entries or four million characters besides the calls that are open: a call that others
     would have to wait for longer comes when it is whole.
     """
-    held, uses = _Held(), _Uses()
+    held, uses = _Held(), dict[str, usage.Use]()
     for event in events:
         invocation_id = _call_of(event)
         if invocation_id is not None:
             yield from held.add_part(invocation_id, event, index.parts[invocation_id])
         elif isinstance(event, e.UsageRecorded):
-            tokens, cost = uses.add(event)
+            added, use = usage.merge(uses.get(event.key) if event.key is not None else None, event.tokens, event.cost)
+            if event.key is not None:
+                uses[event.key] = use
+            tokens, cost = {kind: count for kind, count in added.tokens.items() if count > 0}, added.cost
             what = "used tokens" if tokens or cost else "told again of a use: adds nothing"
             yield from held.add(_entry(event, "usage", "model", what, tokens=tokens, cost=cost, model=event.model))
         elif redacted_leaf(event) is not None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
 from eventstore.record.message_run import MessageRun
+from projections import usage
 from projections.projection import Projection, Told
 
 
@@ -43,7 +44,7 @@ class State:
 
     facts: dict[Place, Fact] = field(default_factory=dict)
     calls: dict[str, _Call] = field(default_factory=dict)
-    uses: dict[str, tuple[dict[str, int], float]] = field(default_factory=dict)
+    uses: dict[str, usage.Use] = field(default_factory=dict)
 
     def copy(self) -> "State":
         """Give an independent state."""
@@ -104,17 +105,17 @@ def _move(state: State, call: _Call, place: Place) -> None:
 
 
 def _used(state: State, event: UsageRecorded) -> None:
-    """Count what a use told of that was not told before; uses of one key count by maximum."""
-    known, cost = state.uses.get(event.key, ({}, 0.0)) if event.key is not None else ({}, 0.0)
-    more = {kind: max(count - known.get(kind, 0), 0) for kind, count in event.tokens.items()}
+    """Count the figures that an event adds to those of earlier events with its key."""
+    known = state.uses.get(event.key) if event.key is not None else None
+    tokens = {kind: max(count, 0) for kind, count in event.tokens.items()}
+    added, use = usage.merge(known, tokens, max(event.cost or 0.0, 0.0))
     fact = state.at(Place(event.time[:10], "", event.model or ""))
-    fact.tokens += sum(more.values())
-    fact.input_tokens += more.get("input", 0)
-    fact.output_tokens += more.get("output", 0)
-    fact.cost += max((event.cost or 0.0) - cost, 0.0)
+    fact.tokens += sum(added.tokens.values())
+    fact.input_tokens += added.tokens.get("input", 0)
+    fact.output_tokens += added.tokens.get("output", 0)
+    fact.cost += added.cost or 0.0
     if event.key is not None:
-        most = {kind: max(known.get(kind, 0), event.tokens.get(kind, 0)) for kind in {**known, **event.tokens}}
-        state.uses[event.key] = most, max(cost, event.cost or 0.0)
+        state.uses[event.key] = use
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)

@@ -1,5 +1,7 @@
 """The tool calls of a session, in the order of their first link; what is told later of a call is merged into it."""
 
+from typing import Any
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -20,16 +22,20 @@ class Invocation(Struct, frozen=True, gc=False):
 
 
 def merge(known: Invocation | None, event: InvocationLinked) -> Invocation:
-    """Tell what is known of a call after an event: what the event leaves out stays as it was."""
-    call = known or Invocation(event.invocation_id, event.time)
-    told = {
+    """Return a call after an event: fields that the event leaves out stay unchanged."""
+    return replace(known or Invocation(event.invocation_id, event.time), **reported(event))
+
+
+def reported(event: InvocationLinked) -> dict[str, Any]:
+    """Return the fields of a call that an event reports."""
+    fields = {
         "tool_name": event.tool_name,
         "invocation_dir": event.invocation_dir,
         "duration_ms": event.duration_ms,
         "success": event.success,
         "error": event.error,
     }
-    return replace(call, **{name: value for name, value in told.items() if value is not None})
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def apply(state: dict[str, Invocation], event: Event) -> None:

@@ -9,20 +9,13 @@ import msgspec
 from eventstore import events as e
 from eventstore.record import clock
 from eventstore.record.message_run import MessageRun
-from projections import invocations
+from projections import invocations, usage
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
 from projections.projection import Projection, Told
 
 _SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent, e.SessionPinned])
 """Events about the log itself, or about how long it is kept: a session is not updated by them."""
-
-
-class Use(msgspec.Struct, frozen=True, array_like=True):
-    """The most that was told of one use: tokens by kind, cost."""
-
-    tokens: dict[str, int]
-    cost: float | None
 
 
 @dataclass(slots=True)
@@ -81,7 +74,7 @@ class State:
         )
 
 
-_USES = msgspec.json.Decoder(Use)
+_USES = msgspec.json.Decoder(usage.Use)
 _NEVER = "1970-01-01T00:00:00+00:00"
 
 
@@ -176,25 +169,15 @@ def _drop_tool(state: State, tool_name: str | None) -> None:
 def _used(state: State, event: e.UsageRecorded) -> None:
     kept = state.uses.get(event.key) if event.key is not None else None
     old = None if kept is None else _USES.decode(kept)
-    known = old.tokens if old else {}
-    if event.tokens:
+    added, use = usage.merge(old, event.tokens, event.cost)
+    if added.tokens:
         totals = state.token_usage = state.token_usage or {}
-        for kind, count in event.tokens.items():
-            totals[kind] = totals.get(kind, 0) + (max(count - known[kind], 0) if kind in known else count)
-    if event.cost is not None:
-        before = old.cost if old else None
-        more_cost = event.cost if before is None else max(event.cost - before, 0.0)
-        state.estimated_cost = (state.estimated_cost or 0.0) + more_cost
+        for kind, count in added.tokens.items():
+            totals[kind] = totals.get(kind, 0) + count
+    if added.cost is not None:
+        state.estimated_cost = (state.estimated_cost or 0.0) + added.cost
     if event.key is not None:
-        state.uses[event.key] = msgspec.json.encode(_most(old, event))
-
-
-def _most(old: Use | None, event: e.UsageRecorded) -> Use:
-    if old is None:
-        return Use(event.tokens, event.cost)
-    tokens = old.tokens | {kind: max(count, old.tokens.get(kind, count)) for kind, count in event.tokens.items()}
-    costs = [cost for cost in (old.cost, event.cost) if cost is not None]
-    return Use(tokens, max(costs, default=None))
+        state.uses[event.key] = msgspec.json.encode(use)
 
 
 _HANDLERS: dict[type[e.Event], Any] = {

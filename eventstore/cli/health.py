@@ -268,8 +268,8 @@ def recover_command(store: str | None, silent_hours: float) -> None:
     damaged: list[eventstore.LogDamaged] = []
     with open_manager(store) as manager:
         found = manager.recover_sessions(silent_hours, damaged.append)
-        redone = manager.storage.redo_views()
+        refresh_derived = manager.storage.redo_views()
     for session_id in found:
         click.echo(f"{session_id}: abandoned")
-    click.echo(f"{len(found)} sessions marked as abandoned, views of {redone} sessions redone")
+    click.echo(f"{len(found)} sessions marked as abandoned, views of {refresh_derived} sessions refresh_derived")
     exit_for(damaged)

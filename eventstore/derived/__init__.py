@@ -1,1 +1,1 @@
-"""What can be deleted and comes back: caches, snapshots, catalogue, search, analytics, files beside a log."""
+"""State derived from the logs: caches, snapshots, catalogue, search, analytics, view files. All can be deleted and rebuilt."""

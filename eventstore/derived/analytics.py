@@ -1,7 +1,7 @@
 """Analytics: figures over many sessions, by day, user, tag, tool or model.
 
-Facts of each session are kept in a local cache that is fed by `EventLog.changed`: only sessions that changed are read. A session
-counts what is its own: what a fork inherits counts once, for its parent.
+A local cache holds the facts of each session. `EventLog.changed` names the sessions that changed; only those are read. Events
+that a fork inherits count once, for its parent.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from eventstore.derived.catalog import check_text
-from eventstore.derived.database import Database
+from eventstore.derived.database import Cache, Database
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
 from projections import facts
@@ -41,7 +41,7 @@ _KEYS = {
 
 
 class Figures(NamedTuple):
-    """The sums of one day, user, tag, tool or model (`key`; empty for what has none): durations in milliseconds.
+    """The sums of one day, user, tag, tool or model (`key`; empty where there is none): durations in milliseconds.
 
     A session with two tags counts under both; sessions, messages and calls without a model count under none.
     """
@@ -58,11 +58,12 @@ class Figures(NamedTuple):
     cost: float
 
 
-class Analytics:
-    """Figures over the sessions of a log, kept in a folder, or in memory where there is none."""
+class Analytics(Cache):
+    """Figures over the sessions of a log, stored in a folder, or in memory without one."""
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
-        self._log, self._base = log, Database(folder, "analytics.db", _SCHEMA, ("facts", "tags", "sessions"))
+        super().__init__(Database(folder, "analytics.db", _SCHEMA, ("facts", "tags", "sessions")))
+        self._log = log
 
     def figures(
         self,
@@ -74,10 +75,10 @@ class Analytics:
         since: str | None = None,
         until: str | None = None,
     ) -> list[Figures]:
-        """Bring the facts up to date and sum up, by day in order, else the greatest cost first, then by messages.
+        """Update the facts and sum them: days in order, other keys by cost and then messages, greatest first.
 
-        Days are UTC, both included. `describe` gives what is known of a session, and raises SessionNotFound or LogDamaged;
-        `on_damage` is given the latter. Raises ValueError for what nothing is summed by.
+        Days are UTC, both included. `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged;
+        `on_damage` is called with the latter. Raises ValueError for an unknown `by`.
         """
         text, values = _query(by, user_id, tag, since, until)
 
@@ -89,7 +90,7 @@ class Analytics:
         return self._base.run(work)
 
     def catch_up(self, describe: Describe, on_damage: Callable[[LogDamaged], None]) -> None:
-        """Count what is new."""
+        """Count the sessions that changed."""
         self._base.catch_up(self._log, lambda stale: self._take(stale, describe, on_damage))
 
     def _take(
@@ -126,28 +127,8 @@ class Analytics:
         write(before)
         return failed
 
-    def forget(self, session_id: str) -> None:
-        """Delete what is counted of a session; what its log still holds is counted again."""
-        self._base.forget(session_id)
-
-    def scrub(self) -> None:
-        """See that nothing is left in the files of what was deleted."""
-        self._base.scrub()
-
-    def clear(self) -> None:
-        """Throw everything away; the next question makes it anew."""
-        self._base.clear()
-
-    def close(self) -> None:
-        """Let go of files."""
-        self._base.close()
-
-    def begin_in_child(self) -> None:
-        """Open everything anew after a fork of the process."""
-        self._base.begin_in_child()
-
     def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
-        """Bring the facts up to date and give all of them, by session. Raises ValueError where it cannot be read."""
+        """Update the facts and return all of them, by session. Raises ValueError where the cache cannot be read."""
         found = dict[str, list[tuple[Any, ...]]]()
         try:
             self.catch_up(describe, lambda damage: None)
@@ -175,7 +156,7 @@ def _put(
 
 
 def _query(by: By, user_id: str | None, tag: str | None, since: str | None, until: str | None) -> tuple[str, list[Any]]:
-    """Write the statement that sums up, with its values. Raises ValueError."""
+    """Return the SQL statement of the sums, with its values. Raises ValueError."""
     if by not in get_args(By):
         raise ValueError(f"by {by!r} is not one of {', '.join(get_args(By))}")
     conditions, values = ["1"], list[Any]()

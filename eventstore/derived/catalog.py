@@ -1,7 +1,7 @@
-"""The catalogue: what is known of every session, in SQLite, so that a list costs what changed and not what there is.
+"""The catalogue: the metadata of every session, in SQLite. The cost of a list grows with what changed since the last one.
 
-It is made of `SessionMetadata.to_dict` and never of anything else, and is fed by `EventLog.changed`. Each row has a checksum: one
-that was damaged is read from the log again. Nothing here needs more than the standard library: a list is quick to start.
+Rows hold only `SessionMetadata.to_dict`; `EventLog.changed` names the sessions to read. Each row has a checksum: a damaged row is
+read from the log again. This module imports only the standard library, so that a list starts fast.
 """
 
 import binascii
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 from zlib import crc32
 
-from eventstore.derived.database import FOLDER, Database
+from eventstore.derived.database import FOLDER, Cache, Database
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.base import Changes
 from eventstore.log.engine import EventLog
@@ -25,7 +25,7 @@ __all__ = ["FOLDER", "Catalog", "Filter", "Sort"]
 
 Sort: TypeAlias = Literal["updated", "created", "cost"]
 Row: TypeAlias = tuple[Mapping[str, Any], str]
-"""What is known of a session, as `SessionMetadata.to_dict` gives it, and the text its log had in front of that."""
+"""A session's metadata, from `SessionMetadata.to_dict`, and the text that `EventLog.changed` gave before it was read."""
 
 _MOST_ROWS = 2**31
 _COLUMNS = "updated, created, cost, status, user, purpose, sum"
@@ -49,7 +49,7 @@ CREATE INDEX IF NOT EXISTS tags_of ON tags (session_id);
 
 
 class Filter(NamedTuple):
-    """Which sessions, in which order.
+    """Which sessions to list, in which order.
 
     `tags` match any, `purpose` a part of it in any case, times the last update (ISO, UTC). `limit` is how many at most.
     """
@@ -65,14 +65,14 @@ class Filter(NamedTuple):
     cursor: str | None = None
 
 
-class Catalog:
-    """A catalogue in a folder, or in memory where there is none. Safe for threads and processes.
+class Catalog(Cache):
+    """A catalogue in a folder, or in memory without one. Safe for threads and processes.
 
     No method raises an error of SQLite or of the system: see `Database`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._base = Database(folder, "catalog.db", _SCHEMA, ("sessions", "tags"))
+        super().__init__(Database(folder, "catalog.db", _SCHEMA, ("sessions", "tags")))
 
     def page(
         self,
@@ -82,10 +82,10 @@ class Catalog:
         on_damage: Callable[[LogDamaged], None],
         track: Callable[[Sequence[str]], Iterable[str]] = iter,
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Bring the catalogue up to date and list the sessions that fit, as `find` does.
+        """Update the catalogue and list the sessions that match, as `find` does.
 
-        `describe` gives what is known of a session, and raises SessionNotFound or LogDamaged; `on_damage` is given the latter.
-        `track` is given the ids of the sessions that have to be read, and gives them back as that goes on.
+        `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged; `on_damage` is called with the latter.
+        `track` receives the ids of the sessions to read, and yields each one when it is to be read.
         Raises ValueError as `find` does.
         """
         _query(wanted)
@@ -129,11 +129,11 @@ class Catalog:
         return failed
 
     def put(self, rows: Iterable[Row]) -> None:
-        """Take rows as they are."""
+        """Write rows as they are."""
         self._base.run(lambda: self._put(list(rows), self._base.state()))
 
     def _put(self, rows: Sequence[Row], state: str) -> list[str]:
-        """Write rows, unless something was forgotten since they were read; return the ids of those that were not written."""
+        """Write rows, unless `forget` was called since they were read; return the ids of rows that were not written."""
         refused = list[str]()
 
         def piece(row: Row, base: sqlite3.Connection) -> None:
@@ -146,9 +146,9 @@ class Catalog:
         return refused
 
     def find(self, wanted: Filter) -> tuple[list[dict[str, Any]], str | None]:
-        """List what is known of the sessions that fit, and the cursor of the next page; None behind the last one.
+        """List the metadata of the sessions that match, and the cursor of the next page; None after the last page.
 
-        Raises ValueError for a cursor that is none or of another order, and for a filter or limit that is none.
+        Raises ValueError for an invalid cursor, one of another order, and an invalid filter or limit.
         """
         return self._base.run(lambda: self._find(wanted))
 
@@ -168,7 +168,7 @@ class Catalog:
         return [json.loads(shown) for shown, *_ in found], more
 
     def content(self, log: EventLog, describe: Callable[[str], Mapping[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
-        """Bring the catalogue up to date and give all that is in it, by session, also what is damaged; to compare it."""
+        """Update the catalogue and return all rows, by session, damaged ones too, for a comparison."""
 
         def work() -> dict[str, list[tuple[Any, ...]]]:
             found = dict[str, list[tuple[Any, ...]]]()
@@ -183,34 +183,14 @@ class Catalog:
         return self._base.run(work)
 
     def find_if_current(self, wanted: Filter, changed: Callable[[str | None], Changes]) -> list[dict[str, Any]] | None:
-        """List as `find` does where no log changed since the last list, by `EventLog.changed`; else None. Raises ValueError."""
+        """List as `find` does where no log changed since the last list; else return None. Raises ValueError."""
         with suppress(_BadRows):
             return self._base.run(lambda: self._find(wanted)[0] if self._base.is_current(changed) else None)
         return None
 
-    def forget(self, session_id: str) -> None:
-        """Delete the row of a session, of which something was redacted; the next list reads its log again."""
-        self._base.forget(session_id)
-
-    def scrub(self) -> None:
-        """See that nothing is left in the files of what was deleted."""
-        self._base.scrub()
-
-    def clear(self) -> None:
-        """Throw everything away; the next list makes it anew."""
-        self._base.clear()
-
-    def close(self) -> None:
-        """Let go of files."""
-        self._base.close()
-
-    def begin_in_child(self) -> None:
-        """Open everything anew after a fork of the process."""
-        self._base.begin_in_child()
-
 
 class _BadRows(Exception):
-    """Rows were damaged; they are forgotten now."""
+    """Rows were damaged and have been deleted."""
 
 
 def _write_row(base: sqlite3.Connection, known: Mapping[str, Any], text: str) -> None:
@@ -243,7 +223,7 @@ def _sum(session_id: object, shown: object) -> int:
 
 
 def _query(wanted: Filter) -> tuple[str, list[Any], int | None]:
-    """Write the statement that finds what is wanted, with its values, and give its limit. Raises ValueError."""
+    """Return the SQL statement of a filter, its values, and its limit. Raises ValueError."""
     if wanted.sort not in get_args(Sort):
         raise ValueError(f"sort {wanted.sort!r} is not one of {', '.join(get_args(Sort))}")
     limit = check_limit(wanted.limit)
@@ -281,7 +261,7 @@ def _query(wanted: Filter) -> tuple[str, list[Any], int | None]:
 
 
 def check_limit(limit: object) -> int | None:
-    """Return how many rows to give at most; None for all. Raises ValueError."""
+    """Return the greatest number of rows; None for all. Raises ValueError."""
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int):
@@ -290,7 +270,7 @@ def check_limit(limit: object) -> int | None:
 
 
 def check_text(name: str, value: object) -> str:
-    """Return a text that can be looked for. Raises ValueError."""
+    """Return the value if it is valid text. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError(f"{name} {str(value)[:40]!a} is not text")
     try:
@@ -305,7 +285,7 @@ def _cursor(sort: Sort, value: object, session_id: str) -> str:
 
 
 def _read_cursor(sort: Sort, text: object) -> tuple[str | float, str]:
-    """Take a cursor apart. Raises ValueError for what no list sorted like this gave."""
+    """Decode a cursor. Raises ValueError for one that no list of this order gave."""
     try:
         found = _decoded(text)
         place, value, session_id = found

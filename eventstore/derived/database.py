@@ -1,7 +1,7 @@
-"""A local cache in SQLite that is fed by `EventLog.changed`: opening it, its transactions, and what to do when it cannot be used.
+"""A local cache in SQLite that is fed by `EventLog.changed`: connections, transactions, fallback to memory.
 
-Nothing in such a file is ever needed: one that is locked, full or damaged is left alone or thrown away, and the question is
-answered from a copy in memory that is brought up to date from the logs. No error of SQLite leaves this package.
+The file can always be rebuilt. Where it is locked or full it is left alone, where it is damaged it is deleted; the answer then
+comes from a copy in memory that is updated from the logs. No error of SQLite leaves this package.
 """
 
 import errno
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from eventstore.backends.files.descriptor import SAFE
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.log.base import Changes
 from eventstore.log.engine import EventLog
@@ -23,16 +24,16 @@ T = TypeVar("T")
 
 FOLDER = "_catalog"
 SLICE_SECONDS = 0.05
-"""No transaction writes for longer: others wait for it."""
+"""The longest time for which a transaction may write: other writers wait for it."""
 BUSY_SECONDS = 2.0
-"""So long a transaction waits for others before the answer comes from memory."""
+"""How long a transaction waits for others before the answer comes from memory."""
 MEMORY_SECONDS = 10.0
-"""So long answers come from memory before the file is tried again."""
+"""How long answers come from memory before the file is tried again."""
 _VERSION = 2
 _SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
 _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
-_IN_THE_WAY = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
-"""The result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read just now: it stays."""
+_UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
+"""Result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read at present: the file stays."""
 
 
 class Database:
@@ -47,7 +48,7 @@ class Database:
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
-        """Open everything anew after a fork of the process: a connection must not be shared with a parent."""
+        """Open new connections after a fork of the process: a connection must not be shared with the parent."""
         self._mutex = threading.RLock()
         self._base: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -56,12 +57,12 @@ class Database:
     # --- transactions
 
     def run(self, work: Callable[[], T]) -> T:
-        """Do some work that may be done twice: where the file cannot be used it is done on another, or in memory."""
+        """Run `work`. Where the file cannot be used, run it again on a new file or in memory."""
         for _ in range(2):
             try:
                 return self._checked(work)
             except (sqlite3.Error, OSError) as error:
-                self._step_aside(error)
+                self._recover_from(error)
         self._use_memory(None)
         return self._checked(work)
 
@@ -74,13 +75,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend the base in a transaction that sees one state of it."""
+        """Yield the connection in a transaction that reads one state of the database."""
         with self._transaction("BEGIN") as base:
             yield base
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend the base in a transaction that writes. It must not last longer than `SLICE_SECONDS`, about."""
+        """Yield the connection in a transaction that writes. It should not last longer than `SLICE_SECONDS`."""
         with self._transaction("BEGIN IMMEDIATE") as base:  # a deferred one that turns into a writer is refused at once
             yield base
 
@@ -101,7 +102,7 @@ class Database:
                 raise
 
     def in_slices(self, pieces: Iterable[Callable[[sqlite3.Connection], object]]) -> None:
-        """Do pieces of work, as many in one transaction as fit a slice."""
+        """Run pieces of work, as many in one transaction as fit in `SLICE_SECONDS`."""
         waiting = iter(pieces)
         piece = next(waiting, None)
         while piece is not None:
@@ -116,13 +117,13 @@ class Database:
     # --- opening
 
     def _opened(self) -> sqlite3.Connection:
-        """Return the connection to the file that is at the path, or to memory for the time being."""
+        """Return a connection to the file at the path, or to memory where the file cannot be used."""
         if self._base is not None:
             is_waiting = self._identity is None and self._folder is not None
             if is_waiting and time.monotonic() >= self._memory_until and self._folder_is_there():
                 self._drop()
             elif self._identity is not None and self._identity != self._at_path():
-                self._drop()  # somebody threw it away
+                self._drop()  # somebody deleted or replaced the file
         if self._base is None:
             if self._folder is None or not self._folder_is_there():  # a list makes no sessions folder
                 self._use_memory(None)
@@ -147,7 +148,7 @@ class Database:
         with suppress(OSError):
             (folder / "marks").unlink(missing_ok=True)  # of version 0.1.0
         path = folder / self._name
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_RDWR | os.O_CREAT | SAFE
         file = os.open(path, flags, 0o600)
         try:
             found = os.fstat(file)
@@ -176,7 +177,7 @@ class Database:
             base.executescript(f"{script} {epoch} COMMIT;")
 
     def _use_memory(self, old: sqlite3.Connection | None) -> None:
-        """Go on in memory, from a copy of the file where it can be read."""
+        """Continue in memory, from a copy of the file where it can be read."""
         with self._mutex:
             base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
             is_copy = False
@@ -191,13 +192,13 @@ class Database:
             self._drop()
             self._base, self._memory_until = base, time.monotonic() + MEMORY_SECONDS
 
-    def _step_aside(self, error: Exception) -> None:
-        """Do what helps against an error: leave a file that is in use or cannot grow, throw away one that is damaged."""
+    def _recover_from(self, error: Exception) -> None:
+        """Recover from an error: leave a file that is in use or cannot grow, delete one that is damaged."""
         with self._mutex:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            is_in_the_way = isinstance(error, OSError) or code in _IN_THE_WAY
-            if is_in_the_way or (self._identity is None and self._base is not None):
-                self._use_memory(self._base if is_in_the_way else None)
+            is_unavailable = isinstance(error, OSError) or code in _UNAVAILABLE
+            if is_unavailable or (self._identity is None and self._base is not None):
+                self._use_memory(self._base if is_unavailable else None)
             else:
                 self.clear()
 
@@ -208,13 +209,13 @@ class Database:
                 base.close()
 
     def close(self) -> None:
-        """Let go of the file. What is in memory only stays."""
+        """Close the file. A database in memory stays."""
         with self._mutex:
             if self._folder is not None:
                 self._drop()
 
     def clear(self) -> None:
-        """Throw everything away; the next question makes it anew. Who has the file open goes on with what it has."""
+        """Delete everything; the next question rebuilds it. Other processes keep the file that they have open."""
         with self._mutex:
             self._drop()
             if self._folder is not None and not self._folder.is_symlink():
@@ -225,7 +226,7 @@ class Database:
     # --- catching up
 
     def state(self) -> str:
-        """Return a text that changes whenever something is forgotten: what was read from logs before must not be written then."""
+        """Return a text that changes with each `forget`: what was read from logs before it must not be written after it."""
         with self.reading() as base:
             return f"{get(base, 'epoch')} {get(base, 'forgotten')}"
 
@@ -234,10 +235,10 @@ class Database:
         return f"{get(base, 'epoch')} {get(base, 'forgotten')}" == state
 
     def catch_up(self, log: EventLog, take: Callable[[list[tuple[str, str]]], set[str]]) -> None:
-        """Bring the base up to date: one call of the log's `changed`, and what `take` reads of the sessions that changed.
+        """Update the database with one call of the log's `changed`; `take` reads the sessions that changed.
 
-        `take` is given ids with their texts, writes both, and returns the ids of those that it could not read: they are tried
-        again the next time. Sessions that are gone are forgotten.
+        `take` receives ids with their texts, writes both, and returns the ids that it could not read: they are tried again the
+        next time. Deleted sessions are forgotten.
         """
         for _ in range(4):
             token, following, stale, gone = self._compare(log.changed)
@@ -250,12 +251,12 @@ class Database:
                 return
 
     def is_current(self, changed: Callable[[str | None], Changes]) -> bool:
-        """Tell whether there is nothing to catch up with."""
+        """Return whether no log changed since the last update."""
         _, _, stale, gone = self._compare(changed)
         return not stale and not gone
 
     def _compare(self, changed: Callable[[str | None], Changes]) -> tuple[str | None, str, dict[str, str], list[str]]:
-        """Return the token that is kept and the next one, the sessions to read with their texts, and those that are gone."""
+        """Return the stored token, the next token, the sessions to read with their texts, and the deleted sessions."""
         with self.reading() as base:
             token = get(base, "token")
             failed = set((get(base, "failed") or "").split())
@@ -270,7 +271,7 @@ class Database:
         return token, found.token, stale, gone
 
     def _settle(self, token: str, texts: dict[str, str], failed: set[str]) -> bool:
-        """Keep the token, if nobody put older rows in place of those that belong to it; else say that it is to be done again."""
+        """Store the token and return True; False, to repeat the update, where another process wrote older rows meanwhile."""
         with self.writing() as base:
             known = self._texts(base, texts if len(texts) < 1_000 else None)
             if any(known.get(name) != text for name, text in texts.items() if text):
@@ -294,7 +295,7 @@ class Database:
             base.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))  # noqa: S608 - names of ours
 
     def forget(self, session_id: str) -> None:
-        """Delete all that is kept of a session; where that cannot be done, delete everything. What its log holds comes back."""
+        """Delete all rows of a session; where that fails, delete everything. The rows are read from the logs again."""
         try:
             with self.writing() as base:
                 self._delete(session_id, base)
@@ -304,7 +305,7 @@ class Database:
             self.clear()
 
     def scrub(self) -> None:
-        """Write the file anew, so that nothing is left in it of what was deleted; one that is in use is thrown away.
+        """Rewrite the file without the deleted rows. A file that is in use is deleted.
 
         Takes as much memory as the file is large: a temporary file would lie outside the store.
         """
@@ -321,6 +322,33 @@ class Database:
                 self.clear()
 
 
+class Cache:
+    """A cache of facts about sessions in a `Database`: the base of the catalogue, the search index and the figures."""
+
+    def __init__(self, base: Database) -> None:
+        self._base = base
+
+    def forget(self, session_id: str) -> None:
+        """Delete all rows of a session. The next question reads its log again."""
+        self._base.forget(session_id)
+
+    def scrub(self) -> None:
+        """Remove deleted rows from the file for good."""
+        self._base.scrub()
+
+    def clear(self) -> None:
+        """Delete everything. The next question rebuilds it."""
+        self._base.clear()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def begin_in_child(self) -> None:
+        """Open new connections after a fork of the process."""
+        self._base.begin_in_child()
+
+
 def _limit(seconds: float) -> Callable[[int, int, int], None]:
     until = time.monotonic() + seconds
 
@@ -332,13 +360,13 @@ def _limit(seconds: float) -> Callable[[int, int, int], None]:
 
 
 def get(base: sqlite3.Connection, name: str) -> str | None:
-    """Return a value that is kept under a name."""
+    """Return the value stored under a name."""
     found = base.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
     return found[0] if found else None
 
 
 def put(base: sqlite3.Connection, name: str, value: str) -> None:
-    """Keep a value under a name."""
+    """Store a value under a name."""
     base.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))
 
 

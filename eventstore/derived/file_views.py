@@ -1,7 +1,7 @@
-"""The seed's files beside a log: projections written out for people and programs that read files.
+"""View files next to a log: projections for people and programs that read files.
 
 `metadata.json`, `conversation.jsonl`, `invocations.json`, `data.json` (where there is data) and the links `invocations/<id>`.
-`views.json` tells for which log they stand: its version, size in bytes and hash. Delete any of them: they come back the same.
+`views.json` holds the version, size in bytes and hash of the log that the views show. A deleted view is rebuilt the same.
 """
 
 import json
@@ -15,10 +15,12 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
+from eventstore.backends.files.atomic import replacing, temporary_name
+from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, READ, SAFE
 from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.backends.posix import fcntl
 from eventstore.events import MessageAdded
@@ -39,11 +41,11 @@ CONVERSATION = "conversation.jsonl"
 INVOCATIONS = "invocations.json"
 DATA = "data.json"
 LINKS = "invocations"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 1 << 16
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """For what the views of a session stand: sizes in bytes, `metadata` the SHA-256 of metadata.json."""
+    """The state of the log that a session's views show: sizes in bytes, `metadata` the SHA-256 of metadata.json."""
 
     version: int
     size_bytes: int
@@ -52,7 +54,7 @@ class Stamp(msgspec.Struct, frozen=True):
     metadata: str
 
 
-class Views:
+class FileViews:
     """The views of all sessions below a sessions folder, with links into a history folder."""
 
     def __init__(self, log: EventLog, sessions_dir: Path, history_dir: Path) -> None:
@@ -60,13 +62,13 @@ class Views:
         self.sessions_dir = Path(os.path.realpath(sessions_dir))
         self.history_dir = Path(os.path.realpath(history_dir))
         self._mutex = threading.Lock()
-        self._told = False
+        self._warned = False
         hold_while_forking(self._mutex)
 
     def write(self, session_id: str, state: summary_fold.State, head: Head) -> None:
-        """Make the views of a session stand for `state`, the fold of its log up to `head`.
+        """Write the views of `state`, the fold of a session's log up to `head`.
 
-        Views that stand for a later version already are left alone. A session folder that is gone stays gone.
+        Views of a later version are left alone. A deleted session folder is not created again.
         """
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
             old = _read_stamp(folder)
@@ -75,7 +77,7 @@ class Views:
             if old and old.version < state.redacted_at:
                 old = None  # its files may hold what was redacted
             if old and self._hash_at(session_id, old.version) != old.hash:
-                old = None  # it stands for another log
+                old = None  # it shows another log
             metadata = _pretty(state.metadata.to_model(session_id).to_dict())
             _replace(folder, METADATA, [metadata])
             size = _write_conversation(folder, old, state.rewritten_at, self._events(session_id, head))
@@ -89,7 +91,7 @@ class Views:
             _replace(folder, STAMP, [_pretty(msgspec.to_builtins(stamp))])
 
     def check(self, session_id: str, state: summary_fold.State, head: Head) -> Iterator[str]:
-        """Compare what is there with what `write` would make; yield what differs. Views that are behind are no fault."""
+        """Compare the files with what `write` would write; yield the differences. Views of an older version are no fault."""
         with self._folder(session_id) as folder:
             stamp = _read_stamp(folder)
             if stamp is not None and stamp.version > head.version:
@@ -127,7 +129,7 @@ class Views:
                 yield f"{link} does not lead where the log says"
 
     def link(self, session_id: str, link: str, target: str) -> None:
-        """Make one link of a session's tree at once, such as `invocations/inv_1`."""
+        """Create one link of a session, such as `invocations/inv_1`, without waiting for the next write."""
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
             links = _open_folder(folder, LINKS)
             try:
@@ -136,7 +138,7 @@ class Views:
                 os.close(links)
 
     def metadata(self, session_id: str) -> SessionMetadata | None:
-        """Read metadata.json if it stands for the log as it is now, else None."""
+        """Return the content of metadata.json if it shows the present log, else None."""
         try:
             with self._folder(session_id) as folder:
                 stamp = _read_stamp(folder)
@@ -151,11 +153,11 @@ class Views:
             return None
 
     def remove(self, session_id: str) -> None:
-        """Delete every view of a session, so that the next write starts from nothing."""
+        """Delete every view of a session, so that the next write rebuilds all of them."""
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
             for name in (STAMP, METADATA, CONVERSATION, INVOCATIONS, DATA):
                 _replace_or_remove(folder, name, None)
-                _replace_or_remove(folder, f".{name}.new", None)  # of a program that was killed
+                _replace_or_remove(folder, temporary_name(name), None)  # of a program that was killed
             links = _open_folder(folder, LINKS)
             try:
                 for name in os.listdir(links):
@@ -167,9 +169,9 @@ class Views:
 
     @contextmanager
     def _folder(self, session_id: str) -> Iterator[int]:
-        root = os.open(self.sessions_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(self.sessions_dir, LINKED_FOLDER)
         try:
-            folder = os.open(session_id, _FOLDER, dir_fd=root)
+            folder = os.open(session_id, FOLDER, dir_fd=root)
         finally:
             os.close(root)
         try:
@@ -213,45 +215,45 @@ class Views:
         except FileNotFoundError:
             pass
         except OSError:
-            return  # not a link: somebody's own file, left alone
+            return  # not a link: a user's own file, left alone
         try:
             os.symlink(text, name, dir_fd=links)
         except FileExistsError:
             return
         except (OSError, NotImplementedError) as error:
-            self._tell_once(error)
+            self._warn_once(error)
 
     def _target(self, session_id: str, target: str) -> str | None:
-        """Make a link's text: relative for what lies in the history folder, None for what would lead out of it."""
+        """Return the target text of a link: relative for a folder inside the history folder, None for one outside."""
         if os.path.isabs(target):
             return target
         inside = os.path.normpath(target)
         if inside == ".." or inside.startswith("../") or "\0" in inside:
             return None
-        way = _way(str(self.history_dir), f"{self.sessions_dir}/{session_id}/{LINKS}")
-        return way if inside == "." else f"{way}/{inside}"
+        path = _relative_path(str(self.history_dir), f"{self.sessions_dir}/{session_id}/{LINKS}")
+        return path if inside == "." else f"{path}/{inside}"
 
-    def _tell_once(self, error: BaseException) -> None:
-        if not self._told:
-            self._told = True
+    def _warn_once(self, error: BaseException) -> None:
+        if not self._warned:
+            self._warned = True
             warnings.warn(f"this system makes no symbolic links ({error}): sessions work without them", stacklevel=2)
 
 
 @lru_cache(64)
-def _way(folder: str, start: str) -> str:
-    """Tell the relative path of a folder; it is asked for once a link, and the same for all of a session."""
+def _relative_path(folder: str, start: str) -> str:
+    """Return the relative path of a folder. Cached: it is needed once per link, and the same for all links of a session."""
     return os.path.relpath(folder, start)
 
 
 def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, events: Reader) -> int:
-    """Append the new messages where the file is the one the stamp speaks of, else write it anew; return its size."""
+    """Append the new messages if the file is the one in the stamp, else rewrite it; return its size."""
     if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
         return old.conversation_bytes + _append(folder, CONVERSATION, _lines_of(events(old.version)))
     return _replace(folder, CONVERSATION, _all_lines(rewritten_at, events))
 
 
 def _all_lines(rewritten_at: int, events: Reader) -> Iterator[bytes]:
-    """Stream the whole conversation; only one that lost messages has to be folded."""
+    """Stream the lines of the conversation. It is folded only where messages were removed."""
     if rewritten_at:
         kept = conversation_fold.projection.fold(events(0)).messages
         return (_encode_lines(kept[start : start + 200]) for start in range(0, len(kept), 200))
@@ -288,7 +290,7 @@ def _encode_lines(messages: Sequence[Message | MessageAdded]) -> bytes:
 
 def _is_conversation(folder: int, lines: Iterator[bytes]) -> bool:
     try:
-        file = os.open(CONVERSATION, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        file = os.open(CONVERSATION, READ, dir_fd=folder)
     except OSError:
         return False
     with os.fdopen(file, "rb") as stream:
@@ -307,7 +309,7 @@ def _pretty(value: Any) -> bytes:
 
 
 def _pretty_list(texts: Iterable[str]) -> bytes:
-    """Write texts as `_pretty` does, without a list of all the pieces: there may be a hundred thousand."""
+    """Return texts as `_pretty` does, without a list of all pieces: there may be 100,000."""
     lines = ",\n  ".join(json.dumps(text, ensure_ascii=False) for text in texts)
     return f"[\n  {lines}\n]\n".encode() if lines else b"[]\n"
 
@@ -320,7 +322,7 @@ def _read_stamp(folder: int) -> Stamp | None:
 
 
 def _read(folder: int, name: str) -> bytes:
-    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    file = os.open(name, READ, dir_fd=folder)
     with os.fdopen(file, "rb") as stream:
         return stream.read()
 
@@ -346,25 +348,31 @@ def _append(folder: int, name: str, lines: Iterator[bytes]) -> int:
     first = next(lines, None)
     if first is None:
         return 0
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | SAFE
     with os.fdopen(os.open(name, flags, dir_fd=folder), "ab") as stream:
-        return _write_all(stream, chain([first], lines))
+        return sum(map(stream.write, chain([first], lines)))
 
 
 def _replace(folder: int, name: str, parts: Iterable[bytes]) -> int:
-    """Write a file whole or not at all, under a temporary name that is then the file's; return its size."""
-    temporary = f".{name}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
-        size = _write_all(stream, parts)
-    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    """Replace a file in one step, and return its size in bytes."""
+    size = 0
+    with replacing(name, folder=folder, durable=False) as write:  # not flushed: a view can be rebuilt
+        for part in _joined(parts):
+            write(part)
+            size += len(part)
     return size
 
 
-def _write_all(stream: BinaryIO, parts: Iterable[bytes]) -> int:
-    return sum(map(stream.write, parts))
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join short pieces: a conversation may come as 100,000 of them, and each write is a system call."""
+    pieces, size = list[bytes](), 0
+    for part in parts:
+        pieces.append(part)
+        size += len(part)
+        if size >= _BLOCK:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    yield b"".join(pieces)
 
 
 def _replace_or_remove(folder: int, name: str, data: bytes | None) -> None:
@@ -378,11 +386,11 @@ def _replace_or_remove(folder: int, name: str, data: bytes | None) -> None:
 def _open_folder(folder: int, name: str) -> int:
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
-    return os.open(name, _FOLDER, dir_fd=folder)
+    return os.open(name, FOLDER, dir_fd=folder)
 
 
 def _unlink_link(links: int, name: str) -> None:
-    """Remove a link; what is not a link is somebody's own and stays."""
+    """Remove a link. A user's own file or folder stays."""
     found = os.stat(name, dir_fd=links, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         os.unlink(name, dir_fd=links)

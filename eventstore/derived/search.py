@@ -1,7 +1,7 @@
-"""Search: what was said in all sessions, by full text, ranked, each hit with the place it can be cited by.
+"""Full-text search in all sessions: ranked hits, each with the session id and event number to cite.
 
-The index is a local cache that is fed by `EventLog.changed`: of a session that changed only the new events are read. It holds the
-texts of messages, purposes and tool names; delete it and it comes back. Lists do not use it and never wait for it.
+The index is a local cache. `EventLog.changed` names the sessions that changed, and only their new events are read. The index
+holds the texts of messages, purposes and tool names. It can be deleted: it is rebuilt. Lists do not use it and never wait for it.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventstore.derived.catalog import check_limit, check_text
-from eventstore.derived.database import Database
+from eventstore.derived.database import Cache, Database
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import Event, EventRedacted, InvocationLinked, MessageAdded, SessionCreated, SessionUpdated
 from eventstore.log.engine import EventLog
@@ -43,8 +43,8 @@ Describe = Callable[[str], Mapping[str, Any]]
 class Hit(NamedTuple):
     """A place where a text was found: cite it by `session_id` and `seq`.
 
-    `role` is that of the message, `purpose` for what a session was for and `call` for a tool call; `time` is when it happened.
-    `snippet` is the text around the words found, which stand between `[` and `]`; `score` is greater for a better hit.
+    `role` is the role of the message, `purpose` for a session's purpose, `call` for a tool call; `time` is when it happened.
+    `snippet` is the text around the matching words, which are between `[` and `]`; a better hit has a greater `score`.
     """
 
     session_id: str
@@ -59,7 +59,7 @@ class Hit(NamedTuple):
 class Asked(NamedTuple):
     """What to search for.
 
-    Words are all to be there, `"quoted ones"` next to each other; `word*` is a beginning, of two letters at least.
+    All words must match; `"quoted words"` must be adjacent; `word*` is a prefix of at least two letters.
     """
 
     text: str
@@ -70,11 +70,12 @@ class Asked(NamedTuple):
     limit: int = 20
 
 
-class Search:
-    """The full-text index over the sessions of a log, in a folder, or in memory where there is none."""
+class Search(Cache):
+    """The full-text index over the sessions of a log, in a folder, or in memory without one."""
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
-        self._log, self._base = log, Database(folder, "search.db", _SCHEMA, ("said", "sessions"))
+        super().__init__(Database(folder, "search.db", _SCHEMA, ("said", "sessions")))
+        self._log = log
 
     def find(
         self,
@@ -83,10 +84,10 @@ class Search:
         on_damage: Callable[[LogDamaged], None],
         is_visible: Callable[[str, int], bool] = lambda session_id, seq: True,
     ) -> list[Hit]:
-        """Bring the index up to date and return the best hits, the best first; `is_visible` may leave hits out.
+        """Update the index and return the best hits, the best first, without those that `is_visible` rejects.
 
-        `describe` gives what is known of a session, and raises SessionNotFound or LogDamaged; `on_damage` is given the latter.
-        Raises ValueError for what cannot be searched for.
+        `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged; `on_damage` is called with the latter.
+        Raises ValueError for an invalid query.
         """
         words, asked = _as_match(asked.text), _checked(asked)
 
@@ -102,36 +103,20 @@ class Search:
         return self._base.run(work)
 
     def catch_up(self, describe: Describe, on_damage: Callable[[LogDamaged], None]) -> None:
-        """Index what is new."""
+        """Index the new events."""
         self._base.catch_up(self._log, lambda stale: self._take(stale, describe, on_damage))
 
-    def forget(self, session_id: str) -> None:
-        """Delete all that can be found of a session; what its log still holds is indexed again."""
-        self._base.forget(session_id)
-
     def scrub(self) -> None:
-        """See that nothing is left in the files of what was deleted."""
+        """Remove the deleted texts from the index and its file."""
         try:
             with self._base.writing() as base:
                 base.execute("INSERT INTO words (words) VALUES ('optimize')")
         except (sqlite3.Error, OSError):
             self._base.clear()
-        self._base.scrub()
-
-    def clear(self) -> None:
-        """Throw everything away; the next search makes it anew."""
-        self._base.clear()
-
-    def close(self) -> None:
-        """Let go of files."""
-        self._base.close()
-
-    def begin_in_child(self) -> None:
-        """Open everything anew after a fork of the process."""
-        self._base.begin_in_child()
+        super().scrub()
 
     def text_of(self, session_id: str, seq: int) -> str:
-        """Return the whole text of a hit."""
+        """Return the full text of a hit."""
 
         def work() -> str:
             with self._base.reading() as base:
@@ -143,7 +128,7 @@ class Search:
         return self._base.run(work)
 
     def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
-        """Bring the index up to date and give all that is in it, by session. Raises ValueError where it is damaged."""
+        """Update the index and return all rows, by session. Raises ValueError where it is damaged."""
         found = dict[str, list[tuple[Any, ...]]]()
         try:
             self.catch_up(describe, lambda damage: None)
@@ -176,7 +161,7 @@ class Search:
         return failed
 
     def _index(self, session_id: str, text: str, user: str | None) -> bool:
-        """Index a session's own events that are new: what a fork inherits is its parent's. False where somebody else does."""
+        """Index the new events of a session, without inherited ones. False where another process does it."""
         state, since = self._base.state(), self._log.inherited(session_id)
         done = self._done(session_id, since)
         if done is None:
@@ -195,7 +180,7 @@ class Search:
         return self._write(pieces, state, done, (session_id, text, user, since, *here))
 
     def _done(self, session_id: str, since: int) -> tuple[int, str] | None:
-        """Return the number and hash of the last event that is indexed; None where what is indexed is of another log."""
+        """Return the number and hash of the last indexed event; None where the indexed log is not this one."""
         with self._base.reading() as base:
             row = base.execute(_PLACE, (session_id,)).fetchone()
         if row is None or row[0] != since:
@@ -205,7 +190,7 @@ class Search:
         return (version, last) if version == since or (event is not None and event.hash == last) else None
 
     def _empty(self, session_id: str) -> None:
-        """Delete what is indexed of a session; what others add meanwhile stays."""
+        """Delete the rows of a session; rows that others add meanwhile stay."""
         with self._base.writing() as base:
             base.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
             (last,) = base.execute("SELECT max(id) FROM said WHERE session_id = ?", (session_id,)).fetchone()
@@ -223,7 +208,7 @@ class Search:
         done: tuple[int, str],
         row: tuple[str, str, str | None, int, int, str],
     ) -> bool:
-        """Write some rows, unless somebody else did, or something was forgotten since their events were read."""
+        """Write rows; False where another process did, or `forget` was called since their events were read."""
         with self._base.writing() as base:
             known = base.execute(_PLACE, (row[0],)).fetchone()
             is_ours = known == (row[3], *done) if known is not None else done == (row[3], "")
@@ -248,7 +233,7 @@ def _delete_one(session_id: str, seq: int, base: sqlite3.Connection) -> None:
 
 
 def _checked(asked: Asked) -> Asked:
-    """Return a question that can be put. Raises ValueError."""
+    """Return a valid query. Raises ValueError."""
     for name in ("user_id", "role", "tool", "since"):
         if getattr(asked, name) is not None:
             check_text(name, getattr(asked, name))
@@ -256,7 +241,7 @@ def _checked(asked: Asked) -> Asked:
 
 
 def _texts(session_id: str, event: Event) -> Iterator[tuple[Any, ...]]:
-    """Tell what of an event can be found."""
+    """Yield the rows of an event."""
     if isinstance(event, MessageAdded):
         yield session_id, event.seq, event.role, event.tool_name, event.time, event.content
     elif isinstance(event, SessionCreated | SessionUpdated) and isinstance(event.purpose, str):
@@ -283,7 +268,7 @@ def _rows(base: sqlite3.Connection, asked: Asked, words: str) -> Iterator[tuple[
 
 
 def _order(base: sqlite3.Connection, words: str) -> str:
-    """Rank what is found; of words that are nearly everywhere the newest come first, for no rank tells them apart."""
+    """Return the order of the hits: by rank; for very common words, which all have the same rank, the newest first."""
     common = "SELECT count(*) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)"
     (count,) = base.execute(common, (words, _RANKED + 1)).fetchone()
     return "words.rank, said.session_id, said.seq" if count <= _RANKED else "words.rowid DESC"
@@ -297,7 +282,7 @@ def _hit(base: sqlite3.Connection, row: tuple[Any, ...], words: str) -> Hit:
 
 
 def _as_match(text: str) -> str:
-    """Write what a person typed as an FTS5 query: every word quoted, so that nothing in it is an operator."""
+    """Return a user's query as an FTS5 query with every word quoted, so that no word is an operator."""
     if not isinstance(text, str):
         raise ValueError(f"{str(text)[:40]!a} is not a text to search for")
     parts: list[str] = []
@@ -317,7 +302,7 @@ def _as_match(text: str) -> str:
 
 
 def pack(hits: Iterable[tuple[Hit, str]], budget_tokens: int, count: Callable[[str], int]) -> str:
-    """Pack hits for a prompt, the best first, each whole and under its citation, as many as fit the budget."""
+    """Return the best hits as one text for a prompt: each in full after its citation, as many as fit the budget."""
     packed: list[str] = []
     for hit, text in hits:
         who = f"{hit.role} ({hit.tool_name})" if hit.tool_name else hit.role
@@ -331,5 +316,5 @@ def pack(hits: Iterable[tuple[Hit, str]], budget_tokens: int, count: Callable[[s
 
 
 def count_tokens(text: str) -> int:
-    """Estimate tokens: bytes of UTF-8 by four, and two for the blank line."""
+    """Estimate tokens: a quarter of the UTF-8 bytes, and two for the blank line."""
     return len(text.encode("utf-8", "replace")) // 4 + 2

@@ -1,4 +1,4 @@
-"""The state cache: folds of many sessions, each continued from where it ended, with one call of the log."""
+"""The state cache: folded states of sessions, each continued from its last event with one call of the log."""
 
 import threading
 from collections import OrderedDict
@@ -18,22 +18,22 @@ S = TypeVar("S")
 
 
 class Mark(NamedTuple):
-    """A log's file as it was when it was looked at: which it is, its size, and when it was last changed (nanoseconds)."""
+    """The identity of a log's file at one moment: inode, size in bytes, time of last change in nanoseconds."""
 
     inode: int
     size_bytes: int
     mtime_ns: int
 
     def follows(self, other: "Mark") -> bool:
-        """Tell whether it may be the same file, grown since."""
+        """Return whether this may be the same file after more appends."""
         return self.inode == other.inode and self.size_bytes > other.size_bytes and self.mtime_ns >= other.mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
-class Fold(Generic[S]):
-    """A state, and the end of the log that it stands for. The state is shared: nobody changes it.
+class CachedState(Generic[S]):
+    """A folded state, and the place in the log that it includes. The state is shared: nobody may change it.
 
-    `mark` is there where it was gone on from a snapshot: what is in front of that was not verified.
+    `mark` is set where the state came from a snapshot: the events before the snapshot were not verified.
     """
 
     head: Head
@@ -42,26 +42,28 @@ class Fold(Generic[S]):
 
 
 class Opener(Protocol[S]):
-    """How a session is folded from a snapshot, or from what this gave before; None where it has to be replayed."""
+    """Folds a session from a snapshot, or from a state that this returned before; None where a full replay is needed."""
 
-    def __call__(self, session_id: str, known: Fold[S] | None = None, version: int | None = None) -> Fold[S] | None: ...
+    def __call__(
+        self, session_id: str, known: CachedState[S] | None = None, version: int | None = None
+    ) -> CachedState[S] | None: ...
 
 
-class Folds(Generic[S]):
+class StateCache(Generic[S]):
     """The states of sessions under one projection. Safe for threads.
 
-    The last one asked for is kept, and those before it as long as their sessions have no more than `most_events` events together.
-    `from_snapshot` is how a session that is not kept is folded where there are snapshots.
+    The last state stays cached; older ones stay while all cached sessions together have at most `most_events` events.
+    `from_snapshot` folds a session that is not cached from its snapshot.
     """
 
     def __init__(self, log: EventLog, projection: Projection[S], most_events: int) -> None:
         self._log, self._projection, self._most_events = log, projection, most_events
         self.from_snapshot: Opener[S] = _replay
-        self._kept: OrderedDict[str, Fold[S]] = OrderedDict()
+        self._kept: OrderedDict[str, CachedState[S]] = OrderedDict()
         self._events = 0
         self._mutex = threading.Lock()
 
-    def get(self, session_id: str) -> Fold[S]:
+    def get(self, session_id: str) -> CachedState[S]:
         """Fold a session up to its end. Raises SessionNotFound, LogDamaged."""
         with self._mutex:
             known = self._kept.get(session_id)
@@ -79,8 +81,8 @@ class Folds(Generic[S]):
             self._keep(session_id, found)
         return found
 
-    def get_sized(self, session_id: str) -> Fold[S]:
-        """Fold a session as `get` does, with the size in `head` that the log has as it is. Costs one more call of the log."""
+    def get_sized(self, session_id: str) -> CachedState[S]:
+        """Fold a session as `get` does, with the present size of the log in `head`. Costs one more call of the log."""
         while True:
             found, head = self.get(session_id), self._log.head(session_id)
             if (head.version, head.hash) == (found.head.version, found.head.hash):
@@ -90,17 +92,17 @@ class Folds(Generic[S]):
                 self._keep(session_id, found)
                 return found
 
-    def get_verified(self, session_id: str) -> Fold[S]:
-        """Fold a session up to its end as `get` does, with every event verified, whatever snapshot there is."""
+    def get_verified(self, session_id: str) -> CachedState[S]:
+        """Fold a session up to its end as `get` does, with every event verified; no snapshot is used."""
         with self._mutex:
             known = self._kept.get(session_id)
         if known is None or known.mark is not None:
             head = self._log.head(session_id)
-            self._keep(session_id, Fold(head, self._fold(session_id, head.version)))
+            self._keep(session_id, CachedState(head, self._fold(session_id, head.version)))
         return self.get_sized(session_id)
 
     def has(self, session_id: str) -> bool:
-        """Tell whether a session's state is kept."""
+        """Return whether a session's state is cached."""
         return session_id in self._kept
 
     def get_at(self, session_id: str, version: int) -> S:
@@ -112,12 +114,12 @@ class Folds(Generic[S]):
         return self._fold(session_id, version) if found is None or found.head.version != version else found.state
 
     def forget(self, session_id: str) -> None:
-        """Drop what is kept of a session."""
+        """Drop the cached state of a session."""
         with self._mutex:
             self._drop(session_id)
 
-    def _read_on(self, session_id: str, known: Fold[S] | None) -> Fold[S] | None:
-        """Fold what came after a known state, with one call of the log; None where the log is another, or was redacted."""
+    def _read_on(self, session_id: str, known: CachedState[S] | None) -> CachedState[S] | None:
+        """Fold the events after a known state, with one call of the log; None where the log was replaced or redacted."""
         place = BEGINNING if known is None else known.head
         chunks = self._log.chunks(session_id, max(place.version - 1, 0))
         if known is not None:
@@ -136,12 +138,12 @@ class Folds(Generic[S]):
         except _Redacted:
             return None
         last = codec.decode(passed.last[passed.last.rfind(b"\n", 0, -1) + 1 : -1])
-        return Fold(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state)
+        return CachedState(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state)
 
     def _fold(self, session_id: str, version: int) -> S:
         return self._projection.fold(self._log.skim(session_id, 0, version))
 
-    def _keep(self, session_id: str, found: Fold[S]) -> None:
+    def _keep(self, session_id: str, found: CachedState[S]) -> None:
         with self._mutex:
             self._drop(session_id)
             self._kept[session_id] = found
@@ -156,7 +158,7 @@ class Folds(Generic[S]):
 
 
 class _Passed:
-    """Chunks on their way through a fold: how many bytes they have, and the last of them."""
+    """Passes chunks to a fold, and keeps their total size and the last one."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks, self.size_bytes, self.last = chunks, 0, b""
@@ -169,11 +171,11 @@ class _Passed:
 
 
 class _Redacted(Exception):
-    """What a state was folded from is not there any more."""
+    """Events that are included in a state were redacted."""
 
 
 def _unless_redacted(new: Iterable[Told], version: int) -> Iterator[Told]:
-    """Stream events behind a version. Raises _Redacted where one tells that the content of an event up to it was removed."""
+    """Stream the events after a version. Raises _Redacted where one of them redacts an event up to that version."""
     for told in new:
         if isinstance(told, EventRedacted) and told.target <= version:
             raise _Redacted
@@ -181,4 +183,4 @@ def _unless_redacted(new: Iterable[Told], version: int) -> Iterator[Told]:
 
 
 def _replay(session_id: str, known: object = None, version: int | None = None) -> None:
-    """Have no snapshots."""
+    """The default opener: there is no snapshot."""

@@ -29,7 +29,7 @@ from eventstore.record.clock import to_datetime, to_text
 from eventstore.record.fork_point import read_fork_point
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
-from projections import timeline
+from projections import invocations, timeline
 
 Source: TypeAlias = SessionStorage | SessionManager
 """Where sessions are exported from."""
@@ -181,9 +181,8 @@ class Calls:
 
 
 def _link(call: Call, event: InvocationLinked) -> None:
-    for name in ("tool_name", "duration_ms", "success", "error"):
-        value = getattr(event, name)
-        if value is not None:
+    for name, value in invocations.reported(event).items():
+        if name != "invocation_dir":
             setattr(call, name, value)
     if event.success is not None or event.duration_ms is not None:
         call.end = event.time

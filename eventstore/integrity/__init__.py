@@ -1,4 +1,4 @@
-"""What can be proven of logs: Merkle trees, signed notes, verification, redaction."""
+"""Integrity of logs: Merkle trees, signed notes, verification, redaction."""
 
 from typing import TYPE_CHECKING
 

@@ -1,13 +1,13 @@
-"""Checkpoints: signed statements of how long a log was and what was in it, as C2SP tlog-checkpoints in signed notes.
+"""Checkpoints: signed statements of a log's size and Merkle root, as C2SP tlog-checkpoints in signed notes.
 
-    eventstore/<session id>          origin: which log
-    42                               size: how many events
+    eventstore/<session id>          origin: the log
+    42                               size: number of events
     <base64 of 32 bytes>             root of the Merkle tree over them
     at 2026-01-01T00:00:00.000000Z   extension lines, if any
 
     — <key name> <base64 of 4 bytes of key hash and 64 bytes of Ed25519 signature>
 
-Signing needs the extra `sign`; reading and checking need nothing. Read note files as bytes: text mode may change line ends.
+Signing needs the extra `sign`; reading and verifying need nothing. Read note files as bytes: text mode may change line ends.
 """
 
 import os
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from eventstore.backends.files.descriptor import NEW
+from eventstore.backends.files.durability import sync_folder
 from eventstore.errors import CheckpointRefused, KeyRefused
 from eventstore.integrity import ed25519
 from eventstore.release import install_hint
@@ -42,7 +44,7 @@ _NEW_KEY = "make a new one, or get the text again"
 
 
 class VerifierKey(msgspec.Struct, frozen=True):
-    """A public key and its name: what one must have to check signatures. Raises KeyRefused for a name no key can have."""
+    """A public key and its name, for verifying signatures. Raises KeyRefused for an invalid name."""
 
     name: str
     public: bytes
@@ -61,26 +63,26 @@ class VerifierKey(msgspec.Struct, frozen=True):
         return key
 
     def to_text(self) -> str:
-        """Write the key as C2SP does: `<name>+<8 hex digits>+<base64>`."""
+        """Return the key in the form of C2SP: `<name>+<8 hex digits>+<base64>`."""
         return f"{self.id}+{_base64(_ED25519 + self.public)}"
 
     @property
     def hash(self) -> bytes:
-        """The 4 bytes that signatures name the key by, together with its name."""
+        """The 4 bytes that identify the key in signatures, together with its name."""
         return sha256(self.name.encode() + b"\n" + _ED25519 + self.public).digest()[:4]
 
     @property
     def id(self) -> str:
-        """The name, `+`, and the hash as 8 hex digits: which key it is, for people."""
+        """The name, `+`, and the hash as 8 hex digits: a short id for people."""
         return f"{self.name}+{self.hash.hex()}"
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Tell whether this key made a signature of 64 bytes over a message. Takes about 1.5 ms."""
+        """Return whether this key made a signature of 64 bytes over a message. Takes about 1.5 ms."""
         return ed25519.verify(self.public, message, signature)
 
 
 class SigningKey:
-    """A secret key and its name. Made by `generate`, `from_text` and `load`; all of it needs the extra `sign`.
+    """A secret key and its name, from `generate`, `from_text` or `load`. Needs the extra `sign`.
 
     Neither its repr nor any error shows the secret; `to_text` does.
     """
@@ -94,7 +96,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls, name: str) -> "SigningKey":
-        """Make a new key from 32 random bytes. Raises KeyRefused for a name no key can have, and without the extra `sign`."""
+        """Return a new key from 32 random bytes. Raises KeyRefused for an invalid name, and without the extra `sign`."""
         return cls(name, os.urandom(32))
 
     @classmethod
@@ -110,7 +112,7 @@ class SigningKey:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SigningKey":
-        """Read a key file. Raises KeyRefused, also where others than its owner may read or write it. Links are followed."""
+        """Read a key file. Raises KeyRefused, also where other users than its owner may read or write it. Links are followed."""
         shown = os.fspath(path)
         try:
             text = _read_secret(path)
@@ -124,11 +126,10 @@ class SigningKey:
             raise KeyRefused(shown, error.reason, error.advice) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the key to a new file of mode 0600 and flush it to disk. Raises KeyRefused where anything is there already."""
+        """Write the key to a new file of mode 0600 and flush it to disk. Raises KeyRefused where the path exists."""
         target = Path(path)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(target, flags, 0o600)
+            descriptor = os.open(target, NEW, 0o600)
         except FileExistsError:
             raise KeyRefused(
                 str(target), "the file exists, and keys are not overwritten", "choose another path"
@@ -141,22 +142,22 @@ class SigningKey:
                 file.write(self.to_text().encode() + b"\n")
                 file.flush()
                 os.fsync(descriptor)
-            _flush_folder(target.parent)
+            sync_folder(str(target.parent))
         except OSError as error:
             target.unlink(missing_ok=True)
             raise KeyRefused(str(target), _why(error), "choose another path") from None
 
     def to_text(self) -> str:
-        """Write the secret as C2SP does: `PRIVATE+KEY+<name>+<8 hex digits>+<base64>`. Keep it where nobody reads it."""
+        """Return the secret in the form of C2SP: `PRIVATE+KEY+<name>+<8 hex digits>+<base64>`. Keep it private."""
         return f"{_PRIVATE}{self.verifier_key.id}+{_base64(_ED25519 + self._secret.private_bytes_raw())}"
 
     @property
     def name(self) -> str:
-        """The name that stands before its signatures."""
+        """The name in its signatures."""
         return self.verifier_key.name
 
     def sign(self, message: bytes) -> bytes:
-        """Sign a message: 64 bytes, the same for the same message."""
+        """Return a signature of 64 bytes, the same for the same message."""
         return self._secret.sign(message)
 
     def __repr__(self) -> str:
@@ -164,9 +165,9 @@ class SigningKey:
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What is signed: that the log `origin` had `size` events, whose Merkle tree has `root` (32 bytes).
+    """The signed statement: the log `origin` had `size` events, and their Merkle tree has `root` (32 bytes).
 
-    `extensions` are lines of text behind it, opaque here. Raises CheckpointRefused for values that no checkpoint can have.
+    `extensions` are further lines of text, opaque here. Raises CheckpointRefused for invalid values.
     """
 
     origin: str
@@ -196,12 +197,12 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return cls(origin, int(size), digest, tuple(extensions))
 
     def to_text(self) -> str:
-        """Write the lines of the checkpoint, each ended by LF: the very text that is signed."""
+        """Return the lines of the checkpoint, each ended by LF: the signed text."""
         return "".join(f"{line}\n" for line in (self.origin, self.size, _base64(self.root), *self.extensions))
 
 
 class SignatureLine(msgspec.Struct, frozen=True):
-    """A signature in a note: the name and hash (4 bytes) of the key it claims to be of. Nothing here is checked."""
+    """A signature in a note: the name and hash (4 bytes) of the key that it claims. Nothing is verified."""
 
     name: str
     hash: bytes
@@ -209,12 +210,12 @@ class SignatureLine(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The name, `+`, and the hash as 8 hex digits: which key it claims to be of."""
+        """The name, `+`, and the hash as 8 hex digits: the key that it claims."""
         return f"{self.name}+{self.hash.hex()}"
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A note as it stands there, for display: anybody can have written it."""
+    """An unverified note, for display: anybody can have written it."""
 
     checkpoint: Checkpoint
     signatures: tuple[SignatureLine, ...]
@@ -235,10 +236,10 @@ def sign(checkpoint: Checkpoint, key: SigningKey) -> str:
 
 
 def open_note(text: str | bytes, keys: Sequence[VerifierKey]) -> Signed:
-    """Check the signatures in a note, and return what was signed and by whom.
+    """Verify the signatures in a note, and return the checkpoint with the keys that signed it.
 
-    Signatures of other keys are ignored, also where they share a name or a hash with a given key. Raises CheckpointRefused where
-    the note is malformed, where one signature of a given key is wrong, and where none is there.
+    Signatures of other keys are ignored, also where they share a name or a hash with a given key. Raises CheckpointRefused for
+    a malformed note, for a wrong signature of a given key, and where no given key signed.
     """
     body, note = _parse(text)
     signers: dict[VerifierKey, None] = {}
@@ -258,14 +259,14 @@ def open_note(text: str | bytes, keys: Sequence[VerifierKey]) -> Signed:
 
 
 def parse_note(text: str | bytes) -> Note:
-    """Read a note without checking anything that it claims. Raises CheckpointRefused where it is malformed."""
+    """Read a note without verifying its claims. Raises CheckpointRefused where it is malformed."""
     return _parse(text)[1]
 
 
 def _parse(text: str | bytes) -> tuple[bytes, Note]:
-    """Read a note. Returns the bytes that are signed, too."""
-    whole = _decode(text)
-    body, blank, end = whole.rpartition("\n\n")
+    """Read a note, and return also the signed bytes."""
+    full = _decode(text)
+    body, blank, end = full.rpartition("\n\n")
     if not blank or not end.endswith("\n"):
         raise CheckpointRefused("malformed", "it has no blank line with whole signature lines behind it")
     lines = end[:-1].split("\n")
@@ -296,7 +297,7 @@ def _signature(line: str) -> SignatureLine:
 
 
 def _is_text(text: str) -> bool:
-    """Notes hold no ASCII control characters but LF, and nothing that has no UTF-8."""
+    """Return whether a text may be in a note: no ASCII control characters except LF, valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -321,7 +322,7 @@ def _check_hash(key: VerifierKey, claimed: str) -> None:
 
 
 def _parse_key(text: str, wanted: str) -> tuple[str, str, bytes]:
-    """Take apart `<name>+<hash>+<base64>`. Errors do not quote the text: it may be a secret."""
+    """Split `<name>+<hash>+<base64>`. Errors do not quote the text: it may be a secret."""
     parts = text.split("+", 2)
     raw = _bytes_of(parts[2]) if len(parts) == 3 else None
     if not raw or not re.fullmatch(r"[0-9a-f]{8}", parts[1]):
@@ -336,7 +337,7 @@ def _base64(raw: bytes) -> str:
 
 
 def _bytes_of(encoded: str) -> bytes | None:
-    """Read base64; None for what is none, or not as base64 is written: a note must not have two texts."""
+    """Decode base64; None for an invalid or not canonical text: a note must have only one text."""
     try:
         raw = b64decode(encoded, validate=True)
     except ValueError:
@@ -353,7 +354,7 @@ def _signer(name: str, seed: bytes) -> "Ed25519PrivateKey":
 
 
 def _read_secret(path: str | os.PathLike[str]) -> bytes:
-    """Read a key file through one descriptor, so that what is judged is what is read; a pipe is not waited for."""
+    """Read a key file through one descriptor, so that the checked file is the one that is read. Does not wait for a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -370,11 +371,3 @@ def _read_secret(path: str | os.PathLike[str]) -> bytes:
 
 def _why(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "the system refused"
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

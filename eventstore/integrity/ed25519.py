@@ -1,7 +1,7 @@
-"""Ed25519 signatures of RFC 8032: checking them, and nothing else, in plain Python.
+"""Ed25519 signatures of RFC 8032: verification only, in plain Python.
 
-Whoever checks a log need install nothing. Checking handles no secret, so time may depend on the input; signing does handle
-one, and is left to a library made for it.
+Verification needs no installed library and handles no secret, so its time may depend on the input. Signing handles a secret and
+is left to a library made for it.
 """
 
 from functools import cache
@@ -21,10 +21,10 @@ _BASE_Y = 4 * pow(5, -1, _P) % _P
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Tell whether a signature (64 bytes) over a message was made with the secret of a public key (32 bytes).
+    """Return whether a signature (64 bytes) over a message was made with the secret of a public key (32 bytes).
 
-    Strict: of the encodings of a number or a point only the canonical one is taken, so a signature cannot be rewritten into
-    another; and keys of small order are refused, since their signatures fit more than one message. None raises.
+    Strict: only canonical encodings of numbers and points are accepted, so a signature cannot be rewritten into another; keys of
+    small order are refused, since their signatures fit more than one message. Never raises.
     """
     if len(public_key) != 32 or len(signature) != 64:
         return False
@@ -94,7 +94,7 @@ def _encode(point: Point) -> bytes:
 
 
 def _decode(encoded: bytes) -> Point | None:
-    """Find the point that 32 bytes stand for; None where there is none, or where they are not its canonical encoding."""
+    """Return the point that 32 bytes encode; None for an invalid or not canonical encoding."""
     number = int.from_bytes(encoded, "little")
     y, sign = number & (1 << 255) - 1, number >> 255
     if y >= _P:

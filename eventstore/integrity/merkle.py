@@ -1,6 +1,6 @@
 """Merkle trees of RFC 9162 (and 6962) over leaf hashes: roots, and proofs that fit in a message.
 
-Leaves are leaf hashes of 32 bytes, in order; what is hashed into them is none of this file's business. An interior node is
+Leaves are leaf hashes of 32 bytes, in order; what they are hashes of does not matter here. An interior node is
 `SHA-256(0x01 || left || right)`, the root of a tree without leaves is `SHA-256("")`.
 """
 
@@ -13,7 +13,7 @@ EMPTY = sha256(b"").digest()
 
 
 class Tree:
-    """A tree that grows at its right end and keeps only the roots of its whole parts: at most log2(size) + 1 hashes."""
+    """A tree that grows at its right end and keeps only the roots of complete subtrees: at most log2(size) + 1 hashes."""
 
     __slots__ = ("_parts", "_size")
 
@@ -24,7 +24,7 @@ class Tree:
 
     @property
     def size(self) -> int:
-        """How many leaves the tree has."""
+        """The number of leaves."""
         return self._size
 
     def append(self, leaf: bytes) -> None:
@@ -45,7 +45,7 @@ class Tree:
             self._size = size = size + 1
 
     def root(self) -> bytes:
-        """Compute the root over all leaves so far, 32 bytes, in at most log2(size) hashes. The tree may grow on."""
+        """Compute the root over all leaves so far, 32 bytes, in at most log2(size) hashes. The tree may grow afterwards."""
         if not self._parts:
             return EMPTY
         node = self._parts[-1]
@@ -60,7 +60,7 @@ def root(leaves: Iterable[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Prove that leaf `index` (from 0) is in the tree over all leaves: the hashes beside its path, the deepest first.
+    """Prove that leaf `index` (from 0) is in the tree over all leaves: the sibling hashes along its path, the deepest first.
 
     Costs as many hashes as there are leaves. Raises IndexError where there is no such leaf.
     """
@@ -68,9 +68,9 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
-    """Name the ranges of leaves, from the first to before the second, whose roots are what `inclusion_proof` gives.
+    """Return the ranges of leaves (start, end excluded) whose roots are the hashes of `inclusion_proof`.
 
-    For who has no room for all leaves: `roots` computes them in one pass. Raises IndexError where there is no such leaf.
+    Use them with `roots`, in one pass, where not all leaves fit in memory. Raises IndexError where there is no such leaf.
     """
     if not 0 <= index < size:
         raise IndexError(f"a tree of {size} leaves has no leaf {index}")
@@ -88,7 +88,7 @@ def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
 
 
 def roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Compute the roots of ranges of leaves, which must not overlap, in one pass; kept are a few hashes for each range."""
+    """Compute the roots of ranges of leaves, which must not overlap, in one pass; memory holds a few hashes for each range."""
     order = sorted(range(len(ranges)), key=lambda place: ranges[place])
     found = [EMPTY] * len(ranges)
     stream, done = iter(leaves), 0
@@ -101,21 +101,21 @@ def roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> list[by
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Tell whether a proof shows that `leaf` is leaf `index` (from 0) of the tree of `size` leaves with this root.
+    """Return whether a proof shows that `leaf` is leaf `index` (from 0) of the tree of `size` leaves with this root.
 
-    Any input is answered, none raises. Size and root must come from one trusted place: a root does not tell its size.
+    Never raises. Size and root must come from the same trusted source: a root does not prove its size.
     """
     if not 0 <= index < size or not _hashes(leaf, *proof):
         return False
     node, last = leaf, size - 1
-    for beside in proof:
+    for sibling in proof:
         if not last:
             return False
         if index & 1 or index == last:
-            node = _node(beside, node)
+            node = _node(sibling, node)
             index, last = _skip(index, last)
         else:
-            node = _node(node, beside)
+            node = _node(node, sibling)
         index, last = index >> 1, last >> 1
     return not last and node == root
 
@@ -129,7 +129,7 @@ def consistency_proof(leaves: Sequence[bytes], old: int) -> list[bytes]:
 
 
 def consistency_ranges(old: int, size: int) -> list[tuple[int, int]]:
-    """Name the ranges of leaves whose roots are what `consistency_proof` gives. Raises IndexError where there are fewer."""
+    """Return the ranges of leaves whose roots are the hashes of `consistency_proof`. Raises IndexError where there are fewer."""
     if not 0 <= old <= size:
         raise IndexError(f"a tree of {size} leaves never had {old}")
     ranges: list[tuple[int, int]] = []
@@ -148,9 +148,9 @@ def consistency_ranges(old: int, size: int) -> list[tuple[int, int]]:
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """Tell whether a proof shows that the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162, 2.1.4.2).
+    """Return whether a proof shows that the tree of `new` leaves begins with the tree of `old` leaves (RFC 9162, 2.1.4.2).
 
-    Any input is answered, none raises. The empty tree begins every tree; that takes no proof.
+    Never raises. Every tree begins with the empty tree; that needs no proof.
     """
     if not 0 <= old <= new or not _hashes(old_root, new_root, *proof):
         return False
@@ -167,14 +167,14 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
     while index & 1:
         index, last = index >> 1, last >> 1
     before = after = nodes[0]
-    for beside in nodes[1:]:
+    for sibling in nodes[1:]:
         if not last:
             return False
         if index & 1 or index == last:
-            before, after = _node(beside, before), _node(beside, after)
+            before, after = _node(sibling, before), _node(sibling, after)
             index, last = _skip(index, last)
         else:
-            after = _node(after, beside)
+            after = _node(after, sibling)
         index, last = index >> 1, last >> 1
     return not last and (before, after) == (old_root, new_root)
 
@@ -189,12 +189,12 @@ def _split(size: int) -> int:
 
 
 def _skip(index: int, last: int) -> tuple[int, int]:
-    """Go up past the levels where the last node of a row has nothing beside it."""
+    """Skip the levels where the last node of a row has no sibling."""
     while index and not index & 1:
         index, last = index >> 1, last >> 1
     return index, last
 
 
 def _hashes(*values: bytes) -> bool:
-    """Two hashes are told apart by their length only: without this, bytes could move from one to its neighbour."""
+    """Check that all hashes have 32 bytes: else bytes could move from one hash to the next."""
     return all(len(value) == 32 for value in values)

@@ -1,6 +1,6 @@
-"""The one walk along a log's chain of hashes: split into lines, with the leaf and the digest of each.
+"""Read a log along its chain of hashes: lines, each with its leaf and digest.
 
-Verification, signing, proofs and reports use it. `exporters/verify.py` has its own, on purpose.
+Verification, signing, proofs and reports use it. `exporters/verify.py` has an independent copy, on purpose.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,11 @@ from eventstore.errors import LogDamaged
 from eventstore.record import hash_chain, tombstone
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A log is not read on behind a longer line."""
+"""Reading stops at a longer line."""
 
 
 class Link(NamedTuple):
-    """A line (without its LF) that fits the chain: its number from 1, the byte it begins at, its leaf and the digest after it."""
+    """A line (without its LF) that fits the chain: its number from 1, its first byte, its leaf and the digest after it."""
 
     line: bytes
     seq: int
@@ -24,9 +24,9 @@ class Link(NamedTuple):
 
 
 class Chain:
-    """A place in a log: `seq` lines and `offset_bytes` bytes were taken, `digest` is that of the last line that fits.
+    """A place in a log: `seq` lines and `offset_bytes` bytes were read, `digest` is that of the last valid line.
 
-    `before` is the digest that line was chained to. Behind a line that does not fit, lines only count.
+    `before` is the digest before that line. After an invalid line, lines are only counted.
     """
 
     def __init__(self, root: str) -> None:
@@ -34,7 +34,7 @@ class Chain:
         self.seq = self.offset_bytes = 0
 
     def take(self, line: bytes, *, is_ended: bool = True) -> Link | None:
-        """Move behind a line; None where it has no LF or its hash does not fit, and then the digest stays as it was."""
+        """Advance past a line. Returns None and keeps the digest where the line has no LF or a wrong hash."""
         self.seq += 1
         start, self.offset_bytes = self.offset_bytes, self.offset_bytes + len(line) + is_ended
         leaf, parts = tombstone.leaf_of(line), hash_chain.split(line) if is_ended else None
@@ -45,7 +45,7 @@ class Chain:
 
 
 def read_chain(session_id: str, root: str, chunks: Iterable[bytes]) -> Iterator[Link]:
-    """Stream the lines of a log whose chain begins at `root`. Raises LogDamaged at the first that does not fit."""
+    """Stream the lines of a log whose chain begins at `root`. Raises LogDamaged at the first invalid line."""
     chain = Chain(root)
     for line, is_ended in split_lines(chunks):
         start, link = chain.offset_bytes, chain.take(line, is_ended=is_ended)
@@ -56,12 +56,12 @@ def read_chain(session_id: str, root: str, chunks: Iterable[bytes]) -> Iterator[
 
 
 def leaf_behind(line: bytes) -> bytes:
-    """Compute the leaf of a line behind a fault, of which nothing is known."""
+    """Return the leaf of an unverified line after a fault."""
     return tombstone.leaf_of(line) or hash_chain.leaf_hash(line[: -hash_chain.HASH_AT])
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Split at LF only: each line without it, and whether it had one. Reads no further than a line over the limit."""
+    """Split at LF only; yield each line without it, and whether it had one. Stops at a line over the limit."""
     rest: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -73,8 +73,8 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
                 break
             continue
         yield b"".join(rest), True
-        *whole, last = more.split(b"\n")
-        for line in whole:
+        *complete, last = more.split(b"\n")
+        for line in complete:
             yield line, True
         rest, size = [last], len(last)
     if size:

@@ -21,7 +21,7 @@ from eventstore.ids import TEMPLATE, id_of
 from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.removed_text import Removed, find_left, mark, needle
 from eventstore.store.storage import SessionStorage
 from eventstore.store.storages import FileSystemSessionStorage
@@ -72,7 +72,7 @@ def plan_redactions(
     storage: SessionStorage,
     patterns: Patterns,
     session_ids: Collection[str] | None = None,
-    on_damage: Callable[[LogDamaged], None] = tell_damage,
+    on_damage: Callable[[LogDamaged], None] = warn_damaged,
 ) -> Iterator[Redactable]:
     """Find what matches patterns, in the events and the tool calls' records of sessions (None: all, templates, the trash too).
 
@@ -155,7 +155,7 @@ def redact(
     """
     if not reason or not reason.strip():
         raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
-    with storage.lineages.locked():
+    with storage.registry.locked():
         one = _Redaction(storage, _Log(session_id, trashed), reason, by, patterns)
         done = one.run(set(seqs))
     return replace(done, left=(*done.left, *_still_there(storage, one.removed, done.left)))
@@ -183,12 +183,12 @@ def redact_plan(
             folders.setdefault(one.session_id, {})[one.folder] = None
     done, removed = list[Redacted](), Removed()
     for log, found in seqs.items():
-        with storage.lineages.locked():
+        with storage.registry.locked():
             redaction = _Redaction(storage, log, reason, by, patterns)
             done.append(redaction.run(set(found)))
             removed.update(redaction.removed)
     for session_id, names in folders.items():
-        storage.lineages.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
+        storage.registry.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
         records, left = _clean_records(storage, names, patterns.replace)
         if records or left:
             done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
@@ -243,7 +243,7 @@ def _relatives(storage: SessionStorage, asked: _Log) -> Iterator[_Log]:
     Without any fork in the store those are the ones of its id: what is in the trash may have been restored from an archive too.
     """
     yield asked
-    has_forks = storage.lineages.state().forks > 0
+    has_forks = storage.registry.state().forks > 0
     root = None if asked.trashed or not has_forks else storage.log.root_of(asked.log_id)
     for one in _all_logs(storage):
         if one == asked or not (has_forks or one.log_id == asked.log_id):
@@ -309,7 +309,7 @@ class _Redaction:
         new = sorted({seq for copy in copies for seq in copy.todo()})
         if new:
             leaves = tuple(leaf.hex() for seq in new if (leaf := tombstone.leaf_of(lines[seq])))
-            storage.lineages.note(
+            storage.registry.note(
                 StoreEventsRedacted(
                     session_id=asked.log_id, targets=tuple(new), reason=self._reason, by=self._by, leaves=leaves
                 )
@@ -424,7 +424,7 @@ class _Redaction:
                 if copy.log.trashed:
                     storage.forget_trashed_views(copy.log.trashed)
                 else:
-                    storage.redone(copy.log.log_id)
+                    storage.refresh_derived(copy.log.log_id)
         with self._noting("_adopt"):
             for root in _roots(storage):
                 clear_stage(root)

@@ -1,7 +1,7 @@
-"""Signing logs as they are, and proving to a stranger what a signed log holds, or that a longer one begins with it.
+"""Sign logs, and prove that an event is in a signed log, or that a longer log begins with it.
 
-A checkpoint covers all events that a session has, of a fork those of its past too. A proof and a checkpoint are enough for
-`verify_inclusion` and `verify_consistency`, or any other code that knows RFC 9162; the rest of the log need not be shown.
+A checkpoint covers all events of a session, with a fork's inherited events. A proof and a checkpoint are enough for
+`verify_inclusion` and `verify_consistency`, or any other code for RFC 9162; the other events stay private.
 """
 
 from base64 import b64encode
@@ -24,9 +24,9 @@ from eventstore.store.storage import SessionStorage
 
 @dataclass(frozen=True)
 class Inclusion:
-    """Proof that event `seq` is in the log of `size` events with Merkle root `root`: for `verify_inclusion`, as they stand.
+    """Proof that event `seq` is in the log of `size` events with Merkle root `root`: the arguments of `verify_inclusion`.
 
-    `leaf` is the event's leaf hash, `index` is its place from 0, `hashes` are those beside its path; all hashes have 32 bytes.
+    `leaf` is the event's leaf hash, `index` its place from 0, `hashes` the siblings along its path; all hashes have 32 bytes.
     """
 
     session_id: str
@@ -38,13 +38,13 @@ class Inclusion:
     root: bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values: hashes as hex digits, and the root as it stands in a checkpoint too."""
+        """Return the fields as JSON values: hashes as hex digits, and the root also in the form of a checkpoint."""
         return _to_dict(self, "root")
 
 
 @dataclass(frozen=True)
 class Consistency:
-    """Proof that the log of `new` events begins with the one of `old` events: for `verify_consistency`, as they stand."""
+    """Proof that the log of `new` events begins with the one of `old` events: the arguments of `verify_consistency`."""
 
     session_id: str
     old: int
@@ -54,7 +54,7 @@ class Consistency:
     hashes: tuple[bytes, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values: hashes as hex digits, and the roots as they stand in checkpoints too."""
+        """Return the fields as JSON values: hashes as hex digits, and the roots also in the form of checkpoints."""
         return _to_dict(self, "old_root", "new_root")
 
 
@@ -65,15 +65,16 @@ def _to_dict(proof: Inclusion | Consistency, *roots: str) -> dict[str, Any]:
 
 
 def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -> str:
-    """Sign what a session's log is now, and return the note; give it to somebody who keeps it elsewhere.
+    """Sign the present log of a session, and return the note. Have the note kept outside the store.
 
-    Every byte is verified first, and the checkpoints that the same key signed before. The note is kept beside the log where the
-    backend has such a place, then in an event `checkpoint.signed`; the store's own log tells of it. Where nothing but checkpoints
-    came since the last one of this key, that one is returned.
+    Every byte is verified first, and the earlier checkpoints of the same key. The note is stored as an attachment of the log,
+    then in an event `checkpoint.signed`, and the registry records it. Where only checkpoints were appended since the last note of
+    this key, that note is returned.
 
-    Raises SessionNotFound, LogDamaged, and LogTampered where the log is not what this key signed before; nothing is signed then.
+    Raises SessionNotFound, LogDamaged, and LogTampered where the log does not fit an earlier checkpoint of this key; nothing is
+    signed then.
     """
-    with storage.lineages.locked():  # else what is signed may be deleted or trashed before the registry records it
+    with storage.registry.locked():  # else the session may be deleted or trashed before the registry records the note
         return _sign_locked(storage, session_id, key)
 
 
@@ -81,10 +82,10 @@ def _sign_locked(storage: SessionStorage, session_id: str, key: SigningKey) -> s
     size = storage.log.head(check_log_id(session_id)).version
     mine = Checkpoints([key.verifier_key], (), has_anchors=False)
     found = examine(storage.log, session_id, mine, sizes=[size])
-    _need_whole(found, size)
+    _require_intact(found, size)
     old = _last_note(storage.log, session_id, mine)
     if old is not None and read_claim(old).checkpoint.size >= mine.last_other:
-        if all(record.claim.note != old for record in mine.records):  # a crash came between the note and its event
+        if all(record.claim.note != old for record in mine.records):  # a crash between the note and its event
             _record(storage, session_id, key, old)
         return old
     root, chain = found.points[size]
@@ -95,8 +96,8 @@ def _sign_locked(storage: SessionStorage, session_id: str, key: SigningKey) -> s
     return note
 
 
-def _need_whole(found: Examination, size: int) -> None:
-    """Raise what is wrong with the first `size` events of a log."""
+def _require_intact(found: Examination, size: int) -> None:
+    """Raise LogDamaged or LogTampered for a fault in the first `size` events of a log."""
     for flaw in found.flaws():
         if flaw.line <= size or flaw.outcome == "tampered":
             kind = LogTampered if flaw.outcome == "tampered" else LogDamaged
@@ -108,23 +109,23 @@ def _need_whole(found: Examination, size: int) -> None:
 
 
 def _record(storage: SessionStorage, session_id: str, key: SigningKey, note: str) -> None:
-    """Append the events that tell of a note."""
+    """Append the events that record a note."""
     checkpoint = read_claim(note).checkpoint
     root = _base64(checkpoint.root)
     event = CheckpointSigned(size=checkpoint.size, root=root, note=note)
     if session_id == STORE_ID:
-        storage.lineages.note(event)
+        storage.registry.note(event)
         return
     if session_id.startswith(TEMPLATE):
         storage.log.append(session_id, [event])
     else:
         storage.append(session_id, [event])
-    told = StoreCheckpointSigned(session_id=session_id, size=checkpoint.size, root=root, key=key.verifier_key.id)
-    storage.lineages.note(told)
+    recorded = StoreCheckpointSigned(session_id=session_id, size=checkpoint.size, root=root, key=key.verifier_key.id)
+    storage.registry.note(recorded)
 
 
 def _last_note(log: EventLog, session_id: str, mine: Checkpoints) -> str | None:
-    """Find the last note of this log that a given key signed."""
+    """Return the last note of this log by a given key."""
     found: dict[int, str] = {}
     for note in _with_kept(log, session_id, [record.claim.note for record in mine.records]):
         try:
@@ -137,7 +138,7 @@ def _last_note(log: EventLog, session_id: str, mine: Checkpoints) -> str | None:
 
 
 def checkpoints(storage: SessionStorage, session_id: str) -> list[str]:
-    """List the signed notes of a session, beside its log and in it, the newest last; no signature is checked.
+    """List the signed notes of a session, attached to its log and in it, the newest last; no signature is verified.
 
     Raises SessionNotFound, LogDamaged.
     """
@@ -164,9 +165,9 @@ def _with_kept(log: EventLog, session_id: str, recorded: list[str]) -> Iterator[
 
 
 def prove_inclusion(storage: SessionStorage, session_id: str, seq: int, size: int | None = None) -> Inclusion:
-    """Prove that an event is in the log of its first `size` events; None means all there are now. Memory does not grow with it.
+    """Prove that an event is in the log of its first `size` events; None means all events. Memory use does not grow with the log.
 
-    Raises NoSuchMoment for an event or a size that is not there, SessionNotFound, LogDamaged.
+    Raises NoSuchMoment for an event or a size beyond the log, SessionNotFound, LogDamaged.
     """
     last = _size(storage.log, session_id, size)
     if not 1 <= seq <= last:
@@ -178,9 +179,9 @@ def prove_inclusion(storage: SessionStorage, session_id: str, seq: int, size: in
 
 
 def prove_consistency(storage: SessionStorage, session_id: str, old: int, new: int | None = None) -> Consistency:
-    """Prove that the log of `new` events (None: all there are now) begins with that of `old`. Memory does not grow with it.
+    """Prove that the log of `new` events (None: all) begins with that of `old`. Memory use does not grow with the log.
 
-    Raises NoSuchMoment for sizes that the log never had, SessionNotFound, LogDamaged.
+    Raises NoSuchMoment for sizes beyond the log, SessionNotFound, LogDamaged.
     """
     last = _size(storage.log, session_id, new)
     if not 1 <= old <= last:

@@ -15,7 +15,7 @@ from eventstore.record import clock
 from eventstore.record.salvage import Remnant
 from eventstore.sessions import arguments
 from eventstore.store.as_of import At
-from eventstore.store.pages import Page, tell_damage
+from eventstore.store.pages import Page, warn_damaged
 from eventstore.store.storage import SessionStorage
 from eventstore.subscriptions.event_filter import EventFilter
 from eventstore.subscriptions.subscription import Source, Subscription
@@ -242,7 +242,7 @@ class AskingAll:
         since: datetime | str | None = None,
         at: At | None = None,
         limit: int = 20,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Hit]:
         """Search messages, purposes and tool calls of all sessions; the best hits first, each with snippet and citation.
 
@@ -285,7 +285,7 @@ class AskingAll:
         tag: str | None = None,
         since: date | str | None = None,
         until: date | str | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Figures]:
         """Sum up what sessions did by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
 
@@ -309,7 +309,7 @@ class AskingAll:
         user_id: str | None = None,
         tags: Collection[str] | None = None,
         since: datetime | str | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> Subscription:
         """Follow one session, or all: what was committed so far, then what is committed from now on, none lost, none repeated.
 

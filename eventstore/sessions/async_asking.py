@@ -14,7 +14,7 @@ from eventstore.record.salvage import Remnant
 from eventstore.sessions.asking import Asking
 from eventstore.sessions.threads import Threads
 from eventstore.store.as_of import At
-from eventstore.store.pages import Page, tell_damage
+from eventstore.store.pages import Page, warn_damaged
 from projections import timeline, turns
 from projections.branches import Ancestor, Comparison
 from projections.difference import Change
@@ -193,7 +193,7 @@ class AsyncAskingAll:
         since: datetime | str | None = None,
         at: At | None = None,
         limit: int = 20,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Hit]:
         """Await `SessionManager.search`."""
         return await self._threads.run(
@@ -229,7 +229,7 @@ class AsyncAskingAll:
         tag: str | None = None,
         since: date | str | None = None,
         until: date | str | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Figures]:
         """Await `SessionManager.analytics`."""
         return await self._threads.run(

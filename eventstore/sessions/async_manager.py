@@ -20,7 +20,7 @@ from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.threads import Threads
 from eventstore.settings import Settings
 from eventstore.store.as_of import At
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.subscriptions.subscription import Delivered, Subscription
 from projections.models import Session, SessionStatus
 
@@ -128,7 +128,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         return await self._threads.run(lambda: self.manager.cleanup_old_sessions(max_age_days, grace_days))
 
     async def recover_sessions(
-        self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> list[str]:
         """Await `SessionManager.recover_sessions`."""
         return await self._threads.run(lambda: self.manager.recover_sessions(silent_hours, on_damage))

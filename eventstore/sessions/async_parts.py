@@ -14,7 +14,7 @@ from eventstore.sessions.templates import Templates
 from eventstore.sessions.threads import Threads
 from eventstore.sessions.trash import Plan, Trash
 from eventstore.store.as_of import At
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.retention import Expiry, Trashed
 from projections.models import Session
 
@@ -38,7 +38,7 @@ class AsyncTrash:
         return await self._threads.run(lambda: self._trash.list())
 
     async def plan_cleanup(
-        self, max_age_days: float = 30, grace_days: float = 7, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, max_age_days: float = 30, grace_days: float = 7, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> Plan:
         """Await `Trash.plan_cleanup`."""
         return await self._threads.run(lambda: self._trash.plan_cleanup(max_age_days, grace_days, on_damage))
@@ -110,7 +110,7 @@ class AsyncRedactions:
         self,
         patterns: Patterns | None = None,
         session_ids: Collection[str] | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Redactable]:
         """Await `Redactions.plan`."""
         return await self._threads.run(lambda: self._redactions.plan(patterns, session_ids, on_damage))

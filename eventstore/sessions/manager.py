@@ -21,7 +21,7 @@ from eventstore.sessions.templates import Templates, fork_version
 from eventstore.sessions.trash import Trash
 from eventstore.settings import Settings, load_settings
 from eventstore.store.as_of import At
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.storage import SessionStorage
 from eventstore.store.storages import FileSystemSessionStorage, MemorySessionStorage
 from projections.models import Session, SessionStatus
@@ -184,7 +184,7 @@ class SessionManager(Appending[Appended], Asking):
         return sum(one.action == "trash" for one in done)
 
     def recover_sessions(
-        self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> list[str]:
         """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids.
 

@@ -8,7 +8,7 @@ from eventstore.integrity import redaction
 from eventstore.integrity.redaction import Redactable, Redacted
 from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.storage import SessionStorage
 
 
@@ -37,7 +37,7 @@ class Redactions:
         self,
         patterns: Patterns | None = None,
         session_ids: Collection[str] | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Redactable]:
         """Find secrets in sessions, if none are named in all, the trash and templates too: in events and records of tool calls.
 

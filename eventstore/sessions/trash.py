@@ -6,7 +6,7 @@ from typing import TypeAlias
 from eventstore.errors import LogDamaged
 from eventstore.sessions import arguments
 from eventstore.store.as_of import ago
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
 
@@ -35,7 +35,7 @@ class Trash:
         self,
         max_age_days: float = 30,
         grace_days: float = 7,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> Plan:
         """Plan what `SessionManager.cleanup_old_sessions` does, with reasons: what goes, and what is old but stays.
 

@@ -1,4 +1,4 @@
-"""Moments: a version or a time in a question, as the number of events that had happened by then."""
+"""As of a moment: a version or a time, as the number of events until then."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,15 +11,15 @@ from eventstore.record import clock
 from eventstore.record.message_run import Message, MessageRun
 
 At: TypeAlias = int | str | datetime
-"""A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is taken as local."""
+"""A version (the number of events), or a time: a datetime or RFC 3339 text; without a zone it is local time."""
 
 
 def version_at(log: EventLog, session_id: str, at: At, *, recorded: bool = False) -> int:
-    """Return how many of a session's events had happened at a moment; 0 where the session had not begun.
+    """Return the number of a session's events at a moment; 0 before its first event.
 
-    A time means the greatest time of the events so far, so that the answer is always a prefix of the log; `recorded` asks when
-    events were written down instead of when they happened. Raises NoSuchMoment for a version that the session has not reached,
-    and for what is no moment, SessionNotFound, LogDamaged.
+    The answer is always a prefix of the log: it ends before the first event of a later time. `recorded` compares the times of
+    writing instead of the times of happening. Raises NoSuchMoment for an invalid moment and for a version that the session
+    has not reached, SessionNotFound, LogDamaged.
     """
     if isinstance(at, int) and not isinstance(at, bool):
         version = log.head(session_id).version
@@ -36,7 +36,7 @@ def version_at(log: EventLog, session_id: str, at: At, *, recorded: bool = False
 
 
 def as_text(at: At) -> str:
-    """Write a time in a question as records hold times. Raises NoSuchMoment for what is none."""
+    """Return a time in the format of records. Raises NoSuchMoment for an invalid one."""
     try:
         if isinstance(at, datetime):
             return clock.to_text(at)
@@ -48,7 +48,7 @@ def as_text(at: At) -> str:
 
 
 def ago(length: timedelta) -> datetime:
-    """Return the moment so long ago, in UTC; the first moment that there is where that would be before the year 1."""
+    """Return the UTC time `length` ago; the first possible time where that would be before the year 1."""
     try:
         return datetime.now(UTC) - length
     except OverflowError:
@@ -56,7 +56,7 @@ def ago(length: timedelta) -> datetime:
 
 
 def _times(log: EventLog, session_id: str, moment: str, *, recorded: bool) -> Iterator[tuple[int, str]]:
-    """Stream the numbers of events and their times; of messages in a row that had all happened only the last."""
+    """Stream the numbers of events and their times; of a run of messages that is entirely before `moment`, only the last."""
     for one in log.skim(session_id):
         if not isinstance(one, MessageRun):
             yield one.seq, _time(one, recorded=recorded)

@@ -1,4 +1,4 @@
-"""Sessions that begin with a past: forks, templates, and logs imported from elsewhere."""
+"""Forks, templates and imported logs: sessions that are created with events."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,108 +12,108 @@ from eventstore.log.base import Head
 from eventstore.log.ingest import Whole
 from eventstore.record import hash_chain
 from eventstore.store.folded import FoldedSessions
-from eventstore.store.known_redactions import Again, known_redactions
+from eventstore.store.known_redactions import RedactingImport, known_redactions
 from eventstore.store.lock import refusing
 from projections.models import Session
 
 
 class BranchedSessions(FoldedSessions):
-    """Sessions that can be forked, kept as templates, and imported."""
+    """Sessions that can be forked, saved as templates, and imported."""
 
     # --- forks
 
     def fork_session(self, session_id: str, parent: str, version: int, event: SessionCreated) -> None:
         """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does.
 
-        Its views are written when something is appended to it: until then they would be copies.
+        Its views are written after the first append: before that they would be copies.
         """
         if self.was_used(session_id):
             event = msgspec.structs.replace(event, used_before=True)
-        self.lineages.fork(session_id, parent, version, event)
+        self.registry.fork(session_id, parent, version, event)
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Keep the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
-        self.lineages.save_template(name, parent, version, event)
+        """Save the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
+        self.registry.save_template(name, parent, version, event)
 
     def use_template(self, name: str, session_id: str, event: SessionCreated) -> None:
-        """Begin a session with a template's past. Raises SessionNotFound for the template, SessionExists for the session."""
-        self.fork_session(session_id, *self.lineages.template(name), event)
+        """Begin a session with the events of a template. Raises SessionNotFound (template), SessionExists (session)."""
+        self.fork_session(session_id, *self.registry.template(name), event)
 
     def templates(self) -> list[str]:
         """List the names of templates."""
-        return self.lineages.templates()
+        return self.registry.templates()
 
     def load_template(self, name: str) -> Session:
         """Return a template as a session object. Raises SessionNotFound."""
-        return self._wholes.get(TEMPLATE + check_session_id(name)).state.to_model(name)
+        return self._sessions.get(TEMPLATE + check_session_id(name)).state.to_model(name)
 
     def remove_template(self, name: str) -> bool:
-        """Remove a template; sessions made of it stay. False where there was none."""
-        return self.lineages.delete(TEMPLATE + check_session_id(name), "template removed")
+        """Remove a template; sessions created from it stay. False where there was none."""
+        return self.registry.delete(TEMPLATE + check_session_id(name), "template removed")
 
-    # --- logs from elsewhere
+    # --- imported logs
 
     def adopt(
         self,
-        whole: Whole,
+        verified: Whole,
         chunks: Iterable[bytes],
-        beside: Iterable[tuple[str, Iterable[bytes]]] = (),
+        attachments: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         ended: int = 0,
         again: bool = False,
     ) -> Head:
         """Import the verified log of a session or template, as `EventLog.adopt` does, and write its views.
 
-        Events that this store knows to be redacted come in redacted, unless `again` says that they are wanted back.
+        Events that this store has redacted are imported redacted, unless `again` is set.
 
-        `ended` is how many events a session of this id had, where it came from, that was deleted there. Raises as that does, and
-        LogDamaged where the chunks are not those that were verified; then nothing was imported.
+        `ended` is the number of events of a deleted session of this id in the store that exported the log. Raises as that does,
+        and LogDamaged where the chunks are not those that were verified; then nothing was imported.
         """
-        log_id = whole.session_id
-        with self.lineages.locked(), refusing(log_id, "imported"):
+        log_id = verified.session_id
+        with self.registry.locked(), refusing(log_id, "imported"):
             if self.log.exists(log_id):
                 raise SessionExists(log_id)
-            self.lineages.clear_empty(log_id)
-            if whole.origin:  # before it is there: who deletes its parent meanwhile must know of it
-                self.lineages.note_origin(whole)
-            root = None if whole.fork else whole.root
-            chunks = _same(whole, chunks)
+            self.registry.clear_empty(log_id)
+            if verified.origin:  # before the import: a deletion of its parent must find it
+                self.registry.record_origin(verified)
+            root = None if verified.fork else verified.root
+            chunks = _same(verified, chunks)
             if known := {} if again else known_redactions(self.log):
-                past = self.log.lines(whole.fork.parent, 0, whole.fork.seq) if whole.fork else ()
-                redacting = Again(whole, known, past)
-                chunks, beside = redacting.log(chunks), redacting.beside(beside)
-            head = self.log.adopt(log_id, chunks, beside, root=root)
+                past = self.log.lines(verified.fork.parent, 0, verified.fork.seq) if verified.fork else ()
+                redacting = RedactingImport(verified, known, past)
+                chunks, attachments = redacting.log(chunks), redacting.attachments(attachments)
+            head = self.log.adopt(log_id, chunks, attachments, root=root)
             try:
-                self.lineages.note_adopted(whole, ended=ended, is_new=True)
+                self.registry.record_imported(verified, ended=ended, is_new=True)
             except (EventStoreError, OSError):
-                self.lineages.unsettle()  # it is there: the next writer records it
+                self.registry.unsettle()  # it is imported: the next writer records it
         if not log_id.startswith(TEMPLATE):
             self._changed(log_id, ())
             self.flush_views(log_id)
             self._drop_folds(log_id)
         return head
 
-    # --- ids that were used
+    # --- used ids
 
     def was_used(self, session_id: str) -> bool:
-        """Tell whether this id was used: its session was deleted or trashed, or should be there, as nothing records its end."""
-        return self.lineages.look(lambda state: session_id in state.used or session_id in state.there)
+        """Return whether this id was ever used: its session exists, was deleted or trashed, or its log is missing."""
+        return self.registry.look(lambda state: session_id in state.used or session_id in state.there)
 
     def ended(self, session_id: str) -> int:
-        """Return how many events a deleted or trashed session with this id had, at most; 0 where there was none.
+        """Return the greatest number of events of a deleted or trashed session with this id; 0 without one.
 
-        Waits for whoever deletes or trashes right now.
+        Waits for a deletion in progress.
         """
-        with suppress(OperationRefused), self.lineages.lock.held():  # refused: then nobody can delete anything either
-            return self.lineages.look(lambda state: state.used.get(session_id, 0))
-        return self.lineages.look(lambda state: state.used.get(session_id, 0))
+        with suppress(OperationRefused), self.registry.lock.held():  # refused: then no deletion is possible either
+            return self.registry.look(lambda state: state.used.get(session_id, 0))
+        return self.registry.look(lambda state: state.used.get(session_id, 0))
 
     def flush_views(self, session_id: str | None = None) -> None:
-        """Write the views of one session, or of all that changed, at once. There are none here."""
+        """Write the views of one session, or of all that changed, at once. There are none in memory."""
 
 
-def _same(whole: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Pass on the bytes of a log that was verified; raise LogDamaged at the end where they are others."""
+def _same(verified: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Stream the bytes of a verified log; raise LogDamaged at the end where they have changed."""
     last, size = list[bytes](), 0
     for chunk in chunks:
         size += len(chunk)
@@ -121,5 +121,5 @@ def _same(whole: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
         last = [*last, chunk] if not cut else [chunk[cut:]]
         yield chunk
     parts = hash_chain.split(b"".join(last).removesuffix(b"\n"))
-    if size != whole.head.size_bytes or parts is None or parts[1].hex() != whole.head.hash:
-        raise LogDamaged(whole.session_id, "its log", 1, 0, "it is not the log that was verified before", 0)
+    if size != verified.head.size_bytes or parts is None or parts[1].hex() != verified.head.hash:
+        raise LogDamaged(verified.session_id, "its log", 1, 0, "it is not the log that was verified before", 0)

@@ -1,55 +1,55 @@
-"""The events of sessions, and what they fold to: append, read, ask as of a moment."""
+"""Append events to sessions, and fold them: as they are, or as of a moment."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from eventstore.derived.state_cache import Folds
+from eventstore.derived.state_cache import StateCache
 from eventstore.errors import SessionNotFound
 from eventstore.events import Event
 from eventstore.ids import STORE_ID, check_session_id
 from eventstore.log.base import Append, Appended, Written
 from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, version_at
-from eventstore.store.lineages import Lineages
+from eventstore.store.registry import Registry
 from eventstore.store.tool_history import ToolHistory
 from projections import session as session_fold
 from projections import statistics as statistics_fold
 from projections import summary as summary_fold
 from projections.models import Session, SessionMetadata
 
-_WHOLE_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
+_SESSION_EVENTS, _SUMMARY_EVENTS = 50_000, 5_000_000
 
 
 class FoldedSessions:
     """Sessions on a log, appended to and folded. Safe for threads.
 
-    `history` is the tool side, where there is one; `lineages` the registry.
+    `history` is the history folder of tool calls, if any; `registry` the registry of the store.
     """
 
     history: ToolHistory | None = None
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
-        self.lineages = Lineages(log)
-        self._wholes = Folds(log, session_fold.projection, _WHOLE_EVENTS)
-        self._summaries = Folds(log, summary_fold.projection, _SUMMARY_EVENTS)
+        self.registry = Registry(log)
+        self._sessions = StateCache(log, session_fold.projection, _SESSION_EVENTS)
+        self._summaries = StateCache(log, summary_fold.projection, _SUMMARY_EVENTS)
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
-        """Append events as one batch, as `EventLog.append` does, and let the views follow.
+        """Append events as one batch, as `EventLog.append` does, and mark the views as outdated.
 
-        The first event of a session creates it, which the registry then records. Where that fails the session is there all the
-        same, and the next writer records it.
+        The first event of a session creates it, and the registry then records that. Where the record fails, the session exists
+        and the next writer records it.
         """
         if session_id == STORE_ID:
             check_session_id(session_id)
         result = self.log.append(session_id, events, expected_version=expected_version)
         if result.first == 1 and not result.repeated:
-            self.lineages.note_created({session_id: 0})
+            self.registry.note_created({session_id: 0})
         self._changed(session_id, events)
         return result
 
     def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
-        """Append for several callers, as `EventLog.append_many` does, and let the views follow."""
+        """Append for several callers, as `EventLog.append_many` does, and mark the views as outdated."""
         written = self.log.append_many(appends, wait=wait)
         created: dict[str, int] = {}
         for append, outcome in zip(appends, written.outcomes, strict=True):
@@ -58,43 +58,42 @@ class FoldedSessions:
                     created[append.session_id] = 0
                 self._changed(append.session_id, append.events)
         if created:
-            self.lineages.note_created(created)
+            self.registry.note_created(created)
         return written
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        """Append several batches, as `EventLog.extend` does, and let the views follow."""
+        """Append several batches, as `EventLog.extend` does, and mark the views as outdated."""
         result = self.log.extend(check_session_id(session_id), batches, expected_version=expected_version)
         if result.first == 1:
-            self.lineages.note_created({session_id: 0})
+            self.registry.note_created({session_id: 0})
         self._changed(session_id, [event for events in batches for event in events])
         return result
 
     def fold(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> session_fold.State:
-        """Fold the whole session, as it is or was; the state is shared, nobody changes it.
+        """Fold a session, as it is or was. The state is shared: nobody may change it.
 
-        `at` and `recorded` are those of `version_at`. Raises SessionNotFound, also where the session had not begun, LogDamaged
+        `at` and `recorded` are those of `version_at`. Raises SessionNotFound, also before the session's first event, LogDamaged
         and NoSuchMoment.
         """
         if at is None:
-            return self._wholes.get(check_session_id(session_id)).state
-        return self._wholes.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
+            return self._sessions.get(check_session_id(session_id)).state
+        return self._sessions.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
 
     def summary(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> summary_fold.State:
-        """Fold all but what was said, as `fold` does, at a fraction of its price. Raises as `fold` does."""
+        """Fold all but the texts of messages, as `fold` does, at a fraction of its cost. Raises as `fold` does."""
         if at is None:
             return self._summaries.get(check_session_id(session_id)).state
         return self._summaries.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
 
     def statistics(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
-        """Give a session's figures as JSON values, as they are or were. Raises as `fold` does."""
+        """Return a session's figures as JSON values, as they are or were. Raises as `fold` does."""
         return statistics_fold.to_dict(self.summary(session_id, at, recorded=recorded), session_id)
 
     def version_at(self, session_id: str, at: At | None, *, recorded: bool = False) -> int:
         """Return how many of a session's events had happened at a version or time; None means now.
 
-        A time means the greatest time of the events so far, so that the answer is always a prefix of the log; `recorded` asks
-        when events were written down instead. Raises SessionNotFound, also where the session had not begun, LogDamaged,
-        NoSuchMoment.
+        The answer is always a prefix of the log: it ends before the first event of a later time. `recorded` compares the times of
+        writing instead. Raises SessionNotFound, also before the session's first event, LogDamaged, NoSuchMoment.
         """
         check_session_id(session_id)
         if at is None:
@@ -105,7 +104,7 @@ class FoldedSessions:
         return version
 
     def metadata(self, session_id: str) -> SessionMetadata:
-        """Return what is known of one session. Raises SessionNotFound, LogDamaged."""
+        """Return a session's metadata. Raises SessionNotFound, LogDamaged."""
         return self.summary(session_id).metadata.to_model(session_id)
 
     def load_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
@@ -116,13 +115,13 @@ class FoldedSessions:
             return None
 
     def session_exists(self, session_id: str) -> bool:
-        """Tell whether there is such a session."""
+        """Return whether the session exists."""
         return self.log.exists(check_session_id(session_id))
 
     def _changed(self, session_id: str, events: Sequence[Event]) -> None:
-        """Let what is derived from the log follow, after an append."""
+        """Mark derived state as outdated, after an append."""
 
     def _drop_folds(self, session_id: str) -> None:
-        """Drop the folds of a session: its log is another now."""
-        self._wholes.forget(session_id)
+        """Drop the cached states of a session: its log was replaced or deleted."""
+        self._sessions.forget(session_id)
         self._summaries.forget(session_id)

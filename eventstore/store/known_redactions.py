@@ -1,4 +1,4 @@
-"""Redactions that the store's own log records, carried out again on copies that come back: out of the trash, or of an archive."""
+"""Recorded redactions, applied again to copies that return from the trash or from an archive."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -20,7 +20,7 @@ _RECORDS = b'{"type":"store.events_redacted",'
 
 
 def known_redactions(log: EventLog) -> Known:
-    """Map the leaf hashes of redacted events, 32 bytes, to what the store's own log says of them. Cost: that log, once."""
+    """Map the leaf hashes of redacted events, 32 bytes, to their records in the registry. Reads the registry once."""
     known: Known = {}
     with suppress(SessionNotFound):
         for line in log.lines(STORE_ID):
@@ -31,7 +31,7 @@ def known_redactions(log: EventLog) -> Known:
 
 
 def redact_in_trash(log: EventLog, session_id: str, forget_views: Callable[[str], None]) -> None:
-    """Redact in the copies of a session in the trash what is known to be redacted; the registry's lock is held.
+    """Apply known redactions to the copies of a session in the trash. The caller holds the registry's lock.
 
     A copy that is damaged stays as it is.
     """
@@ -42,7 +42,7 @@ def redact_in_trash(log: EventLog, session_id: str, forget_views: Callable[[str]
             found: dict[str, tuple[StoreEventsRedacted, list[int]]] = {}
             removed = Removed()
             for seq, line in enumerate(log.trashed_lines(name), 1):
-                why = _why(line, known)
+                why = _record_of(line, known)
                 if why is not None:
                     found.setdefault(why.hash, (why, []))[1].append(seq)
                     removed.add(codec.decode(line))
@@ -54,27 +54,27 @@ def redact_in_trash(log: EventLog, session_id: str, forget_views: Callable[[str]
                 forget_views(name)
 
 
-def _why(line: bytes, known: Known) -> StoreEventsRedacted | None:
-    """Find why a line that still has its content was redacted; None where it was not."""
+def _record_of(line: bytes, known: Known) -> StoreEventsRedacted | None:
+    """Return the record of a line's redaction if the line still has its content; else None."""
     if tombstone.read_tombstone(line) is not None:
         return None
     return known.get(tombstone.leaf_of(line) or b"")
 
 
-class Again:
-    """A log that comes from elsewhere, on its way in: known redactions are carried out before anything is written.
+class RedactingImport:
+    """The stream of an imported log with known redactions applied, before anything is written.
 
-    Lines become tombstones, and event.redacted events are added at its end, also those that a fork lacks of its past.
+    Lines become tombstones, and event.redacted events are added at the end, also those missing for inherited tombstones.
     """
 
-    def __init__(self, whole: Whole, known: Known, past: Iterable[bytes] = ()) -> None:
-        self._whole, self._known, self._past = whole, known, past
+    def __init__(self, verified: Whole, known: Known, past: Iterable[bytes] = ()) -> None:
+        self._verified, self._known, self._past = verified, known, past
         self._events: list[EventRedacted] = []
         self.removed = Removed()
 
     def log(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Stream a log's own lines, given in chunks of any size."""
-        rest, seq, recorded = b"", self._whole.inherited, dict[int, bytes]()
+        """Stream a log's own lines, redacted, from chunks of any size."""
+        rest, seq, recorded = b"", self._verified.inherited, dict[int, bytes]()
         for chunk in chunks:
             data, lf, rest = (rest + chunk).rpartition(b"\n")
             lines = list(codec.lines(data + lf))
@@ -90,22 +90,22 @@ class Again:
         yield self._ending()
 
     def _line(self, seq: int, line: bytes) -> bytes:
-        why, left = _why(line, self._known), tombstone.make_tombstone(line)
+        why, left = _record_of(line, self._known), tombstone.make_tombstone(line)
         if why is None or left is None:
             return line
-        self._events.append(record_redaction(self._whole.session_id, seq, line, why.reason, why.by))
+        self._events.append(record_redaction(self._verified.session_id, seq, line, why.reason, why.by))
         self.removed.add(codec.decode(line))
         return left
 
     def _ending(self) -> bytes:
         if not self._events:
             return b""
-        head = self._whole.head
+        head = self._verified.head
         here = Tip(bytes.fromhex(head.hash), head.size_bytes, head.version, head.at)
         return seal(prepare(self._events, codec.MAX_EVENT_BYTES), here, max(clock.now(), head.at))[0]
 
-    def beside(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[str, Iterable[bytes]]]:
-        """Stream the files beside the log, after it was streamed: what repairs had cut holds nothing of the texts."""
+    def attachments(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        """Stream the attachments, after the log: in damaged lines that a repair cut, the removed texts are blanked."""
         for name, chunks in files:
             if name.startswith("quarantine/") and self.removed.values():
                 yield name, [blank(b"".join(chunks), self.removed.values())]
@@ -114,11 +114,11 @@ class Again:
 
 
 def redacted_folders(lines: Iterable[bytes], known: Known) -> set[str]:
-    """Name the folders of the tool calls that known redacted events of a log belong to."""
+    """Return the folders of the tool calls that known redacted events of a log belong to."""
     calls, folders = set[str](), dict[str, str]()
     for line in lines:
         is_link = line.startswith(b'{"type":"invocation.linked"')
-        why = _why(line, known)
+        why = _record_of(line, known)
         if not is_link and why is None:
             continue
         event = codec.decode(line)

@@ -1,4 +1,4 @@
-"""Lists of sessions, search and figures: each is answered from a cache that is brought up to date first."""
+"""Lists of sessions, search and figures: each is answered from a cache that is updated first."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,24 +12,24 @@ from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, version_at
 from eventstore.store.folded import FoldedSessions
-from eventstore.store.pages import Page, Track, as_time, tell_damage
+from eventstore.store.pages import Page, Track, as_time, warn_damaged
 from projections.models import Session, SessionMetadata, SessionStatus
 
 
 class ListedSessions(FoldedSessions):
-    """Sessions that can be listed, searched and summed up."""
+    """Sessions that can be listed, searched and summed."""
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(log)
         self._list_with(None)
 
     def _list_with(self, folder: Path | None) -> None:
-        """Answer from caches in this folder from now on, or in memory."""
+        """Use caches in this folder, or in memory without one."""
         self.catalog = Catalog(folder)
         self._search, self._analytics = Search(self.log, folder), Analytics(self.log, folder)
 
     def caches(self) -> tuple[Catalog, Search, Analytics]:
-        """Give what lists, search and figures are answered from."""
+        """Return the caches of lists, search and figures."""
         return self.catalog, self._search, self._analytics
 
     def list_sessions(
@@ -40,15 +40,15 @@ class ListedSessions(FoldedSessions):
         limit: int | None = 100,
         at: At | None = None,
     ) -> list[Session]:
-        """List whole sessions, as `list_metadata` lists what is known of them."""
+        """List sessions as objects, with the filters of `list_metadata`."""
         found = self.list_metadata(user_id, status, tags, limit, at=at)
-        return [session for one in found if (session := self._load_or_tell(one.session_id, at)) is not None]
+        return [session for one in found if (session := self._load_or_warn(one.session_id, at)) is not None]
 
-    def _load_or_tell(self, session_id: str, at: At | None) -> Session | None:
+    def _load_or_warn(self, session_id: str, at: At | None) -> Session | None:
         try:
             return self.load_session(session_id, at)
         except LogDamaged as damage:
-            tell_damage(damage)
+            warn_damaged(damage)
             return None
 
     def list_metadata(
@@ -57,13 +57,13 @@ class ListedSessions(FoldedSessions):
         status: SessionStatus | str | None = None,
         tags: Sequence[str] | None = None,
         limit: int | None = 100,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
         at: At | None = None,
     ) -> list[SessionMetadata]:
-        """List sessions that fit all filters, the most recently updated first, then by id; at most `limit` of them.
+        """List the metadata of sessions that match all filters, the last updated first, then by id; at most `limit`.
 
-        `at`, a time, lists the sessions there were then, as they were. `tags` match any. A session whose log cannot be read
-        hides no other: `on_damage` hears of it, by default as a warning.
+        `at`, a time, lists the sessions of that time, as they were. `tags` match any. `on_damage` is called for each session
+        whose log cannot be read, and the others are listed; by default it warns.
         """
         if isinstance(tags, str):
             raise ValueError("tags is not a list of texts")
@@ -73,13 +73,13 @@ class ListedSessions(FoldedSessions):
     def page(
         self,
         wanted: Filter,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
         at: At | None = None,
         track: Track = iter,
     ) -> Page:
-        """List the sessions that fit, a page of them, as `list_metadata` does. Raises ValueError for a cursor that is none.
+        """List one page of the sessions that match, as `list_metadata` does. Raises ValueError for an invalid cursor.
 
-        `track` is given the ids of the sessions that have to be looked at first, and gives them back as that goes on.
+        `track` receives the ids of the sessions to read, and yields each one when it is to be read.
         """
         if at is not None:
             moment, then = as_time(at), Catalog()
@@ -94,11 +94,11 @@ class ListedSessions(FoldedSessions):
         return self.metadata(session_id).to_dict()
 
     def search(
-        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> list[Hit]:
-        """Search what was said in all sessions; `at` as it was at a time. Raises NoSuchMoment.
+        """Search the texts of all sessions; `at`, a time, as they were then. Raises NoSuchMoment.
 
-        `on_damage` hears of sessions that cannot be read.
+        `on_damage` is called for each session that cannot be read.
         """
         moment = None if at is None else as_time(at)
         versions: dict[str, int] = {}
@@ -119,57 +119,57 @@ class ListedSessions(FoldedSessions):
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
-        on_damage: Callable[[LogDamaged], None] = tell_damage,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Figures]:
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
         return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until)
 
     def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
-        """Give hits with the whole texts they were found in."""
+        """Return hits with the full texts they were found in."""
         return [(hit, self._search.text_of(hit.session_id, hit.seq)) for hit in hits]
 
     def _known_at(
         self, session_ids: Iterable[str], on_damage: Callable[[LogDamaged], None], at: str
     ) -> Iterator[SessionMetadata]:
-        """Stream what was known of sessions at a time."""
+        """Stream the metadata of sessions at a time."""
         for session_id in session_ids:
             try:
                 yield self._metadata_at(session_id, at)
             except SessionNotFound:
-                continue  # deleted since it was listed, or not begun then
+                continue  # deleted meanwhile, or created later
             except LogDamaged as damage:
                 on_damage(damage)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give all that the catalogue has, as `SessionMetadata.to_dict` gives it, up to date."""
+        """Return all rows of the updated catalogue, as `SessionMetadata.to_dict` does."""
         return self.catalog.page(Filter(limit=None), self.log, self._describe, lambda damage: None)[0]
 
     def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
         return self.summary(session_id, at).metadata.to_model(session_id)
 
     def forget_found(self, session_ids: Iterable[str]) -> None:
-        """Drop sessions from lists, search and figures; what their logs still hold is read again."""
+        """Drop sessions from lists, search and figures; their logs are read again."""
         for session_id in session_ids:
             for one in self.caches():
                 one.forget(session_id)
 
     def compact(self) -> None:
-        """See that nothing is left in the files of lists, search and figures of what was deleted."""
+        """Remove deleted rows from the files of lists, search and figures for good."""
         for one in self.caches():
             one.scrub()
 
     def clear_caches(self) -> None:
-        """Throw away what lists, search and figures are answered from; each is made anew when it is asked for."""
+        """Delete the caches of lists, search and figures. Each is rebuilt when it is used."""
         for one in self.caches():
             one.clear()
 
     def check_caches(self) -> Iterator[tuple[str, str]]:
-        """Compare what lists, search and figures are answered from with what the logs give; yield sessions with what differs.
+        """Compare the caches of lists, search and figures with the logs; yield session ids with their differences.
 
-        The id is empty where it is the whole that cannot be read.
+        The id is empty where a cache cannot be read at all.
         """
         ours_now = self.catalog.content(self.log, self._describe)
-        fresh_now = Catalog().content(self.log, self._describe_anew)
+        fresh_now = Catalog().content(self.log, self._describe_from_log)
         for session_id in sorted({*ours_now, *fresh_now}):
             found_now, wanted_now = ours_now.get(session_id), fresh_now.get(session_id)
             if found_now != wanted_now:
@@ -188,13 +188,13 @@ class ListedSessions(FoldedSessions):
                 if found.get(session_id) != wanted.get(session_id):
                     yield session_id, f"{name} has something else of it"
 
-    def _describe_anew(self, session_id: str) -> dict[str, Any]:
-        """Give what is known of a session by its log alone, whatever files say."""
+    def _describe_from_log(self, session_id: str) -> dict[str, Any]:
+        """Return a session's metadata from its log alone, without views."""
         return self.summary(session_id).metadata.to_model(session_id).to_dict()
 
 
 def _different_row(found: list[tuple[Any, ...]] | None, wanted: list[tuple[Any, ...]] | None) -> str:
-    """Say in what the row of a session differs from the one that its log gives."""
+    """Describe how the row of a session differs from its log."""
     if found is None or wanted is None:
         return "the catalogue does not have it" if found is None else "the catalogue has it, and its log does not"
     try:

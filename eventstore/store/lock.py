@@ -1,4 +1,4 @@
-"""The lock of a store: who changes the registry and a log together holds it. One holder among all threads and processes."""
+"""The lock of a store, for changes of the registry together with a log. One holder among all threads and processes."""
 
 import errno
 import os
@@ -16,15 +16,15 @@ from eventstore.log.engine import EventLog
 _LOCK = "_lock"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
-# Two managers may share one log in memory. It has no file to lock, so they share the lock of its threads.
+# Two managers may share one log in memory. It has no lock file, so they share a lock of threads.
 _BY_LOG: WeakKeyDictionary[EventLog, threading.RLock] = WeakKeyDictionary()
 _BY_LOG_MUTEX = threading.Lock()
 
 
 class StoreLock:
-    """The lock of one store. A thread that holds it may take it again; `depth` counts how often its holder has it.
+    """The lock of one store. A thread that holds it may take it again; `depth` counts how often.
 
-    With a `folder` it is a file there, which excludes other processes too; without one it is shared by all who use the same log.
+    With a `folder` it is a file there, which excludes other processes too; without one it is shared by all users of the same log.
     """
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
@@ -39,7 +39,7 @@ class StoreLock:
             return _BY_LOG.setdefault(self._log, threading.RLock())
 
     def begin_in_child(self) -> None:
-        """Let go of what another thread held when the process was forked: the child has a copy of its descriptor."""
+        """Close the copy of the descriptor that another thread of the parent held, and start with a free lock."""
         if self._file >= 0:
             os.close(self._file)
         self.depth, self._file = 0, -1
@@ -49,7 +49,7 @@ class StoreLock:
 
     @contextmanager
     def held(self, *, wait: bool = True) -> Iterator[bool]:
-        """Hold the lock; yields True, or False at once where somebody else holds it and `wait` is false.
+        """Hold the lock. Yields True; False at once where another one holds it and `wait` is false.
 
         Raises OperationRefused where the system refuses the file of the lock.
         """
@@ -73,7 +73,7 @@ class StoreLock:
             self._threads.release()
 
     def _lock_file(self, wait: bool) -> bool:
-        """Lock the file, where there is one. False where somebody else has it and `wait` is false."""
+        """Lock the file, if any. False where another process has it and `wait` is false."""
         if self._folder is None:
             return True
         with refusing(STORE_ID, "locked"):
@@ -92,7 +92,7 @@ class StoreLock:
 
 @contextmanager
 def refusing(session_id: str, done: str) -> Iterator[None]:
-    """Turn what the system refuses into OperationRefused; `done` says what was not done to the session: "deleted", say."""
+    """Raise OperationRefused for an OSError; `done` names what was not done to the session, for example "deleted"."""
     try:
         yield
     except EventStoreError:

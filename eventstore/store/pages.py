@@ -1,4 +1,4 @@
-"""What lists of sessions are made of: pages, and what becomes of a session that cannot be read."""
+"""Pages of lists, and the warning for a session that cannot be read."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -10,24 +10,24 @@ from eventstore.store.as_of import At, as_text
 from projections.models import SessionMetadata
 
 Track: TypeAlias = Callable[[Sequence[str]], Iterable[str]]
-"""Gives ids back one by one, as what is to be done with each is done: a progress bar, say."""
+"""Yields the ids one by one, when each is to be processed: a progress bar, for example."""
 
 
-def tell_damage(damage: LogDamaged) -> None:
-    """Warn of a session that cannot be read and was left out of an answer."""
+def warn_damaged(damage: LogDamaged) -> None:
+    """Warn of a session that cannot be read and is missing in an answer."""
     warnings.warn(str(damage), RuntimeWarning, stacklevel=2)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of the sessions that fit, and the cursor that the next page is asked for with; None behind the last one."""
+    """One page of the sessions that match, and the cursor of the next page; None after the last page."""
 
     sessions: list[SessionMetadata]
     cursor: str | None
 
 
 def as_time(at: At) -> str:
-    """Check that a moment is a time: a version is one session's. Raises NoSuchMoment."""
+    """Return a moment as text. Raises NoSuchMoment for a version, which belongs to one session."""
     if isinstance(at, int):
         raise NoSuchMoment(at, "sessions are listed as of a time; a version is one session's")
     return as_text(at)

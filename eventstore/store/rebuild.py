@@ -1,4 +1,4 @@
-"""Rebuilding as a proof: every view made anew from the logs, or compared with what the logs give, on all cores there are."""
+"""Rebuild all views from the logs, or compare them with the logs, on all cores."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ _WORTH_A_PROCESS = 200
 
 
 class Rebuilt(NamedTuple):
-    """What became of one session: `damage` where its log cannot be read, `difference` where a view is not what the log gives."""
+    """The result for one session: `damage` if its log cannot be read, `difference` if a view differs from the log."""
 
     session_id: str
     damage: str = ""
@@ -24,7 +24,7 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
-    """Settle the store, delete every view and the catalogue, rebuild them, and yield each session when it is done.
+    """Settle the store, delete every view and the catalogue, rebuild them, and yield each session.
 
     The views of a damaged session stay as they are.
     """
@@ -35,9 +35,9 @@ def rebuild_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> I
 
 
 def check_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
-    """Compare views, catalogue, search and figures with what the logs give, and yield each session. Changes no view.
+    """Compare views, catalogue, search and figures with the logs, and yield each session. Changes no view.
 
-    Of a session the first difference is named. A search index that is damaged as a whole is named as "all sessions".
+    Only the first difference of a session is reported. A damaged search index is reported as "all sessions".
     """
     storage.flush_views()
     caches = dict(storage.check_caches())
@@ -53,7 +53,7 @@ def check_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Ite
 def _spread(
     storage: FileSystemSessionStorage, work: Callable[[Path, Path, Sequence[str]], list[Rebuilt]], jobs: int | None
 ) -> Iterator[Rebuilt]:
-    """Give sessions to processes, some at a time, the largest logs first; a few are done here."""
+    """Distribute sessions to processes, some at a time; few sessions are processed here."""
     names = sorted(storage.log.ids())
     processes = min(jobs or os.cpu_count() or 1, len(names) // _WORTH_A_PROCESS + 1)
     parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]

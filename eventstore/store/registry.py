@@ -1,180 +1,213 @@
-"""The registry: the log `_store`, which records what sessions there are and were. What it says is in `projections.store`.
+"""The registry's operations: sessions are created, imported, forked, saved as templates and deleted in a safe order.
 
-How sessions are created, forked, deleted and moved is not in here.
+The README of this folder gives the order of the steps, and why.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from eventstore.errors import (
-    EventStoreError,
-    LogDamaged,
-    LogRolledBack,
-    SessionNotFound,
-    VersionConflict,
-)
-from eventstore.events import (
-    Event,
-    LogRepaired,
-    SessionCreated,
-    StoreSessionCreated,
-    StoreSessionForked,
-)
-from eventstore.ids import STORE_ID
-from eventstore.log.base import BEGINNING, Head
+from eventstore.errors import EventStoreError, LogDamaged, SessionExists, SessionNotFound, VersionConflict
+from eventstore.events import Event, SessionCreated, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
+from eventstore.ids import TEMPLATE, check_session_id
+from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
-from eventstore.record import codec
-from projections import store as store_fold
-from projections.store import Life, State
+from eventstore.log.ingest import Whole
+from eventstore.store.lock import StoreLock, refusing
+from eventstore.store.registry_log import RegistryLog
+from eventstore.store.settling import settle_quietly
+from projections.store import State
 
-T = TypeVar("T")
 
+class Registry(RegistryLog):
+    """The sessions of a log and their forks. Safe for threads; with a `folder`, for processes too."""
 
-class Registry:
-    """The registry of one log, read incrementally: asking costs what was recorded since it was last asked. Safe for threads."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._forget()
-        self.begin_in_child()
+    def __init__(self, log: EventLog, folder: Path | None = None) -> None:
+        self.lock = StoreLock(log, folder)
+        self._is_settled = False
+        super().__init__(log)
 
     def begin_in_child(self) -> None:
-        """Let go of what another thread held when the process was forked."""
-        self._mutex = threading.Lock()  # guards the state and the place
-        self._creating = threading.Lock()  # one caller at a time records what all have created
-        self._bringing = threading.Lock()  # guards what they have created
-        self._created: dict[str, int] = {}
+        """Reset the locks that another thread may have held when the process was forked."""
+        super().begin_in_child()
+        self.lock.begin_in_child()
 
-    def _forget(self) -> None:
-        self._state, self._place = State(), BEGINNING
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the store, after settling interrupted operations. A thread that holds it may take it again.
 
-    # --- reading
-
-    def look(self, question: Callable[[State], T]) -> T:
-        """Answer a question about the registry as it is now. The answer must not hold the state: that goes on changing.
-
-        Raises LogDamaged where the registry is damaged.
+        Every operation that changes the registry and a log holds it: so no parent is deleted while it is forked.
+        Raises OperationRefused where the system refuses the lock.
         """
-        with self._mutex:
-            self._catch_up()
-            return question(self._state)
+        with self.lock.held():
+            if self.lock.depth == 1:
+                self._settle()
+            yield
 
-    def state(self) -> State:
-        """Return a copy of all that the registry says; the cost grows with the number of sessions. Raises LogDamaged."""
-        return self.look(State.copy)
+    def _settle(self) -> None:
+        self._is_settled = settle_quietly(self._log, self, everything=not self._is_settled)
 
-    def _catch_up(self) -> Head:
-        """Apply what was recorded since, and return where the registry ends."""
-        while True:
-            try:
-                data, here = self._log.resume(STORE_ID, self._place)
-            except (LogRolledBack, SessionNotFound):
-                if not self._place.version:
-                    return BEGINNING
-                self._forget()  # somebody put another log in its place: read that one
-                continue
-            if not data:
-                return self._place
-            for event in codec.decode_lines(data):
-                store_fold.apply(self._state, event)
-            self._place = here
+    def unsettle(self) -> None:
+        """Make the next writer compare the full registry with the full log: something could not be recorded."""
+        self._is_settled = False
 
-    # --- recording
+    def settle_all(self) -> None:
+        """Compare the full registry with the full log, and repair the registry where a crash left a difference."""
+        self.unsettle()
+        with self.locked():
+            pass
 
-    def note(self, event: Event) -> None:
-        """Append an event to the registry, whatever it says by now. Raises what `EventLog.append` raises."""
+    # --- created and imported sessions
+
+    def note_created(self, created: dict[str, int]) -> None:
+        """Record created sessions, by id, with the number of inherited events. Never fails.
+
+        The first call also settles the store, unless another writer holds the lock and does it.
+        """
+        if not self.record_created(created):
+            self.unsettle()
+        elif not self._is_settled:
+            with suppress(EventStoreError), self.lock.held(wait=False) as is_held:
+                if is_held:
+                    self._settle()
+
+    def record_origin(self, verified: Whole) -> None:
+        """Record that a fork of another log is about to be imported."""
+        assert verified.origin is not None  # noqa: S101 - the caller checks
+        origin = verified.origin
+        self.note(StoreSessionForked(session_id=verified.session_id, parent=origin.parent, upto=origin.seq))
+
+    def record_imported(self, verified: Whole, *, ended: int = 0, is_new: bool = False) -> None:
+        """Record an imported log, if it is not recorded yet, for example after a crash.
+
+        One that `is_new` is always recorded: a recorded session of that id without an end is a different one. `ended` is the
+        number of events of a deleted session of this id in the store that exported the log.
+        """
+        self.record(lambda state: list(_adopted(state, verified, ended, is_new)))
+
+    def clear_empty(self, log_id: str) -> None:
+        """Remove the empty log of a killed or refused creation, so that a log can be moved to this id."""
+        if self._log.size_bytes(log_id):
+            return  # also a damaged log, of which no event can be read
+        with suppress(EventStoreError, OSError):  # another writer appended: the move to this id is refused then
+            self._log.remove(log_id, expected_version=0)
+
+    # --- forks
+
+    def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> None:
+        """Begin a session with the first `version` events of another, as `EventLog.fork` does. Raises as that does."""
+        with self.locked(), refusing(session_id, "forked"):
+            if self._log.exists(session_id):
+                raise SessionExists(session_id)
+            self._fork(session_id, parent, version, event)
+
+    def _fork(self, log_id: str, parent: str, version: int, event: SessionCreated) -> None:
+        """Record the parent, fork, record the creation. A record of a parent without a fork does no harm."""
+        self._log.point_at(parent, version)
+        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))
         try:
-            self._log.append(STORE_ID, [event])
+            self._log.fork(log_id, parent, version, event)
+        except VersionConflict:
+            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None
+        self.note_created({log_id: version})
+
+    def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
+        """Save the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
+        log_id = TEMPLATE + check_session_id(name)
+        with self.locked(), refusing(log_id, "made"):
+            if self._log.exists(log_id):
+                raise SessionExists(name)
+            self._fork(log_id, parent, version, event)
+
+    def template(self, name: str) -> tuple[str, int]:
+        """Return the id of a template's log, and its version. Raises SessionNotFound for the template."""
+        try:
+            log_id = TEMPLATE + check_session_id(name)
+            return log_id, self._log.head(log_id).version
         except SessionNotFound:
-            try:
-                self._log.append(STORE_ID, [event], expected_version=0)
-            except VersionConflict:
-                self._log.append(STORE_ID, [event])
+            raise SessionNotFound(name) from None
 
-    def record(self, decide: Callable[[State], Sequence[Event]]) -> None:
-        """Append, as one batch, what `decide` makes of the state; it is asked again where another writer was faster.
+    def templates(self) -> list[str]:
+        """List the names of templates, of damaged ones too."""
+        return [name for name in self.look(State.templates) if self.is_there(TEMPLATE + name)]
 
-        So what is recorded was true of the registry as it was right before. Nothing is appended where it returns nothing.
-        Raises what `EventLog.append` raises.
-        """
-        while True:
-            with self._mutex:
-                version = self._catch_up().version
-                events = decide(self._state)
-            if not events:
-                return
-            with suppress(VersionConflict, SessionNotFound):  # not found: the registry itself was deleted meanwhile
-                self._log.append(STORE_ID, events, expected_version=version)
-                return
-
-    def record_created(self, created: dict[str, int]) -> bool:
-        """Record sessions that have their first own event, by id, each with the number of events before it.
-
-        One append does for all threads that come at the same time. Returns False where the registry could not be written: the
-        sessions are there all the same, and a later writer records them (see `settle`).
-        """
-        with self._bringing:
-            self._created.update(created)
-        with self._creating:
-            with self._bringing:
-                due, self._created = self._created, {}
-            try:
-                if due:
-                    self.record(lambda state: list(self._unrecorded(state, due)))
-            except (EventStoreError, OSError):
-                return False
+    def is_there(self, log_id: str) -> bool:
+        """Return whether there is a log with events, or a damaged one."""
+        try:
+            return self._log.exists(log_id)
+        except LogDamaged:
             return True
 
-    def _unrecorded(self, state: State, created: dict[str, int]) -> Iterator[Event]:
-        """Make the records of those that are still what the log has, and not recorded yet.
+    def make_descendants_independent(self, log_id: str) -> None:
+        """Copy the inherited events of a session into its forks, before it is deleted. Raises LogDamaged."""
+        for one in self.look(lambda state: state.descendants(log_id)):
+            with suppress(SessionNotFound):
+                self._log.make_whole(one)
 
-        A writer who trashes or deletes a session records its creation first where that is missing. So one that is not there any
-        more, or was replaced, needs no record: it would come too late.
+    # --- ends
+
+    def announce(self, event: Event, session_id: str) -> None:
+        """Record the end of a session before it happens, and first its creation where that is missing."""
+        self.record(lambda state: [*self.missing(state, session_id), event])
+
+    def settled(self, *, names: tuple[str, ...] = (), ids: tuple[str, ...] = ()) -> None:
+        """Mark announced operations as done, so that `settle` does not check them."""
+
+        def remove(state: State) -> None:
+            state.unsettled_names.difference_update(names)
+            state.unsettled_ids.difference_update(ids)
+
+        with suppress(EventStoreError):
+            self.look(remove)
+
+    def delete(self, log_id: str, reason: str | None) -> bool:
+        """Delete a session or a template for good, a damaged one too; False where there was none.
+
+        Raises LogDamaged where a fork cannot be made independent: then nothing is deleted. Raises OperationRefused.
         """
-        for session_id, before in created.items():
-            first = self.first_hash(session_id, before)
-            if first and state.lives.get(session_id, Life()).first_hash != first:
-                yield StoreSessionCreated(session_id=session_id, first_hash=first)
+        with self.locked(), refusing(log_id, "deleted"):
+            while True:
+                with suppress(VersionConflict):  # another writer appended: record the new size
+                    return self._delete(log_id, reason)
 
-    # --- comparing with a log
+    def _delete(self, log_id: str, reason: str | None) -> bool:
+        version: int | None = None
+        try:
+            head = self._log.head(log_id)
+            version = head.version
+        except SessionNotFound:
+            return False
+        except LogDamaged as damage:
+            head = Head(damage.readable, "", "", damage.offset_bytes)
+            reason = f"{reason or 'no reason given'}; its log was damaged at line {damage.line}"
+        self.make_descendants_independent(log_id)
+        deleted = StoreSessionDeleted(
+            session_id=log_id, events=head.version, size_bytes=head.size_bytes, head_hash=head.hash, reason=reason
+        )
+        self.announce(deleted, log_id)
+        try:
+            is_gone = self._log.remove(log_id, expected_version=version)
+        except VersionConflict:
+            raise
+        except (EventStoreError, OSError):
+            if self.is_there(log_id):
+                self._settle()  # records that the session is still there
+                raise
+            is_gone = True  # the log is deleted; derived files may remain
+        self.settled(ids=(log_id,))
+        return is_gone
 
-    def first_hash(self, session_id: str, before: int) -> str:
-        """Return the hash of the event behind the first `before` ones; empty where it cannot be read."""
-        with suppress(SessionNotFound, LogDamaged):
-            event = next(self._log.read(session_id, before, before + 1), None)
-            return "" if event is None else event.hash
-        return ""
 
-    def fits(self, life: Life, session_id: str) -> bool:
-        """Tell whether a log is the session that was recorded: its first own event is the same, or was repaired since."""
-        with suppress(SessionNotFound, LogDamaged):
-            for before in {0, life.upto}:
-                for event in self._log.read(session_id, before, before + 1):
-                    if event.hash == life.first_hash or isinstance(event, LogRepaired):
-                        return True
-        return False
-
-    def birth(self, session_id: str) -> list[Event]:
-        """Make the records of a session that the registry does not know; none where it cannot be read, or has no event."""
-        with suppress(SessionNotFound, LogDamaged):
-            before = self._log.own_beginning(session_id).version
-            first = next(self._log.read(session_id, before, before + 1), None)
-            if first is None:
-                return []
-            made: list[Event] = [StoreSessionCreated(session_id=session_id, first_hash=first.hash)]
-            if before and isinstance(first, SessionCreated) and first.forked_from:
-                parent = str(first.forked_from["session_id"])
-                made.insert(0, StoreSessionForked(session_id=session_id, parent=parent, upto=before))
-            return made
-        return []
-
-    def missing(self, state: State, session_id: str) -> list[Event]:
-        """Make the records that lack before a session's end can be recorded."""
-        life = state.lives.get(session_id)
-        if life is not None and session_id in state.there:
-            return []
-        if life is not None and self.fits(life, session_id):
-            return []
-        return self.birth(session_id)
+def _adopted(state: State, verified: Whole, ended: int, is_new: bool) -> Iterator[Event]:
+    """Yield the records that are missing for an imported log."""
+    session_id = verified.session_id
+    parents = set(state.parents.keys() & {session_id})
+    if ended > state.used.get(session_id, 0) and session_id not in state.there:
+        reason = "reported by the archive that the session of this id came from"
+        yield StoreSessionDeleted(session_id=session_id, events=ended, size_bytes=0, head_hash="", reason=reason)
+        parents.clear()  # that record ends the fork as well
+    if verified.origin and not parents:
+        origin = verified.origin
+        yield StoreSessionForked(session_id=session_id, parent=origin.parent, upto=origin.seq)
+    if is_new or session_id not in state.there:
+        yield StoreSessionCreated(session_id=session_id, first_hash=verified.first_hash)

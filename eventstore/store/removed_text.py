@@ -1,4 +1,4 @@
-"""Texts that a redaction removes: in the forms they have in files, and a search of a store's files for what is left of them."""
+"""The texts that a redaction removes: the forms they have in files, and a search for copies left in a store's files."""
 
 import gzip
 import html
@@ -14,35 +14,36 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from eventstore.backends.files.descriptor import READ
 from eventstore.events import Event
 from eventstore.secret_patterns import numbers, texts
 
 _NAMES = ("role", "tool_name", "invocation_id", "key", "model", "id")
-_SHORTEST, _SHORTEST_KEY, _SHORTEST_NAME = 8, 16, 4  # shorter ones stand everywhere, and not because of the event
+_SHORTEST, _SHORTEST_KEY, _SHORTEST_NAME = 8, 16, 4  # shorter texts are common: a match would mean nothing
 _LONG_BYTES, _PIECE_BYTES, _PIECES = 256, 48, 8
 _BLOCK = 1 << 22
-_BUDGET = 1 << 32  # bytes times pieces looked for: some seconds
+_BUDGET = 1 << 32  # bytes times pieces: some seconds
 _MOST_UNPACKED = 1 << 30
-_PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: nothing here unpacks them
+_PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: not unpacked here
 
 
 def mark(text: str) -> str:
-    """Return what stands for a text in the record of a tool call."""
+    """Return the replacement of a removed text in the record of a tool call."""
     return "[redacted]" if text else text
 
 
 class Needle(NamedTuple):
-    """A text as it stands in a file; of a long one some pieces, for a database keeps it in pages."""
+    """A text in one of its forms in files; a long one as some pieces, since a database splits it into pages."""
 
     pieces: tuple[bytes, ...]
 
     def is_in(self, found: Collection[bytes]) -> bool:
-        """Tell whether enough of the pieces were found."""
+        """Return whether enough of the pieces were found."""
         return 2 * sum(piece in found for piece in self.pieces) >= len(self.pieces)
 
 
 class Removed:
-    """What redacted events held. `names` are of tools, keys and models: other events may have the same."""
+    """The texts and numbers of redacted events. `names` are those of tools, keys and models, which other events may share."""
 
     def __init__(self) -> None:
         self._values: set[bytes] = set()
@@ -50,34 +51,34 @@ class Removed:
         self.names: set[str] = set()
 
     def add(self, event: Event) -> None:
-        """Add all that an event says."""
+        """Add the texts and numbers of an event."""
         names = {one for name in _NAMES if isinstance(one := getattr(event, name, None), str)}
         self.names |= {one for one in names - {getattr(event, "role", None)} if len(one) >= _SHORTEST_NAME}
         own = msgspec.structs.replace(event, by=None)
         self._texts |= {one for one in texts(own, keys=False) if len(one) >= _SHORTEST and one not in names}
         self._texts |= {one for one in texts(own) if len(one) >= _SHORTEST_KEY and one not in names}
-        staying = {event.id, getattr(event, "role", None)}  # the key stays in the log, and a role says nothing
+        staying = {event.id, getattr(event, "role", None)}  # the key stays in the log, and a role is no secret
         self._values |= {form for one in texts(event) if one not in staying for form in _in_records(one)}
         self._values |= {msgspec.json.encode(one) for one in numbers(event)}
 
     def update(self, other: "Removed") -> None:
-        """Add all that another one holds."""
+        """Add all of another object."""
         self._values |= other._values
         self._texts |= other._texts
         self.names |= other.names
 
     def values(self) -> list[bytes]:
-        """List texts and numbers as they stand in records, for `EventLog.scrub`."""
+        """Return texts and numbers in the form of records, longest first, for `EventLog.scrub`."""
         return sorted(self._values, key=len, reverse=True)
 
     def needles(self) -> list[Needle]:
-        """List what to look for in files: texts of 8 characters and more, keys of 16."""
+        """Return what to search for in files: texts of 8 characters and more, keys of 16."""
         forms = {form for text in self._texts for form in _in_files(text)}
         return [Needle(_pieces(form)) for form in sorted(forms)]
 
 
 def needle(text: str) -> Needle:
-    """Make the needle for one name."""
+    """Return the needle of one name."""
     return Needle((msgspec.json.encode(text)[1:-1],))
 
 
@@ -107,10 +108,10 @@ def _pieces(form: bytes) -> tuple[bytes, ...]:
 
 
 def find_left(roots: Iterable[Path], needles: Collection[Needle], budget: int = _BUDGET) -> list[str]:
-    """Name the files below folders in which a needle stands, relative to their folder, and what could not be searched.
+    """Return the files below folders that contain a needle, relative to their folder, and those that could not be searched.
 
     Zip and gzip files are searched unpacked. No link is followed. Reading ends when bytes times pieces reach the budget; the
-    last line names how many files were not read then.
+    last line gives the number of files that were not read then.
     """
     pieces = {piece for one in needles for piece in one.pieces}
     found, unread = list[str](), 0
@@ -138,7 +139,7 @@ def find_left(roots: Iterable[Path], needles: Collection[Needle], budget: int = 
 
 
 def _files(root: Path) -> Iterator[tuple[Path, int]]:
-    """Stream the regular files below a folder, and their sizes in bytes; a folder or file that is gone meanwhile is none."""
+    """Stream the regular files below a folder, and their sizes in bytes; those deleted meanwhile are skipped."""
     for folder, folders, names in os.walk(root, followlinks=False):
         folders.sort()
         for name in sorted(names):
@@ -152,12 +153,12 @@ def _files(root: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _pieces_in(path: Path, pieces: Collection[bytes]) -> set[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, READ)
     with os.fdopen(descriptor, "rb") as stream:
         start = stream.read(6)
         stream.seek(0)
         if start.startswith(_PACKED):
-            raise OSError("it is packed in a way that is not read here")
+            raise OSError("it is compressed by an unsupported method")
         if start.startswith(b"PK\3\4"):
             with zipfile.ZipFile(stream) as packed:
                 return set().union(*(_search(packed.open(one), pieces, _MOST_UNPACKED) for one in packed.infolist()))
@@ -167,7 +168,7 @@ def _pieces_in(path: Path, pieces: Collection[bytes]) -> set[bytes]:
 
 
 def _search(stream: IO[bytes] | gzip.GzipFile, pieces: Collection[bytes], most_bytes: int | None = None) -> set[bytes]:
-    """Find which pieces stand in a stream, and close it. Raises OSError where it is longer than `most_bytes`."""
+    """Return the pieces that a stream contains, and close it. Raises OSError where it is longer than `most_bytes`."""
     found, rest, size = set[bytes](), b"", 0
     with closing(stream):
         while block := stream.read(_BLOCK):

@@ -1,4 +1,4 @@
-"""Retention: which sessions are moved to the trash, restored or purged, and why."""
+"""Retention: moving sessions to the trash, restoring and purging them, and plans for that."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,8 +19,8 @@ from eventstore.ids import check_session_id, free_name, id_of
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.record import clock
-from eventstore.store.lineages import Lineages
 from eventstore.store.lock import refusing
+from eventstore.store.registry import Registry
 from projections.models import SessionMetadata
 
 GRACE_DAYS = 7.0
@@ -30,8 +30,8 @@ GRACE_DAYS = 7.0
 class Expiry:
     """What retention does with a session, and why: `trash` it, `purge` it out of the trash, or `keep` it.
 
-    `name` is its name in the trash, and `since` when it came there (RFC 3339 text). `version`, `head_hash` and `size_bytes` say
-    what its log was when the plan was made: where it is another by then, nothing is done.
+    `name` is its name in the trash, and `since` the time it was moved there (RFC 3339 text). `version`, `head_hash` and
+    `size_bytes` describe its log when the plan was made: where the log has changed since, nothing is done.
     """
 
     session_id: str
@@ -47,9 +47,9 @@ class Expiry:
 
 @dataclass(frozen=True)
 class Trashed:
-    """A session in the trash, where it is called `name`, since when, and what its log held.
+    """A session in the trash: its `name` there, the time it was moved, and the size of its log.
 
-    `since` is empty where the registry does not record it, say because a crash came in between: the next writer records it.
+    `since` is empty where the registry has no record, for example after a crash: the next writer records it.
     """
 
     session_id: str
@@ -61,20 +61,20 @@ class Trashed:
 
 
 class Retention:
-    """The trash of a log. `metadata` returns what is known of a session; it raises SessionNotFound and LogDamaged."""
+    """The trash of a log. `metadata` returns a session's metadata, and raises SessionNotFound and LogDamaged."""
 
-    def __init__(self, log: EventLog, lineages: Lineages, metadata: Callable[[str], SessionMetadata]) -> None:
-        self._log, self._lineages, self._metadata = log, lineages, metadata
+    def __init__(self, log: EventLog, registry: Registry, metadata: Callable[[str], SessionMetadata]) -> None:
+        self._log, self._registry, self._metadata = log, registry, metadata
 
     # --- moving
 
     def trash(self, session_id: str, reason: str | None = None, planned: Expiry | None = None) -> bool:
-        """Move a session to the trash, from which `restore` brings it back; False where there is none, or not what was planned.
+        """Move a session to the trash. False where there is none, or it has changed since it was `planned`.
 
         First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
         """
         check_session_id(session_id)
-        with self._lineages.locked(), refusing(session_id, "moved to the trash"):
+        with self._registry.locked(), refusing(session_id, "moved to the trash"):
             while True:
                 head = self._prepare(session_id, planned)
                 if head is None:
@@ -82,29 +82,29 @@ class Retention:
                 try:
                     self._move(session_id, head, reason)
                 except VersionConflict:
-                    continue  # somebody appended since: look again
+                    continue  # another writer appended: try again
                 except SessionNotFound:
                     return False
                 return True
 
     def _prepare(self, session_id: str, planned: Expiry | None) -> Head | None:
-        """Make a session ready to be moved, and return where its log ends; None where it is not there, or not as planned."""
+        """Make a session independent of others and return its head; None where it is missing or has changed since the plan."""
         try:
             before = self._log.head(session_id)
             if planned is not None and (before.version, before.hash) != (planned.version, planned.head_hash):
                 return None
-            self._lineages.make_descendants_whole(session_id)
+            self._registry.make_descendants_independent(session_id)
             self._log.make_whole(session_id)
             head = self._log.head(session_id)
             since = self._log.read(session_id, before.version, head.version)
             if planned is not None and not all(isinstance(event, EventRedacted) for event in since):
-                return None  # somebody appended; what a fork records when it becomes independent is not meant
+                return None  # another writer appended more than the records of becoming independent
         except SessionNotFound:
             return None
         return head
 
     def _move(self, session_id: str, head: Head, reason: str | None) -> None:
-        """Announce, then move. Where it does not come to that, the announcement is taken back."""
+        """Record, then move. Where the move fails, record that the session is still there."""
         name = free_name(session_id, set(self._log.trashed()))
         self._announce(session_id, name, head, reason)
         try:
@@ -115,7 +115,7 @@ class Retention:
         if moved != name:
             self._take_back(session_id, name)
             self._announce(session_id, moved, head, reason)
-        self._lineages.settled(names=(moved,))
+        self._registry.settled(names=(moved,))
 
     def _announce(self, session_id: str, name: str, head: Head, reason: str | None) -> None:
         trashed = StoreSessionTrashed(
@@ -126,51 +126,51 @@ class Retention:
             head_hash=head.hash,
             reason=reason,
         )
-        self._lineages.announce(trashed, session_id)
+        self._registry.announce(trashed, session_id)
 
     def _take_back(self, session_id: str, name: str) -> None:
         """Record that a session is not in the trash. Where that fails too, the next writer records it."""
         restored = StoreSessionRestored(session_id=session_id, name=name)
         try:
-            self._lineages.record(lambda state: [restored] if name in state.trashed else [])
+            self._registry.record(lambda state: [restored] if name in state.trashed else [])
         except (EventStoreError, OSError):
-            self._lineages.unsettle()
+            self._registry.unsettle()
         else:
-            self._lineages.settled(names=(name,))
+            self._registry.settled(names=(name,))
 
     def restore(self, session_id: str) -> None:
-        """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists.
+        """Restore the session of this id that was moved to the trash last. Raises SessionNotFound, SessionExists.
 
-        It is moved, then recorded: a session that is recorded as trashed, and is there, can only have come back. Recorded first,
-        it would seem lost where another session of that id is created in between.
+        It is moved first, then recorded: a session that exists and is recorded as trashed can only be a restored one. With the
+        record first, the session would seem lost where another session of that id is created in between.
         """
         check_session_id(session_id)
-        with self._lineages.locked(), refusing(session_id, "restored"):
+        with self._registry.locked(), refusing(session_id, "restored"):
             names = [name for name in self._log.trashed() if _is_of(name, session_id)]
             if not names:
-                there = self._lineages.is_there(session_id)
+                there = self._registry.is_there(session_id)
                 raise SessionExists(session_id) if there else SessionNotFound(session_id)
             name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
-            self._lineages.clear_empty(session_id)
+            self._registry.clear_empty(session_id)
             self._log.restore(name)
             self._take_back(session_id, name)
 
     def purge(self, planned: Expiry) -> bool:
-        """Delete a session in the trash for good, if it still is the one that was planned. Raises OperationRefused."""
-        with self._lineages.locked(), refusing(planned.session_id, "purged from the trash"):
-            aside = self._lineages.look(lambda state: state.trashed.get(planned.name))
-            if aside is None or (aside.since, aside.head_hash) != (planned.since, planned.head_hash):
+        """Delete a session in the trash for good, if it has not changed since the plan. Raises OperationRefused."""
+        with self._registry.locked(), refusing(planned.session_id, "purged from the trash"):
+            recorded = self._registry.look(lambda state: state.trashed.get(planned.name))
+            if recorded is None or (recorded.since, recorded.head_hash) != (planned.since, planned.head_hash):
                 return False
             if planned.name not in self._log.trashed():
                 return False
-            self._lineages.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))
+            self._registry.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))
             is_gone = self._log.purge(planned.name)
-            self._lineages.settled(names=(planned.name,))
+            self._registry.settled(names=(planned.name,))
             return is_gone
 
     def trashed(self) -> list[Trashed]:
-        """List what is in the trash, what came there last first."""
-        known, found = self._lineages.look(lambda state: state.trashed.copy()), list[Trashed]()
+        """List the sessions in the trash, the newest first."""
+        known, found = self._registry.look(lambda state: state.trashed.copy()), list[Trashed]()
         with refusing("_trash", "listed"):
             names = self._log.trashed()
         for name in names:
@@ -186,7 +186,7 @@ class Retention:
     # --- plans
 
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
-        """Plan which sessions to move to the trash, which of those in it to purge, and which to keep though they are old."""
+        """Plan which sessions to trash, which of the trash to purge, and which old ones to keep."""
         plan = [self._judge(one) for one in sessions if one.updated_at < clock.to_utc(cutoff)]
         limit = clock.to_text(trashed_before)
         gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
@@ -224,7 +224,7 @@ class Retention:
         )
 
     def clean_up(self, plan: Iterable[Expiry], forget: Callable[[str], None]) -> list[Expiry]:
-        """Carry out a plan; return what was done. A session that was changed in any way since is left alone.
+        """Carry out a plan and return what was done. A session that has changed since is left alone.
 
         `forget` is called with the id of each session that was moved to the trash.
         """
@@ -244,11 +244,11 @@ class Retention:
                 return False
             return self.trash(one.session_id, f"retention: {one.reason}", one)
         except (SessionNotFound, LogDamaged):
-            return False  # deleted, or damaged meanwhile: a person has to look at it
+            return False  # deleted or damaged meanwhile: a damaged one is for a person to repair
 
 
 def _is_of(name: str, session_id: str) -> bool:
-    """Tell whether a name in the trash is that of a session; whoever put a folder of their own there gave it any name."""
+    """Return whether a name in the trash belongs to a session. A user's own folder there may have any name."""
     with suppress(InvalidSessionId):
         return id_of(name) == session_id
     return False

@@ -1,4 +1,4 @@
-"""The events that lead from one state of a session to another: how a saved object becomes history."""
+"""The events that lead from one state of a session to another, for a saved object."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -22,7 +22,7 @@ _FIGURES = (
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Events to append; `rebasing` tells that they mean the same after events of others came in between."""
+    """Events to append; `rebasing`: they keep their meaning after events that others append first."""
 
     events: tuple[e.Event, ...]
     rebasing: bool
@@ -31,8 +31,8 @@ class Changes(msgspec.Struct, frozen=True):
 def find_changes(stored: Session | None, state: session_fold.State, wanted: Session) -> Changes:
     """Find the fewest events that lead from `stored`, folded in `state`, to `wanted`.
 
-    `stored` is None where the session is not there yet. What no event explains (figures and times set by hand) comes last,
-    as one `session.adjusted`. All events carry `occurred_at`, so that times are those of the object.
+    `stored` is None where the session does not exist yet. Figures and times that were set by hand come last, as one
+    `session.adjusted`. All events carry `occurred_at`, so that the session has the times of the object.
     """
     found = [] if stored else [_created(wanted.metadata)]
     base = stored or _empty(wanted.metadata)
@@ -147,7 +147,7 @@ def _status(old: SessionStatus, new: SessionStatus) -> list[e.Event]:
 
 
 def _adjusted(stamped: Sequence[e.Event], state: session_fold.State, wanted: Session) -> list[e.Event]:
-    """Find what the events do not explain, by folding them."""
+    """Return a `session.adjusted` for what differs after folding the events, if anything."""
     numbered = [replace(event, seq=wanted.version + place) for place, event in enumerate(stamped, 1)]
     reached = session_fold.projection.fold(numbered, state).to_model(wanted.metadata.session_id).metadata
     target = wanted.metadata

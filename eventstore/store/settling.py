@@ -1,7 +1,7 @@
-"""Settling: what a crash or a full disk cut short is finished, or recorded as not done. Only the holder of the store's lock may.
+"""Settling: interrupted operations are finished, or recorded as not done. The caller holds the store's lock.
 
-The registry announces what happens to a session before it happens. So what it announced and the log does not show was cut short,
-and so was what the log shows and the registry does not.
+The registry records an operation before it happens. So a difference between the registry and the log means that a crash or a full
+disk interrupted an operation.
 """
 
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ from eventstore.events import Event, StoreSessionCreated, StoreSessionRestored, 
 from eventstore.ids import TEMPLATE, free_name, id_of
 from eventstore.log.engine import EventLog
 from eventstore.record import hash_chain
-from eventstore.store.registry import Registry
+from eventstore.store.registry_log import RegistryLog
 from projections.store import Life, State
 
 _AT_ONCE = 200
 
 
-def settle(log: EventLog, registry: Registry, *, everything: bool) -> None:
-    """Compare the registry with the log, and mend the registry where they differ.
+def settle(log: EventLog, registry: RegistryLog, *, everything: bool) -> None:
+    """Compare the registry with the log, and repair the registry where they differ.
 
-    Without `everything` only what was announced since the last time is compared. Raises EventStoreError and OSError.
+    Without `everything` only the operations recorded since the last call are compared. Raises EventStoreError and OSError.
     """
     _settle_trash(log, registry, everything=everything)
     _settle_sessions(log, registry, everything=everything)
 
 
-def _settle_trash(log: EventLog, registry: Registry, *, everything: bool) -> None:
+def _settle_trash(log: EventLog, registry: RegistryLog, *, everything: bool) -> None:
     names = registry.look(lambda state: set(state.trashed if everything else state.unsettled_names))
     if not names and not everything:
         return
@@ -37,34 +37,36 @@ def _settle_trash(log: EventLog, registry: Registry, *, everything: bool) -> Non
     candidates = names | in_trash if everything else names
     for name in sorted(candidates):
         if (name in in_trash) != (name in known):
-            with suppress(InvalidSessionId):  # somebody put a folder of their own there
+            with suppress(InvalidSessionId):  # a user's own folder
                 _settle_name(log, registry, name, in_trash)
     registry.look(lambda state: state.unsettled_names.clear())
 
 
-def _settle_name(log: EventLog, registry: Registry, name: str, in_trash: set[str]) -> None:
+def _settle_name(log: EventLog, registry: RegistryLog, name: str, in_trash: set[str]) -> None:
     session_id = id_of(name)
     if name not in in_trash:
-        registry.record(lambda state: _brought_back(registry, state, session_id, name))
+        registry.record(lambda state: _not_in_trash(registry, state, session_id, name))
     elif registry.look(lambda state: name in state.purged):
         log.purge(name)  # its end was recorded, and nothing can restore it any more
     else:
-        registry.record(lambda state: list(_put_aside(log, registry, state, name, in_trash)))
+        registry.record(lambda state: list(_found_in_trash(log, registry, state, name, in_trash)))
 
 
-def _brought_back(registry: Registry, state: State, session_id: str, name: str) -> list[Event]:
-    """Record that a session is not in the trash: it never came there, or its return was not recorded."""
-    aside = state.trashed.get(name)
-    if aside is None or session_id in state.there or not registry.fits(aside.life, session_id):
-        return []  # it is gone, which is for `verify` to say
+def _not_in_trash(registry: RegistryLog, state: State, session_id: str, name: str) -> list[Event]:
+    """Record that a session is not in the trash: it was never moved, or its return was not recorded."""
+    trashed = state.trashed.get(name)
+    if trashed is None or session_id in state.there or not registry.fits(trashed.life, session_id):
+        return []  # it is missing: `verify` reports that
     return [StoreSessionRestored(session_id=session_id, name=name)]
 
 
-def _put_aside(log: EventLog, registry: Registry, state: State, name: str, in_trash: set[str]) -> Iterator[Event]:
-    """Record a session that is in the trash without a record, so that it can be purged some day.
+def _found_in_trash(
+    log: EventLog, registry: RegistryLog, state: State, name: str, in_trash: set[str]
+) -> Iterator[Event]:
+    """Record a session that is in the trash without a record, so that it can be purged later.
 
-    Where another session of that id is recorded as there, that one makes room meanwhile: each record moves the session that the
-    registry has under the id.
+    Each record moves the session that the registry has under the id. So where that is another session, it is recorded as moved to
+    a free name first, and as restored afterwards.
     """
     session_id = id_of(name)
     first, trashed, is_same = _read_trashed(log, name, state.lives.get(session_id, Life()))
@@ -85,7 +87,7 @@ def _put_aside(log: EventLog, registry: Registry, state: State, name: str, in_tr
 def _read_trashed(log: EventLog, name: str, life: Life) -> tuple[str, StoreSessionTrashed, bool]:
     """Read a log in the trash: the hash of its first event, its record, and whether it is the session that was recorded."""
     first, last, size, count, is_same = "", "", 0, 0, False
-    with suppress(SessionNotFound, LogDamaged):  # then what is readable
+    with suppress(SessionNotFound, LogDamaged):  # then only the readable part counts
         for line in log.trashed_lines(name):
             last = _hash_of(line)
             first = first or last
@@ -103,8 +105,8 @@ def _hash_of(line: bytes) -> str:
     return "" if parts is None else parts[1].hex()
 
 
-def _settle_sessions(log: EventLog, registry: Registry, *, everything: bool) -> None:
-    """Record sessions that are there and not recorded: their creation or deletion was cut short, or they came from elsewhere."""
+def _settle_sessions(log: EventLog, registry: RegistryLog, *, everything: bool) -> None:
+    """Record sessions that exist without a record: an interrupted creation or deletion, or a copied folder."""
     if everything:
         templates = registry.look(lambda state: [one for one in state.parents if one.startswith(TEMPLATE)])
         there = [*log.ids(), *templates]
@@ -116,12 +118,12 @@ def _settle_sessions(log: EventLog, registry: Registry, *, everything: bool) -> 
     registry.look(lambda state: state.unsettled_ids.clear())
 
 
-def _births(registry: Registry, session_ids: list[str], state: State) -> list[Event]:
+def _births(registry: RegistryLog, session_ids: list[str], state: State) -> list[Event]:
     return [event for one in session_ids if one not in state.there for event in registry.birth(one)]
 
 
-def settle_quietly(log: EventLog, registry: Registry, *, everything: bool) -> bool:
-    """Settle as far as the system allows, and tell whether all was done. An operation does not fail because another one did."""
+def settle_quietly(log: EventLog, registry: RegistryLog, *, everything: bool) -> bool:
+    """Settle, and return False where that failed: an operation does not fail because an earlier one did."""
     try:
         settle(log, registry, everything=everything)
     except (EventStoreError, OSError):

@@ -1,4 +1,4 @@
-"""SessionStorage: whole sessions in, events out, and back; deleting, retention, repair."""
+"""SessionStorage: sessions stored as events on any log; saving, deleting, retention, repair."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ from eventstore.store.branches import BranchedSessions
 from eventstore.store.known_redactions import redact_in_trash
 from eventstore.store.lists import ListedSessions
 from eventstore.store.lock import refusing
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
 from eventstore.subscriptions.positions import Positions
@@ -39,11 +39,11 @@ class SessionStorage(BranchedSessions, ListedSessions):
     # --- session objects
 
     def save_session(self, session: Session) -> None:
-        """Append the events that lead from the stored state to this object; nothing where they are equal.
+        """Append the events that lead from the stored state to this object; none where they are equal.
 
-        An object that was loaded is compared with the version it was loaded at, one built by hand with what is stored. Where
-        others appended in between, additions are made on top of theirs and the object then shows both; anything else
-        raises VersionConflict and writes nothing.
+        A loaded object is compared with the version it was loaded at, another object with the stored state. Where other writers
+        appended in between, additions are appended after theirs and the object then shows both; any other change raises
+        VersionConflict and writes nothing.
         """
         session_id = session.metadata.session_id
         base, state = self._base(session)
@@ -76,7 +76,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         self.append(session_id, [InvocationLinked(invocation_id=invocation_id, invocation_dir=target)])
 
     def relative(self, invocation_dir: Path | str | None) -> str | None:
-        """Name a tool call's folder as events do: relative to the history folder where it lies inside."""
+        """Return a tool call's folder as events hold it: relative to the history folder if inside."""
         if invocation_dir is None:
             return None
         return self.history.relative(invocation_dir) if self.history else str(invocation_dir)
@@ -84,16 +84,15 @@ class SessionStorage(BranchedSessions, ListedSessions):
     def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
         """Delete a session for good, a damaged one too; False where there was none.
 
-        The registry keeps its size and last hash, of a damaged one those of what is readable. Its forks first get a copy of the
-        events they have of it; where that cannot be, because one is damaged, nothing is deleted. With `history` the folders of
-        its tool calls are deleted too, those inside the history folder that no fork of it refers to. Raises LogDamaged,
-        OperationRefused.
+        The registry records its size and last hash; for a damaged log, those of the readable part. Its forks first get a copy of
+        their inherited events; where one is damaged, nothing is deleted. With `history` the folders of its tool calls inside the
+        history folder are deleted too, except those that a fork uses. Raises LogDamaged, OperationRefused.
         """
         check_session_id(session_id)
         folders = self._folders_of(session_id) if history else set()
-        for other in self.lineages.look(lambda state: state.descendants(session_id)) if folders else ():
+        for other in self.registry.look(lambda state: state.descendants(session_id)) if folders else ():
             folders -= self._folders_of(other)
-        is_gone = self.lineages.delete(session_id, reason)
+        is_gone = self.registry.delete(session_id, reason)
         if is_gone:
             self._drop_derived(session_id)
         if is_gone and self.history is not None:
@@ -103,7 +102,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return is_gone
 
     def _folders_of(self, session_id: str) -> set[str]:
-        """Name the folders of a session's tool calls, as far as its log can be read."""
+        """Return the folders of a session's tool calls in the readable part of its log."""
         found = set[str]()
         with suppress(SessionNotFound, LogDamaged):
             for event in self.log.skim(session_id):
@@ -114,7 +113,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
     # --- retention
 
     def trash_session(self, session_id: str, reason: str | None = None) -> bool:
-        """Move a session to the trash, from which `restore_session` brings it back; False where there is none.
+        """Move a session to the trash; False where there is none. `restore_session` restores it.
 
         First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
         """
@@ -124,67 +123,67 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return is_gone
 
     def restore_session(self, session_id: str) -> None:
-        """Bring the session that was last moved to the trash under this id back. Raises SessionNotFound, SessionExists.
+        """Restore the session of this id that was moved to the trash last. Raises SessionNotFound, SessionExists.
 
-        What the registry says was redacted in it stays so, whatever the copy in the trash holds.
+        Recorded redactions are applied to the copy in the trash first.
         """
         check_session_id(session_id)
-        with self.lineages.locked(), refusing(session_id, "restored"):
+        with self.registry.locked(), refusing(session_id, "restored"):
             redact_in_trash(self.log, session_id, self.forget_trashed_views)
             self._retention().restore(session_id)
 
     def list_trash(self) -> list[Trashed]:
-        """List what is in the trash, what came there last first."""
+        """List the sessions in the trash, the newest first."""
         return self._retention().trashed()
 
     def plan_cleanup(
-        self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = tell_damage
+        self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = warn_damaged
     ) -> list[Expiry]:
-        """Plan which sessions to move to the trash, which of those in it to purge, and which to keep though they are old.
+        """Plan which sessions to trash, which of the trash to purge, and which old ones to keep.
 
         `on_damage` is called for each session that cannot be read: those are left alone.
         """
         return self._retention().plan(self.list_metadata(limit=None, on_damage=on_damage), cutoff, trashed_before)
 
     def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
-        """Carry out a plan; return what was done. A session that was changed, moved or deleted since is left alone."""
+        """Carry out a plan and return what was done. A session that has changed since is left alone."""
         return self._retention().clean_up(plan, self._drop_derived)
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
-        """Move the sessions last updated before a moment (without a zone: local) to the trash; return how many there were."""
+        """Move the sessions last updated before a moment (without a zone: local) to the trash; return their number."""
         plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
-    def redone(self, session_id: str) -> None:
-        """Rebuild all that is derived from a session's log, after something in it was redacted."""
+    def refresh_derived(self, session_id: str) -> None:
+        """Rebuild the state derived from a session's log, after a redaction."""
         self._drop_folds(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
-        """Remove what was derived from a session that is in the trash; it is rebuilt when that one comes back."""
+        """Remove the derived files of a session in the trash. They are rebuilt after a restore."""
 
     def _retention(self) -> Retention:
-        """Return the trash; made when asked for, so that a storage is in no circle and is freed when it is dropped."""
-        return Retention(self.log, self.lineages, self.metadata)
+        """Return the trash. It is created on demand: kept, it would form a reference cycle with the storage."""
+        return Retention(self.log, self.registry, self.metadata)
 
     def _drop_derived(self, session_id: str) -> None:
-        """Drop what was derived from a session that was deleted or moved. Where that fails, the next list drops its row."""
+        """Drop the derived state of a deleted or moved session. Where that fails, the next list drops its row."""
         self._drop_folds(session_id)
         try:
             self._forget(session_id)
-        except Exception as error:  # the session is gone: what can be rebuilt must not make that fail
+        except Exception as error:  # the session is deleted: derived state must not make that fail
             warnings.warn(
-                f"what was derived from session {session_id!r} is not removed yet ({error}): the session itself is gone, and a "
+                f"derived state of session {session_id!r} is not removed yet ({error}): the session itself is gone, and a "
                 "later list or rebuild removes the rest",
                 RuntimeWarning,
                 stacklevel=4,
             )
 
     def _forget(self, session_id: str) -> None:
-        """Remove what is derived from a session. Lists, search and figures see by themselves that it is gone."""
+        """Remove the derived state of a session. Lists, search and figures notice a deletion themselves."""
 
     def settle(self) -> None:
-        """Finish, or record as not done, what a crash or a full disk cut short: creations, forks, deletions, the trash."""
-        self.lineages.settle_all()
+        """Finish interrupted operations, or record them as not done: creations, forks, deletions, moves to the trash."""
+        self.registry.settle_all()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
         """Plan how to repair a damaged log, or do it; None where nothing is wrong. Raises SessionNotFound."""
@@ -200,7 +199,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def _forks_behind(self, session_id: str, kept: int) -> tuple[str, ...]:
         """Name the forks that have more than the first `kept` events of a session, and have them of it only."""
-        forks = self.lineages.look(lambda state: [(one, state.parents[one]) for one in state.descendants(session_id)])
+        forks = self.registry.look(lambda state: [(one, state.parents[one]) for one in state.descendants(session_id)])
         found = dict[str, None]()
         for one, parent in forks:  # each comes before its own forks
             if parent == session_id or parent in found:
@@ -210,16 +209,16 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return tuple(found)
 
     def _checkpoint_behind(self, session_id: str, kept: int) -> int:
-        """Give the size of the largest checkpoint of more than the first `kept` events of a session; 0 without one."""
+        """Return the size of the largest checkpoint of more than `kept` events of a session; 0 without one."""
         digits = (name.partition("-")[0] for name, _ in self.log.notes(session_id))
         sizes = [int(one) for one in digits if one.isascii() and one.isdecimal()]
         return max((size for size in sizes if size > kept), default=0)
 
-    def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = tell_damage) -> list[str]:
-        """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids.
+    def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> list[str]:
+        """Mark active sessions as abandoned that have no writer and no event for `silent_for`; return their ids.
 
-        `on_damage` hears of sessions that cannot be read: they stay as they are. Raises NotSupported, and changes nothing, where
-        nobody can tell which sessions are being written: in memory, and in files on systems other than Linux.
+        `on_damage` is called for each session that cannot be read: it stays unchanged. Raises NotSupported, and changes nothing,
+        where nobody can tell which sessions are being written: in memory, and in files on systems other than Linux.
         """
         if not self.log.capabilities.shows_writers:
             instead = "complete the sessions whose programs you know to be gone"
@@ -238,21 +237,21 @@ class SessionStorage(BranchedSessions, ListedSessions):
             ended = SessionCompleted(status="abandoned", reason=reason)
             self.append(session_id, [ended], expected_version=head.version)
         except (SessionNotFound, VersionConflict, LogDamaged):
-            return False  # deleted, gone on with, or damaged meanwhile
+            return False  # deleted, appended to, or damaged meanwhile
         return True
 
     # --- views and ends
 
     def redo_views(self) -> int:
-        """Write the views that do not stand for their logs as they are, say after a crash; return how many sessions had such."""
+        """Write outdated views, for example after a crash; return the number of sessions that had them."""
         return 0
 
     def check_views(self, session_id: str) -> Iterator[str]:
-        """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
+        """Compare up-to-date views with the log; yield the differences."""
         return iter(())
 
-    def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
-        """Make all views anew from the logs, and yield each session's id. There are none here."""
+    def rebuild(self, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> Iterator[str]:
+        """Rebuild all views from the logs, and yield each session's id. There are none in memory."""
         return iter(())
 
     def flush(self) -> None:
@@ -261,7 +260,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         self.log.flush()
 
     def close(self) -> None:
-        """Flush, and let go of files."""
+        """Flush, and close all files."""
         self.flush_views()
         self.log.close()
         for one in self.caches():
@@ -277,7 +276,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
 
 def _show(session: Session, found: Session) -> None:
-    """Let the caller's object show what is stored."""
+    """Copy the stored state into the caller's object."""
     fields: dict[str, Any] = vars(found)
     for name, value in fields.items():
         setattr(session, name, value)

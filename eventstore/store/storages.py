@@ -1,4 +1,4 @@
-"""The storages there are: sessions in memory, and sessions in files with views that are written in the background."""
+"""The two storages: sessions in memory, and sessions in files with views written in the background."""
 
 import os
 import threading
@@ -13,26 +13,26 @@ from typing import Any
 from eventstore.backends.files.log import FileSystemEventLog
 from eventstore.backends.memory import MemoryEventLog
 from eventstore.derived.catalog import FOLDER
-from eventstore.derived.file_views import Views
+from eventstore.derived.file_views import FileViews
 from eventstore.derived.snapshots import Snapshots
 from eventstore.errors import EventStoreError, LogDamaged, SessionNotFound
 from eventstore.events import Event, InvocationLinked
 from eventstore.ids import TRASH, Fsync, check_session_id, file_name, id_of
 from eventstore.log.base import Repair
 from eventstore.store.as_of import At
-from eventstore.store.lineages import Lineages
-from eventstore.store.pages import tell_damage
+from eventstore.store.pages import warn_damaged
+from eventstore.store.registry import Registry
 from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import ToolHistory
 from projections import statistics as statistics_fold
 from projections.models import SessionMetadata
 
 _VIEW_DELAY_SECONDS, _MOST_VIEW_DELAY_SECONDS = 0.1, 10.0
-_VIEW_SHARE = 4  # views wait so many times as long as they took to write: appends keep four fifths of the time
+_VIEW_SHARE = 4  # views wait this many times as long as their last write took: appends keep 4/5 of the time
 
 
 class MemorySessionStorage(SessionStorage):
-    """Sessions that live as long as the object; tool calls get folders below `history_dir` where one is given."""
+    """Sessions that live as long as the object; with a `history_dir`, tool calls get folders below it."""
 
     def __init__(self, history_dir: Path | str | None = None) -> None:
         super().__init__(MemoryEventLog())
@@ -43,16 +43,16 @@ class FileSystemSessionStorage(SessionStorage):
     """Sessions in folders below `sessions_dir`, with views for people and links into `history_dir`.
 
     `fsync` is the durability of an append: `always`, `everysec` or `no`. Views are written 100 ms
-    late; where writing them takes long, as with 100,000 tool calls, four times as late as it takes, at most 10 s.
+    later; where a write takes long, as with 100,000 tool calls, after four times as long, at most 10 s.
     """
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self._list_with(Path(sessions_dir, FOLDER))
-        self.lineages = Lineages(self.log, Path(sessions_dir))
+        self.registry = Registry(self.log, Path(sessions_dir))
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)
-        self.views = Views(self.log, Path(sessions_dir), Path(history_dir))
+        self.views = FileViews(self.log, Path(sessions_dir), Path(history_dir))
         self.snapshots = Snapshots(self.log, Path(sessions_dir))
         self._summaries.from_snapshot = self.snapshots.open
         self._begin()
@@ -66,14 +66,14 @@ class FileSystemSessionStorage(SessionStorage):
         self._flushing = threading.RLock()
 
     def begin_in_child(self) -> None:
-        """Let go of the threads and locks of the process that this one was forked from."""
+        """Reset the threads and locks of the parent process."""
         self._begin()
-        self.lineages.begin_in_child()
+        self.registry.begin_in_child()
         for one in self.caches():
             one.begin_in_child()
 
     def metadata(self, session_id: str) -> SessionMetadata:
-        """Return what is known of one session: from its view or snapshot where that stands for the log as it is, else folded."""
+        """Return a session's metadata: from an up-to-date view or snapshot, else folded."""
         known = self.views.metadata(check_session_id(session_id))
         if known is None and not self._summaries.has(session_id):
             shown = self.snapshots.shown(session_id)
@@ -81,7 +81,7 @@ class FileSystemSessionStorage(SessionStorage):
         return known or super().metadata(session_id)
 
     def statistics(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
-        """Give a session's figures, from its snapshot where there is one; what is in front of that is not verified then."""
+        """Return a session's figures, from its snapshot if there is one; earlier events are not verified then."""
         if at is None and not self._summaries.has(check_session_id(session_id)):
             shown = self.snapshots.shown(session_id)
             if shown is not None:
@@ -91,10 +91,10 @@ class FileSystemSessionStorage(SessionStorage):
     def _changed(self, session_id: str, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, InvocationLinked) and event.invocation_dir:
-                with suppress(OSError):  # the views are told of as soon as they are written, and the event is safe
+                with suppress(OSError):  # the next write of the views repeats it
                     self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
         if session_id in self._stale:
-            return  # whoever takes it out reads the log after that
+            return  # its writer has not read the log yet
         with self._due:
             self._stale.add(session_id)
             if self._writer is None:
@@ -104,7 +104,7 @@ class FileSystemSessionStorage(SessionStorage):
                 self._writer.start()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        """Plan how to set a damaged log right, or do it, views too; None where nothing is wrong. Raises SessionNotFound."""
+        """Plan or do the repair of a damaged log, and rebuild its views; None where nothing is wrong. Raises SessionNotFound."""
         plan = super().repair_session(session_id, dry_run=dry_run)
         if plan is not None and not dry_run:
             self.views.remove(session_id)
@@ -113,7 +113,7 @@ class FileSystemSessionStorage(SessionStorage):
         return plan
 
     def redo_views(self) -> int:
-        """Write the views that do not stand for their logs as they are, say after a crash; return how many sessions had such."""
+        """Write outdated views, for example after a crash; return the number of sessions that had them."""
         stale = [session_id for session_id in self.log.ids() if self.views.metadata(session_id) is None]
         with self._due:
             self._stale.update(stale)
@@ -121,13 +121,13 @@ class FileSystemSessionStorage(SessionStorage):
         return len(stale)
 
     def check_views(self, session_id: str) -> Iterator[str]:
-        """Compare views with what the log gives, where they stand for the log as it is; yield what differs."""
+        """Compare up-to-date views and snapshots with the log; yield the differences."""
         fold = self._summaries.get_verified(check_session_id(session_id))
         yield from self.views.check(session_id, fold.state, fold.head)
         yield from self.snapshots.check(session_id, fold)
 
     def flush_views(self, session_id: str | None = None) -> None:
-        """Write the views of one session, or of all that changed, at once, and the snapshots that are worth it."""
+        """Write the views of one session, or of all that changed, now, and the snapshots with enough new events."""
         self._flush_late(session_id)
         for one in self.snapshots.behind(session_id):
             with suppress(EventStoreError, OSError):
@@ -139,17 +139,17 @@ class FileSystemSessionStorage(SessionStorage):
                 due = set(self._stale) if session_id is None else self._stale & {session_id}
                 self._stale -= due
             for one in due:
-                self._write_or_tell(one)
+                self._write_or_warn(one)
 
-    def _write_or_tell(self, session_id: str) -> None:
-        """Write views; where that fails the log is whole all the same, and the views are known to be stale."""
+    def _write_or_warn(self, session_id: str) -> None:
+        """Write views, and warn where that fails: the log is intact, and the views are known to be outdated."""
         try:
             self._write_views(session_id)
         except (SessionNotFound, LogDamaged):
             return
         except OSError as error:
             warnings.warn(
-                f"views of session {session_id!r} could not be written ({error}); its log is whole: rebuild them later",
+                f"views of session {session_id!r} could not be written ({error}); its log is intact: rebuild them later",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -163,8 +163,8 @@ class FileSystemSessionStorage(SessionStorage):
         mark = self.snapshots.mark(session_id)
         self.snapshots.write(session_id, self._summaries.get_sized(session_id), mark, soon=soon)
 
-    def rebuild(self, on_damage: Callable[[LogDamaged], None] = tell_damage) -> Iterator[str]:
-        """Settle the store, delete all views, rebuild them from the logs, and yield each session's id when it is done.
+    def rebuild(self, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> Iterator[str]:
+        """Settle the store, delete all views, rebuild them from the logs, and yield each session's id.
 
         The views of a damaged session stay as they are; `on_damage` is called for it.
         """
@@ -179,7 +179,7 @@ class FileSystemSessionStorage(SessionStorage):
                 yield session_id
 
     def rebuild_session(self, session_id: str) -> None:
-        """Delete the views of one session and make them anew. Raises SessionNotFound, and LogDamaged: then they stay."""
+        """Delete and rebuild the views of one session. Raises SessionNotFound; LogDamaged, then the views stay."""
         self._summaries.get_verified(check_session_id(session_id))
         self.views.remove(session_id)
         self.snapshots.remove(session_id)
@@ -191,16 +191,16 @@ class FileSystemSessionStorage(SessionStorage):
         super()._forget(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
-        """Remove what was made of a session that is in the trash; it is made anew when it comes back."""
-        Views(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
+        """Remove the views and the snapshot of a session in the trash. They are rebuilt after a restore."""
+        FileViews(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
         self.snapshots.remove(id_of(name), trashed=name)
 
-    def redone(self, session_id: str) -> None:
-        """Make anew all that is kept of a session besides its log, after something in it was redacted."""
-        super().redone(session_id)
+    def refresh_derived(self, session_id: str) -> None:
+        """Rebuild the views and drop the snapshot of a session, after a redaction."""
+        super().refresh_derived(session_id)
         self.views.remove(session_id)
         self.snapshots.remove(session_id)
-        self._write_or_tell(session_id)
+        self._write_or_warn(session_id)
 
     def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
         """Delete a session for good, views and all, as `SessionStorage.delete_session` does; False where there was none."""
@@ -210,7 +210,7 @@ class FileSystemSessionStorage(SessionStorage):
 
 
 def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float) -> None:
-    """Write views a moment after the append that made them stale; end when nothing is left to write."""
+    """Write outdated views a moment after the append; end when none is left."""
     pause = threading.Event()
     while True:
         pause.wait(max(delay, _VIEW_DELAY_SECONDS))
@@ -218,7 +218,7 @@ def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float)
         if kept is None:
             return
         began = time.perf_counter()
-        with suppress(Exception):  # a view that cannot be written is seen to be stale and folded instead
+        with suppress(Exception):  # an outdated view is noticed, and the log is folded instead
             kept._flush_late()
         delay = kept._view_delay = min(_VIEW_SHARE * (time.perf_counter() - began), _MOST_VIEW_DELAY_SECONDS)
         with kept._due:
@@ -228,12 +228,12 @@ def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float)
         del kept
 
 
-# One hook for all storages: the interpreter cannot take a hook back, so one a storage would stay for ever.
+# One hook for all storages: the interpreter cannot remove a hook, so one per storage would stay for ever.
 _OPEN: "weakref.WeakSet[FileSystemSessionStorage]" = weakref.WeakSet()
 
 
 def _begin_in_child() -> None:
-    """Let no storage in a forked child wait for threads and locks of its parent."""
+    """Reset all storages in a forked child: it has no threads, and locks may be held by threads of the parent."""
     for storage in list(_OPEN):
         storage.begin_in_child()
 

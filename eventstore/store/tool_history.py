@@ -12,19 +12,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from eventstore.backends.files.atomic import replace_file, temporary_name
 from eventstore.backends.files.atomic_folder import open_stage
+from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, READ
 from eventstore.ids import file_name
 from eventstore.record.clock import to_utc
 from eventstore.secret_patterns import cleaned
 
 RECORD = "record.jsonl"
 _BLOCK = 1 << 16
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a tool call left behind. `timestamp` is ISO text, `duration_ms` in milliseconds."""
+    """The record of a tool call. `timestamp` is ISO text, `duration_ms` in milliseconds."""
 
     tool: str
     arguments: Any
@@ -37,7 +38,7 @@ class Record:
     invocation_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields in the order of the file; the last three only where they are known."""
+        """Return the fields in the order of the file; the last three only where they are known."""
         names = ("timestamp", "tool", "arguments", "result", "duration_ms", "success")
         optional = ("error", "session_id", "invocation_id")
         found = {name: getattr(self, name) for name in names}
@@ -45,7 +46,7 @@ class Record:
 
 
 class ToolHistory:
-    """The history folder: every tool call of every session, and of none."""
+    """The history folder: the tool calls of all sessions, and those without a session."""
 
     def __init__(self, history_dir: Path | str) -> None:
         self.path = Path(os.path.abspath(history_dir))
@@ -53,15 +54,13 @@ class ToolHistory:
     def create(
         self, tool_name: str, moment: datetime | None = None, *, session_id: str | None = None, invocation_id: str = ""
     ) -> Path:
-        """Make the folder of one call and return it. Where the name is taken the next free microsecond is used.
+        """Create the folder of one call and return it. A taken name is changed to the next free microsecond.
 
-        A folder that holds the record of this very call already, told by both ids, is returned as it is.
+        A folder that already holds the record of this call, by both ids, is returned unchanged.
         """
         self.path.mkdir(0o700, parents=True, exist_ok=True)
         when = datetime.now(UTC) if moment is None else to_utc(moment)
-        step = timedelta(
-            microseconds=1 if when.year < MAXYEAR else -1
-        )  # nothing comes after the last microsecond of all
+        step = timedelta(microseconds=1 if when.year < MAXYEAR else -1)  # there is no later year to count up into
         while True:
             stamp = when.isoformat("_", "microseconds")[:26].replace(":", "-").replace(".", "_")
             folder = self.path / f"{stamp}_{file_name(tool_name)}"
@@ -82,9 +81,9 @@ class ToolHistory:
         return (record.session_id, record.invocation_id) == (session_id, invocation_id)
 
     def write(self, folder: Path | str, record: Record, clean: Callable[[str], str] | None = None) -> None:
-        """Write the record of a call, whole or not at all. A value that JSON cannot hold is written as its `repr`.
+        """Replace the record of a call in one step. A value that JSON cannot hold is written as its `repr`.
 
-        Texts of what the call was given, gave back or failed with go through `clean`, where there is one.
+        `clean`, where given, is applied to the texts in the arguments, the result and the error.
 
         Raises ValueError where the folder is not inside the history folder, whatever links are on the way, and OSError.
         """
@@ -93,63 +92,56 @@ class ToolHistory:
             found = json.loads(text)
             text = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
         line = text.encode("utf-8", "replace")
-        temporary = f".{RECORD}.new"
         with self._inside(folder) as inside:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=inside)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=inside), "wb") as stream:
-                stream.write(line + b"\n")
-            os.replace(temporary, RECORD, src_dir_fd=inside, dst_dir_fd=inside)
+            replace_file(RECORD, line + b"\n", folder=inside, durable=False)
 
     def redact(self, folder: Path | str, clean: Callable[[str], str]) -> bool:
-        """Put every text that a call was given, gave back or failed with through `clean`; False where that changes nothing.
+        """Apply `clean` to the texts in a call's arguments, result and error; False where nothing changed.
 
         Raises as `read` and `write` do.
         """
         record = self.read(folder)
         fields = record.to_dict()
-        told = _cleaned_fields(fields, clean)
-        if all(value is fields[name] for name, value in told.items()):
+        changed = _cleaned_fields(fields, clean)
+        if all(value is fields[name] for name, value in changed.items()):
             return False
-        self.write(folder, replace(record, **told))
+        self.write(folder, replace(record, **changed))
         return True
 
     def remove_unfinished(self, folder: Path | str) -> bool:
-        """Remove what a program that was killed left of a record; False where there is none. Raises ValueError, OSError."""
+        """Remove the incomplete record of a killed program; False where there is none. Raises ValueError, OSError."""
         try:
             with self._inside(folder) as inside:
-                os.unlink(f".{RECORD}.new", dir_fd=inside)
+                os.unlink(temporary_name(RECORD), dir_fd=inside)
         except FileNotFoundError:
             return False
         return True
 
     def others(self, folder: Path | str) -> list[str]:
-        """Name what else lies in the folder of a call. Raises ValueError, OSError."""
+        """Return the names of the other files in the folder of a call. Raises ValueError, OSError."""
         with self._inside(folder) as inside:
             return sorted(name for name in os.listdir(inside) if name != RECORD)
 
     def remove(self, folder: Path | str) -> bool:
-        """Delete the folder of a call with all that is in it; False where there is none. Raises ValueError, OSError."""
-        import shutil  # brings five compressors along
+        """Delete the folder of a call and its content; False where there is none. Raises ValueError, OSError."""
+        import shutil  # here, since it imports five compressors
 
-        whole = Path(os.path.normpath(self.path / folder))
-        if whole == self.path:
-            raise ValueError(f"{whole} is the history folder itself; it was left alone")
+        path = Path(os.path.normpath(self.path / folder))
+        if path == self.path:
+            raise ValueError(f"{path} is the history folder itself; it was left alone")
         try:
-            with self._inside(whole.parent) as inside:
-                shutil.rmtree(whole.name, dir_fd=inside)
+            with self._inside(path.parent) as inside:
+                shutil.rmtree(path.name, dir_fd=inside)
         except FileNotFoundError:
             return False
         return True
 
     def read(self, folder: Path | str) -> Record:
-        """Read the record of a call, also one printed over many lines.
+        """Read the record of a call, also one of several lines.
 
         Raises FileNotFoundError, and ValueError naming the file where the record cannot be read.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with self._inside(folder) as inside, os.fdopen(os.open(RECORD, flags, dir_fd=inside), "rb") as stream:
+        with self._inside(folder) as inside, os.fdopen(os.open(RECORD, READ, dir_fd=inside), "rb") as stream:
             text = stream.read()
         try:
             found, _ = json.JSONDecoder().raw_decode(text.decode("utf-8").lstrip())
@@ -159,9 +151,9 @@ class ToolHistory:
             raise ValueError(f"{file} holds no record of a tool call ({error}); it was left alone") from None
 
     def files(self, folder: str) -> Iterator[tuple[str, int | None]]:
-        """Stream the names of all that lies below a folder, in a fixed order, each with a descriptor of what is a regular file.
+        """Stream the names of all files below a folder, in a fixed order, each with the descriptor of a regular file.
 
-        The descriptor is lent until the next is asked for; links and devices come with None. Raises FileNotFoundError, and
+        A descriptor is valid until the next name; it is None for links and devices. Raises FileNotFoundError, and
         ValueError for a folder that is not inside the history folder, whatever links are on the way.
         """
         with self._inside(folder) as inside:
@@ -178,7 +170,7 @@ class ToolHistory:
                             os.close(file)
 
     def holds(self, folder: str, wanted: Mapping[str, str]) -> bool | None:
-        """Tell whether the regular files of a folder are just such, given by name with their SHA-256; None where it is not there.
+        """Return whether a folder has exactly these regular files, SHA-256 by name; None where there is no such folder.
 
         Raises ValueError as `files` does.
         """
@@ -189,7 +181,7 @@ class ToolHistory:
         return found == wanted
 
     def adopt(self, folder: str, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
-        """Make a folder of files that come from elsewhere; it is there whole or not at all.
+        """Create a folder of imported files in one step.
 
         `folder` and the names of the files are paths of plain names. Raises FileExistsError, OSError.
         """
@@ -207,7 +199,7 @@ class ToolHistory:
                 raise
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Stream all calls in the order of their folders' names; folders without a readable record are passed over."""
+        """Stream all calls in the order of their folders' names; folders without a readable record are skipped."""
         names = sorted(os.listdir(self.path)) if self.path.is_dir() else []
         for name in names:
             folder = self.path / name
@@ -222,36 +214,36 @@ class ToolHistory:
             return None
 
     def relative(self, folder: Path | str) -> str:
-        """Name a folder as events do: relative to the history folder where it lies inside, else absolute."""
-        whole = os.path.abspath(folder)
-        real, root = os.path.realpath(whole), os.path.realpath(self.path)
+        """Return a folder's path as events hold it: relative to the history folder if inside, else absolute."""
+        path = os.path.abspath(folder)
+        real, root = os.path.realpath(path), os.path.realpath(self.path)
         if real != root and os.path.commonpath([real, root]) == root:
             return os.path.relpath(real, root)
-        return whole
+        return path
 
     @contextmanager
     def _inside(self, folder: Path | str) -> Iterator[int]:
-        """Lend a descriptor of a folder, walked to from the history folder without following any link. Raises ValueError."""
-        whole = os.path.join(self.path, folder)
-        relative = os.path.relpath(os.path.normpath(whole), self.path)
+        """Yield the descriptor of a folder below the history folder, opened without following any link. Raises ValueError."""
+        path = os.path.join(self.path, folder)
+        relative = os.path.relpath(os.path.normpath(path), self.path)
         if relative.startswith(".."):
-            relative = os.path.relpath(os.path.realpath(whole), os.path.realpath(self.path))
+            relative = os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))
         parts = Path(relative).parts
-        inside = os.open(self.path, _FOLDER & ~os.O_NOFOLLOW)
+        inside = os.open(self.path, LINKED_FOLDER)
         try:
             for part in parts:
                 if part == "..":
-                    raise ValueError(f"{whole} is not inside the history folder {self.path}; it was left alone")
-                inside = _step(inside, part, whole)
+                    raise ValueError(f"{path} is not inside the history folder {self.path}; it was left alone")
+                inside = _step(inside, part, path)
             yield inside
         finally:
             os.close(inside)
 
 
 def cleaned_record(data: bytes, clean: Callable[[str], str]) -> bytes:
-    """Return a record with every text that a call was given, gave back or failed with put through `clean`.
+    """Return a record with `clean` applied to the texts in its arguments, result and error.
 
-    Nothing of one that is no record of a tool call is returned.
+    Returns no bytes for what is no record of a tool call.
     """
     try:
         found = json.JSONDecoder().raw_decode(data.decode("utf-8").lstrip())[0]
@@ -266,14 +258,14 @@ def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[
     return {name: cleaned(found[name], clean) for name in names if name in found}
 
 
-def _step(inside: int, part: str, whole: str) -> int:
-    """Open a folder in a folder, and let go of the latter."""
+def _step(inside: int, part: str, path: str) -> int:
+    """Open a folder in the folder `inside`, and close that one."""
     try:
-        found = os.open(part, _FOLDER, dir_fd=inside)
+        found = os.open(part, FOLDER, dir_fd=inside)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise ValueError(
-                f"{whole} is not inside the history folder: {part} is a link or a file; it was left alone"
+                f"{path} is not inside the history folder: {part} is a link or a file; it was left alone"
             ) from None
         raise
     os.close(inside)
@@ -285,9 +277,9 @@ def _is_folder(name: str, inside: int) -> bool:
 
 
 def _open_regular(name: str, inside: int) -> int | None:
-    """Open a regular file for reading; None for anything else, which is not followed and not waited for."""
+    """Open a regular file for reading; None for anything else. Follows no link and waits for no pipe."""
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside)
+        file = os.open(name, READ, dir_fd=inside)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):
             return None
@@ -306,7 +298,7 @@ def _sha256(file: int) -> str:
 
 
 def _faithful(value: Any) -> Any:
-    """Write NaN and infinities as text, and odd keys too: JSON has none of them."""
+    """Replace NaN, infinities and keys that are no text by their `repr`: JSON has none of them."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else repr(key): _faithful(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from eventstore import FileSystemEventLog, FileSystemSessionStorage, LogDamaged, SessionManager
 from eventstore import events as e
-from eventstore.derived.snapshots import NAME, code_fingerprint
-from eventstore.derived.state_cache import Fold
+from eventstore.derived.snapshot_file import code_fingerprint
+from eventstore.derived.snapshots import NAME
+from eventstore.derived.state_cache import CachedState
 from eventstore.integrity.verification import verify_session
 from eventstore.store.rebuild import check_all, rebuild_all
 from projections import statistics as statistics_fold
@@ -239,7 +240,7 @@ def test_a_snapshot_that_lies_is_told_by_verify_and_made_anew_by_rebuild(
         fold, mark = storage._summaries.get_verified("s"), storage.snapshots.mark("s")
         lie = fold.state.copy()
         lie.metadata.total_invocations = 99
-        storage.snapshots.write("s", Fold(fold.head, lie), mark, soon=True)
+        storage.snapshots.write("s", CachedState(fold.head, lie), mark, soon=True)
     if behind:
         append(tmp_path, TAIL[0])
     with opened(tmp_path) as storage:

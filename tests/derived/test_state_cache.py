@@ -9,7 +9,7 @@ import pytest
 
 from eventstore import FileSystemSessionStorage, MemoryEventLog, SessionManager, SessionStorage
 from eventstore import events as e
-from eventstore.derived.state_cache import Folds
+from eventstore.derived.state_cache import StateCache
 from projections import session as session_fold
 
 
@@ -47,7 +47,7 @@ def test_a_session_costs_one_call_of_the_log(messages: int) -> None:
 
 def test_a_session_longer_than_the_cache_is_not_folded_anew_each_time() -> None:
     log = CountingLog()
-    folds = Folds(log, session_fold.projection, 10)
+    folds = StateCache(log, session_fold.projection, 10)
     for name in "ab":
         log.append(name, [e.SessionCreated()], expected_version=0)
         log.append(name, [e.DataSet(key="k", value=n) for n in range(50)])
@@ -61,7 +61,7 @@ def test_a_session_longer_than_the_cache_is_not_folded_anew_each_time() -> None:
 
 def test_a_state_that_was_handed_out_does_not_change() -> None:
     log = MemoryEventLog()
-    folds = Folds(log, session_fold.projection, 1_000)
+    folds = StateCache(log, session_fold.projection, 1_000)
     log.append("s", [e.SessionCreated(), e.DataSet(key="k", value={"a": [1]})], expected_version=0)
     before = folds.get("s").state
     session = before.to_model("s")
@@ -84,11 +84,11 @@ REDONE: list[Callable[[MemoryEventLog], object]] = [
 @pytest.mark.parametrize("change", REDONE)
 def test_a_log_that_is_another_one_is_folded_anew(change: Callable[[MemoryEventLog], object]) -> None:
     log = MemoryEventLog()
-    folds = Folds(log, session_fold.projection, 1_000)
+    folds = StateCache(log, session_fold.projection, 1_000)
     log.append("s", [e.SessionCreated(), e.MessageAdded(role="user", content="text")], expected_version=0)
     folds.get("s")
     change(log)
-    fresh = Folds(log, session_fold.projection, 1_000).get("s")
+    fresh = StateCache(log, session_fold.projection, 1_000).get("s")
     assert folds.get("s").state == fresh.state
     assert folds.get_sized("s") == fresh
 

@@ -32,8 +32,7 @@ from eventstore import (
 from eventstore import events as e
 from eventstore.errors import ExportRefused, ImportRefused
 from eventstore.exporters import export_archive
-from eventstore.importers import archive as importer
-from eventstore.importers import import_archive
+from eventstore.importers import archive_file, import_archive
 from eventstore.importers.archive_manifest import find_twins, odd_name
 from eventstore.integrity import SigningKey, verify_session, verify_store
 from eventstore.log.ingest import verify_whole
@@ -345,7 +344,7 @@ def test_a_session_that_is_another_or_goes_on_further_is_refused(storage: Sessio
     export_archive(storage, tmp_path / "long.zip")
     with another(tmp_path / "there") as target:
         import_archive(target, tmp_path / "short.zip")
-        with pytest.raises(ImportRefused, match="with 2 events, and goes on to 3"):
+        with pytest.raises(ImportRefused, match="has 2 events here and 3 in the archive"):
             import_archive(target, tmp_path / "long.zip")
         assert set(logs(target)) == {"s"}
     with another(tmp_path / "other") as target:
@@ -362,7 +361,7 @@ def test_a_tool_call_folder_that_is_another_is_refused(storage: SessionStorage, 
     with another(tmp_path / "there") as target:
         assert target.history is not None
         target.history.create("grep", MADE)
-        with pytest.raises(ImportRefused, match="is here already, and is another"):
+        with pytest.raises(ImportRefused, match="is here already, with other content"):
             import_archive(target, tmp_path / "a.zip")
         assert not list(target.log.ids())
 
@@ -477,14 +476,14 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "control": (add("history/a\nb"), "control"),
     "folder": (add("history/a/"), "does not stay"),
     "dot": (add("history/./a"), "does not stay"),
-    "to nothing": (add("x/y"), "belongs to nothing"),
-    "beside": (add("sessions/s/metadata.json"), "belongs to nothing"),
-    "log again": (add("sessions/s/events.jsonl/x"), "one file"),
-    "case": (add("sessions/S/events.jsonl"), "one file"),
-    "folder case": (add("History/x"), "one file"),
+    "to nothing": (add("x/y"), "belongs to no session"),
+    "beside": (add("sessions/s/metadata.json"), "belongs to no session"),
+    "log again": (add("sessions/s/events.jsonl/x"), "the same file"),
+    "case": (add("sessions/S/events.jsonl"), "the same file"),
+    "folder case": (add("History/x"), "the same file"),
     "no session": (add("sessions/x/events.jsonl"), "not in its manifest"),
-    "store": (add_session("_store"), "cannot be"),
-    "bad id": (add_session("nul"), "cannot be"),
+    "store": (add_session("_store"), "invalid id"),
+    "bad id": (add_session("nul"), "invalid id"),
     "no log": (lambda manifest, files: files.pop("sessions/g/events.jsonl"), "no log"),
     "twice": (lambda manifest, files: manifest["sessions"].append(manifest["sessions"][0]), "twice"),
     "another's log": (add_session("x"), "verify"),
@@ -492,24 +491,24 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "changed": (edit_log("s", lambda log: log.replace(b"hello", b"hullo")), "does not verify.*line 2"),
     "cut": (edit_log("s", lambda log: log[:-1]), "does not verify"),
     "half a batch": (edit_log("f", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "does not verify"),
-    "shorter": (edit_log("s", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "not what its manifest|verify"),
+    "shorter": (edit_log("s", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "differs from its entry|verify"),
     "first line gone": (edit_log("s", lambda log: log.split(b"\n", 1)[1]), "does not verify"),
     "stub": (edit_log("s", untold), "no event tells"),
     "bomb line": (edit_log("s", lambda log: log + b"x" * (codec.MAX_EVENT_BYTES + 10)), "does not verify"),
     "parent gone": (drop_session("s"), "neither in the archive nor here"),
-    "wrong head": (edit_entry("s", head_hash="0" * 64), "not what its manifest"),
-    "wrong events": (edit_entry("s", events=99), "not what its manifest"),
+    "wrong head": (edit_entry("s", head_hash="0" * 64), "differs from its entry"),
+    "wrong events": (edit_entry("s", events=99), "differs from its entry"),
     "wrong root": (edit_entry("s", root="x"), "chain is that of"),
-    "wrong fork": (edit_entry("f", forked_from=None), "not what its manifest"),
-    "wrong number": (edit_entry("s", ended_events=-1), "cannot be"),
-    "unknown field": (edit_entry("s", x=1), "not what it should be"),
+    "wrong fork": (edit_entry("f", forked_from=None), "differs from its entry"),
+    "wrong number": (edit_entry("s", ended_events=-1), "impossible number"),
+    "unknown field": (edit_entry("s", x=1), "malformed"),
     "climbing folder": (add_folder("../../x"), "does not stay"),
-    "untold folder": (add_folder("x"), "told of by none"),
+    "untold folder": (add_folder("x"), "named by none"),
     "aside": (add("sessions/_adopt/events.jsonl"), "not in its manifest"),
     "loose file": (add("history/x/y"), "in no folder"),
     "no sessions": (drop_all, "no session"),
     "format": (lambda manifest, files: manifest.update(format="eventstore-archive/2"), "format is not"),
-    "no list": (lambda manifest, files: manifest.update(sessions={}), "not what it should be"),
+    "no list": (lambda manifest, files: manifest.update(sessions={}), "malformed"),
 }
 
 
@@ -547,7 +546,7 @@ def test_a_rewritten_archive_that_changes_nothing_is_taken(good: Path, tmp_path:
     [
         (add("history/x"), "not in its manifest"),
         (edit_log("s", lambda log: log + b"x"), "another size"),
-        (edit_log("s", lambda log: log[:-2] + b"x\n"), "its hash is another|does not verify"),
+        (edit_log("s", lambda log: log[:-2] + b"x\n"), "has another hash|does not verify"),
         (lambda manifest, files: files.pop("sessions/g/events.jsonl"), "in its manifest.json only"),
     ],
 )
@@ -564,7 +563,7 @@ def test_a_changed_file_of_a_tool_call_is_refused(good: Path, tmp_path: Path) ->
         files[name] = b"x" * len(files[name])
 
     rewrite(good, change, tell=False)
-    refused(good, tmp_path, "its hash is another")
+    refused(good, tmp_path, "has another hash")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR])
@@ -589,7 +588,7 @@ def test_a_name_that_is_there_twice_is_refused(good: Path, tmp_path: Path) -> No
 def test_a_name_with_nul_is_refused(good: Path, tmp_path: Path) -> None:
     rewrite(good, add("history/aXb"))
     good.write_bytes(good.read_bytes().replace(b"history/aXb", b"history/a\0b"))
-    refused(good, tmp_path, "NUL|not a whole zip")
+    refused(good, tmp_path, "NUL|not a complete zip")
 
 
 def test_what_says_a_wrong_size_is_refused(good: Path, tmp_path: Path) -> None:
@@ -604,7 +603,7 @@ def test_what_says_a_wrong_size_is_refused(good: Path, tmp_path: Path) -> None:
 
 
 def test_bombs_are_refused(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importer, "_RATIO_FLOOR_BYTES", 100_000)
+    monkeypatch.setattr(archive_file, "_RATIO_FLOOR_BYTES", 100_000)
     manifest, files = contents(good)
     name = next(one for one in files if one.endswith("a.bin"))
     files[name] = bytes(20_000_000)
@@ -617,7 +616,7 @@ def test_bombs_are_refused(good: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_list_of_too_many_files_is_refused_before_it_is_read(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importer, "MAX_FILES", 3)
+    monkeypatch.setattr(archive_file, "MAX_FILES", 3)
     monkeypatch.setattr(zipfile, "ZipFile", None)
     refused(good, tmp_path, "more than 3 files")
 
@@ -632,7 +631,7 @@ def test_what_is_no_archive_is_refused(good: Path, tmp_path: Path) -> None:
     data = good.read_bytes()
     for bad in (b"", b"x" * 100, data[:-1], data + b"x", data[:100], data[100:], b"PK\5\6" + bytes(18)):
         good.write_bytes(bad)
-        refused(good, tmp_path, "not a whole zip|no manifest|cannot be|wrong|size")
+        refused(good, tmp_path, "not a complete zip|no manifest|cannot be|wrong|size")
     refused(tmp_path / "none.zip", tmp_path, "cannot be read")
     refused(tmp_path, tmp_path, "cannot be read|regular")
 
@@ -741,7 +740,7 @@ def test_a_crash_before_the_note_is_mended_by_importing_again(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with another(tmp_path / "there") as target:
-        monkeypatch.setattr(target.lineages, "note_adopted", lambda *_, **__: None)
+        monkeypatch.setattr(target.registry, "record_imported", lambda *_, **__: None)
         import_archive(target, good)
         monkeypatch.undo()
         assert verify_store(target).findings
@@ -784,7 +783,7 @@ def test_a_log_that_is_not_the_one_that_was_verified_is_not_taken_in(storage: Se
 def test_an_archive_that_changes_after_it_was_verified_is_noticed(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, seen = importer._Opened.read, set[str]()
+    read, seen = archive_file.OpenedArchive.read, set[str]()
 
     def change(self: Any, name: str) -> Iterator[bytes]:
         again = name in seen
@@ -792,9 +791,9 @@ def test_an_archive_that_changes_after_it_was_verified_is_noticed(
         for chunk in read(self, name):
             yield chunk.replace(b"hello", b"hullo") if again else chunk
 
-    monkeypatch.setattr(importer._Opened, "read", change)
+    monkeypatch.setattr(archive_file.OpenedArchive, "read", change)
     with another(tmp_path / "there") as target:
-        with pytest.raises(ImportRefused, match="not taken in"):
+        with pytest.raises(ImportRefused, match="not imported"):
             import_archive(target, good)
         assert not list(target.log.ids())
 

@@ -678,7 +678,7 @@ def test_what_the_store_s_log_tells_of_signed_roots_and_lives_must_fit(tmp_path:
     assert run(bundle.write(path))[0] == 4
     bundle.add(manager, "t")
     assert run(bundle.write(path))[0] == 0
-    manager.storage.lineages.note(e.StoreSessionCreated(session_id="s", first_hash="0" * 64))
+    manager.storage.registry.note(e.StoreSessionCreated(session_id="s", first_hash="0" * 64))
     bundle.add(manager, "_store")
     status, text = run(bundle.write(path))
     assert (status, "session 's' was created again, and nothing records" in text) == (4, True)

@@ -81,7 +81,7 @@ def made(world: str) -> MemoryEventLog:
 def opened(log: Any, lock: Any = None) -> SessionManager:
     storage = SessionStorage(cast("EventLog", log))
     if lock is not None:
-        storage.lineages.lock = lock
+        storage.registry.lock = lock
     return SessionManager(storage)
 
 

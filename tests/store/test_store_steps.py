@@ -278,10 +278,10 @@ def test_two_programs_that_clean_up_at_once_do_not_hinder_each_other(tmp_path: P
 @pytest.mark.parametrize("kind", [MemorySessionStorage, FileSystemSessionStorage])
 def test_the_lock_may_be_taken_again_by_the_thread_that_holds_it(tmp_path: Path, kind: Callable[..., Any]) -> None:
     places = (tmp_path / "h",) if kind is MemorySessionStorage else (tmp_path / "s", tmp_path / "h")
-    lineages, done = kind(*places).lineages, threading.Event()
+    registry, done = kind(*places).registry, threading.Event()
 
     def nest() -> None:
-        with lineages.locked(), lineages.locked():
+        with registry.locked(), registry.locked():
             done.set()
 
     threading.Thread(target=nest, daemon=True).start()

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from eventstore.backends.files.descriptor import FOLDER, SAFE, write_all
+from eventstore.backends.files.descriptor import LINKED_FOLDER, SAFE, write_all
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.posix import fcntl
 
@@ -69,7 +69,7 @@ def replace_file(
 def replace_path(path: Path | str, data: bytes | Iterable[bytes], *, durable: bool = True, mode: int = 0o600) -> None:
     """Write a file whole or not at all, by its path, whose folder must be there. Raises as `replace_file` does."""
     folder, name = os.path.split(os.path.abspath(path))
-    descriptor = os.open(folder, FOLDER & ~os.O_NOFOLLOW)
+    descriptor = os.open(folder, LINKED_FOLDER)
     try:
         replace_file(name, data, folder=descriptor, durable=durable, mode=mode)
     finally:

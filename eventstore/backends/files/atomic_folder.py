@@ -8,13 +8,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, NEW
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.posix import fcntl
 
 ASIDE = "_adopt"
 """The folder, in a sessions or history folder, in which folders are made. What a crash leaves in it goes with the next use."""
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MADE = "made"
 
 
@@ -37,7 +36,7 @@ class Stage:
         """
         *folders, name = path.split("/")
         with open_below(self._aside, [_MADE, *folders], create=True) as folder:
-            file = os.open(name, _NEW, 0o600, dir_fd=folder)
+            file = os.open(name, NEW, 0o600, dir_fd=folder)
         try:
             yield partial(_write_all, file)
             sync_data(file)
@@ -69,7 +68,7 @@ class Stage:
 def open_stage(root: str | os.PathLike[str]) -> Iterator[Stage]:
     """Lend the stage of a root folder, which is made where it is not there; one at a time, in all processes."""
     Path(root).mkdir(0o700, parents=True, exist_ok=True)
-    whole = os.open(root, _FOLDER & ~os.O_NOFOLLOW)
+    whole = os.open(root, LINKED_FOLDER)
     try:
         with open_below(whole, [ASIDE], create=True) as aside:
             fcntl.flock(aside, fcntl.LOCK_EX)
@@ -135,7 +134,7 @@ def open_below(root: int, folders: Iterable[str], *, create: bool = False) -> It
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=inside)
                     os.fsync(inside)
-            found = os.open(name, _FOLDER, dir_fd=inside)
+            found = os.open(name, FOLDER, dir_fd=inside)
             os.close(inside)
             inside = found
         yield inside

@@ -10,6 +10,9 @@ from eventstore.backends.posix import fcntl
 
 SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+LINKED_FOLDER = FOLDER & ~os.O_NOFOLLOW  # for a root folder that the user named: it may be a link
+READ = os.O_RDONLY | SAFE
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 from contextlib import suppress
 
+from eventstore.backends.files.descriptor import LINKED_FOLDER
 from eventstore.backends.posix import fcntl
 
 _NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
@@ -33,7 +34,7 @@ def sync_folder(folder: int | str) -> None:
         os.fsync(folder)
         return
     with suppress(FileNotFoundError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(folder, LINKED_FOLDER)
         try:
             os.fsync(descriptor)
         finally:

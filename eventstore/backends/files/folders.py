@@ -6,7 +6,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from eventstore.backends.files.descriptor import FOLDER, SAFE, kind_of
+from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, SAFE, kind_of
 from eventstore.backends.files.durability import sync_folder
 from eventstore.errors import NotARegularFile
 from eventstore.log.port import Missing
@@ -33,7 +33,7 @@ class Folders:
         """
         try:
             if not create and "/" not in log:  # only the last part of a path is checked for being a link
-                return os.open(self.path(log), FOLDER if log else FOLDER & ~os.O_NOFOLLOW)
+                return os.open(self.path(log), FOLDER if log else LINKED_FOLDER)
             return self._walk([part for part in log.split("/") if part], create=create)
         except FileNotFoundError:
             raise Missing(log) from None
@@ -70,7 +70,7 @@ class Folders:
                 with suppress(OSError):  # made by somebody else: there may be no permission to open what it is in
                     sync_folder(os.path.dirname(self.root))
             self._root_is_durable = True
-        return os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
+        return os.open(self.root, LINKED_FOLDER)
 
     def open_log(self, log: str, flags: int = os.O_RDONLY, *, create: bool = False) -> int:
         """Open the file of a log; with `create` make it. Close what is returned. Raises Missing, NotARegularFile, OSError."""

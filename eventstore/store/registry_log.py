@@ -1,0 +1,180 @@
+"""The registry log `_store`: which sessions exist and existed. Its state is folded by `projections.store`.
+
+The operations on sessions are in `registry` and `retention`.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from eventstore.errors import (
+    EventStoreError,
+    LogDamaged,
+    LogRolledBack,
+    SessionNotFound,
+    VersionConflict,
+)
+from eventstore.events import (
+    Event,
+    LogRepaired,
+    SessionCreated,
+    StoreSessionCreated,
+    StoreSessionForked,
+)
+from eventstore.ids import STORE_ID
+from eventstore.log.base import BEGINNING, Head
+from eventstore.log.engine import EventLog
+from eventstore.record import codec
+from projections import store as store_fold
+from projections.store import Life, State
+
+T = TypeVar("T")
+
+
+class RegistryLog:
+    """The registry of one log, read incrementally: a question costs the events since the last one. Safe for threads."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._forget()
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Reset the locks that another thread may have held when the process was forked."""
+        self._mutex = threading.Lock()  # guards the state and the place
+        self._creating = threading.Lock()  # one thread at a time records the sessions of all
+        self._created_mutex = threading.Lock()  # guards `_created`
+        self._created: dict[str, int] = {}
+
+    def _forget(self) -> None:
+        self._state, self._place = State(), BEGINNING
+
+    # --- reading
+
+    def look(self, question: Callable[[State], T]) -> T:
+        """Answer a question about the present registry. The answer must not keep the state, which later calls change.
+
+        Raises LogDamaged where the registry is damaged.
+        """
+        with self._mutex:
+            self._catch_up()
+            return question(self._state)
+
+    def state(self) -> State:
+        """Return a copy of the registry's state; the cost grows with the number of sessions. Raises LogDamaged."""
+        return self.look(State.copy)
+
+    def _catch_up(self) -> Head:
+        """Apply the new events, and return the end of the registry."""
+        while True:
+            try:
+                data, here = self._log.resume(STORE_ID, self._place)
+            except (LogRolledBack, SessionNotFound):
+                if not self._place.version:
+                    return BEGINNING
+                self._forget()  # the log was replaced: read the new one
+                continue
+            if not data:
+                return self._place
+            for event in codec.decode_lines(data):
+                store_fold.apply(self._state, event)
+            self._place = here
+
+    # --- recording
+
+    def note(self, event: Event) -> None:
+        """Append an event to the registry without a check of its state. Raises what `EventLog.append` raises."""
+        try:
+            self._log.append(STORE_ID, [event])
+        except SessionNotFound:
+            try:
+                self._log.append(STORE_ID, [event], expected_version=0)
+            except VersionConflict:
+                self._log.append(STORE_ID, [event])
+
+    def record(self, decide: Callable[[State], Sequence[Event]]) -> None:
+        """Append the events that `decide` returns for the state, as one batch. Repeats where another writer was faster.
+
+        So `decide` has seen the state right before its events. Nothing is appended where it returns none.
+        Raises what `EventLog.append` raises.
+        """
+        while True:
+            with self._mutex:
+                version = self._catch_up().version
+                events = decide(self._state)
+            if not events:
+                return
+            with suppress(VersionConflict, SessionNotFound):  # not found: the registry itself was deleted meanwhile
+                self._log.append(STORE_ID, events, expected_version=version)
+                return
+
+    def record_created(self, created: dict[str, int]) -> bool:
+        """Record created sessions, by id, each with the number of inherited events.
+
+        Threads that call at the same time share one append. Returns False where the registry could not be written: the sessions
+        exist, and a later writer records them (see `settle`).
+        """
+        with self._created_mutex:
+            self._created.update(created)
+        with self._creating:
+            with self._created_mutex:
+                due, self._created = self._created, {}
+            try:
+                if due:
+                    self.record(lambda state: list(self._unrecorded(state, due)))
+            except (EventStoreError, OSError):
+                return False
+            return True
+
+    def _unrecorded(self, state: State, created: dict[str, int]) -> Iterator[Event]:
+        """Yield the records of sessions that still exist and are not recorded.
+
+        A writer that trashes or deletes a session first records its creation if that is missing. So a session that was deleted or
+        replaced meanwhile needs no record.
+        """
+        for session_id, before in created.items():
+            first = self.first_hash(session_id, before)
+            if first and state.lives.get(session_id, Life()).first_hash != first:
+                yield StoreSessionCreated(session_id=session_id, first_hash=first)
+
+    # --- comparing with a log
+
+    def first_hash(self, session_id: str, before: int) -> str:
+        """Return the hash of the event after the first `before` ones; empty where it cannot be read."""
+        with suppress(SessionNotFound, LogDamaged):
+            event = next(self._log.read(session_id, before, before + 1), None)
+            return "" if event is None else event.hash
+        return ""
+
+    def fits(self, life: Life, session_id: str) -> bool:
+        """Return whether a log is the recorded session: it has the same first own event, or was repaired since."""
+        with suppress(SessionNotFound, LogDamaged):
+            for before in {0, life.upto}:
+                for event in self._log.read(session_id, before, before + 1):
+                    if event.hash == life.first_hash or isinstance(event, LogRepaired):
+                        return True
+        return False
+
+    def birth(self, session_id: str) -> list[Event]:
+        """Return the records of an unrecorded session; none where it cannot be read or has no event."""
+        with suppress(SessionNotFound, LogDamaged):
+            before = self._log.own_beginning(session_id).version
+            first = next(self._log.read(session_id, before, before + 1), None)
+            if first is None:
+                return []
+            made: list[Event] = [StoreSessionCreated(session_id=session_id, first_hash=first.hash)]
+            if before and isinstance(first, SessionCreated) and first.forked_from:
+                parent = str(first.forked_from["session_id"])
+                made.insert(0, StoreSessionForked(session_id=session_id, parent=parent, upto=before))
+            return made
+        return []
+
+    def missing(self, state: State, session_id: str) -> list[Event]:
+        """Return the records that are missing before a session's end can be recorded."""
+        life = state.lives.get(session_id)
+        if life is not None and session_id in state.there:
+            return []
+        if life is not None and self.fits(life, session_id):
+            return []
+        return self.birth(session_id)
