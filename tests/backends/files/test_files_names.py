@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from port_lines import added, created, filled, said, sealed, text_of
 
-from eventstore import InvalidSessionId, NotARegularFile
+from eventstore import InvalidSessionId
 from eventstore.backends.files.backend import FilesBackend
 from eventstore.backends.files.locks import REGISTRY
+from eventstore.errors import NotARegularFile
 from eventstore.events import SessionCreated
 from eventstore.log.port import Exists, Missing, Moved, Refused
 from eventstore.record.hash_chain import first_hash
