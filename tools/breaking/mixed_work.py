@@ -59,7 +59,7 @@ class Worker:
         self._count = 0
         self._operations = {
             self.create: 6, self.message: 30, self.keyed: 6, self.call: 10, self.usage: 8, self.data: 8, self.many: 4,
-            self.fork: 4, self.trash: 4, self.restore: 2, self.redact: 4, self.delete: 2, self.cleanup: 1,
+            self.fork: 4, self.trash: 4, self.restore: 2, self.redact: 8, self.delete: 2, self.cleanup: 1,
             self.rebuild: 1, self.list: 3, self.search: 3, self.figures: 1, self.verify: 2,
         }  # fmt: skip
 
@@ -70,6 +70,8 @@ class Worker:
         try:
             done = operation()
         except (EventStoreError, ValueError) as error:
+            if operation in (self.cleanup, self.rebuild, self.list, self.search, self.figures):
+                self._report({"bad": f"{operation.__name__} was stopped by one session: {traceback.format_exc()}"})
             self._report({"refused": operation.__name__, "error": type(error).__name__})
         except Exception:
             self._report({"bad": f"{operation.__name__}: {traceback.format_exc()}"})
