@@ -104,9 +104,9 @@ class Worker:
         return {"session": name, "token": token, "seq": done.last}
 
     def keyed(self) -> dict[str, Any]:
-        name, token = self._session(), self._token()
+        name, token = self._session(), self._token()  # a key outlives the text: it does not say the token
         for _ in range(2):
-            done = self.manager.add_conversation_message(name, "user", f"{token} again", id=f"k{token}")
+            done = self.manager.add_conversation_message(name, "user", f"{token} again", id=f"{self._count} of {self.name}")
         return {"session": name, "token": token, "seq": done.last}
 
     def many(self) -> dict[str, Any]:
