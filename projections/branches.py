@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
-from projections import usage
 from projections.projection import Told
 
 
@@ -62,7 +61,7 @@ def summarize(session_id: str, events: Iterable[Told]) -> Branch:
     """Count what a branch did; usage of one key counts once, by its maximum."""
     branch = Branch(session_id)
     calls: dict[str, str | None] = {}
-    uses: dict[str, usage.Use] = {}
+    uses: dict[str, UsageRecorded] = {}
     for event in events:
         branch.events += 1
         if isinstance(event, MessageAdded):
@@ -77,12 +76,11 @@ def summarize(session_id: str, events: Iterable[Told]) -> Branch:
     return branch
 
 
-def _use(branch: Branch, uses: dict[str, usage.Use], event: UsageRecorded) -> None:
-    known = uses.get(event.key) if event.key is not None else None
-    tokens = {kind: max(count, 0) for kind, count in event.tokens.items()}
-    added, use = usage.merge(known, tokens, max(event.cost or 0.0, 0.0))
-    for kind, count in added.tokens.items():
-        branch.tokens[kind] = branch.tokens.get(kind, 0) + count
-    branch.cost += added.cost or 0.0
+def _use(branch: Branch, uses: dict[str, UsageRecorded], event: UsageRecorded) -> None:
+    old = uses.get(event.key) if event.key is not None else None
+    for kind, count in event.tokens.items():
+        more = max(count - (old.tokens.get(kind, 0) if old else 0), 0)
+        branch.tokens[kind] = branch.tokens.get(kind, 0) + more
+    branch.cost += max((event.cost or 0.0) - ((old.cost or 0.0) if old else 0.0), 0.0)
     if event.key is not None:
-        uses[event.key] = use
+        uses[event.key] = event
