@@ -70,7 +70,9 @@ class Twins(RuleBasedStateMachine):
         elif len(keys) == 1 and count == 1 and known.get(used[0]):
             assert (found.first, found.last) == (known[used[0]],) * 2, found
         if isinstance(found, Appended) and found.last > version:
-            places = dict.fromkeys(used, found.first if count == 1 else 0)  # 0: among others, its place is not known here
+            places = dict.fromkeys(
+                used, found.first if count == 1 else 0
+            )  # 0: among others, its place is not known here
             self.model[name] = found.last, {**places, **known}
 
     @initialize()

@@ -106,7 +106,9 @@ class Worker:
     def keyed(self) -> dict[str, Any]:
         name, token = self._session(), self._token()  # a key outlives the text: it does not say the token
         for _ in range(2):
-            done = self.manager.add_conversation_message(name, "user", f"{token} again", id=f"{self._count} of {self.name}")
+            done = self.manager.add_conversation_message(
+                name, "user", f"{token} again", id=f"{self._count} of {self.name}"
+            )
         return {"session": name, "token": token, "seq": done.last}
 
     def many(self) -> dict[str, Any]:

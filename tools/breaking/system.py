@@ -23,7 +23,9 @@ ERRNOS = [
     errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE,
     errno.ENOMEM, errno.EBADF, errno.EINVAL, errno.EFBIG, errno.ENOLCK, errno.ESTALE, errno.ENODEV,
 ]  # fmt: skip
-CALLS = ("open", "write", "ftruncate", "fsync", "fdatasync", "fstat", "stat", "lseek", "mkdir", "flock")
+CALLS = (
+    "open", "dup", "close", "pread", "write", "ftruncate", "fsync", "fdatasync", "fstat", "stat", "mkdir", "replace", "unlink", "flock",
+)  # fmt: skip
 Arm = Callable[[str, int, int, bool], None]
 
 
