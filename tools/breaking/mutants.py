@@ -63,7 +63,7 @@ MUTANTS = [
     Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
     Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),
     Mutant("finish what was told", _REDACT, "    for seq in state.unfinished:\n", "    for seq in ():\n", "redact"),
-    Mutant("finish what a reader saw first", _APPEND, "            or state.unfinished\n        ):", "        ):", "redact"),
+    Mutant("finish what a reader saw first", _APPEND, "            or bool(state.unfinished)\n", "", "redact"),
     Mutant("record a redaction, then overwrite", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", "redact"),
     Mutant("remove what a killed copy left", _BACKEND, "                handle.remove_unfinished()", "                pass", "redact"),
     Mutant("forks record a redaction first", _REDACTION, "key=lambda one: not one.inherits()", "key=lambda one: one.inherits()", "redact"),
