@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("house", deadline=None)  # how long an example takes says more of the machine than of the code
+# Without a deadline: how long an example takes says more of the machine than of the code. `.ci/run` asks for the patient profile.
+settings.register_profile("house", deadline=None, max_examples=30)
+settings.register_profile("patient", deadline=None, max_examples=300)
 settings.load_profile("house")
 pytest.register_assert_rewrite("eventstore.log.contract")
 

@@ -87,7 +87,7 @@ def test_a_session_without_data_or_calls_has_no_files_for_them(manager: SessionM
     ]  # fmt: skip
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES)
 def test_views_deleted_and_rebuilt_are_the_same_to_the_byte(tmp_path: Path, history: list[e.Event]) -> None:
     shutil.rmtree(tmp_path / "any", ignore_errors=True)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from histories import HISTORIES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -816,7 +816,6 @@ def test_whatever_happens_to_a_session_its_bundle_is_whole(
     assert report.status == 0, list(report.lines())
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_one_changed_byte_of_a_log_is_never_whole_under_an_anchor(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

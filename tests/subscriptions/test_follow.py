@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore import (
@@ -295,7 +295,6 @@ STEPS = st.lists(st.tuples(WORDS, NAMES, NAMES, st.integers(1, 3)), max_size=14)
 
 
 @pytest.mark.parametrize("kind", ["memory", "filesystem"])
-@settings(deadline=None)
 @given(first=STEPS, then=STEPS)
 def test_every_cursor_of_all_sessions_goes_on_exactly_behind_its_event(
     kind: str, first: list[Any], then: list[Any], tmp_path_factory: pytest.TempPathFactory
