@@ -9,10 +9,10 @@ import re
 import stat
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -885,15 +885,21 @@ def test_signatures_are_judged_as_another_library_does(seed: bytes, message: byt
     assert not verifier.is_signed(public, message, bytes(changed))
 
 
-def test_a_signature_is_judged_in_less_than_20_milliseconds() -> None:
-    taken = []
-    for number in range(10):
-        message = b"%d" % number
-        signature = ANA.private.sign(message)
-        began = time.perf_counter()
-        assert verifier.is_signed(ANA.data[1:], message, signature)
-        taken.append(time.perf_counter() - began)
-    assert min(taken) < 0.02
+def test_a_signature_is_judged_in_few_steps() -> None:
+    """Counted by calls and not by the clock: about as many as multiplying two points of the curve by two numbers takes."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    signature = ANA.private.sign(b"message")
+    sys.setprofile(count)
+    try:
+        assert verifier.is_signed(ANA.data[1:], b"message", signature)
+    finally:
+        sys.setprofile(None)
+    assert 0 < calls < 1000, calls
 
 
 def test_keys_and_checkpoints_that_cannot_be_read_stop_everything(bundle: Bundle, tmp_path: Path, keep: Keep) -> None:

@@ -171,7 +171,6 @@ def test_two_operations_leave_a_whole_store_in_every_order_of_their_steps(first:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", OPERATIONS)
 def test_two_operations_leave_a_whole_store_in_most_orders_of_their_steps(first: str) -> None:
     for second in OPERATIONS:
