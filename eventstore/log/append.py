@@ -169,10 +169,13 @@ class Appender:
         outcomes: list[Outcome | None] = [None] * len(appends)
         with state.scanning:
             for attempt in range(_ATTEMPTS):
+                again = attempt > 0 or check is not None
                 left = [place for place, outcome in enumerate(outcomes) if outcome is None]
                 pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
                 with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
-                    found = self._attempt(state, pieces, sync=sync, wait=wait, again=attempt > 0, check=check)
+                    found = self._attempt(
+                        state, pieces, sync=sync, wait=wait, again=again, check=check
+                    )
                 for place, outcome in zip(left, found, strict=True):
                     outcomes[place] = outcome
                 settled = [outcome for outcome in outcomes if outcome is not None]
