@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("house", deadline=None)  # how long an example takes says more of the machine than of the code
+# Without a deadline: how long an example takes says more of the machine than of the code. `.ci/run` asks for the patient profile.
+settings.register_profile("house", deadline=None, max_examples=30)
+settings.register_profile("patient", deadline=None, max_examples=200)
 settings.load_profile("house")
 pytest.register_assert_rewrite("eventstore.log.contract")
 
@@ -49,6 +51,13 @@ def manager(storage: SessionStorage) -> SessionManager:
 def files(tmp_path: Path) -> Iterator[FileSystemSessionStorage]:
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
         yield storage
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give long tests more time: the limit is there to end what hangs, not to measure the machine."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(900))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

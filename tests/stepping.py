@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Any, NamedTuple
 
-_TIMEOUT_SECONDS = 30
+_TIMEOUT_SECONDS = 60
 
 
 class Killed(BaseException):

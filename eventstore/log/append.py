@@ -9,6 +9,7 @@ from eventstore.errors import (
     AppendRefused,
     EventStoreError,
     IdReused,
+    LogDamaged,
     OutcomeUnknown,
     ReadRefused,
     SessionNotFound,
@@ -203,27 +204,22 @@ class Appender:
         again: bool,
         check: object,
     ) -> Sequence[Outcome | None]:
-        """Decide, seal and swap once; None for what was not written, as the log moved on and has to be read first."""
+        """Decide, seal and swap once; None for what was not written, as the log moved on and has to be read first.
+
+        What was read before is enough to write by, since the swap fails where the log moved on. It is not enough to refuse by, or
+        to report a repeat: others may have appended since, or replaced the log.
+        """
         scan = state.scan
-        is_new = not scan.here.life and appends[0][1] == 0  # it is made without looking: only one can make it
-        is_fresh = (
-            again
-            or (not scan.here.life and not is_new)
-            or scan.fault is not None
-            or scan.unended is not None
-            or bool(state.unfinished)
-        )
-        if is_fresh:
-            scan = self._look(state, wait=wait)
-        if callable(check):
-            check(scan)
-        plan = self._plan(state, scan, appends)
-        if not is_fresh and any(not isinstance(one, Appended) or one.repeated for one in plan.outcomes):
-            # Nobody is refused, and no key is said to be known, by what may be old: another process may have appended, or made
-            # the log anew.
-            plan = self._plan(state, self._look(state, wait=wait), appends)
-        if not plan.data:
-            return plan.outcomes
+        plan = None if again or self._must_look(state, appends) else self._checked_plan(state, scan, appends, check)
+        if plan is None or not plan.data:
+            if not wait:
+                raise Busy(state.name)
+            scan = self.ready(state)
+            if callable(check):
+                check(scan)
+            plan = self._plan(state, scan, appends)
+            if not plan.data:
+                return plan.outcomes
         if scan.fault is not None:
             if not self.cut_tail(state):
                 return [None] * len(appends)
@@ -234,16 +230,30 @@ class Appender:
         here = state.scan.here
         expect = here if here.life else None
         reached = self._swap(state, expect, plan.data, plan.tip, plan.keys, sync=sync, wait=wait)
+        if reached == here.seq:
+            return [None] * len(appends)
         if reached < plan.tip.seq:
             return [one if isinstance(one, Appended) and one.last <= reached else None for one in plan.outcomes]
         self._moved_on(state, plan)
         return plan.outcomes
 
-    def _look(self, state: LogState, *, wait: bool) -> Scan:
-        """Return the scan of the log as it is now. Raises Busy where that must not be waited for."""
-        if not wait:
-            raise Busy(state.name)
-        return self.ready(state)
+    def _must_look(self, state: LogState, appends: Sequence[tuple[Batch, int | None]]) -> bool:
+        """Tell whether the log has to be read before anything can be planned."""
+        scan = state.scan
+        if not scan.here.life:
+            return appends[0][1] != 0  # a new log is made without looking: only one can make it
+        return scan.fault is not None or scan.unended is not None or bool(state.unfinished)
+
+    def _checked_plan(
+        self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]], check: object
+    ) -> _Plan | None:
+        """Plan by what was read before; None where a check refuses that."""
+        try:
+            if callable(check):
+                check(scan)
+        except IdReused:
+            return None
+        return self._plan(state, scan, appends)
 
     def _plan(self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]]) -> _Plan:
         """Give each append that can be made its place, one behind the other."""
@@ -288,11 +298,12 @@ class Appender:
             raise VersionConflict(state.session_id, expected_version, version, self._since(state, expected_version))
 
     def _since(self, state: LogState, after: int) -> tuple[str, ...]:
-        """Name the types of the events that came in between."""
+        """Name the types of the events that came in between; none where the log was replaced since it was read."""
         version = state.scan.here.seq
-        if after >= version:
-            return ()
-        return types_of(self._states.lines(state, max(after, 0), min(version, after + 20)))
+        if after < version:
+            with suppress(LogDamaged, SessionNotFound):
+                return types_of(self._states.lines(state, max(after, 0), min(version, after + 20)))
+        return ()
 
     def _moved_on(self, state: LogState, plan: _Plan) -> None:
         """Move the scan behind what was written."""

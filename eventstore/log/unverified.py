@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from eventstore.errors import (
     InvalidSessionId,
+    LogDamaged,
     SessionNotFound,
 )
 from eventstore.ids import check_log_id
@@ -84,8 +85,14 @@ class UnverifiedReader(LogReader):
                 return
 
     def tail(self, session_id: str) -> str | None:
-        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
-        state = self._states.verified(check_log_id(session_id))
+        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none.
+
+        Raises SessionNotFound.
+        """
+        try:
+            state = self._states.verified(check_log_id(session_id))
+        except LogDamaged:  # not one event can be read: damage, and no torn tail
+            return None
         with state.scanning:
             scan, left = state.scan, state.end - state.scan.here.offset
         if scan.unended is not None:

@@ -267,7 +267,7 @@ def test_everysec_flushes_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "fdatasync", note)
     with FileSystemEventLog(root, fsync="everysec") as log:
         log.append("s", [e.SessionCreated()], expected_version=0)
-        assert done.wait(20)
+        assert done.wait(60)
 
 
 # --- other processes
@@ -495,7 +495,7 @@ def test_a_flush_that_fails_is_the_error_of_all_who_waited_for_it(root: Path, mo
 
     def fail(descriptor: int) -> None:
         held.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         raise OSError(errno.EIO, "no disk")
 
     log = FileSystemEventLog(root)
@@ -503,7 +503,7 @@ def test_a_flush_that_fails_is_the_error_of_all_who_waited_for_it(root: Path, mo
     monkeypatch.setattr(os, "fdatasync", fail)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(log.append, "s", [said("a")])
-        assert held.wait(30)
+        assert held.wait(60)
         others = [pool.submit(log.append, "s", [said("b")]) for _ in range(3)]
         go_on.set()
         assert isinstance(first.exception(), OutcomeUnknown)

@@ -6,8 +6,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_it_goes_on_behind_what_was_printed(manager: SessionManager, tmp_path: P
         manager.add_conversation_message("s", "user", "new")
         command.lines(2)
         command.child.send_signal(signal.SIGINT)
-        assert command.child.wait(30) == 130
+        assert command.child.wait(60) == 130
     assert told(*ask, cwd=tmp_path) == []
     assert (tmp_path / "here").exists() == (where == "--cursor-file")
 
@@ -145,6 +146,14 @@ def test_a_first_run_that_saw_nothing_keeps_where_it_began(manager: SessionManag
     assert told("s", where, "one", cwd=tmp_path) == [("s", 23)]
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look every 10 ms whether a condition has come true, for a minute."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        threading.Event().wait(0.01)
+
+
 def kept(tmp_path: Path, where: str) -> Path:
     return (
         tmp_path / "here" if where == "--cursor-file" else tmp_path / "store" / ".sessions" / "_cursors" / "here.cursor"
@@ -159,9 +168,7 @@ def test_a_live_run_that_ended_goes_on_where_it_was(
 ) -> None:
     ask = ("--all", where, "here", "--json")
     with running(tmp_path, *ask) as command:
-        until = time.monotonic() + 60
-        while not kept(tmp_path, where).exists():
-            assert time.monotonic() < until
+        wait_until(lambda: kept(tmp_path, where).exists())
         began = kept(tmp_path, where).read_text()
         shown = []
         if saw:
@@ -169,10 +176,9 @@ def test_a_live_run_that_ended_goes_on_where_it_was(
             manager.set_data("three", "k", 1)
             shown = [(one["session_id"], one["event"]["seq"]) for one in objects("\n".join(command.lines(2)))]
             assert shown == [("three", 1), ("three", 2)]
-            while kept(tmp_path, where).read_text() == began:
-                assert time.monotonic() < until
+            wait_until(lambda: kept(tmp_path, where).read_text() != began)
         command.child.send_signal(how)
-        command.child.wait(30)
+        command.child.wait(60)
     manager.set_data("t", "k", 1)
     manager.create_session("four")
     found = told(*ask[:3], cwd=tmp_path)
@@ -185,7 +191,7 @@ def test_ctrl_c_ends_it_without_a_word(manager: SessionManager, tmp_path: Path) 
     with running(tmp_path, "s") as command:
         command.lines(10)
         command.child.send_signal(signal.SIGINT)
-        assert command.child.wait(30) == 130
+        assert command.child.wait(60) == 130
         assert command.child.stderr is not None
         assert command.child.stderr.read().strip() == b""
 
@@ -198,7 +204,7 @@ def test_a_pipe_that_nobody_reads_ends_it(manager: SessionManager, tmp_path: Pat
         command.child.stdout.close()
         if touch:
             manager.add_conversation_message("s", "user", "x" * 100_000)
-        assert command.child.wait(10) == 0
+        assert command.child.wait(60) == 0
         assert command.child.stderr is not None
         assert command.child.stderr.read() == b""
 

@@ -122,10 +122,12 @@ def test_what_is_trashed_comes_back(parted: Path) -> None:
 def test_the_trash_is_listed(parted: Path) -> None:
     assert run("trash", cwd=parted).stderr == "the trash is empty\n"
     assert "already exists" in run("restore", "one", cwd=parted, check=1).stderr
-    size = (parted / ".sessions" / "one" / "events.jsonl").stat().st_size
+    lines = (parted / ".sessions" / "one" / "events.jsonl").read_text("utf-8")
+    size, head = len(lines.encode()), objects(lines)[-1]["hash"]
     run("trash", "one", cwd=parted)
     (one,) = objects(run("trash", "--json", cwd=parted).stdout)
-    assert one == {"session_id": "one", "name": "one", "since": one["since"], "events": 4, "size_bytes": size}
+    known = {"session_id": "one", "name": "one", "events": 4, "size_bytes": size, "head_hash": head}
+    assert one == known | {"since": one["since"]}
     (_, row) = run("trash", "--list", cwd=parted).stdout.splitlines()
     assert re.fullmatch(rf"one\t20[0-9 :-]+\t4\t{size:,}", row)
     (purge,) = objects(run("cleanup", "--days", "9", "--grace", "0", "--dry-run", "--json", cwd=parted).stdout)

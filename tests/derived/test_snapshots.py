@@ -130,7 +130,7 @@ def test_what_follows_is_taken_in_by_the_small_part_or_by_the_whole(tmp_path: Pa
     assert kept.summary("s") == truth(tmp_path)[2]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES, data=st.data())
 def test_a_snapshot_and_the_tail_give_what_the_whole_log_gives(
     tmp_path: Path, worth_it: None, history: list[e.Event], data: st.DataObject

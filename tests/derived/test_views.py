@@ -87,7 +87,7 @@ def test_a_session_without_data_or_calls_has_no_files_for_them(manager: SessionM
     ]  # fmt: skip
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES)
 def test_views_deleted_and_rebuilt_are_the_same_to_the_byte(tmp_path: Path, history: list[e.Event]) -> None:
     shutil.rmtree(tmp_path / "any", ignore_errors=True)
@@ -223,16 +223,16 @@ def test_a_child_of_the_process_never_keeps_a_lock_on_views(
     monkeypatch.setattr(views, "_replace", wraps(views._replace)(replace_slowly))
     writing = threading.Thread(target=files.flush)
     writing.start()
-    assert inside.wait(30)
+    assert inside.wait(60)
     child = os.fork()
     if not child:
         signal.pause()
     try:
-        writing.join(30)
+        writing.join(60)
         manager.update_session_metadata("s", purpose="again")
         again = threading.Thread(target=files.flush, daemon=True)
         again.start()
-        again.join(10)
+        again.join(60)
         assert not again.is_alive()
     finally:
         os.kill(child, signal.SIGKILL)

@@ -580,7 +580,7 @@ def test_audit_says_what_is_wrong(store: Path) -> None:
 # --- in a browser
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A browser, where there is one: tests without it are counted as skipped, with the reason."""
     playwright = pytest.importorskip(

@@ -9,16 +9,16 @@ import re
 import stat
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from histories import HISTORIES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -825,7 +825,6 @@ def test_whatever_happens_to_a_session_its_bundle_is_whole(
     assert report.status == 0, list(report.lines())
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_one_changed_byte_of_a_log_is_never_whole_under_an_anchor(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -895,15 +894,21 @@ def test_signatures_are_judged_as_another_library_does(seed: bytes, message: byt
     assert not verifier.is_signed(public, message, bytes(changed))
 
 
-def test_a_signature_is_judged_in_less_than_20_milliseconds() -> None:
-    taken = []
-    for number in range(10):
-        message = b"%d" % number
-        signature = ANA.private.sign(message)
-        began = time.perf_counter()
-        assert verifier.is_signed(ANA.data[1:], message, signature)
-        taken.append(time.perf_counter() - began)
-    assert min(taken) < 0.02
+def test_a_signature_is_judged_in_few_steps() -> None:
+    """Counted by calls and not by the clock: about as many as multiplying two points of the curve by two numbers takes."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    signature = ANA.private.sign(b"message")
+    sys.setprofile(count)
+    try:
+        assert verifier.is_signed(ANA.data[1:], b"message", signature)
+    finally:
+        sys.setprofile(None)
+    assert 0 < calls < 1000, calls
 
 
 def test_keys_and_checkpoints_that_cannot_be_read_stop_everything(bundle: Bundle, tmp_path: Path, keep: Keep) -> None:

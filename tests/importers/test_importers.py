@@ -155,7 +155,7 @@ def test_odd_lines_are_kept_to_the_byte_and_told(storage: SessionStorage, tmp_pa
         assert result.lines == data.count(b"\n") + (not data.endswith(b"\n"))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\n", b"{}\n", b'{"type":"user"}\n', b"\r\n", b"\0"])))
 def test_any_bytes_come_back(tmp_path: Path, parts: list[bytes]) -> None:
     storage = MemorySessionStorage()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import run
 from histories import HISTORIES
-from hypothesis import given, settings
+from hypothesis import given
 from msgspec.structs import replace
 
 from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager
@@ -195,7 +195,6 @@ def test_a_table_or_report_that_is_not_what_the_logs_give_is_found(
 
 
 @given(history=HISTORIES)
-@settings(max_examples=50, deadline=None)
 def test_whatever_was_recorded_its_tables_and_reports_are_made_again_the_same(
     history: list[e.Event], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

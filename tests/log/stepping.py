@@ -10,6 +10,7 @@ from log.faulty import Killed, Passing
 from eventstore.log.port import Backend
 
 R = TypeVar("R")
+_TIMEOUT_SECONDS = 60
 
 
 class Schedule:
@@ -33,7 +34,7 @@ class Schedule:
         with self._changed:
             self._asking[who] = lock
             self._choose()
-            if not self._changed.wait_for(lambda: self._granted == who, 20):
+            if not self._changed.wait_for(lambda: self._granted == who, _TIMEOUT_SECONDS):
                 raise AssertionError(f"nobody can go on: {self._asking}, {self._holders}")
             self._granted = None
             self.steps[who] += 1

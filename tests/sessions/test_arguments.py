@@ -165,7 +165,7 @@ def check_whole(manager: SessionManager) -> None:
         assert verify_store(manager.storage).outcome in ("whole", "incomplete")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(calls(), min_size=1, max_size=6))
 def test_wrong_arguments_are_refused_by_name_and_leave_the_store_whole(made: list[tuple[str, dict[str, Any]]]) -> None:
     with warnings.catch_warnings(), filled(SessionManager(MemorySessionStorage())) as manager:
@@ -197,7 +197,7 @@ def test_each_argument_takes_every_edge_value_or_refuses_it(name: str, tmp_path:
         check_whole(manager)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(calls(), min_size=1, max_size=6))
 def test_awaited_calls_refuse_wrong_arguments_too(made: list[tuple[str, dict[str, Any]]]) -> None:
     async def call_all() -> None:

@@ -103,7 +103,7 @@ def test_the_event_loop_turns_while_a_flush_hangs(tmp_path: Path, monkeypatch: p
 
     def hang(descriptor: int) -> None:
         hung.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         fdatasync(descriptor)
 
     async def main() -> None:
@@ -162,7 +162,7 @@ class _SlowStorage(MemorySessionStorage):
     def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
         self.thread = threading.current_thread().name
         self.began.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(60)
         return super().append_many(appends, wait=wait)
 
 

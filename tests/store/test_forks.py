@@ -301,7 +301,7 @@ def test_processes_that_fork_and_delete_leave_every_session_whole(tmp_path: Path
     for process in work:
         process.start()
     for process in work:
-        process.join(60)
+        process.join(200)
     assert [process.exitcode for process in work] == [0, 0, 0]
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as fresh:
         names = sorted(fresh.log.ids())

@@ -21,7 +21,8 @@ from eventstore.integrity import SigningKey, verify_all
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec
 
-FEW_ORDERS, MANY_ORDERS = 24, 200
+FEW_ORDERS, MANY_ORDERS = 9, 90
+"""Orders of steps that are tried for a pair, in the short run and in the long one; where there are more they are drawn."""
 KEY = SigningKey.generate("pairs.example")
 
 

@@ -263,7 +263,7 @@ def test_two_programs_that_clean_up_at_once_do_not_hinder_each_other(tmp_path: P
     for one in both:
         one.start()
     for one in both:
-        one.join(60)
+        one.join(200)
     assert failed.empty(), failed.get()
     assert [one.exitcode for one in both] == [0, 0]
     with opened(tmp_path).storage as storage:
@@ -285,7 +285,7 @@ def test_the_lock_may_be_taken_again_by_the_thread_that_holds_it(tmp_path: Path,
             done.set()
 
     threading.Thread(target=nest, daemon=True).start()
-    assert done.wait(10)
+    assert done.wait(60)
 
 
 def test_storages_leave_no_hook_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def await_change(watch: Watch, name: str, change: Callable[[], object]) -> None:
     while watch.wait(0.3) != set():
         pass
     change()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         told = watch.wait(1)
         if told is None or name in told:

@@ -229,7 +229,7 @@ class WholeLogsContract:
         with ThreadPoolExecutor(1) as pool:
             with backend.lock("log/s"), backend.lock("log/s"):
                 waiting = pool.submit(wait_for_it)
-                assert inside.wait(30)
+                assert inside.wait(60)
                 assert not done.wait(0.05)
                 with other.lock("log/t") if backend is other else backend.lock("log/t"):
                     pass

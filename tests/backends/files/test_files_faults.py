@@ -166,13 +166,13 @@ def test_one_flush_does_for_all_who_wait_and_for_nobody_who_came_later(
     def slow(descriptor: int) -> None:
         flushes.append(os.fstat(descriptor).st_size)
         held.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         fdatasync(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", slow)
     with ThreadPoolExecutor(9) as pool:
         waiting = [pool.submit(backend.sync, "s", tip) for tip in tips]
-        assert held.wait(30)
+        assert held.wait(60)
         late = added(backend, tips[-1], "late", sync=False)
         waiting.append(pool.submit(backend.sync, "s", late))
         go_on.set()
@@ -231,7 +231,7 @@ def test_everysec_flushes_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch)
     with closing(FilesBackend(root, fsync="everysec")) as backend:
         created(backend)
         assert not done.is_set()
-        assert done.wait(20)
+        assert done.wait(60)
 
 
 def everything(backend: FilesBackend, root: Path) -> None:

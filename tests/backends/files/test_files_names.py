@@ -311,7 +311,7 @@ def test_a_lock_is_taken_again_inside_and_keeps_others_out(backend: FilesBackend
                 if name == "log/s":
                     tip = added(backend, tip, "a")
             assert not entered.wait(0.05)
-        assert entered.wait(30)
+        assert entered.wait(60)
         thread.join()
     assert (backend.root / "_lock").exists()
     with pytest.raises(Missing), backend.lock("log/nowhere"):
