@@ -160,7 +160,7 @@ def _listed(names: Sequence[str]) -> str:
 def _removed(one: Audited) -> Iterator[Fact]:
     index = one.index
     found = list(islice(index.removals(), _MOST_REMOVALS))
-    total = len({*index.stubs, *index.told})
+    total = len({*index.tombstones, *index.redactions})
     if not total:
         yield Fact("Redactions", "none: no event's content was removed from this log", "good")
     for removal in found:
@@ -187,10 +187,11 @@ def tell_removal(removal: Removal) -> str:
     """Tell of a redaction in one sentence."""
     if removal.state == "unexplained":
         return f"{removal.type} of {moment(removal.at)}: its content is gone and no fitting event.redacted says why: TAMPERING"
-    told = f"by {removal.by or 'somebody not named'}, {moment(removal.told_at)}, event {removal.told_in:,}: {removal.reason}"
+    actor = removal.by or "an unnamed actor"
+    record = f"by {actor}, {moment(removal.recorded_at)}, event {removal.recorded_in:,}: {removal.reason}"
     if removal.state == "unfinished":
-        return f"announced, but the content is still there: {told}"
-    return f"{removal.type} of {moment(removal.at)}, redacted {told}"
+        return f"announced, but the content is still there: {record}"
+    return f"{removal.type} of {moment(removal.at)}, redacted {record}"
 
 
 def _check(one: Audited) -> Iterator[Fact]:

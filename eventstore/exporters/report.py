@@ -198,7 +198,7 @@ def _overview(one: Audited) -> list[str]:
     index, signed = one.index, one.index.checkpoint
     status = index.summary.metadata.status if index.kinds["session.created"] else ""
     covered = f"to event {signed.size:,}" if signed else "none"
-    removed = len({*index.stubs, *index.told})
+    removed = len({*index.tombstones, *index.redactions})
     return [
         one.session_id,
         status,

@@ -204,7 +204,7 @@ def test_a_use_told_twice_adds_what_is_new_of_it() -> None:
     found = entries(numbered(once, again, again))
     assert [one.tokens for one in found] == [{"input": 10, "output": 1}, {"output": 4}, {}]
     assert [one.cost for one in found] == [0.1, pytest.approx(0.2), 0.0]
-    assert found[2].what == "told again of a use: adds nothing"
+    assert found[2].what == "repeats earlier usage: adds nothing"
 
 
 def test_a_redaction_is_done_unfinished_or_unexplained() -> None:
@@ -215,7 +215,7 @@ def test_a_redaction_is_done_unfinished_or_unexplained() -> None:
     events[1], events[2] = stub(2, b"a" * 32), stub(3, b"b" * 32)
     found = {one.target: one for one in audit.projection.fold(events).removals()}
     assert {target: one.state for target, one in found.items()} == {1: "unfinished", 2: "done", 3: "unexplained"}
-    assert (found[2].by, found[2].reason, found[2].told_in, found[2].type) == ("eve", "a key", 4, "message.added")
+    assert (found[2].by, found[2].reason, found[2].recorded_in, found[2].type) == ("eve", "a key", 4, "message.added")
     shown = {one.seqs: one.removal.state for one in entries(events) if one.removal}
     assert shown == {(2,): "done", (3,): "unexplained"}
     page = Page(html(audited(events))).text
