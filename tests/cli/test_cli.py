@@ -58,7 +58,7 @@ def test_few_odd_lines_are_shown_and_what_is_no_transcript_is_refused(tmp_path: 
     assert found.stdout.count("    line ") == 10
     assert "    and more: --json tells of 30\n" in found.stdout
     assert found.stderr == (
-        "eventstore: cannot import passwd: it is no transcript: none of its first 30 lines is a JSON object with a type; "
+        "eventstore: cannot import passwd: it is not a transcript: none of its first 30 lines is a JSON object with a type; "
         "nothing was imported\n"
     )
     assert "passwd" not in run("list", cwd=tmp_path).stdout
