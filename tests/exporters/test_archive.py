@@ -625,7 +625,7 @@ def test_a_list_of_too_many_files_is_refused_before_it_is_read(
 def test_more_than_there_is_room_for_is_refused(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    refused(good, tmp_path, "make room")
+    refused(good, tmp_path, "free some space")
 
 
 def test_what_is_no_archive_is_refused(good: Path, tmp_path: Path) -> None:
