@@ -217,7 +217,7 @@ def test_an_unfinished_redaction_is_not_exported(files: FileSystemSessionStorage
     leaf = tombstone.leaf_of(line)
     assert leaf is not None
     files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="r")])
-    with pytest.raises(ExportRefused, match="event 2 is told to be redacted"):
+    with pytest.raises(ExportRefused, match="event 2 has an unfinished redaction"):
         export_archive(files, tmp_path / "a.zip")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as again:
         again.append("s", [said("on")])

@@ -222,7 +222,7 @@ def test_a_redaction_is_done_unfinished_or_unexplained() -> None:
     assert "redacted by eve" in page
     assert "a key" in page
     assert page.count("TAMPERING") == 2
-    assert "announced, but the content is still there" in page
+    assert "recorded, but the content is still there" in page
     assert "redacted by eve" in markdown(audited(events))
     assert "TAMPERING" in markdown(audited(events))
 
