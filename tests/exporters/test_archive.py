@@ -812,8 +812,8 @@ def test_the_commands_move_a_store(tmp_path: Path) -> None:
     assert "nothing written" in run("import", "--archive", "x.zip", "--dry-run", "--store", "b", cwd=tmp_path).stdout
     shown = run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
     assert "4 sessions, " in shown
-    assert "1 folder of tool calls taken in" in shown
-    assert "here already" in run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
+    assert "1 folder of tool calls imported" in shown
+    assert "in the store already" in run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
     run("verify", "--all", "--store", "b", cwd=tmp_path)
     with FileSystemSessionStorage(tmp_path / "b/.sessions", tmp_path / "b/.history") as target:
         assert logs(target) == wanted

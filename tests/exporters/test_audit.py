@@ -433,7 +433,7 @@ def test_a_folder_holds_the_same_files_as_a_zip(manager: SessionManager, tmp_pat
     found = {str(one.relative_to(done.path)): one.read_bytes() for one in done.path.rglob("*") if one.is_file()}
     assert found == files
     assert {stat.S_IMODE(one.stat().st_mode) for one in done.path.rglob("*")} == {0o600, 0o700}
-    with pytest.raises(ExportRefused, match="is there already"):
+    with pytest.raises(ExportRefused, match="already exists"):
         export_audit(manager, ["s"], tmp_path / "a")
 
 
@@ -570,7 +570,7 @@ def test_audit_report_writes_html_and_markdown(store: Path) -> None:
 
 
 def test_audit_says_what_is_wrong(store: Path) -> None:
-    assert "name sessions, or say --all" in run("audit", "export", cwd=store, check=2).stderr
+    assert "name sessions, or use --all" in run("audit", "export", cwd=store, check=2).stderr
     assert "ends in neither" in run("audit", "report", "s", "-o", "r.pdf", cwd=store, check=2).stderr
     assert "'nope' not found" in run("audit", "report", "nope", "-o", "r.md", cwd=store, check=1).stderr
     assert not (store / "r.md").exists()
