@@ -20,7 +20,7 @@ class Life:
 
 
 @dataclass(slots=True, frozen=True)
-class Aside:
+class TrashedSession:
     """A session in the trash: since when (RFC 3339), and the size and last hash of its log."""
 
     since: str
@@ -47,7 +47,7 @@ class State:
 
     parents: dict[str, str] = field(default_factory=dict)
     children: dict[str, dict[str, None]] = field(default_factory=dict)
-    trashed: dict[str, Aside] = field(default_factory=dict)
+    trashed: dict[str, TrashedSession] = field(default_factory=dict)
     purged: set[str] = field(default_factory=set)
     used: dict[str, int] = field(default_factory=dict)
     there: set[str] = field(default_factory=set)
@@ -106,15 +106,15 @@ def apply(state: State, event: FoldInput) -> None:
         state.unsettled_ids.add(event.session_id)
     elif isinstance(event, e.StoreSessionTrashed):
         life = state.lives.get(event.session_id, Life())
-        state.trashed[event.name] = Aside(event.at, event.events, event.size_bytes, event.head_hash, life)
+        state.trashed[event.name] = TrashedSession(event.at, event.events, event.size_bytes, event.head_hash, life)
         state.purged.discard(event.name)
         _end(state, event)
         state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreSessionRestored):
-        aside = state.trashed.pop(event.name, None)
+        trashed = state.trashed.pop(event.name, None)
         state.there.add(event.session_id)
-        if aside is not None:
-            state.lives[event.session_id] = aside.life
+        if trashed is not None:
+            state.lives[event.session_id] = trashed.life
         state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreTrashPurged):
         state.trashed.pop(event.name, None)

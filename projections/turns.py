@@ -21,7 +21,7 @@ def estimate(message: Message | ConversationMessage) -> int:
     return len(message.content.encode("utf-8", "replace")) // BYTES_PER_TOKEN + 4
 
 
-def whole(messages: Sequence[M]) -> list[M]:
+def complete_calls(messages: Sequence[M]) -> list[M]:
     """Return the messages without tool calls that have no result, and without results that have no earlier call.
 
     A call is an assistant message with an `invocation_id`. Its result is the next tool message with the same id. A tool message
@@ -55,20 +55,20 @@ def latest(
     call to the result count as one. System messages at the start of the conversation are always kept, and count. `count`
     returns the tokens of a message.
     """
-    kept = whole(messages)
-    opening = next((place for place, message in enumerate(kept) if message.role != "system"), len(kept))
-    room = len(kept) if limit is None else limit - opening
-    budget = None if tokens is None else tokens - sum(map(count, kept[:opening]))
-    start = len(kept)
-    for first, last in reversed(_turns(kept, opening)):
-        turn = kept[first:last]
+    complete = complete_calls(messages)
+    opening = next((place for place, message in enumerate(complete) if message.role != "system"), len(complete))
+    room = len(complete) if limit is None else limit - opening
+    budget = None if tokens is None else tokens - sum(map(count, complete[:opening]))
+    start = len(complete)
+    for first, last in reversed(_turns(complete, opening)):
+        turn = complete[first:last]
         room -= len(turn)
         if budget is not None:
             budget -= sum(map(count, turn))
         if room < 0 or (budget is not None and budget < 0):
             break
         start = first
-    return kept[:opening] + kept[start:]
+    return complete[:opening] + complete[start:]
 
 
 def _turns(messages: Sequence[Message | ConversationMessage], opening: int) -> list[tuple[int, int]]:
@@ -121,7 +121,7 @@ def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
 def to_openai(messages: Sequence[M]) -> list[dict[str, Any]]:
     """Return a conversation as messages of OpenAI's chat completions, without incomplete tool calls."""
     shown: list[dict[str, Any]] = []
-    for step in _steps(whole(messages)):
+    for step in _steps(complete_calls(messages)):
         if not step.calls:
             shown.append({"role": step.role, "content": step.text})
             continue
@@ -148,7 +148,7 @@ def to_anthropic(messages: Sequence[M]) -> dict[str, Any]:
     """
     system: list[str] = []
     shown: list[dict[str, Any]] = []
-    for step in _steps(whole(messages)):
+    for step in _steps(complete_calls(messages)):
         if step.role == "system":
             system.append(step.text)
         elif not step.calls:

@@ -155,7 +155,7 @@ class _Writing:
         try:
             with self._files.open(f"{folder}/events.jsonl") as stream:
                 lines = self._passing(log.chunks(one.log_id, one.after, one.head.version), stream.write)
-                whole = verify_whole(one.log_id, lines, root=one.root)
+                verified = verify_whole(one.log_id, lines, root=one.root)
         except LogTampered as error:
             if not one.after and error.line <= log.inherited(one.log_id):
                 reason = (
@@ -165,9 +165,13 @@ class _Writing:
             raise ExportRefused(one.log_id, _MEANWHILE) from error
         except SessionNotFound as error:
             raise ExportRefused(one.log_id, _MEANWHILE) from error
-        if (whole.inherited, whole.head.version, whole.head.hash) != (one.after, one.head.version, one.head.hash):
+        if (verified.inherited, verified.head.version, verified.head.hash) != (
+            one.after,
+            one.head.version,
+            one.head.hash,
+        ):
             raise ExportRefused(one.log_id, _MEANWHILE)
-        self._refuse_unfinished(whole)
+        self._refuse_unfinished(verified)
         for name in log.beside(one.log_id):
             with self._files.open(f"{folder}/{name}") as stream:
                 for chunk in log.read_beside(one.log_id, name):
@@ -175,11 +179,13 @@ class _Writing:
         self._sessions.append(
             SessionEntry(
                 one.log_id,
-                whole.root,
-                whole.head.version,
-                whole.inherited,
-                whole.head.hash,
-                ForkedFrom(whole.origin.parent, whole.origin.seq, whole.origin.digest.hex()) if whole.origin else None,
+                verified.root,
+                verified.head.version,
+                verified.inherited,
+                verified.head.hash,
+                ForkedFrom(verified.origin.parent, verified.origin.seq, verified.origin.digest.hex())
+                if verified.origin
+                else None,
                 self._storage.ended(one.log_id),
             )
         )
@@ -197,19 +203,19 @@ class _Writing:
             if isinstance(event, InvocationLinked) and event.invocation_dir:
                 self.linked.add(event.invocation_dir)
 
-    def _refuse_unfinished(self, whole: Whole) -> None:
+    def _refuse_unfinished(self, verified: Whole) -> None:
         """Refuse to export content whose redaction is recorded but unfinished, after a crash."""
-        for seq, leaf in whole.redactions.items():
-            line = next(self._storage.log.lines(whole.session_id, seq - 1, seq), b"")
+        for seq, leaf in verified.redactions.items():
+            line = next(self._storage.log.lines(verified.session_id, seq - 1, seq), b"")
             if (
                 tombstone.read_tombstone(line) is None
                 and tombstone.leaf_of(line) == leaf
                 and tombstone.make_tombstone(line) is not None
             ):
                 reason = f"event {seq} has an unfinished redaction: append to the session, which completes it"
-                if whole.origin and seq <= whole.origin.seq:
-                    reason = f"event {seq}, of {whole.origin.parent!r}, is redacted in this session only: export that session too"
-                raise ExportRefused(whole.session_id, reason)
+                if verified.origin and seq <= verified.origin.seq:
+                    reason = f"event {seq}, of {verified.origin.parent!r}, is redacted in this session only: export that session too"
+                raise ExportRefused(verified.session_id, reason)
 
     def add_history(self, folder: str) -> None:
         """Write the regular files of a tool call folder."""

@@ -117,16 +117,18 @@ def _unchanged(one: Audited) -> Iterator[Fact]:
     signed = one.index.checkpoint
     if signed is None:
         yield Fact(
-            "Checkpoint", "none in this log: whoever could write the files could have rewritten all of it", "warn"
+            "Checkpoint", "none in this log: anyone who can write the files could have rewritten all of it", "warn"
         )
-        yield Fact("So", "compare the hash of the last event with a copy that was kept elsewhere")
+        yield Fact("Advice", "compare the hash of the last event with a copy that was stored elsewhere")
         return
     keys = ", ".join(_signers(signed.note)) or "a key that the note does not name"
     yield Fact("Checkpoint", f"signed {moment(signed.time)} over events 1 to {signed.size:,} by {keys}")
     yield Fact("Merkle root", signed.root, code=True)
-    behind = one.version - signed.size
+    uncovered = one.version - signed.size
     yield Fact(
-        "Not covered", f"{behind:,} events after it (the checkpoint's own record is one)", "warn" if behind > 1 else ""
+        "Not covered",
+        f"{uncovered:,} events after it (the checkpoint's own record is one)",
+        "warn" if uncovered > 1 else "",
     )
     yield Fact("Mind", "the signature was not checked for this report: see the last question", "warn")
 
@@ -176,9 +178,9 @@ def _removed(one: Audited) -> Iterator[Fact]:
         ("data.deleted", "data deleted"),
         ("data.cleared", "data cleared"),
     ]
-    said = [f"{name} {index.kinds[tag]:,} times" for tag, name in removals if index.kinds[tag]]
-    if said:
-        yield Fact("Out of sight", f"{', '.join(said)}: no longer in the session, but in the log and this report")
+    counts = [f"{name} {index.kinds[tag]:,} times" for tag, name in removals if index.kinds[tag]]
+    if counts:
+        yield Fact("Hidden", f"{', '.join(counts)}: no longer in the session, but in the log and this report")
 
 
 _MARKS: dict[str, Mark] = {"done": "warn", "unfinished": "warn", "unexplained": "bad"}

@@ -164,7 +164,7 @@ def _html(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{_safe(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{_safe(title)}</h1>\n"
         f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {version()} from the append-only log. '
-        "Marked text like <span class=x>\\u202e</span> stands for a character that would act or hide.</p>\n</header>\n<main>\n"
+        "Marked text like <span class=x>\\u202e</span> stands for a character that could act on a page or hide text.</p>\n</header>\n<main>\n"
     )
     if len(sessions) > 1:
         yield from _html_overview(sessions)
@@ -290,7 +290,7 @@ def _html_result(entry: Entry, where: str) -> str:
     if entry.result is not None:
         parts.append(_html_text(entry.result, where))
     if entry.folder:
-        parts.append(f"<small>kept in {_safe(entry.folder)}</small>")
+        parts.append(f"<small>files in {_safe(entry.folder)}</small>")
     return "".join(parts) or '<span class="none">not recorded</span>'
 
 
@@ -379,7 +379,7 @@ _COLUMNS = ("Event", "Time", "Who", "What", "Tool", "Input", "Result", "Took", "
 def _markdown_row(entry: Entry) -> str:
     text = describe_removal(entry.removal) if entry.removal else entry.text
     results = [f"error: {entry.error}" if entry.error and entry.error != entry.result else "", entry.result or ""]
-    results.append(f"kept in {entry.folder}" if entry.folder else "")
+    results.append(f"files in {entry.folder}" if entry.folder else "")
     who = f"{entry.actor} ({entry.who})" if entry.actor and entry.who else entry.actor or entry.who
     model = f" ({entry.model})" if entry.model else ""
     cells = [

@@ -295,7 +295,7 @@ def _odd_entry(one: zipfile.ZipInfo, size: int) -> str | None:
         return "is encrypted"
     if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "has a compression method that is not supported"
-    # Deflate reaches at most a factor of 1,032, so a larger claim is a lie.
+    # Deflate reaches at most a factor of 1,032, so a larger size is false.
     if one.compress_size > size or one.file_size > one.compress_size * 1100 + 100:
         return "claims an impossible size"
     return None

@@ -81,7 +81,7 @@ def odd_name(path: str) -> str | None:
     if not path or len(path) > _MOST_CHARACTERS:
         return "is empty or too long"
     if _ODD.search(path):
-        return "holds a backslash, a NUL or another control character"
+        return "contains a backslash, a NUL or another control character"
     if path.startswith("/"):
         return "is absolute"
     for part in path.split("/"):

@@ -116,13 +116,13 @@ class ClaudeCode(Translator):
         if not isinstance(message, dict):
             raise TypeError("message is not an object")
         found = Meaning()
-        said = self._blocks(line, kind, message["content"], found)
+        events = self._blocks(line, kind, message["content"], found)
         if line.get("isSidechain") and not self._is_agent:
-            found.children += self._child(line, said)
-            found.events = [event for event in said if isinstance(event, e.InvocationLinked)]
+            found.children += self._child(line, events)
+            found.events = [event for event in events if isinstance(event, e.InvocationLinked)]
         else:
             self._uuid = _text(line.get("uuid"))
-            found.events = self._rewound(line, said) + said
+            found.events = self._rewound(line, events) + events
         found.events += self._usage(line, message) + self._updated(line, message)
         return found
 
@@ -131,23 +131,23 @@ class ClaudeCode(Translator):
     def _blocks(self, line: dict[str, Any], kind: str, content: Any, found: Meaning) -> list[e.Event]:
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
-        said: list[e.Event] = []
+        events: list[e.Event] = []
         texts: list[str] = []
         for block in content:
             shown = _shown(block)
             if shown is not None:
                 texts.append(shown)
             elif block["type"] in ("thinking", "redacted_thinking"):
-                said.append(e.ReasoningRecorded(content=text_of(block.get("thinking", ""))))
+                events.append(e.ReasoningRecorded(content=text_of(block.get("thinking", ""))))
             elif block["type"] == "tool_use":
-                said += self._called(block, found)
+                events += self._called(block, found)
             elif block["type"] == "tool_result":
-                said += self._answered(block, found)
+                events += self._answered(block, found)
             else:
                 found.odd = f"has a block of unknown type {first_line(text_of(block['type']), 40)!r}"
         if texts:
-            said.append(self._message(line, kind, "\n".join(texts)))
-        return said
+            events.append(self._message(line, kind, "\n".join(texts)))
+        return events
 
     def _message(self, line: dict[str, Any], kind: str, text: str) -> e.Event:
         role: e.Role = "assistant" if kind == "assistant" else "system" if line.get("isMeta") else "user"
@@ -188,9 +188,9 @@ class ClaudeCode(Translator):
         )
         return [message, linked]
 
-    def _rewound(self, line: dict[str, Any], said: list[e.Event]) -> list[e.Event]:
+    def _rewound(self, line: dict[str, Any], events: list[e.Event]) -> list[e.Event]:
         """Record a rewind: a prompt whose parent is before an earlier prompt replaces that prompt."""
-        if not _is_prompt(line, said):
+        if not _is_prompt(line, events):
             return []
         parent = self._places.get(_text(line.get("parentUuid")) or "")
         before, self._prompts = self._prompts, self._prompts + 1
@@ -200,21 +200,21 @@ class ClaudeCode(Translator):
 
     # --- sub-agents inside the file
 
-    def _child(self, line: dict[str, Any], said: list[e.Event]) -> list[Child]:
+    def _child(self, line: dict[str, Any], events: list[e.Event]) -> list[Child]:
         """Return the messages of a sub-agent as a session of its own. Its tool calls and usage stay in the parent."""
         uuid = _text(line.get("uuid")) or ""
         agent = _text(line.get("agentId")) or self._agents.get(_text(line.get("parentUuid")) or "") or uuid[:8]
         self._agents[uuid] = agent
-        said = [event for event in said if not isinstance(event, e.InvocationLinked)]
-        if not said or not agent:
+        events = [event for event in events if not isinstance(event, e.InvocationLinked)]
+        if not events or not agent:
             return []
-        prompt = next((event.content for event in said if isinstance(event, e.MessageAdded)), "")
+        prompt = next((event.content for event in events if isinstance(event, e.MessageAdded)), "")
         created = e.SessionCreated(
             purpose=first_line(prompt) or None,
             tags=(FORMAT, "sub-agent"),
             custom_metadata={"source": FORMAT, "parent_session": self._session_id, "told_in": "parent"},
         )
-        return [Child(f"{self._session_id}.agent-{agent}", created, said, uuid)]
+        return [Child(f"{self._session_id}.agent-{agent}", created, events, uuid)]
 
     # --- figures and names
 
@@ -263,8 +263,10 @@ class ClaudeCode(Translator):
         return [e.SessionUpdated(purpose=first_line(title))]
 
 
-def _is_prompt(line: dict[str, Any], said: list[e.Event]) -> bool:
-    return not line.get("isMeta") and any(isinstance(event, e.MessageAdded) and event.role == "user" for event in said)
+def _is_prompt(line: dict[str, Any], events: list[e.Event]) -> bool:
+    return not line.get("isMeta") and any(
+        isinstance(event, e.MessageAdded) and event.role == "user" for event in events
+    )
 
 
 def _prompt_text(line: dict[str, Any], message: dict[str, Any]) -> str:

@@ -398,5 +398,5 @@ def _oddity(text: bytes) -> str:
     if not text.strip():
         return ""
     if b"\0" in text:
-        return "holds NUL bytes: stored without a meaning"
+        return "contains NUL bytes: stored without a meaning"
     return "is incomplete" if not text.endswith(b"\n") else "is not a JSON object: stored without a meaning"

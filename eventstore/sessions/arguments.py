@@ -83,16 +83,16 @@ def filters(name: str, given: Collection[str] | None) -> tuple[str, ...] | None:
     return found
 
 
-def whole(name: str, given: int) -> int:
+def integer(name: str, given: int) -> int:
     """Return an integer from 0; one above 2**53 becomes 2**53."""
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-        raise ValueError(f"{name} is not a whole number from 0; nothing was done")
+        raise ValueError(f"{name} is not an integer from 0; nothing was done")
     return min(given, MOST)
 
 
 def limit(name: str, given: int | None) -> int | None:
     """Return a limit, an integer from 0, or None for no limit."""
-    return None if given is None else whole(name, given)
+    return None if given is None else integer(name, given)
 
 
 def number(name: str, given: float | None) -> float | None:
@@ -129,7 +129,7 @@ def counts(given: Mapping[str, int]) -> dict[str, int]:
     for kind, count in given.items():
         is_whole = isinstance(count, int) and not isinstance(count, bool)
         if not isinstance(kind, str) or not is_whole or not 0 <= count < 2**63:
-            raise ValueError(f"tokens of kind {kind!r} are not a whole number from 0; nothing was written")
+            raise ValueError(f"tokens of kind {kind!r} are not an integer from 0; nothing was written")
     return dict(given)
 
 

@@ -120,7 +120,7 @@ class AskingOne:
         self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
     ) -> Iterator[e.Event]:
         """Stream the events numbered from `after` + 1, in order, up to `at`. Raises SessionNotFound, LogDamaged."""
-        first = arguments.whole("after", after)
+        first = arguments.integer("after", after)
         upto = None if at is None else self.storage.version_at(session_id, at, recorded=recorded)
         return self.storage.log.read(session_id, first, upto)
 
@@ -129,7 +129,7 @@ class AskingOne:
 
         Raises SessionNotFound, LogDamaged.
         """
-        first = arguments.whole("after", after)
+        first = arguments.integer("after", after)
         events = self.storage.log.read(session_id, first)
         state = self.storage.fold(session_id, first).copy() if first else session_fold.projection.initial()
         return _with_states(session_id, events, state)
@@ -256,7 +256,7 @@ class AskingAll:
             role=arguments.text("role", role),
             tool=arguments.text("tool", tool),
             since=arguments.since(since),
-            limit=arguments.whole("limit", limit),
+            limit=arguments.integer("limit", limit),
         )
         return self.storage.search(asked, at, on_damage)
 
@@ -273,7 +273,7 @@ class AskingAll:
         limit: int = 20,
     ) -> str:
         """Return the best hits of a search as text for a prompt: complete texts with citations, about `budget_tokens` at most."""
-        budget = arguments.whole("budget_tokens", budget_tokens)
+        budget = arguments.integer("budget_tokens", budget_tokens)
         hits = self.search(text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit)
         return pack(self.storage.texts_of(hits), budget, count_tokens)
 

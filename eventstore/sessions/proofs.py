@@ -33,7 +33,7 @@ class Proofs:
 
         Raises NoSuchMoment, SessionNotFound, LogDamaged.
         """
-        wanted = arguments.whole("seq", seq)
+        wanted = arguments.integer("seq", seq)
         return signing.prove_inclusion(self._storage, session_id, wanted, arguments.limit("size", size))
 
     def prove_consistency(self, session_id: str, old: int, new: int | None = None) -> Consistency:
@@ -41,5 +41,5 @@ class Proofs:
 
         Raises NoSuchMoment, SessionNotFound, LogDamaged.
         """
-        first = arguments.whole("old", old)
+        first = arguments.integer("old", old)
         return signing.prove_consistency(self._storage, session_id, first, arguments.limit("new", new))

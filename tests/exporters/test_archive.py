@@ -316,7 +316,7 @@ def test_nothing_to_export_is_an_error(storage: SessionStorage, tmp_path: Path) 
     assert not list(tmp_path.glob("*.zip*"))
 
 
-# --- what is here already
+# --- sessions that are in the store already
 
 
 def test_importing_twice_changes_nothing(storage: SessionStorage, tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ def test_a_row_names_its_events_in_short() -> None:
 
 
 def test_without_a_checkpoint_the_report_claims_no_proof() -> None:
-    assert "none in this log: whoever could write the files" in Page(html(audited(numbered(e.SessionCreated())))).text
+    assert "none in this log: anyone who can write the files" in Page(html(audited(numbered(e.SessionCreated())))).text
     note = "eventstore/s\n1\nroot\n\n\u2014 notary.example/k AAAA\n"
     signed = numbered(e.SessionCreated(), e.CheckpointSigned(size=1, root="root", note=note))
     assert "over events 1 to 1 by notary.example/k" in Page(html(audited(signed))).text
