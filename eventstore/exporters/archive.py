@@ -214,7 +214,9 @@ class _Writing:
             ):
                 reason = f"event {seq} has an unfinished redaction: append to the session, which completes it"
                 if verified.origin and seq <= verified.origin.seq:
-                    reason = f"event {seq}, of {verified.origin.parent!r}, is redacted in this session only: export that session too"
+                    reason = (
+                        f"event {seq}, of {verified.origin.parent!r}, is redacted here only: export that session too"
+                    )
                 raise ExportRefused(verified.session_id, reason)
 
     def add_history(self, folder: str) -> None:

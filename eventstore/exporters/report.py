@@ -164,7 +164,7 @@ def _html(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{_safe(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{_safe(title)}</h1>\n"
         f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {version()} from the append-only log. '
-        "Marked text like <span class=x>\\u202e</span> stands for a character that could act on a page or hide text.</p>\n</header>\n<main>\n"
+        "Marked text like <span class=x>\\u202e</span> replaces a control or invisible character.</p>\n</header>\n<main>\n"
     )
     if len(sessions) > 1:
         yield from _html_overview(sessions)
