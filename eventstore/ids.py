@@ -21,6 +21,7 @@ TRASH = "_trash/"
 """The prefix of the names of logs in the trash; the name in the trash follows."""
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+# Windows opens a device instead of a file with such a name, whatever the extension.
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
 _BESIDE = re.compile(r"checkpoints/[0-9]{12}-[0-9a-f]{8}\.note|quarantine/[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")

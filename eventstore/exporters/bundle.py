@@ -28,7 +28,7 @@ from eventstore.store.storage import SessionStorage
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes copied at once
 _TRIES = 100  # attempts to list all sessions while none is created or deleted
 
 Table = Callable[[Writer, EventLog, Sequence[Audited]], None]

@@ -48,10 +48,10 @@ from projections import timeline
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 """The version of the conventions that attribute names follow."""
 
-_INTERNAL, _CLIENT, _ERROR = 1, 3, 2
-_SAMPLED = 0x01
+_INTERNAL, _CLIENT, _ERROR = 1, 3, 2  # of the enums Span.SpanKind and Status.StatusCode
+_SAMPLED = 0x01  # the W3C trace flag: without it, collectors may drop the span
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-_MOST = 2**63 - 1
+_MOST = 2**63 - 1  # OTLP integers are signed 64-bit
 _TOKENS = {
     "input": "gen_ai.usage.input_tokens",
     "output": "gen_ai.usage.output_tokens",

@@ -19,7 +19,7 @@ from projections.audit import Entry, Index, Removal
 Mark: TypeAlias = Literal["good", "warn", "bad", ""]
 """The rating of a fact; empty if it is neutral."""
 
-_MOST_REMOVALS, _MOST_NAMES = 50, 12
+_MOST_REMOVALS, _MOST_NAMES = 50, 12  # shown in the answers; the timeline shows all
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from msgspec import json
 from eventstore.exporters.report import Writer
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold, so that equal files give equal bytes
-_BUFFER = 1 << 16
+_BUFFER = 1 << 16  # bytes per hash update and write: single lines would cost a call each
 _LEVEL = (
     "compress_level" if hasattr(zipfile.ZipInfo, "compress_level") else "_compresslevel"
 )  # public since Python 3.13

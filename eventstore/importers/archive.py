@@ -170,6 +170,7 @@ class _Opened:
             self.refuse(
                 "it is not a complete zip file, or has extra bytes", "pass a file that `export --archive` wrote"
             )
+        # zipfile reads the entire list into memory, so its size is checked first.
         if count > MAX_FILES or size > MAX_FILES * 400 or size > count * _ENTRY_BYTES + 100:
             self.refuse(
                 f"it lists more than {MAX_FILES:,} files, or its list is too long", "export fewer sessions at once"
@@ -338,7 +339,7 @@ def _check(opened: _Opened, storage: SessionStorage, known: Known) -> _Checked:
         if not name.endswith("/events.jsonl") or not name.startswith("sessions/"):
             for _ in opened.read(name):
                 pass
-    _check_forks(opened, storage, checked)
+    _check_forks(opened, storage, checked)  # needs the digests that _check_logs collected
     checked.new = _in_order(
         opened, checked, [one for one in checked.logs if not _is_here(opened, storage, checked, one)]
     )

@@ -45,6 +45,7 @@ class AppendQueue:
         queue.waiting.append((Append(session_id, [event], expected_version), future))
         if not queue.busy:
             queue.busy = True
+            # Not at once: appends of other tasks that are ready in this turn of the loop join the same write.
             loop.call_soon(self._commit, queue)
         return future
 

@@ -192,6 +192,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
             yield call
         except BaseException as error:
             failed = error
+            # Shielded: a cancelled task must still record the outcome of its call.
             await asyncio.shield(self._threads.run(lambda: call.__exit__(type(failed), failed, failed.__traceback__)))
             raise
         await self._threads.run(lambda: call.__exit__(None, None, None))

@@ -69,6 +69,7 @@ class Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # perf_counter never goes backwards, the wall clock may.
         self.duration_ms = (time.perf_counter() - self._clock) * 1000
         self.success = error is None
         text = None if error is None else f"{type(error).__name__}: {error}".encode(errors="replace").decode()
