@@ -34,7 +34,7 @@ def export_command(
     Keep the printed hash of the manifest elsewhere: it identifies this bundle later.
     """
     if bool(sessions) == every:
-        raise click.UsageError("name sessions, or say --all")
+        raise click.UsageError("name sessions, or use --all")
     from eventstore.exporters.bundle import export_audit
 
     path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
