@@ -168,10 +168,11 @@ class Appender:
         outcomes: list[Outcome | None] = [None] * len(appends)
         with state.scanning:
             for attempt in range(_ATTEMPTS):
+                again = attempt > 0 or check is not None
                 left = [place for place, outcome in enumerate(outcomes) if outcome is None]
                 pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
                 with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
-                    found = self._attempt(state, pieces, sync=sync, wait=wait, again=attempt > 0, check=check)
+                    found = self._attempt(state, pieces, sync=sync, wait=wait, again=again, check=check)
                 for place, outcome in zip(left, found, strict=True):
                     outcomes[place] = outcome
                 settled = [outcome for outcome in outcomes if outcome is not None]
@@ -204,19 +205,22 @@ class Appender:
         """Decide, seal and swap once; None for what was not written, as the log moved on and has to be read first."""
         scan = state.scan
         is_new = not scan.here.life and appends[0][1] == 0  # it is made without looking: only one can make it
-        if (
+        is_fresh = (
             again
             or (not scan.here.life and not is_new)
             or scan.fault is not None
             or scan.unended is not None
-            or state.unfinished
-        ):
-            if not wait:
-                raise Busy(state.name)
-            scan = self.ready(state)
+            or bool(state.unfinished)
+        )
+        if is_fresh:
+            scan = self._look(state, wait=wait)
         if callable(check):
             check(scan)
         plan = self._plan(state, scan, appends)
+        if not is_fresh and any(not isinstance(one, Appended) or one.repeated for one in plan.outcomes):
+            # Nobody is refused, and no key is said to be known, by what may be old: another process may have appended, or made
+            # the log anew.
+            plan = self._plan(state, self._look(state, wait=wait), appends)
         if not plan.data:
             return plan.outcomes
         if scan.fault is not None:
@@ -233,6 +237,12 @@ class Appender:
             return [one if isinstance(one, Appended) and one.last <= reached else None for one in plan.outcomes]
         self._moved_on(state, plan)
         return plan.outcomes
+
+    def _look(self, state: LogState, *, wait: bool) -> Scan:
+        """Return the scan of the log as it is now. Raises Busy where that must not be waited for."""
+        if not wait:
+            raise Busy(state.name)
+        return self.ready(state)
 
     def _plan(self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]]) -> _Plan:
         """Give each append that can be made its place, one behind the other."""

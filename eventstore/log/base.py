@@ -91,6 +91,9 @@ class Changes(NamedTuple):
     complete: bool
 
 
+NO_LOG = "!"
+"""The text of something that stands where a log should be, and is none: a link, say. Lists report it; nobody follows it."""
+
 BEGINNING = Head(0, "", "", 0)
 """The place in front of the first event of any log."""
 

@@ -27,19 +27,24 @@ class Guarded:
         self.flush, self.close = backend.flush, backend.close
 
     def tip(self, log: str) -> Tip:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask(log, self._backend.tip, log)
 
     def read(self, log: str, after: Tip | int = 0, upto: int | None = None) -> Reading:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         reading = self._ask(log, self._backend.read, log, after, upto)
         return reading._replace(chunks=self._stream(log, reading.chunks))
 
     def changed(self, since: str | None = None) -> Changes:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask("", self._backend.changed, since)
 
     def trashed(self) -> list[str]:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask(TRASH, self._backend.trashed)
 
     def find_key(self, log: str, key: str) -> tuple[int, int] | None:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask(log, self._backend.find_key, log, key)
 
     @contextmanager
@@ -52,18 +57,23 @@ class Guarded:
             lock.__exit__(None, None, None)
 
     def lock(self, name: str) -> AbstractContextManager[object]:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._locked(name)
 
     def blobs(self, log: str) -> list[str]:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask(log, self._backend.blobs, log)
 
     def get_blob(self, log: str, name: str) -> Iterator[bytes]:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._stream(log, self._ask(log, self._backend.get_blob, log, name))
 
     def watch(self, log: str | None) -> Watch:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask(log or "", self._backend.watch, log)
 
     def is_open(self, log: str) -> bool:
+        """As the backend does; raises ReadRefused where that raises Refused."""
         return self._ask(log, self._backend.is_open, log)
 
     def _ask(self, log: str, ask: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:

@@ -13,7 +13,7 @@ from eventstore.errors import (
 )
 from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
-from eventstore.log.base import BEGINNING, Changes, Head, Raw
+from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head, Raw
 from eventstore.log.guarded import Guarded
 from eventstore.log.ingest import Whole
 from eventstore.log.port import Backend, Missing, Moved, Reading
@@ -269,7 +269,7 @@ class LogReader:
 
     def ids(self) -> Iterator[str]:
         """Stream the ids of all sessions, in no particular order, without the store's own log and templates."""
-        names = (name for name, there in self.changed().logs if there is not None)
+        names = (name for name, text in self.changed().logs if text is not None and text != NO_LOG)
         return (name for name in names if name != STORE_ID and not name.startswith(TEMPLATE))
 
     def watch(self, session_id: str | None = None) -> Watch:

@@ -103,7 +103,7 @@ def test_verify_asks_the_store_s_own_log(files: FileSystemSessionStorage, path: 
     lines = lines_of(path)
     path.parent.rename(path.parents[1] / "gone")
     found = {(one.session_id, one.text.split(" ")[1]) for one in verify_store(anew(path)).findings}
-    assert found == {("s", "gone,"), ("u", "not"), ("gone", "not")}
+    assert found == {("s", "gone,")}, "a session that the registry does not know yet is one that a crash explains"
     (path.parents[1] / "gone").rename(path.parent)
     with anew(path) as storage:
         storage.log.remove("t")

@@ -9,7 +9,7 @@ import pytest
 
 from eventstore import FileSystemSessionStorage, SessionExists, SessionManager, SessionNotFound
 from eventstore import events as e
-from eventstore.errors import OperationRefused
+from eventstore.errors import NotARegularFile, OperationRefused
 from eventstore.integrity import verify_session, verify_store
 
 OLD = "2020-01-01T00:00:00Z"
@@ -146,7 +146,7 @@ def test_a_trash_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
         manager = SessionManager(storage)
         manager.create_session("s", occurred_at=datetime(2020, 1, 1, tzinfo=UTC))
         (tmp_path / ".sessions" / "_trash").symlink_to(outside)
-        with pytest.raises(OperationRefused, match="_trash"):
+        with pytest.raises((OperationRefused, NotARegularFile), match="_trash"):
             manager.cleanup_old_sessions()
         assert manager.get_session("s") is not None
     assert list(outside.iterdir()) == []

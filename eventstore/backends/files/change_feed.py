@@ -27,7 +27,7 @@ from typing import NamedTuple
 from eventstore.backends.files.descriptor import SAFE
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import check_log_id
-from eventstore.log.base import Changes
+from eventstore.log.base import NO_LOG, Changes
 
 NAME = "_changes"
 _HEADER_BYTES = 1_024
@@ -357,7 +357,7 @@ class ChangeFeed:
         """Look at every log."""
         try:
             with os.scandir(self._root) as entries:
-                names: Iterable[str] = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+                names: Iterable[str] = sorted(entry.name for entry in entries if entry.is_dir() or entry.is_symlink())
         except OSError:
             return []
         looked = ((name, self._text(name, removals)) for name in names if _is_log(name))
@@ -367,7 +367,7 @@ class ChangeFeed:
         """Describe the content of a log by its size, inode and time, and by its last removal; None where it is gone."""
         try:
             if stat.S_ISLNK(os.stat(f"{self._root}/{log}", follow_symlinks=False).st_mode):
-                return None
+                return NO_LOG
             found = os.stat(f"{self._root}/{log}/events.jsonl", follow_symlinks=False)
         except OSError:
             return None

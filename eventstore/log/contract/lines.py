@@ -20,16 +20,19 @@ class LinesContract:
     """Appending lines and reading them."""
 
     def test_what_was_appended_is_read_to_the_byte(self, backend: Backend) -> None:
+        """What was appended is read to the byte."""
         log = Stretch(backend, "s", "one")
         log.add("two", "three")
         assert content(backend, "s") == log.data
 
     def test_an_append_returns_the_life_that_reads_return(self, backend: Backend) -> None:
+        """An append returns the life that reads return."""
         log = Stretch(backend, "s", "one")
         assert log.tip.life
         assert backend.read("s").life == log.tip.life == log.add("two").life
 
     def test_a_new_log_is_made_once(self, backend: Backend) -> None:
+        """A new log is made once."""
         log = Stretch(backend, "s", "one")
         data, tip = Stretch(backend, "s").seal("other")
         with pytest.raises(Exists):
@@ -37,6 +40,7 @@ class LinesContract:
         assert content(backend, "s") == log.data
 
     def test_a_log_that_is_not_there_is_missing(self, backend: Backend) -> None:
+        """A log that is not there is missing."""
         data, tip = Stretch(backend, "s").seal("one")
         with pytest.raises(Missing):
             backend.append("s", data, expect=with_life(tip, "no such life"), tip=tip)
@@ -45,6 +49,7 @@ class LinesContract:
                 ask("s")
 
     def test_an_append_behind_an_older_tip_is_moved_and_writes_nothing(self, backend: Backend) -> None:
+        """An append behind an older tip is moved and writes nothing."""
         log = Stretch(backend, "s", "one")
         data, tip = log.seal("late")
         stale = log.tip
@@ -54,6 +59,7 @@ class LinesContract:
         assert content(backend, "s") == log.data
 
     def test_an_append_behind_a_tip_with_another_hash_is_moved(self, backend: Backend) -> None:
+        """An append behind a tip with another hash is moved."""
         log = Stretch(backend, "s", "one")
         log.add("two")
         data, tip = log.seal("x")
@@ -64,6 +70,7 @@ class LinesContract:
         assert content(backend, "s") == log.data
 
     def test_the_tip_is_where_the_last_append_ended(self, backend: Backend) -> None:
+        """The tip is where the last append ended."""
         log = Stretch(backend, "s")
         for texts in (["one"], ["two", "three"], ["x" * 300_000], ["four"]):
             end = log.add(*texts)
@@ -71,6 +78,7 @@ class LinesContract:
             assert (found.digest, found.seq, found.offset) == (end.digest, end.seq, end.offset)
 
     def test_a_tip_that_was_read_can_be_appended_behind(self, backend: Backend) -> None:
+        """A tip that was read can be appended behind."""
         log = Stretch(backend, "s", "one")
         data, tip = log.seal("two")
         here = with_life(backend.tip("s"), backend.read("s").life)
@@ -80,6 +88,7 @@ class LinesContract:
     # --- reading
 
     def test_reading_behind_each_number_gives_the_rest(self, backend: Backend) -> None:
+        """Reading behind each number gives the rest."""
         log = Stretch(backend, "s", "one")
         log.add("two", "three")
         log.add("four")
@@ -89,6 +98,7 @@ class LinesContract:
             assert backend.read("s", after).offset == sum(map(len, lines[:after]))
 
     def test_reading_behind_each_tip_gives_the_rest_whatever_its_offset_says(self, backend: Backend) -> None:
+        """Reading behind each tip gives the rest whatever its offset says."""
         log = Stretch(backend, "s", "one")
         log.add("two", "three")
         log.add("four")
@@ -99,6 +109,7 @@ class LinesContract:
                 assert content(backend, "s", Tip(end.digest, offset, end.seq, end.at)) == rest
 
     def test_reading_up_to_a_line_gives_at_least_that_line(self, backend: Backend) -> None:
+        """Reading up to a line gives at least that line."""
         log = Stretch(backend, "s", *"abcdef")
         for upto in range(1, 7):
             found = b"".join(backend.read("s", 1, upto).chunks)
@@ -106,12 +117,14 @@ class LinesContract:
             assert log.data[len(log.lines()[0]) :].startswith(found)
 
     def test_reading_behind_the_end_gives_nothing(self, backend: Backend) -> None:
+        """Reading behind the end gives nothing."""
         log = Stretch(backend, "s", "one")
         assert content(backend, "s", log.tip) == b""
         assert content(backend, "s", 1) == b""
         assert backend.read("s", log.tip).offset == backend.read("s", log.tip).end == len(log.data)
 
     def test_reading_behind_a_tip_that_the_log_does_not_have_is_moved(self, backend: Backend) -> None:
+        """Reading behind a tip that the log does not have is moved."""
         log = Stretch(backend, "s", "one")
         end = log.add("two")
         for wrong in (
@@ -124,6 +137,7 @@ class LinesContract:
                 backend.read("s", wrong)
 
     def test_a_reading_ends_where_the_log_ended_at_the_call(self, backend: Backend) -> None:
+        """A reading ends where the log ended at the call."""
         log = Stretch(backend, "s", "one")
         reading, before = backend.read("s"), log.data
         log.add("two")
@@ -131,6 +145,7 @@ class LinesContract:
 
     @pytest.mark.parametrize("mebibytes", [1, 2, 4])
     def test_a_long_line_is_one_line(self, backend: Backend, mebibytes: int) -> None:
+        """A long line is one line."""
         log = Stretch(backend, "s", "one")
         log.add("x" * (mebibytes * 1024 * 1024))
         log.add("three")
@@ -140,6 +155,7 @@ class LinesContract:
         assert backend.tip("s").seq == 3
 
     def test_many_lines_are_read_in_order(self, backend: Backend) -> None:
+        """Many lines are read in order."""
         log = Stretch(backend, "s")
         for start in range(0, 1_000, 100):
             log.add(*map(str, range(start, start + 100)))
@@ -151,6 +167,7 @@ class LinesContract:
     def test_another_handle_reads_what_this_one_appended_and_appends_behind_it(
         self, backend: Backend, again: Again
     ) -> None:
+        """Another handle reads what this one appended and appends behind it."""
         log, other = Stretch(backend, "s", "one"), again()
         assert content(other, "s") == log.data
         log.add("two", backend=other)
@@ -158,6 +175,7 @@ class LinesContract:
         assert content(other, "s") == content(backend, "s") == log.data
 
     def test_of_two_handles_that_append_behind_one_tip_one_is_moved(self, backend: Backend, again: Again) -> None:
+        """Of two handles that append behind one tip one is moved."""
         log, other = Stretch(backend, "s", "one"), again()
         (mine, mine_end), (theirs, their_end) = log.seal("mine"), log.seal("theirs")
         other.append("s", theirs, expect=log.tip, tip=their_end)
@@ -166,6 +184,7 @@ class LinesContract:
         assert content(backend, "s") == log.data + theirs
 
     def test_a_log_that_was_deleted_and_made_again_is_another(self, backend: Backend, again: Again) -> None:
+        """A log that was deleted and made again is another."""
         log, other = Stretch(backend, "s", "one"), again()
         data, tip = log.seal("two")
         assert other.delete("s", expect=None)
@@ -178,6 +197,7 @@ class LinesContract:
         assert content(backend, "s") == log.data
 
     def test_a_log_that_was_moved_away_and_made_again_is_another(self, backend: Backend, again: Again) -> None:
+        """A log that was moved away and made again is another."""
         log, other = Stretch(backend, "s", "one"), again()
         data, tip = log.seal("two")
         other.move("s", "_trash/s", expect=None)
@@ -190,6 +210,7 @@ class LinesContract:
         assert content(backend, "_trash/s") == log.data
 
     def test_a_key_of_a_log_that_was_deleted_is_not_known(self, backend: Backend) -> None:
+        """A key of a log that was deleted is not known."""
         if not backend.capabilities.keeps_tip:
             pytest.skip("the backend keeps no keys: the engine does")
         log = Stretch(backend, "s")
@@ -202,6 +223,7 @@ class LinesContract:
         assert backend.find_key("s", "k") is None
 
     def test_of_many_threads_that_append_behind_one_tip_one_wins(self, backend: Backend) -> None:
+        """Of many threads that append behind one tip one wins."""
         log = Stretch(backend, "s", "one")
         sealed = [log.seal(str(number)) for number in range(8)]
 
@@ -219,6 +241,7 @@ class LinesContract:
     def test_what_was_acknowledged_is_there_after_close_and_another_opening(
         self, backend: Backend, again: Again
     ) -> None:
+        """What was acknowledged is there after close and another opening."""
         log = Stretch(backend, "s", "one")
         data, tip = log.seal("two")
         tip.life = backend.append("s", data, expect=log.tip, tip=tip, sync=False)

@@ -42,6 +42,7 @@ class WholeLogsContract:
     # --- written as a whole
 
     def test_a_log_written_whole_is_seen_at_the_end_and_not_before(self, backend: Backend, again: Again) -> None:
+        """A log written whole is seen at the end and not before."""
         log, other, seen = Stretch(backend, "t", "one"), again(), []
 
         def fill(write: Callable[[bytes], None]) -> Tip:
@@ -59,6 +60,8 @@ class WholeLogsContract:
         assert b"".join(other.get_blob("s", NOTE)) == b"note"
 
     def test_what_fill_raises_comes_out_and_nothing_is_written(self, backend: Backend) -> None:
+        """What fill raises comes out and nothing is written."""
+
         def fill(write: Callable[[bytes], None]) -> Tip:
             write(b"half")
             raise Interrupted
@@ -73,12 +76,14 @@ class WholeLogsContract:
         assert content(backend, "s") == log.data
 
     def test_a_log_that_is_there_is_not_written_whole_as_a_new_one(self, backend: Backend) -> None:
+        """A log that is there is not written whole as a new one."""
         log, other = Stretch(backend, "s", "one"), Stretch(backend, "t", "other")
         with pytest.raises(Exists):
             backend.write_whole("s", whole(other.data, other.tip), expect=None)
         assert content(backend, "s") == log.data
 
     def test_replacing_a_log_keeps_its_blobs_and_needs_its_tip(self, backend: Backend) -> None:
+        """Replacing a log keeps its blobs and needs its tip."""
         log, other = Stretch(backend, "s", "one"), Stretch(backend, "t", "other", "lines")
         backend.put_blob("s", NOTE, b"note")
         stale = log.tip
@@ -95,6 +100,7 @@ class WholeLogsContract:
     # --- overwritten and cut
 
     def test_a_line_is_overwritten_in_its_place_only(self, backend: Backend) -> None:
+        """A line is overwritten in its place only."""
         log = Stretch(backend, "s", "one", "two", "three")
         first, second, third = log.lines()
         new = second.replace(b"two", b"***")
@@ -108,6 +114,7 @@ class WholeLogsContract:
         assert content(backend, "s") == first + new + third
 
     def test_a_reader_with_a_life_learns_of_an_overwritten_line(self, backend: Backend) -> None:
+        """A reader with a life learns of an overwritten line."""
         log = Stretch(backend, "s", "one", "two")
         first, second = log.lines()
         log.add("three")
@@ -119,6 +126,7 @@ class WholeLogsContract:
         assert found == b""
 
     def test_what_is_cut_is_kept_in_a_blob(self, backend: Backend) -> None:
+        """What is cut is kept in a blob."""
         log = Stretch(backend, "s", "one")
         here = log.tip
         log.add("two", "three")
@@ -136,6 +144,7 @@ class WholeLogsContract:
     # --- moved and deleted
 
     def test_a_moved_log_has_its_lines_and_blobs_under_the_other_name(self, backend: Backend, again: Again) -> None:
+        """A moved log has its lines and blobs under the other name."""
         log, other = Stretch(backend, "s", "one"), again()
         backend.put_blob("s", NOTE, b"note")
         backend.move("s", "_trash/s~2", expect=log.tip)
@@ -149,6 +158,7 @@ class WholeLogsContract:
         assert content(backend, "s") == log.data
 
     def test_nothing_moves_onto_a_log_or_from_another_tip(self, backend: Backend) -> None:
+        """Nothing moves onto a log or from another tip."""
         log, other = Stretch(backend, "s", "one"), Stretch(backend, "_trash/s", "other")
         with pytest.raises(Exists):
             backend.move("s", "_trash/s", expect=None)
@@ -163,6 +173,7 @@ class WholeLogsContract:
         assert backend.trashed() == ["s"]
 
     def test_a_log_is_deleted_with_its_blobs_and_once(self, backend: Backend, again: Again) -> None:
+        """A log is deleted with its blobs and once."""
         log = Stretch(backend, "s", "one")
         backend.put_blob("s", NOTE, b"note")
         stale = log.tip
@@ -180,6 +191,7 @@ class WholeLogsContract:
     # --- blobs
 
     def test_blobs_are_listed_sorted_replaced_as_a_whole_and_deleted(self, backend: Backend, again: Again) -> None:
+        """Blobs are listed sorted replaced as a whole and deleted."""
         Stretch(backend, "s", "one")
         for name, data in ((OTHER_NOTE, b"b"), (NOTE, b"old"), (NOTE, b"x" * 300_000)):
             backend.put_blob("s", name, data)
@@ -192,6 +204,7 @@ class WholeLogsContract:
             backend.get_blob("s", NOTE)
 
     def test_blobs_of_a_log_that_is_not_there_are_missing(self, backend: Backend) -> None:
+        """Blobs of a log that is not there are missing."""
         with pytest.raises(Missing):
             backend.blobs("s")
         with pytest.raises(Missing):
@@ -202,6 +215,7 @@ class WholeLogsContract:
     # --- locks
 
     def test_a_lock_keeps_others_out_and_lets_its_thread_in_again(self, backend: Backend, again: Again) -> None:
+        """A lock keeps others out and lets its thread in again."""
         for log in ("s", "t"):
             Stretch(backend, log, "one")
         other, inside, done = again(), threading.Event(), threading.Event()
@@ -222,6 +236,7 @@ class WholeLogsContract:
         assert done.is_set()
 
     def test_who_holds_the_lock_of_a_log_appends_to_it(self, backend: Backend) -> None:
+        """Who holds the lock of a log appends to it."""
         log = Stretch(backend, "s", "one")
         with backend.lock("log/s"):
             log.add("two")
@@ -230,6 +245,7 @@ class WholeLogsContract:
     # --- what changed
 
     def test_everything_changed_since_nothing_or_an_unknown_token(self, backend: Backend) -> None:
+        """Everything changed since nothing or an unknown token."""
         Stretch(backend, "s", "one")
         Stretch(backend, "t", "one")
         Stretch(backend, "_trash/u", "one")
@@ -237,6 +253,7 @@ class WholeLogsContract:
             assert sorted(name for name, text in named(backend, since).items() if text) == ["s", "t"]
 
     def test_where_nothing_changed_nothing_is_named_and_later_it_is(self, backend: Backend, again: Again) -> None:
+        """Where nothing changed nothing is named and later it is."""
         log, other = Stretch(backend, "s", "one"), again()
         Stretch(backend, "t", "one")
         token = backend.changed().token
@@ -247,6 +264,7 @@ class WholeLogsContract:
         assert found["s"] not in (None, before)
 
     def test_each_change_of_a_log_changes_its_text(self, backend: Backend, again: Again) -> None:
+        """Each change of a log changes its text."""
         log, other = Stretch(backend, "s", "one"), again()
         for step in self._steps(backend, log, other):
             before = backend.changed()
@@ -270,6 +288,7 @@ class WholeLogsContract:
     def test_a_log_that_is_gone_is_named_with_none_or_not_named_where_all_are(
         self, backend: Backend, again: Again
     ) -> None:
+        """A log that is gone is named with none or not named where all are."""
         Stretch(backend, "s", "one")
         token = backend.changed().token
         again().delete("s", expect=None)
@@ -277,6 +296,7 @@ class WholeLogsContract:
         assert found.logs == ([] if found.complete and not found.logs else [("s", None)])
 
     def test_a_watch_reports_what_changes(self, backend: Backend, again: Again) -> None:
+        """A watch reports what changes."""
         log, other = Stretch(backend, "s", "one"), again()
         with backend.watch("s") as one, backend.watch(None) as every:
             for watch in (one, every):
@@ -286,10 +306,12 @@ class WholeLogsContract:
     # --- capabilities
 
     def test_a_place_is_named_without_a_password(self, backend: Backend) -> None:
+        """A place is named without a password."""
         assert backend.where("s")
         assert "password" not in backend.where("s")
 
     def test_whether_a_log_is_open_is_answered_or_said_to_be_unknown(self, backend: Backend) -> None:
+        """Whether a log is open is answered or said to be unknown."""
         log = Stretch(backend, "s", "one")
         if backend.capabilities.shows_writers:
             assert backend.is_open("s")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from port_lines import added, created, open_descriptors, said, sealed, text_of
 
-from eventstore import NotARegularFile
 from eventstore.backends.files.backend import FilesBackend
+from eventstore.errors import NotARegularFile
 from eventstore.events import SessionCreated
 from eventstore.log.port import Busy, Exists, Missing, Moved
 from eventstore.record import tombstone
