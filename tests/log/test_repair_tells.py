@@ -73,5 +73,5 @@ def test_one_log_that_is_no_file_does_not_hinder_the_repair_of_others(store: Pat
     log.unlink()
     log.mkdir()
     found = run("repair", "--all", "--yes", cwd=store, check=1)
-    assert "appended anew" in found.stdout
+    assert "appended again" in found.stdout
     assert "'early'" in found.stderr
