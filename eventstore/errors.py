@@ -16,11 +16,13 @@
     ├── OutcomeUnknown                       an append may or may not be stored
     ├── HandlePoisoned                       an earlier flush of this log failed
     ├── OperationRefused                     the system refused to delete, trash or restore a session
+    ├── NotSupported                         the backend or the system does not support the operation
     ├── LogDamaged                           a log holds bytes that no append wrote
     │   ├── LogTampered                      a redaction that no event records, or a wrong signature
     │   └── NotARegularFile   (OSError)      a folder, link, pipe or device in the place of a log
     ├── LogRolledBack                        an event that was read before is missing or different
     ├── CursorRefused         (ValueError)   an invalid or expired cursor
+    ├── PositionNotSaved                     the position of a subscription could not be stored
     ├── ImportRefused         (ValueError)   a foreign file that cannot be imported
     ├── ExportRefused         (ValueError)   a session that cannot be exported in this format
     ├── KeyRefused            (ValueError)   a signing or verifier key that cannot be used
@@ -237,6 +239,21 @@ class OperationRefused(EventStoreError):
         )
 
 
+class NotSupported(EventStoreError):
+    """The backend or the system does not support the operation. Nothing was done.
+
+    `where` names the store, `cannot` the unsupported operation, `instead` what to do next. `session_id` may be empty.
+    """
+
+    def __init__(self, session_id: str, where: str, cannot: str, instead: str) -> None:
+        super().__init__(session_id, where, cannot, instead)
+        self.session_id, self.where, self.cannot, self.instead = session_id, where, cannot, instead
+
+    def __str__(self) -> str:
+        session = f"session {self.session_id!r}: " if self.session_id else ""
+        return f"{session}{self.where} cannot {self.cannot}; nothing was done: {self.instead}"
+
+
 class LogDamaged(EventStoreError):
     """The log holds bytes that no append wrote.
 
@@ -322,6 +339,20 @@ class CursorRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: pass a cursor that this store returned, or none"
+
+
+class PositionNotSaved(EventStoreError):
+    """The position of a subscription could not be stored. The last stored position is unchanged; no event is lost."""
+
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(where, cause)
+        self.where, self.cause = where, cause
+
+    def __str__(self) -> str:
+        return (
+            f"the position of a subscription was not saved in {self.where}: {self.cause}; the one saved before is unchanged: "
+            "make it writable, then ask again"
+        )
 
 
 class ImportRefused(EventStoreError, ValueError):

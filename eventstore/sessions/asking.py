@@ -17,7 +17,8 @@ from eventstore.sessions import arguments
 from eventstore.store.as_of import At
 from eventstore.store.pages import Page, tell_damage
 from eventstore.store.storage import SessionStorage
-from eventstore.subscriptions.subscription import Follower, Source, make_wanted
+from eventstore.subscriptions.event_filter import EventFilter
+from eventstore.subscriptions.subscription import Source, Subscription
 from projections import branches, difference, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
@@ -309,7 +310,7 @@ class AskingAll:
         tags: Collection[str] | None = None,
         since: datetime | str | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
-    ) -> Follower:
+    ) -> Subscription:
         """Follow one session, or all: every committed event, then every new one, exactly once and in order.
 
         Iterate over the result. Each item has `session_id`, `event` and `cursor`. Pass the cursor, a short text, as `after` to
@@ -321,20 +322,21 @@ class AskingAll:
         Filters: `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, `since` as the time of recording.
         With `live=False` the iteration ends at the last event. If all sessions are followed, inherited events of a fork come with
         the parent only. Raises SessionNotFound, CursorRefused, LogDamaged, and LogRolledBack if a log no longer matches the
-        cursor. If all sessions are followed, a damaged one is reported to `on_damage` and the others continue.
+        cursor. If all sessions are followed, a damaged one is reported to `on_damage` and the others continue. Raises
+        PositionNotSaved if the position under `name` cannot be stored.
         """
         if not isinstance(after, str | int | None) or isinstance(after, bool):
             raise ValueError('after is neither a cursor, nor "now", nor a number of events; nothing was read')
         storage = self.storage
-        source = Source(storage.log, storage.cursors, storage.metadata, storage.ended)
-        wanted = make_wanted(
+        source = Source(storage.log, storage.positions, storage.metadata, storage.ended)
+        wanted = EventFilter(
             arguments.filters("types", types),
             arguments.filters("tools", tools),
             arguments.text("user_id", user_id),
             arguments.filters("tags", tags),
             arguments.since(since),
         )
-        return Follower(
+        return Subscription(
             source, session_id, after, wanted, live=live, name=arguments.text("name", name), on_damage=on_damage
         )
 

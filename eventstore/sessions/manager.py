@@ -190,7 +190,8 @@ class SessionManager(Appending[Appended], Asking):
     ) -> list[str]:
         """End active sessions as abandoned if no program has them open and no event came for `silent_hours`; return their ids.
 
-        Sessions that cannot be read are not changed, and are reported to `on_damage`.
+        Sessions that cannot be read are not changed, and are reported to `on_damage`. Raises NotSupported if the backend
+        cannot tell which sessions are being written: in memory, and in files on systems other than Linux.
         """
         return self.storage.recover(arguments.length("silent_hours", silent_hours, "hours"), on_damage)
 
