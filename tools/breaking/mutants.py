@@ -34,7 +34,7 @@ _DURABILITY, _BACKEND = "eventstore/backends/files/durability.py", "eventstore/b
 _APPEND, _ENGINE, _REDACT = "eventstore/log/append.py", "eventstore/log/engine.py", "eventstore/log/redact.py"
 _REDACTION = "eventstore/integrity/redaction.py"
 _SCAN, _CHAIN = "eventstore/record/scan.py", "eventstore/record/hash_chain.py"
-_FOLLOW, _CURSORS = "eventstore/subscriptions/subscription.py", "eventstore/subscriptions/positions.py"
+_DUE, _JOURNAL = "eventstore/subscriptions/due.py", "eventstore/subscriptions/journal.py"
 MUTANTS = [
     Mutant("flock", _HANDLE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "writers"),
     Mutant("same inode as the path", _HANDLE, "                if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:\n                    if", "                if True:\n                    if", "replaced"),
@@ -59,8 +59,8 @@ MUTANTS = [
     Mutant("keys survive a restart", _SCAN, "self.ids.setdefault(head.id, (first, last))", "pass", "machine"),
     Mutant("follow no link", _DESCRIPTOR, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
     Mutant("an offset is a hint only", _CHUNKS, "        if block.startswith(end):\n            following = SEQ.match(block, len(end))\n            if (following and int(following[1]) == tip.seq + 1) or _is_numbered(descriptor, tip):\n                return tip.offset\n", "        return tip.offset\n", "follow"),
-    Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
-    Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),
+    Mutant("look without a hint", _DUE, "        if now >= self._next_look:\n            self.look()", "        pass", "follow"),
+    Mutant("write down where all stood", _JOURNAL, "        self._positions.write(journal.name, journal.data)\n", "", "follow"),
     Mutant("finish what was told", _REDACT, "    for seq in state.unfinished:\n", "    for seq in ():\n", "redact"),
     Mutant("finish what a reader saw first", _APPEND, "            or bool(state.unfinished)\n", "", "redact"),
     Mutant("record a redaction, then overwrite", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", "redact"),
