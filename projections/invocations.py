@@ -1,4 +1,4 @@
-"""The tool calls of a session, in the order of their first link; what is told later of a call is merged into it."""
+"""The tool calls of a session, in the order of their first link. Later links of a call are merged into it."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def reported(event: InvocationLinked) -> dict[str, Any]:
 
 
 def apply(state: dict[str, Invocation], event: Event) -> None:
-    """Take one event in."""
+    """Apply one event."""
     if isinstance(event, InvocationLinked):
         state[event.invocation_id] = merge(state.get(event.invocation_id), event)
     elif isinstance(event, InvocationUnlinked):

@@ -48,7 +48,7 @@ from eventstore.record import message_run
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata
-from projections.projection import Told
+from projections.projection import FoldInput
 
 NAME = "summary.snapshot"
 LEAST_EVENTS = 1_000
@@ -174,7 +174,7 @@ class Snapshots:
         self._shown[session_id] = known
         return known
 
-    def _tail(self, session_id: str, places: list[Head], version: int | None = None) -> Iterator[Told]:
+    def _tail(self, session_id: str, places: list[Head], version: int | None = None) -> Iterator[FoldInput]:
         """Stream the events after a place, verified from there, and append the reached places to `places`.
 
         Raises Untrusted for a tombstone, and for a redaction of an event before the place: then the log has to be read from its
@@ -285,7 +285,7 @@ def _trusted(front: Front, session_id: str, folder: int, mark: Mark) -> Front:
     return front
 
 
-def _count(messages: int, event: Told, metadata: metadata_fold.State, ids: "array[int]") -> int:
+def _count(messages: int, event: FoldInput, metadata: metadata_fold.State, ids: "array[int]") -> int:
     """Count messages on. Raises Untrusted for what cannot be event without what the snapshot knows of a call, use or message."""
     if isinstance(event, message_run.MessageRun):
         return messages + event.last - event.first + 1

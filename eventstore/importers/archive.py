@@ -17,7 +17,7 @@ from eventstore.store.tool_history import RECORD, cleaned_record
 
 
 @dataclass(frozen=True)
-class Adopted:
+class ImportedArchive:
     """What was imported from an archive, or would be: new and skipped sessions, events, folders of tool calls.
 
     A session is `skipped` where the store has all of its events, and maybe more.
@@ -48,7 +48,7 @@ def import_archive(
     max_ratio: int = MAX_RATIO,
     again: bool = False,
     on_session: Callable[[str, bool], None] = lambda session_id, is_new: None,
-) -> Adopted:
+) -> ImportedArchive:
     """Import the sessions of an archive with their attachments and tool calls. Logs are copied byte for byte.
 
     First all of it is read and verified: names, sizes, hashes, chains, forks, and conflicts with the store. An error means that
@@ -68,7 +68,7 @@ def import_archive(
         if not dry_run:
             _write(opened, storage, verified, on_session, again=again)
     new = [verified.logs[one] for one in verified.new]
-    return Adopted(
+    return ImportedArchive(
         opened.path,
         tuple(verified.new),
         tuple(sorted(verified.logs.keys() - set(verified.new))),

@@ -216,7 +216,7 @@ def test_an_unfinished_redaction_is_not_exported(files: FileSystemSessionStorage
     leaf = tombstone.leaf_of(line)
     assert leaf is not None
     files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="r")])
-    with pytest.raises(ExportRefused, match="event 2 is told to be redacted"):
+    with pytest.raises(ExportRefused, match="event 2 has an unfinished redaction"):
         export_archive(files, tmp_path / "a.zip")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as again:
         again.append("s", [said("on")])
@@ -315,7 +315,7 @@ def test_nothing_to_export_is_an_error(storage: SessionStorage, tmp_path: Path) 
     assert not list(tmp_path.glob("*.zip*"))
 
 
-# --- what is here already
+# --- sessions that are in the store already
 
 
 def test_importing_twice_changes_nothing(storage: SessionStorage, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_a_session_that_is_another_or_goes_on_further_is_refused(storage: Sessio
     with another(tmp_path / "other") as target:
         begin(target, "s", "x", "y", "z")
         before = logs(target)
-        with pytest.raises(ImportRefused, match="another session 's'"):
+        with pytest.raises(ImportRefused, match="a different session 's'"):
             import_archive(target, tmp_path / "long.zip")
         assert logs(target) == before
 
@@ -371,7 +371,7 @@ def test_a_fork_finds_its_parent_in_the_store(storage: SessionStorage, tmp_path:
     path = export_archive(storage, tmp_path / "a.zip").path
     rewrite(path, drop_session("s"))
     with another(tmp_path / "there") as target:
-        with pytest.raises(ImportRefused, match="neither in the archive nor here"):
+        with pytest.raises(ImportRefused, match="neither in the archive nor in the store"):
             import_archive(target, path)
         export_archive(storage, tmp_path / "s.zip", ["s"])
         import_archive(target, tmp_path / "s.zip")
@@ -467,20 +467,20 @@ def untold(log: bytes) -> bytes:
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "climbs": (add("../x"), "does not stay"),
-    "climbs inside": (add("history/a/../../x"), "does not stay"),
+    "climbs": (add("../x"), "an empty part"),
+    "climbs inside": (add("history/a/../../x"), "an empty part"),
     "absolute": (add("/etc/x"), "absolute"),
     "drive": (add("C:/x"), "drive"),
     "drive inside": (add("history/c:x"), "drive"),
     "backslash": (add("history\\x"), "backslash"),
     "control": (add("history/a\nb"), "control"),
-    "folder": (add("history/a/"), "does not stay"),
-    "dot": (add("history/./a"), "does not stay"),
+    "folder": (add("history/a/"), "an empty part"),
+    "dot": (add("history/./a"), "an empty part"),
     "to nothing": (add("x/y"), "belongs to no session"),
     "beside": (add("sessions/s/metadata.json"), "belongs to no session"),
-    "log again": (add("sessions/s/events.jsonl/x"), "the same file"),
-    "case": (add("sessions/S/events.jsonl"), "the same file"),
-    "folder case": (add("History/x"), "the same file"),
+    "log again": (add("sessions/s/events.jsonl/x"), "same file"),
+    "case": (add("sessions/S/events.jsonl"), "same file"),
+    "folder case": (add("History/x"), "same file"),
     "no session": (add("sessions/x/events.jsonl"), "not in its manifest"),
     "store": (add_session("_store"), "invalid id"),
     "bad id": (add_session("nul"), "invalid id"),
@@ -500,15 +500,15 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "wrong events": (edit_entry("s", events=99), "differs from its entry"),
     "wrong root": (edit_entry("s", root="x"), "chain is that of"),
     "wrong fork": (edit_entry("f", forked_from=None), "differs from its entry"),
-    "wrong number": (edit_entry("s", ended_events=-1), "impossible number"),
-    "unknown field": (edit_entry("s", x=1), "malformed"),
-    "climbing folder": (add_folder("../../x"), "does not stay"),
-    "untold folder": (add_folder("x"), "named by none"),
+    "wrong number": (edit_entry("s", ended_events=-1), "invalid number"),
+    "unknown field": (edit_entry("s", x=1), "is invalid"),
+    "climbing folder": (add_folder("../../x"), "an empty part"),
+    "untold folder": (add_folder("x"), "belongs to none"),
     "aside": (add("sessions/_adopt/events.jsonl"), "not in its manifest"),
     "loose file": (add("history/x/y"), "in no folder"),
     "no sessions": (drop_all, "no session"),
     "format": (lambda manifest, files: manifest.update(format="eventstore-archive/2"), "format is not"),
-    "no list": (lambda manifest, files: manifest.update(sessions={}), "malformed"),
+    "no list": (lambda manifest, files: manifest.update(sessions={}), "is invalid"),
 }
 
 
@@ -546,7 +546,7 @@ def test_a_rewritten_archive_that_changes_nothing_is_taken(good: Path, tmp_path:
     [
         (add("history/x"), "not in its manifest"),
         (edit_log("s", lambda log: log + b"x"), "another size"),
-        (edit_log("s", lambda log: log[:-2] + b"x\n"), "has another hash|does not verify"),
+        (edit_log("s", lambda log: log[:-2] + b"x\n"), "another hash|does not verify"),
         (lambda manifest, files: files.pop("sessions/g/events.jsonl"), "in its manifest.json only"),
     ],
 )
@@ -563,7 +563,7 @@ def test_a_changed_file_of_a_tool_call_is_refused(good: Path, tmp_path: Path) ->
         files[name] = b"x" * len(files[name])
 
     rewrite(good, change, tell=False)
-    refused(good, tmp_path, "has another hash")
+    refused(good, tmp_path, "another hash")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR])
@@ -624,7 +624,7 @@ def test_a_list_of_too_many_files_is_refused_before_it_is_read(
 def test_more_than_there_is_room_for_is_refused(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    refused(good, tmp_path, "make room")
+    refused(good, tmp_path, "free some space")
 
 
 def test_what_is_no_archive_is_refused(good: Path, tmp_path: Path) -> None:
@@ -811,8 +811,8 @@ def test_the_commands_move_a_store(tmp_path: Path) -> None:
     assert "nothing written" in run("import", "--archive", "x.zip", "--dry-run", "--store", "b", cwd=tmp_path).stdout
     shown = run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
     assert "4 sessions, " in shown
-    assert "1 folder of tool calls taken in" in shown
-    assert "here already" in run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
+    assert "1 folder of tool calls imported" in shown
+    assert "in the store already" in run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
     run("verify", "--all", "--store", "b", cwd=tmp_path)
     with FileSystemSessionStorage(tmp_path / "b/.sessions", tmp_path / "b/.history") as target:
         assert logs(target) == wanted

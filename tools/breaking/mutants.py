@@ -50,7 +50,6 @@ MUTANTS = [
     Mutant("flush", _DURABILITY, """getattr(os, "fdatasync", os.fsync)(descriptor)""", "pass", "simulate"),
     Mutant("sync the folder of a new file", _FOLDERS, "                os.fsync(folder)\n", "                pass\n", "simulate"),
     Mutant("sync the root of a new folder", _FOLDERS, "                        os.fsync(inside)\n", "                        pass\n", "simulate"),
-    Mutant("flush before an append returns", _BACKEND, "            self._handles.of(log).flush(tip.offset)\n", "            pass\n", "simulate"),
     Mutant("surface a failed flush", _HANDLE, "raise NotStored(self.path, self.poison, what) from error", "return", "errnos"),
     Mutant("poison after a failed flush", _HANDLE, "        if self.poison:\n            raise Poisoned", "        if False:\n            raise Poisoned", "errnos"),
     Mutant("cut back on error", _HANDLE, "                os.ftruncate(self.descriptor, start)\n", "                pass\n", "errnos"),
