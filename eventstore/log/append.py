@@ -173,9 +173,7 @@ class Appender:
                 left = [place for place, outcome in enumerate(outcomes) if outcome is None]
                 pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
                 with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
-                    found = self._attempt(
-                        state, pieces, sync=sync, wait=wait, again=again, check=check
-                    )
+                    found = self._attempt(state, pieces, sync=sync, wait=wait, again=again, check=check)
                 for place, outcome in zip(left, found, strict=True):
                     outcomes[place] = outcome
                 settled = [outcome for outcome in outcomes if outcome is not None]

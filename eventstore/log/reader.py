@@ -479,10 +479,7 @@ class LogReader:
                 return
 
     def tail(self, session_id: str) -> str | None:
-        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none.
-
-        Raises SessionNotFound.
-        """
+        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
         try:
             state = self._states.verified(check_log_id(session_id))
         except LogDamaged:  # not one event can be read: damage, and no torn tail
