@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from eventstore.store.storages import MemorySessionStorage as MemorySessionStorage
     from eventstore.store.tool_history import Record as Record
     from eventstore.store.tool_history import ToolHistory as ToolHistory
-    from eventstore.subscriptions.subscription import Followed as Followed
-    from eventstore.subscriptions.subscription import Follower as Follower
+    from eventstore.subscriptions.subscription import Delivered as Delivered
+    from eventstore.subscriptions.subscription import Subscription as Subscription
     from projections.difference import Change as Change
     from projections.models import Conversation as Conversation
     from projections.models import ConversationMessage as ConversationMessage
@@ -73,7 +73,7 @@ __getattr__, __dir__, __all__ = open_door(
         "eventstore.store.storage": "SessionStorage",
         "eventstore.store.storages": "FileSystemSessionStorage MemorySessionStorage",
         "eventstore.store.tool_history": "Record ToolHistory",
-        "eventstore.subscriptions.subscription": "Followed Follower",
+        "eventstore.subscriptions.subscription": "Delivered Subscription",
         "projections.difference": "Change",
         "projections.models": "Conversation ConversationMessage Session SessionMetadata SessionStatus",
     },

@@ -16,11 +16,13 @@
     ├── OutcomeUnknown                       an append that may or may not be stored
     ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
     ├── OperationRefused                     the system would not let a session be deleted, trashed, restored, ...
+    ├── NotSupported                         the backend, or the system, cannot do what was asked
     ├── LogDamaged                           bytes in a log that are not what was written
     │   ├── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
     │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
     ├── LogRolledBack                        a log that is not the one that was read before
     ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
+    ├── PositionNotSaved                     where a subscription stands could not be stored
     ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
     ├── ExportRefused         (ValueError)   a session that has no such export
     ├── KeyRefused            (ValueError)   a key to sign or to check with that cannot be used
@@ -234,6 +236,21 @@ class OperationRefused(EventStoreError):
         )
 
 
+class NotSupported(EventStoreError):
+    """The backend, or the system, cannot do what was asked. Nothing was done.
+
+    `where` names the backend's place, `cannot` what it cannot do, and `instead` what to do. `session_id` may be empty.
+    """
+
+    def __init__(self, session_id: str, where: str, cannot: str, instead: str) -> None:
+        super().__init__(session_id, where, cannot, instead)
+        self.session_id, self.where, self.cannot, self.instead = session_id, where, cannot, instead
+
+    def __str__(self) -> str:
+        session = f"session {self.session_id!r}: " if self.session_id else ""
+        return f"{session}{self.where} cannot {self.cannot}; nothing was done: {self.instead}"
+
+
 class LogDamaged(EventStoreError):
     """The log holds bytes that were not written by an append.
 
@@ -319,6 +336,20 @@ class CursorRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: give one that this store gave, or begin without"
+
+
+class PositionNotSaved(EventStoreError):
+    """The position of a subscription could not be stored. The one stored before is unchanged, and no event is lost."""
+
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(where, cause)
+        self.where, self.cause = where, cause
+
+    def __str__(self) -> str:
+        return (
+            f"the position of a subscription was not saved in {self.where}: {self.cause}; the one saved before is unchanged: "
+            "make it writable, then ask again"
+        )
 
 
 class ImportRefused(EventStoreError, ValueError):

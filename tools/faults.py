@@ -14,7 +14,18 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from breaking import bytes as bytes_  # noqa: E402 - run as a file, from anywhere
-from breaking import following, hostile, machine, mutants, processes, redaction, simulation, system, tamper  # noqa: E402
+from breaking import (  # noqa: E402
+    following,
+    hostile,
+    machine,
+    mutants,
+    order_mutants,
+    processes,
+    redaction,
+    simulation,
+    system,
+    tamper,
+)
 from breaking.case import Counts  # noqa: E402
 
 PROGRAMS: dict[str, Callable[[bool], Counts]] = {
@@ -39,8 +50,9 @@ PROGRAMS: dict[str, Callable[[bool], Counts]] = {
     "terminal": hostile.terminal,
     "tamper": tamper.tamper,
     "mutants": mutants.mutants,
+    "order": order_mutants.order,
 }
-SLOW = ("mutants",)
+SLOW = ("mutants", "order")
 """Not in the fast set: they run others."""
 
 

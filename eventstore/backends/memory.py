@@ -7,10 +7,23 @@ from dataclasses import dataclass, field
 from itertools import count
 from weakref import WeakSet
 
+from eventstore.errors import NotSupported
 from eventstore.ids import TRASH
 from eventstore.log.base import Changes
 from eventstore.log.engine import EventLog
-from eventstore.log.port import Backend, Capabilities, Cut, Exists, Key, Missing, Moved, Reading, Tip
+from eventstore.log.port import (
+    UNKEPT_KEYS,
+    UNSEEN_WRITERS,
+    Backend,
+    Capabilities,
+    Cut,
+    Exists,
+    Key,
+    Missing,
+    Moved,
+    Reading,
+    Tip,
+)
 from eventstore.log.watch import Bell, Watch
 from eventstore.record import codec, hash_chain
 
@@ -193,7 +206,7 @@ class MemoryBackend(Backend):
             return sorted(name.removeprefix(TRASH) for name in self._logs if name.startswith(TRASH))
 
     def find_key(self, log: str, key: str) -> tuple[int, int] | None:
-        raise NotImplementedError  # never asked: the capabilities say so
+        raise NotSupported(log, "memory", UNKEPT_KEYS, "read the log")
 
     def lock(self, name: str) -> AbstractContextManager[object]:
         with self._mutex:
@@ -230,7 +243,7 @@ class MemoryBackend(Backend):
         return bell
 
     def is_open(self, log: str) -> bool:
-        raise NotImplementedError  # never asked: the capabilities say so
+        raise NotSupported(log, "memory", UNSEEN_WRITERS, "ask its writers")
 
     def flush(self) -> None:
         """Do nothing: there is no stable storage."""

@@ -24,7 +24,7 @@ from eventstore.record import codec
 from projections.timeline import State, row
 
 if TYPE_CHECKING:
-    from eventstore import Followed, Follower, SessionManager
+    from eventstore import Delivered, SessionManager, Subscription
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 _ID_WIDTH = 16
@@ -102,7 +102,7 @@ def follow_command(
     with open_manager(store) as manager:
         wanted = _Wanted(types or None, tools or None, user, tags or None, since)
         after: str | int | None = _load(cursor_file)
-        if after is None and (name is None or manager.storage.cursors.load(name) is None):
+        if after is None and (name is None or manager.storage.positions.load(name) is None):
             if every and since is None:
                 after = "now"
             elif session_id is not None and since is None and lines is not None:
@@ -177,7 +177,7 @@ def _before_last(manager: "SessionManager", session_id: str, count: int, wanted:
     return last[0].event.seq - 1 if len(last) == count else 0
 
 
-def _print_all(follower: "Follower", show: "Callable[[Followed], None]", cursor_file: Path | None) -> None:
+def _print_all(follower: "Subscription", show: "Callable[[Delivered], None]", cursor_file: Path | None) -> None:
     """Print events as they come, until the follower ends or nobody reads any more."""
     try:
         while found := follower.take():
@@ -190,7 +190,7 @@ def _print_all(follower: "Follower", show: "Callable[[Followed], None]", cursor_
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _stop_when_interrupted(follower: "Follower") -> threading.Event:
+def _stop_when_interrupted(follower: "Subscription") -> threading.Event:
     """Let a follower end at Ctrl-C once what was printed is noted; a second one does not wait for that."""
     interrupted = threading.Event()
 
@@ -203,7 +203,7 @@ def _stop_when_interrupted(follower: "Follower") -> threading.Event:
     return interrupted
 
 
-def _stop_with_the_pipe(follower: "Follower") -> None:
+def _stop_with_the_pipe(follower: "Subscription") -> None:
     """Let a follower end when nobody reads standard output any more, though nothing is written."""
     poll = select.poll()
     try:
@@ -218,7 +218,7 @@ def _stop_with_the_pipe(follower: "Follower") -> None:
     threading.Thread(target=wait, name="eventstore-pipe", daemon=True).start()
 
 
-def _as_json(one: "Followed") -> None:
+def _as_json(one: "Delivered") -> None:
     event = Raw(codec.to_json(one.event))
     print_json({"session_id": one.session_id, "cursor": one.cursor, "event": event})
 
@@ -230,7 +230,7 @@ class _Rows:
         self._manager, self._every = manager, every
         self._states: dict[str, State] = {}
 
-    def __call__(self, one: "Followed") -> None:
+    def __call__(self, one: "Delivered") -> None:
         name, event = one.session_id, one.event
         if event.seq == 1 or name not in self._states:
             self._states[name] = self._begin(name, event.seq)

@@ -4,7 +4,6 @@
 `views.json` tells for which log they stand: its version, size in bytes and hash. Delete any of them: they come back the same.
 """
 
-import fcntl
 import json
 import os
 import stat
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from eventstore.backends.fork_safety import hold_while_forking
+from eventstore.backends.posix import fcntl
 from eventstore.events import MessageAdded
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog

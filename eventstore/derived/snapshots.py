@@ -18,7 +18,6 @@ there is seen by every read of it, by the next append of a new program, and by `
 answers.
 """
 
-import fcntl
 import os
 import pkgutil
 import stat
@@ -41,6 +40,7 @@ import msgspec
 from eventstore import events as e
 from eventstore import release
 from eventstore.backends.fork_safety import hold_while_forking
+from eventstore.backends.posix import fcntl
 from eventstore.derived.state_cache import Fold, Mark
 from eventstore.errors import EventStoreError
 from eventstore.ids import TRASH

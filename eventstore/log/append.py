@@ -18,7 +18,7 @@ from eventstore.errors import (
 from eventstore.events import LogRepaired
 from eventstore.log.base import Appended, Outcome, types_of
 from eventstore.log.batch import Batch, find_repeat, prepare, refuse_known, seal
-from eventstore.log.port import Busy, Exists, Key, Missing, Moved, NotStored, Poisoned, Refused, Unclear
+from eventstore.log.port import Busy, Exists, Key, Missing, Moved, NotStored, Poisoned, PortError, Refused, Unclear
 from eventstore.log.redact import finish_redactions, finish_torn_redaction
 from eventstore.log.state import LogState, read_line, whole_lines
 from eventstore.log.states import States
@@ -347,6 +347,19 @@ class Appender:
         assert unclear is not None  # noqa: S101 - only that goes round
         state.forget()
         raise self._states.refused(state, unclear) from unclear
+
+    def settle(self, state: LogState, here: Tip, line: bytes, tip: Tip, error: PortError) -> bool:
+        """Find out what came of a write of one line that failed; False where it was not written. Raises as `append` does.
+
+        The log is looked at first. What may still come is written again, the same bytes at the same place, so it cannot double.
+        """
+        if isinstance(error, NotStored | Poisoned):
+            state.forget()
+        if isinstance(error, Refused) and not isinstance(error, Unclear):
+            raise self._states.refused(state, error) from error
+        if self._is_there(state, tip):
+            return True
+        return isinstance(error, Unclear) and self._swap(state, here, line, tip, [], sync=False, wait=True) == tip.seq
 
     def _reached(self, state: LogState, data: bytes, tip: Tip) -> int:
         """Return the number of the last line of some that stands in the log, from the first of them on."""

@@ -9,24 +9,21 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from eventstore.errors import (
-    EventStoreError,
     InvalidSessionId,
     OutcomeUnknown,
     ReadRefused,
     RedactionRefused,
     SessionExists,
     SessionNotFound,
-    VersionConflict,
 )
 from eventstore.events import Event, EventRedacted, SessionCreated
-from eventstore.ids import STORE_ID, TRASH, check_log_id, check_session_id, free_name, id_of, is_beside
-from eventstore.log.append import Appender
-from eventstore.log.base import Append, Appended, Head, Outcome, Repair, Written, types_of
-from eventstore.log.batch import Batch, prepare, prepare_many
+from eventstore.ids import STORE_ID, check_log_id, is_beside
+from eventstore.log.base import Appended, Head, Repair
+from eventstore.log.batch import prepare
+from eventstore.log.ends import LogEnds
 from eventstore.log.ingest import Whole, verify_whole
-from eventstore.log.moves import clear_leftover, ends_at, is_there, move_log
-from eventstore.log.port import Backend, Exists, Missing, Moved, Refused, Unclear
-from eventstore.log.reader import LogReader
+from eventstore.log.moves import clear_leftover, ends_at, is_there
+from eventstore.log.port import Exists, Missing, Moved, Refused, Unclear
 from eventstore.log.redact import (
     TombstoneCheck,
     UnrecordedTombstone,
@@ -38,13 +35,12 @@ from eventstore.log.repair import plan_repair
 from eventstore.log.state import LogState
 from eventstore.record import codec
 from eventstore.record.fork_point import ForkPoint
-from eventstore.record.fragment import blank
 from eventstore.record.scan import Tip
 
 _ATTEMPTS = 100
 
 
-class EventLog(LogReader):
+class EventLog(LogEnds):
     """Append-only logs, one a session, on a backend.
 
     - An append is one batch: all of its events are read, next to each other, or none is.
@@ -54,100 +50,6 @@ class EventLog(LogReader):
 
     Not promised: any order between the events of two sessions. Safe for threads; for processes and fork where the backend is.
     """
-
-    def __init__(self, backend: Backend, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
-        super().__init__(backend, max_event_bytes)
-        self._appender = Appender(self._states)
-
-    # --- appending
-
-    def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
-        """Append events as one batch and return their numbers.
-
-        `expected_version` is the version that the caller decided on: None stands for any version of a session that is
-        there, 0 for a session that is not there yet. Envelope fields that the log stamps are ignored.
-
-        Raises InvalidSessionId, EventRefused (nothing of the batch is written), VersionConflict, LogDamaged; SessionNotFound
-        where `expected_version` is None or more than 0 and the session is not there; AppendRefused, OutcomeUnknown.
-        """
-        state = self._states.of(check_log_id(session_id))
-        batch = prepare(events, self._max_event_bytes)
-        if not state.writing.acquire(blocking=False):
-            return state.queue.do((batch, expected_version), lambda pieces: self._appender.append(state, pieces))
-        try:
-            (outcome,) = self._appender.append(state, [(batch, expected_version)])
-        finally:
-            state.writing.release()
-        if isinstance(outcome, Appended):
-            return outcome
-        raise outcome
-
-    def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        """Append several batches in order, at the price of one append; return the first and the last number.
-
-        A crash may leave any whole number of them. Raises as `append` does, IdReused also where a key is known already; then
-        none of them is written.
-        """
-        state = self._states.of(check_log_id(session_id))
-        prepared = prepare_many(batches, self._max_event_bytes)
-        with state.writing:
-            return self._appender.extend(state, prepared, expected_version)
-
-    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
-        """Append for several callers, of each session in the order given; the outcome of one is no other's.
-
-        What goes to one session is written together. Without `wait` what would have to wait for a lock, a network, or for a log
-        to be read, is left untried.
-        """
-        by_session: dict[str, list[int]] = {}
-        for place, one in enumerate(appends):
-            by_session.setdefault(one.session_id, []).append(place)
-        written = Written([None] * len(appends))
-        for session_id, places in by_session.items():
-            self._append_group(session_id, [(place, appends[place]) for place in places], written, wait)
-        return written
-
-    def _append_group(self, session_id: str, group: list[tuple[int, Append]], written: Written, wait: bool) -> None:
-        prepared: list[tuple[int, tuple[Batch, int | None]]] = []
-        try:
-            state = self._states.of(check_log_id(session_id))
-        except InvalidSessionId as error:
-            for place, _ in group:
-                written.outcomes[place] = error
-            return
-        for place, one in group:
-            try:
-                prepared.append((place, (prepare(one.events, self._max_event_bytes), one.expected_version)))
-            except (EventStoreError, ValueError) as error:
-                written.outcomes[place] = error
-        if prepared and (wait or not self._port.capabilities.blocking):
-            self._write_group(state, prepared, written, wait)
-
-    def _write_group(
-        self, state: LogState, prepared: list[tuple[int, tuple[Batch, int | None]]], written: Written, wait: bool
-    ) -> None:
-        if not state.writing.acquire(blocking=wait):
-            return
-        try:
-            pieces = [piece for _, piece in prepared]
-            outcomes = (
-                self._appender.append(state, pieces, sync=False) if wait else self._appender.append_now(state, pieces)
-            )
-        finally:
-            state.writing.release()
-        places = [place for place, _ in prepared]
-        for place, outcome in zip(places, outcomes or [], strict=outcomes is not None):
-            written.outcomes[place] = outcome
-        if any(isinstance(outcome, Appended) for outcome in outcomes or ()):
-            written.unflushed.append((places, lambda: self._flush(state)))
-
-    def _flush(self, state: LogState) -> None:
-        outcomes: list[Outcome] = [Appended(0, 0)]
-        self._appender.sync(state, outcomes)
-        if isinstance(outcomes[0], Exception):
-            raise outcomes[0]
-
-    # --- forks
 
     def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
         """Begin a session with the first `version` events of another, and an event that says so.
@@ -218,8 +120,6 @@ class EventLog(LogReader):
                 state.forget()
         return True
 
-    # --- whole logs from elsewhere
-
     def adopt(
         self,
         session_id: str,
@@ -280,96 +180,6 @@ class EventLog(LogReader):
             finally:
                 state.forget()
 
-    # --- the end of logs
-
-    def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
-        """Remove a session's log for good, a damaged one too; False where there was none.
-
-        An `expected_version` of 0 removes only what a killed creation left. Raises VersionConflict where a version is expected
-        and it has another: then nothing is removed.
-        """
-        state = self._states.of(check_log_id(session_id))
-        if expected_version == 0 and not is_there(self._port, session_id):
-            clear_leftover(self._port, session_id)
-            return False
-        was_there = False
-        with state.writing, state.scanning:
-            for _ in range(_ATTEMPTS):
-                try:
-                    expect = self._expected(state, expected_version)
-                    was_there = was_there or expect is not None
-                    return self._port.delete(session_id, expect=expect) or was_there
-                except (SessionNotFound, Missing):
-                    return was_there
-                except Moved:
-                    continue
-                except Refused as error:
-                    raise self._states.refused(state, error) from error
-                finally:
-                    state.forget()
-        raise VersionConflict(session_id, expected_version or 0, self.head(session_id).version)
-
-    def _expected(self, state: LogState, version: int | None) -> Tip | None:
-        """Return the tip of a log that is to be at a version. Raises VersionConflict, SessionNotFound."""
-        if version is None:
-            return None
-        scan = self._states.verified(state.name).scan
-        if scan.here.seq != version:
-            since = types_of(self._states.lines(state, min(version, scan.here.seq), min(version + 20, scan.here.seq)))
-            raise VersionConflict(state.session_id, version, scan.here.seq, since)
-        return scan.here
-
-    def trash(self, session_id: str, *, expected_version: int | None = None) -> str:
-        """Move a session to the trash, so that its id is free, and return the name it has there.
-
-        Raises SessionNotFound, and VersionConflict where a version is expected and it has another: then it stays.
-        """
-        check_session_id(session_id)
-        state = self._states.of(session_id)
-        with state.writing, state.scanning:
-            for _ in range(_ATTEMPTS):
-                try:
-                    expect = self._expected(state, expected_version)
-                    name = free_name(session_id, self._port.trashed())
-                    move_log(self._port, session_id, TRASH + name, expect=expect)
-                except (Moved, Exists):
-                    continue
-                except Missing:
-                    raise SessionNotFound(session_id) from None
-                except Refused as error:
-                    raise self._states.refused(state, error) from error
-                else:
-                    return name
-                finally:
-                    state.forget()
-        raise VersionConflict(session_id, expected_version or 0, self.head(session_id).version)
-
-    def restore(self, name: str) -> str:
-        """Move a session back out of the trash, and return its id. Raises SessionNotFound, SessionExists."""
-        session_id = id_of(name)
-        try:
-            move_log(self._port, TRASH + name, session_id, expect=None)
-        except Missing:
-            raise SessionNotFound(name) from None
-        except Exists:
-            raise SessionExists(session_id) from None
-        except Refused as error:
-            raise self._states.refused(self._states.of(session_id), error) from error
-        self._states.drop(TRASH + name)
-        return session_id
-
-    def purge(self, name: str) -> bool:
-        """Delete what is in the trash under a name for good; False where there is nothing. Raises InvalidSessionId."""
-        id_of(name)
-        try:
-            return self._port.delete(TRASH + name, expect=None)
-        except Refused as error:
-            raise self._states.refused(self._states.of(TRASH + name), error) from error
-        finally:
-            self._states.drop(TRASH + name)
-
-    # --- what is redacted, and after damage
-
     def redact(
         self,
         session_id: str,
@@ -428,55 +238,6 @@ class EventLog(LogReader):
                 return plan_repair(self._appender, self._port, state, dry_run=dry_run)
             except Missing:
                 raise SessionNotFound(session_id) from None
-
-    def scrub(self, session_id: str, removed: Sequence[bytes], *, trashed: str | None = None) -> list[str]:
-        """Overwrite removed texts and parts of them in all that is kept of a log besides its lines; name what was changed.
-
-        That is what repairs have cut from it, a torn tail included. `removed` are texts as `record.fragment.blank` takes them,
-        `trashed` is the name of a session in the trash. Raises SessionNotFound, LogDamaged, AppendRefused.
-        """
-        name = self._name(session_id, trashed)
-        state = self._states.of(name)
-        with state.writing, state.scanning:
-            self._states.verified(name)
-            self._appender.ready(state)
-            if state.scan.fault is not None:
-                self._appender.cut_tail(state)  # a torn tail is text too: it moves to quarantine first
-            try:
-                with self._port.lock(f"log/{name}"):
-                    return self._scrub(name, removed)
-            except Missing:
-                raise SessionNotFound(state.session_id) from None
-            except Refused as error:
-                raise self._states.refused(state, error) from error
-
-    def _scrub(self, name: str, removed: Sequence[bytes]) -> list[str]:
-        changed, failed = list[str](), list[Refused]()
-        for blob in self._blobs(name, "quarantine/"):
-            try:
-                old = b"".join(self._port.get_blob(name, blob))
-                new = blank(old, removed)
-                if new != old:
-                    self._port.put_blob(name, blob, new)
-                    changed.append(blob)
-            except Missing:  # it was removed meanwhile
-                continue
-            except Refused as error:  # the others are cleaned all the same
-                failed.append(error)
-        if failed:
-            raise self._states.unknown(self._states.of(name), failed[0]) from failed[0]
-        return changed
-
-    def keep_note(self, session_id: str, name: str, note: bytes) -> None:
-        """Keep a signed note beside the log, on stable storage. Raises SessionNotFound, NotARegularFile, AppendRefused."""
-        try:
-            self._port.put_blob(session_id, f"checkpoints/{name}", note)
-        except Missing:
-            raise SessionNotFound(session_id) from None
-        except Refused as error:
-            raise self._states.refused(self._states.of(session_id), error) from error
-
-    # --- closing
 
     def flush(self) -> None:
         """Return when everything appended so far is on stable storage, whatever the durability level."""

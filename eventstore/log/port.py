@@ -15,6 +15,8 @@ from eventstore.log.watch import Watch
 from eventstore.record.scan import Tip
 
 __all__ = [
+    "UNKEPT_KEYS",
+    "UNSEEN_WRITERS",
     "Backend",
     "Busy",
     "Capabilities",
@@ -32,6 +34,11 @@ __all__ = [
     "Tip",
     "Unclear",
 ]
+
+
+UNSEEN_WRITERS = "tell whether a living program has a log open for writing"
+UNKEPT_KEYS = "find an idempotency key without reading the log"
+"""What NotSupported says where `shows_writers` or `keeps_tip` is missing from the capabilities."""
 
 
 class PortError(Exception):
@@ -211,7 +218,7 @@ class Backend(Protocol):
         """Name the logs in the trash, without `_trash/`."""
 
     def find_key(self, log: str, key: str) -> tuple[int, int] | None:
-        """Return what an idempotency key came with, in the log that lives now. Asked only where `capabilities.keeps_tip`."""
+        """Return what an idempotency key came with, in the log that lives now. Raises NotSupported without `keeps_tip`."""
 
     def lock(self, name: str) -> AbstractContextManager[object]:
         """Hold a lock that keeps others out, in all processes, until the block ends; a thread may take it again inside.
@@ -235,7 +242,7 @@ class Backend(Protocol):
         """Watch one log, or all, for changes: a hint, never the truth."""
 
     def is_open(self, log: str) -> bool:
-        """Tell whether a living program has the log open for writing. Asked only where `capabilities.shows_writers`."""
+        """Return whether a living program has the log open. Raises NotSupported without `shows_writers`."""
 
     def flush(self) -> None:
         """Return when everything appended so far is on stable storage, whatever the durability level. Raises NotStored."""

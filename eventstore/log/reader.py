@@ -4,39 +4,29 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from eventstore.errors import (
-    InvalidSessionId,
     LogDamaged,
     LogRolledBack,
     NoSuchMoment,
     NotARegularFile,
+    NotSupported,
     SessionNotFound,
 )
 from eventstore.events import AnyEvent, UnknownEvent
-from eventstore.ids import STORE_ID, TEMPLATE, TRASH, check_log_id, id_of, is_beside
-from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head, Raw
-from eventstore.log.guarded import Guarded
-from eventstore.log.ingest import Whole
-from eventstore.log.port import Backend, Missing, Moved, Reading
-from eventstore.log.state import LogState, first_line, numbered, whole_lines
-from eventstore.log.states import Span, States
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
+from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head
+from eventstore.log.lineage import LogLineage
+from eventstore.log.port import UNSEEN_WRITERS, Missing, Moved
+from eventstore.log.state import LogState, whole_lines
+from eventstore.log.states import Span
 from eventstore.log.watch import Watch
-from eventstore.record import codec, hash_chain, message_run
-from eventstore.record.fork_point import ForkPoint, read_fork_point
-from eventstore.record.salvage import Remnant, salvage
+from eventstore.record import codec, message_run
 from eventstore.record.scan import Scan, Tip
 
 _READ_ON_BYTES = 128 * 1024
 
 
-class LogReader:
+class LogReader(LogLineage):
     """What can be asked of logs. Streams end where the log ended at the call."""
-
-    def __init__(self, backend: Backend, max_event_bytes: int) -> None:
-        self.backend, self._max_event_bytes = backend, max_event_bytes
-        self._port = Guarded(backend)
-        self._states = States(self._port, max_event_bytes)
-
-    # --- reading
 
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of whole verified lines.
@@ -112,23 +102,6 @@ class LogReader:
             return self._port.read(name).end > 0
         except Missing:
             return False
-
-    def _start(self, state: LogState) -> Tip:
-        """Return the tip in front of the first line of a log that is no fork by reference."""
-        return self._beginning(state)[2]
-
-    def _beginning(self, state: LogState) -> tuple[ForkPoint | None, str, Tip]:
-        line = self._first_line(state.name)
-        try:
-            return state.beginning(line)
-        except Missing:  # it was removed since its first line was read
-            raise SessionNotFound(state.session_id) from None
-
-    def _read(self, name: str) -> Reading:
-        try:
-            return self._port.read(name)
-        except Missing:
-            raise SessionNotFound(self._states.of(name).session_id) from None
 
     def _resume_inherited(self, state: LogState, place: Tip, after: Head) -> tuple[bytes, Head]:
         """Read on in what a fork has of its parents, through as many of them as hold about 128 KiB."""
@@ -211,8 +184,6 @@ class LogReader:
         scan.feed([data])
         return scan
 
-    # --- where logs end, and what there is
-
     def head(self, session_id: str) -> Head:
         """Tell where a session's log ends. Raises SessionNotFound, LogDamaged."""
         state = self._states.verified(check_log_id(session_id))
@@ -282,219 +253,8 @@ class LogReader:
         """Tell whether a program that is alive has the session open for writing. Raises NotSupported, SessionNotFound."""
         check_log_id(session_id)
         if not self._port.capabilities.shows_writers:
-            return False
+            raise NotSupported(session_id, self._port.where(session_id), UNSEEN_WRITERS, "ask its writers")
         try:
             return self._port.is_open(session_id)
         except Missing:
             raise SessionNotFound(session_id) from None
-
-    # --- forks
-
-    def fork_point(self, session_id: str) -> ForkPoint | None:
-        """Read where a log goes on from another; None where it holds all its events itself. Raises SessionNotFound."""
-        state = self._states.of(check_log_id(session_id))
-        line = self._first_line(session_id)
-        point = read_fork_point(line)
-        return point if point is not None and point.into == state.session_id else None
-
-    def _first_line(self, name: str) -> bytes:
-        line, _ = first_line(self._read(name).chunks, self._max_event_bytes)
-        if not line.endswith(b"\n"):  # until it is whole nobody knows what the log goes on from
-            raise SessionNotFound(self._states.of(name).session_id)
-        return line[:-1]
-
-    def inherited(self, session_id: str) -> int:
-        """Tell how many events of a fork are its parent's, not copied; 0 where it is whole. Raises SessionNotFound."""
-        point = self.fork_point(session_id)
-        return point.seq if point else 0
-
-    def root_of(self, session_id: str) -> str:
-        """Name the log whose chain of hashes it is: of a fork the first of its line, else itself. Raises SessionNotFound."""
-        state = self._states.of(check_log_id(session_id))
-        return self._beginning(state)[1]
-
-    def own_beginning(self, session_id: str) -> Head:
-        """Tell the place in front of the first event that is the session's own: behind what a fork has of its parent.
-
-        Raises SessionNotFound, LogDamaged.
-        """
-        point = self.fork_point(session_id)
-        return BEGINNING if point is None else Head(point.seq, "", point.digest.hex(), 0)
-
-    def _owner_of(self, session_id: str, version: int) -> tuple[str, str]:
-        """Name the log that holds an event of a session itself, and the log whose chain it is."""
-        state = self._states.verified(session_id)
-        root = state.root
-        return self._states.spans(state, version - 1, version)[0].log, root
-
-    def _unrecorded(self, session_id: str, version: int) -> list[bytes]:
-        """Find the lines up to a version that were redacted, where no line up to there records it."""
-        targets: set[int] = set()
-        recorded: set[int] = set()
-        state = self._states.verified(session_id)
-        for owner, fork in self._states.lineage(state):
-            lowest = fork.seq if fork else 0
-            scan = owner.scan
-            targets |= {seq for seq in (*scan.stubs, *scan.redactions) if seq <= version}
-            recorded |= {seq for seq, at in scan.told_at.items() if at <= version}
-            version = min(version, lowest)
-        missing = sorted(targets - recorded)
-        return [next(self._line(state, seq)) for seq in missing]
-
-    def _line(self, state: LogState, seq: int) -> Iterator[bytes]:
-        for chunk in self._states.lines(state, seq - 1, seq):
-            yield from codec.lines(chunk)
-
-    def _check_past(self, state: LogState, whole: Whole) -> None:
-        """Raise LogDamaged where a fork goes on from what is not here."""
-        fork = whole.fork
-        if fork is None:
-            return
-        try:
-            parent = self._states.verified(fork.parent)
-            there = next(self._line(parent, fork.seq), b"")
-        except SessionNotFound:
-            raise self._states.without_past(state, fork) from None
-        parts = hash_chain.split(there)
-        if parent.root != fork.root or parts is None or parts[1] != fork.digest:
-            raise self._states.without_past(state, fork)
-
-    # --- attachments
-
-    def beside(self, session_id: str) -> list[str]:
-        """Name the attachments of a log: `checkpoints/...` and `quarantine/...`. Raises SessionNotFound."""
-        return [name for name in self._blobs(check_log_id(session_id), "") if is_beside(name)]
-
-    def _blobs(self, name: str, prefix: str) -> list[str]:
-        try:
-            return [one for one in self._port.blobs(name) if one.startswith(prefix)]
-        except Missing:
-            raise SessionNotFound(self._states.of(name).session_id) from None
-
-    def read_beside(self, session_id: str, name: str) -> Iterator[bytes]:
-        """Stream an attachment that `beside` names. Raises SessionNotFound, FileNotFoundError."""
-        if not is_beside(name):
-            raise FileNotFoundError(name)
-        try:
-            return self._port.get_blob(check_log_id(session_id), name)
-        except Missing:
-            raise FileNotFoundError(name) from None
-
-    def quarantine(self, session_id: str) -> list[str]:
-        """Name what repairs have kept, as `log.repaired` names it. Raises SessionNotFound."""
-        return self._blobs(check_log_id(session_id), "quarantine/")
-
-    def notes(self, session_id: str) -> list[tuple[str, bytes]]:
-        """Give the names and the bytes of the signed notes beside a log, in the order of their names. Raises SessionNotFound."""
-        names = self._blobs(check_log_id(session_id), "checkpoints/")
-        found: list[tuple[str, bytes]] = []
-        for name in names:
-            if name.endswith(".note"):
-                with suppress(Missing):  # the log was removed since
-                    found.append((name.partition("/")[2], b"".join(self._port.get_blob(session_id, name))))
-        return found
-
-    # --- the trash
-
-    def trashed(self) -> list[str]:
-        """List the names of what is in the trash."""
-        return self._port.trashed()
-
-    def trashed_lines(self, name: str) -> Iterator[bytes]:
-        """Stream the verified lines of a session in the trash, each without its LF. Raises SessionNotFound, LogDamaged."""
-        id_of(name)
-        for chunk in self._chunks(TRASH + name, 0, None):
-            yield from codec.lines(chunk)
-
-    def _name(self, session_id: str, trashed: str | None) -> str:
-        if trashed is None:
-            return check_log_id(session_id)
-        id_of(trashed)
-        return TRASH + trashed
-
-    # --- around damage
-
-    def raw(self, session_id: str) -> Raw:
-        """Return the raw bytes of a log, unverified, bypassing everything that is known of it.
-
-        Raises SessionNotFound, and LogDamaged where what a fork goes on from is not there.
-        """
-        check_log_id(session_id)
-        state = LogState(self._port, session_id, self._max_event_bytes)
-        fork, root, _ = self._beginning(state)
-        if fork is None:
-            return Raw(root, 0, self._to_the_end(session_id))
-        return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
-
-    def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
-        """Find, without verifying, which log holds which lines in front of a fork: `(log, up to)`, the oldest first."""
-        found: list[tuple[str, int]] = []
-        wanted: ForkPoint | None = fork
-        seen = {state.name}
-        upto = fork.seq
-        while wanted is not None:
-            if wanted.parent in seen:
-                raise self._states.without_past(state, fork)
-            seen.add(wanted.parent)
-            try:
-                older = self.fork_point(wanted.parent)
-            except (SessionNotFound, InvalidSessionId):
-                raise self._states.without_past(state, fork) from None
-            if older is None or older.seq < upto:
-                found.append((wanted.parent, upto))
-                upto = older.seq if older else 0
-            wanted = older
-        return found[::-1]
-
-    def _raw(self, state: LogState, spans: list[tuple[str, int]]) -> Iterator[bytes]:
-        before = 0
-        for log, upto in spans:
-            yield from whole_lines(self._read(log).chunks, upto - before)
-            before = upto
-        yield from self._to_the_end(state.name)
-
-    def _to_the_end(self, name: str) -> Iterator[bytes]:
-        """Stream a log's own bytes to the end that it has at last.
-
-        A redaction that goes on is recorded behind the tombstone that was just read: the reader must come to the record.
-        """
-        return self._follow(name, self._read(name))
-
-    def _follow(self, name: str, reading: Reading) -> Iterator[bytes]:
-        after = 0
-        while True:
-            last = b""
-            for last in reading.chunks:
-                after = after or (hash_chain.line_number(last) or 1) - 1
-                after += last.count(b"\n")
-                yield last
-            if not last.endswith(b"\n"):
-                return
-            end = reading.end
-            try:
-                reading = self._port.read(name, after)
-            except Missing:
-                return
-            if reading.offset < end or reading.end == end:
-                return
-
-    def tail(self, session_id: str) -> str | None:
-        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
-        try:
-            state = self._states.verified(check_log_id(session_id))
-        except LogDamaged:  # not one event can be read: damage, and no torn tail
-            return None
-        with state.scanning:
-            scan, left = state.scan, state.end - state.scan.here.offset
-        if scan.unended is not None:
-            return f"line {scan.here.seq + 1}, byte {scan.here.offset}: a whole record that lacks only its line feed"
-        if scan.fault is None or not scan.fault.torn:
-            return None
-        return f"line {scan.fault.line}, byte {scan.here.offset}: a torn tail of {left} bytes"
-
-    def salvage(self, session_id: str) -> Iterator[Remnant]:
-        """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
-        check_log_id(session_id)
-        first = self._start(LogState(self._port, session_id, self._max_event_bytes))
-        lines = numbered(self._read(session_id).chunks, self._max_event_bytes)
-        return salvage(first.digest, lines)

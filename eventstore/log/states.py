@@ -39,43 +39,43 @@ class States:
 
     def __init__(self, backend: Backend, max_event_bytes: int) -> None:
         self.backend, self.max_event_bytes = backend, max_event_bytes
-        self._states: OrderedDict[str, LogState] = OrderedDict()
+        self.known: OrderedDict[str, LogState] = OrderedDict()
         self._mutex = threading.Lock()
         _living.add(self)
 
     def of(self, name: str) -> LogState:
         """Find or make the state of a log. Raises InvalidSessionId."""
         try:
-            state = self._states[name]
-            self._states.move_to_end(name)
+            state = self.known[name]
+            self.known.move_to_end(name)
         except (KeyError, TypeError):
             pass
         else:
             return state
         check_log_name(name)
         with self._mutex:
-            found = self._states.get(name)
+            found = self.known.get(name)
             if found is None:
-                found = self._states[name] = LogState(self.backend, name, self.max_event_bytes)
-                if len(self._states) > _KEPT_STATES:
+                found = self.known[name] = LogState(self.backend, name, self.max_event_bytes)
+                if len(self.known) > _KEPT_STATES:
                     self._evict()
             return found
 
     def _evict(self) -> None:
         """Forget the logs used longest ago that nobody appends to."""
-        for name, state in list(self._states.items())[: _KEPT_STATES // 8]:
+        for name, state in list(self.known.items())[: _KEPT_STATES // 8]:
             if not state.writing.locked():
-                del self._states[name]
+                del self.known[name]
 
     def drop(self, name: str) -> None:
         """Forget what is known of a log: it is gone, or has another name."""
         with self._mutex:
-            self._states.pop(name, None)
+            self.known.pop(name, None)
 
     def clear(self) -> None:
         """Forget everything, locks included: after a fork of the process."""
         self._mutex = threading.Lock()
-        self._states.clear()
+        self.known.clear()
 
     def verified(self, name: str) -> LogState:
         """Return the state of a log that has events, verified to its end; damage is for the caller to raise.

@@ -17,7 +17,8 @@ from eventstore.sessions import arguments
 from eventstore.store.as_of import At
 from eventstore.store.pages import Page, tell_damage
 from eventstore.store.storage import SessionStorage
-from eventstore.subscriptions.subscription import Follower, Source, make_wanted
+from eventstore.subscriptions.event_filter import EventFilter
+from eventstore.subscriptions.subscription import Source, Subscription
 from projections import branches, difference, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
@@ -309,7 +310,7 @@ class AskingAll:
         tags: Collection[str] | None = None,
         since: datetime | str | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
-    ) -> Follower:
+    ) -> Subscription:
         """Follow one session, or all: what was committed so far, then what is committed from now on, none lost, none repeated.
 
         Iterate over what is returned: each has `session_id`, `event` and `cursor`, a short text to give as `after` another time,
@@ -321,13 +322,14 @@ class AskingAll:
         `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, and `since` when they were recorded narrow it
         down. Without `live` it ends where there is nothing new. A fork's past comes with its parent when all are followed. Raises
         SessionNotFound, CursorRefused, LogRolledBack where a log is not the one that the cursor was given for, LogDamaged; of all
-        sessions `on_damage` hears of a damaged one, and the others go on.
+        sessions `on_damage` is called with a damaged one, and the others go on. PositionNotSaved where a position with a name
+        cannot be stored.
         """
         if not isinstance(after, str | int | None) or isinstance(after, bool):
             raise ValueError('after is neither a cursor, nor "now", nor a number of events; nothing was read')
         storage = self.storage
-        source = Source(storage.log, storage.cursors, storage.metadata, storage.ended)
-        wanted = make_wanted(
+        source = Source(storage.log, storage.positions, storage.metadata, storage.ended)
+        wanted = EventFilter(
             arguments.filters("types", types),
             arguments.filters("tools", tools),
             arguments.text("user_id", user_id),
@@ -335,7 +337,7 @@ class AskingAll:
             arguments.since(since),
         )
         kept = arguments.text("name", name)
-        return Follower(source, session_id, after, wanted, live=live, name=kept, on_damage=on_damage)
+        return Subscription(source, session_id, after, wanted, live=live, name=kept, on_damage=on_damage)
 
 
 class Asking(AskingOne, AskingAll):

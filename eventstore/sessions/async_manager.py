@@ -21,7 +21,7 @@ from eventstore.sessions.threads import Threads
 from eventstore.settings import Settings
 from eventstore.store.as_of import At
 from eventstore.store.pages import tell_damage
-from eventstore.subscriptions.subscription import Followed, Follower
+from eventstore.subscriptions.subscription import Delivered, Subscription
 from projections.models import Session, SessionStatus
 
 T = TypeVar("T")
@@ -165,11 +165,11 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
 
     async def follow(
         self, session_id: str | None = None, after: str | int | None = None, **options: Any
-    ) -> AsyncIterator[Followed]:
+    ) -> AsyncIterator[Delivered]:
         """Follow one session, or all, as `SessionManager.follow` does, with a thread of its own; it ends with the iteration."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="eventstore-follow")
         loop = asyncio.get_running_loop()
-        made: list[Follower] = []
+        made: list[Subscription] = []
         try:
             await loop.run_in_executor(thread, lambda: made.append(self.manager.follow(session_id, after, **options)))
             follower = made[0]
@@ -211,6 +211,6 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         return await self._commits.append(session_id, event, expected_version)
 
 
-def _close_all(followers: list[Follower]) -> None:
+def _close_all(followers: list[Subscription]) -> None:
     for one in followers:
         one.close()

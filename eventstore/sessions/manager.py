@@ -188,7 +188,8 @@ class SessionManager(Appending[Appended], Asking):
     ) -> list[str]:
         """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids.
 
-        `on_damage` hears of sessions that cannot be read: they stay as they are.
+        `on_damage` hears of sessions that cannot be read: they stay as they are. Raises NotSupported where nobody can tell which
+        sessions are being written: in memory, and in files on systems other than Linux.
         """
         return self.storage.recover(arguments.length("silent_hours", silent_hours, "hours"), on_damage)
 

@@ -1,7 +1,6 @@
 """The lock of a store: who changes the registry and a log together holds it. One holder among all threads and processes."""
 
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from eventstore.backends.posix import fcntl
 from eventstore.errors import EventStoreError, OperationRefused
 from eventstore.ids import STORE_ID
 from eventstore.log.engine import EventLog

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from eventstore.errors import LogDamaged, SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, NotSupported, SessionNotFound, VersionConflict
 from eventstore.events import InvocationLinked, SessionCompleted
 from eventstore.ids import check_session_id
 from eventstore.log.base import Repair
 from eventstore.log.engine import EventLog
+from eventstore.log.port import UNSEEN_WRITERS
 from eventstore.record import clock
 from eventstore.store.as_of import ago
 from eventstore.store.branches import BranchedSessions
@@ -23,7 +24,7 @@ from eventstore.store.lock import refusing
 from eventstore.store.pages import tell_damage
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
-from eventstore.subscriptions.positions import Cursors
+from eventstore.subscriptions.positions import Positions
 from projections import session as session_fold
 from projections.models import Session, SessionStatus
 
@@ -33,7 +34,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
     def __init__(self, log: EventLog) -> None:
         super().__init__(log)
-        self.cursors = Cursors()
+        self.positions = Positions(log.backend)
 
     # --- session objects
 
@@ -217,8 +218,12 @@ class SessionStorage(BranchedSessions, ListedSessions):
     def recover(self, silent_for: timedelta, on_damage: Callable[[LogDamaged], None] = tell_damage) -> list[str]:
         """Mark active sessions as abandoned whose writer is gone and that recorded nothing for so long; return their ids.
 
-        `on_damage` hears of sessions that cannot be read: they stay as they are.
+        `on_damage` hears of sessions that cannot be read: they stay as they are. Raises NotSupported, and changes nothing, where
+        nobody can tell which sessions are being written: in memory, and in files on systems other than Linux.
         """
+        if not self.log.capabilities.shows_writers:
+            instead = "complete the sessions whose programs you know to be gone"
+            raise NotSupported("", "this store", UNSEEN_WRITERS, instead)
         before = clock.to_text(ago(silent_for))
         listed = self.list_metadata(status=SessionStatus.ACTIVE, limit=None, on_damage=on_damage)
         found = [one.session_id for one in listed]

@@ -24,8 +24,6 @@ from eventstore.store.lineages import Lineages
 from eventstore.store.pages import tell_damage
 from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import ToolHistory
-from eventstore.subscriptions.positions import FOLDER as CURSORS
-from eventstore.subscriptions.positions import Cursors
 from projections import statistics as statistics_fold
 from projections.models import SessionMetadata
 
@@ -51,7 +49,6 @@ class FileSystemSessionStorage(SessionStorage):
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
         super().__init__(FileSystemEventLog(sessions_dir, fsync=fsync))
         self._list_with(Path(sessions_dir, FOLDER))
-        self.cursors = Cursors(Path(sessions_dir, CURSORS))
         self.lineages = Lineages(self.log, Path(sessions_dir))
         self.sessions_dir, self.history_dir = Path(sessions_dir), Path(history_dir)
         self.history = ToolHistory(history_dir)

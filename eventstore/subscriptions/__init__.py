@@ -1,1 +1,1 @@
-"""Following logs from a position."""
+"""Subscriptions: events that were committed, then those that are committed from now on."""

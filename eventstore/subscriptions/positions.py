@@ -1,277 +1,248 @@
-"""Cursors: where a follower stands, as a short text that survives it.
+"""Positions that outlive a program: named cursors, and journals for the cursors of all sessions. They are blobs of the backend.
 
-In one session that is the number of an event, its hash, and the byte behind it. In all sessions it is a line of a journal, a
-file below `_cursors` to which a follower appends where it stands once somebody asked for a cursor; it is checked by its hash.
-In front of the first event that a follower gives it is a line with no event after it, or event 0.
+A journal is one blob, `YYYYMMDD-HEX.journal`: lines `[session, version, size in bytes, hash]`, of which a later one replaces an
+earlier one. A first line `{"after": "JOURNAL:SIZE:CHECK"}` says that it adds to another journal. A cursor names a journal, how
+many of its bytes count, and the start of their SHA-256. Journals are replaced as a whole, and only ever grow.
 """
 
-import fcntl
 import json
 import os
 import re
-import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from eventstore.derived.database import make_private
-from eventstore.errors import CursorRefused, InvalidSessionId
+from eventstore.errors import CursorRefused, InvalidSessionId, NotARegularFile, PositionNotSaved
 from eventstore.ids import check_session_id
-from eventstore.log.base import BEGINNING, Head
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
+from eventstore.log.base import Head
+from eventstore.log.port import Backend, Missing, PortError, Refused
+from eventstore.subscriptions.cursor import NO_MARK, Cursor, Mark, Places, pack_hash, parse, unpack_hash
 
 FOLDER = "_cursors"
-_KEPT_SECONDS = 90 * 24 * 3600
-_ENOUGH_BYTES = 4 << 20
-_MOST_WAITING = 1000
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-_ONE = re.compile(r"1:([^:]+):([0-9]{1,15}):([0-9]{1,18}):([A-Za-z0-9_-]{43})", re.ASCII)
-_ALL = re.compile(r"2:([0-9a-f]{24}):([0-9]{1,18}):([0-9a-f]{8}):(.*)", re.ASCII)
-_NO_HASH = "0" * 64
+"""The name that these blobs lie under in the backend."""
+CHAIN_DAYS = 30
+"""A journal adds to others only where the first of them is no older, so that none of them is deleted while it is needed."""
+_KEPT_DAYS = 90 + CHAIN_DAYS
+_MOST_JOURNALS = 10_000
+_NAMED, _JOURNAL, _UNDATED = ".cursor", ".journal", "undated-"
+_OF_0_1 = re.compile(r"[0-9a-f]{24}\.journal", re.ASCII)
+_DATED = re.compile(r"([0-9]{8})-[0-9a-f]{16}\.journal", re.ASCII)
 
-Places = dict[str, Head]
 
+class Chain(NamedTuple):
+    """What a mark stands for: the places, and how they are kept.
 
-class Cursor(NamedTuple):
-    """What a cursor says: the place in the session it was given at and, of a follower of all, the line of its journal before.
-
-    Of a follower of all that has given nothing yet there is no session, only the journal's line.
+    `last` names the sessions that the last journal holds, `before` is the journal it adds to, `lines` counts those of all
+    journals, `root_lines` those of the first, and `day` is the one the first was begun on.
     """
 
-    session_id: str
-    place: Head
-    journal: str = ""
-    offset: int = 0
-    check: str = ""
-
-    def __str__(self) -> str:
-        version, _, digest, size = self.place
-        one = f"1:{self.session_id}:{version}:{size}:{_pack(digest or _NO_HASH)}" if self.session_id else ""
-        return f"2:{self.journal}:{self.offset}:{self.check}:{one}" if self.journal else one
+    places: Places
+    last: frozenset[str] = frozenset()
+    before: Mark = NO_MARK
+    lines: int = 0
+    root_lines: int = 0
+    day: str = ""
 
 
-def parse(text: str) -> Cursor:
-    """Read a cursor. Raises CursorRefused."""
-    found = _ALL.fullmatch(text)
-    if found is not None and not found[4]:
-        return Cursor("", BEGINNING, found[1], int(found[2]), found[3])
-    one = _ONE.fullmatch(found[4] if found else text)
-    if one is None:
-        raise CursorRefused(text, "is none")
-    try:
-        session_id = check_session_id(one[1])
-    except InvalidSessionId:
-        raise CursorRefused(text, "names no session") from None
-    place = Head(int(one[2]), "", _unpack(one[4]), int(one[3])) if int(one[2]) else BEGINNING
-    return Cursor(session_id, place, found[1], int(found[2]), found[3]) if found else Cursor(session_id, place)
+class Positions:
+    """The positions that one store keeps, on any backend. Safe for threads.
 
+    `root` is the last journal that holds all sessions, and what it says: subscriptions of one process share it.
+    """
 
-def _pack(digest: str) -> str:
-    return urlsafe_b64encode(bytes.fromhex(digest)).decode("ascii").rstrip("=")
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.root: tuple[Mark, Chain] | None = None
 
-
-def _unpack(text: str) -> str:
-    return urlsafe_b64decode(text + "=").hex()
-
-
-class Cursors:
-    """The cursors that a store keeps, below its sessions folder; without one they live as long as the object."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
-        self._named: dict[str, str] = {}
-        self._journals: dict[str, bytearray] = {}
+    # --- named cursors
 
     def load(self, name: str) -> str | None:
         """Return the cursor that was saved under a name; None where there is none. Raises CursorRefused."""
-        path = self._path(name)
-        if path is None:
-            return self._named.get(name)
+        blob = _blob_of(name)
         try:
-            text = path.read_text("ascii").strip()
-        except FileNotFoundError:
+            text = self._get(blob).decode("ascii").strip()
+        except Missing:
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CursorRefused(name, f"cannot be read from {path} ({error})") from None
+        except (PortError, NotARegularFile, UnicodeDecodeError) as error:
+            raise CursorRefused(name, f"cannot be read from {self._where(blob)} ({_reason(error)})") from None
         if not text:
-            raise CursorRefused(name, f"is empty in {path}")
+            raise CursorRefused(name, f"is empty in {self._where(blob)}")
         return text
 
-    def save(self, name: str, cursor: str, *, durable: bool = True) -> None:
-        """Keep a cursor under a name: whole, or the one before."""
-        path = self._path(name)
-        if path is None:
-            self._named[name] = cursor
-            return
-        make_private(path.parent)
-        is_new = not path.exists()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FLAGS, 0o600), "w") as stream:
-            stream.write(cursor + "\n")
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-        if durable and is_new:
-            _flush_folder(path.parent)
+    def save(self, name: str, cursor: str) -> None:
+        """Keep a cursor under a name, durably; the one before stays where that fails. Raises CursorRefused, PositionNotSaved."""
+        self._put(_blob_of(name), cursor.encode("ascii") + b"\n")
 
-    def _path(self, name: str) -> Path | None:
+    # --- journals
+
+    def read(self, cursor: Cursor) -> Chain:
+        """Read the journals that a cursor of all sessions needs. Raises CursorRefused."""
         try:
-            check_session_id(name)
-        except InvalidSessionId:
-            raise CursorRefused(name, "has a name that no session could have") from None
-        return None if self._folder is None else self._folder / f"{name}.cursor"
+            return self._read_chain(cursor)
+        except (ValueError, TypeError, LookupError) as error:
+            if isinstance(error, CursorRefused):
+                raise
+            raise CursorRefused(str(cursor), "has a journal that holds something else") from None
 
-    def places(self, cursor: Cursor) -> Places:
-        """Tell where a follower of all sessions stood at a cursor. Raises CursorRefused."""
-        data = self._read(cursor)
-        if len(data) != cursor.offset or _check(sha256(data)) != cursor.check:
+    def _read_chain(self, cursor: Cursor) -> Chain:
+        parts: list[tuple[str, Mark, bytes]] = []
+        mark = cursor.mark or NO_MARK
+        while mark.journal:
+            if len(parts) == _MOST_JOURNALS:
+                raise CursorRefused(str(cursor), "has journals that add to each other without end")
+            journal, (mark, lines) = mark.journal, self._read(cursor, mark)
+            parts.append((journal, mark, lines))
+        if not parts:
+            return Chain({})
+        places: Places = {}
+        for _, _, lines in reversed(parts):
+            places |= dict(_parse_lines(lines))
+        counts = [lines.count(b"\n") for _, _, lines in parts]
+        found = {session_id: place for session_id, place in places.items() if place.version}
+        last = frozenset(session_id for session_id, _ in _parse_lines(parts[0][2]))
+        return Chain(found, last, parts[0][1], sum(counts), counts[-1], day_of(parts[-1][0]))
+
+    def _read(self, cursor: Cursor, mark: Mark) -> tuple[Mark, bytes]:
+        """Return the journal that one adds to, and the lines that count."""
+        try:
+            data = self._get(mark.journal + _JOURNAL, mark.size_bytes)
+        except Missing:
+            raise CursorRefused(str(cursor), "has no journal in this store any more") from None
+        except (PortError, NotARegularFile) as error:
+            raise CursorRefused(str(cursor), f"has a journal that cannot be read ({_reason(error)})") from None
+        if len(data) != mark.size_bytes or check_of(data) != mark.check:
             raise CursorRefused(str(cursor), "is not what its journal says: that was changed or lost")
-        found: Places = {}
-        for line in data.split(b"\n")[:-1]:
-            session_id, version, size, packed = json.loads(line)
-            if version:
-                found[session_id] = Head(version, "", _unpack(packed), size)
-            else:
-                found.pop(session_id, None)
-        if cursor.session_id:
-            found[cursor.session_id] = cursor.place
+        if not data.startswith(b"{"):
+            return NO_MARK, data
+        header, _, lines = data.partition(b"\n")
+        journal, size, check = json.loads(header)["after"].split(":")
+        return Mark(journal, int(size), check), lines
+
+    def write(self, journal: str, data: bytes) -> None:
+        """Write a journal, durably, in the place of what it held before. Raises PositionNotSaved."""
+        self._put(journal + _JOURNAL, data)
+
+    # --- deleting
+
+    def clean(self) -> None:
+        """Delete journals that were not written to for three months, but none that a named cursor needs.
+
+        The backend keeps no times: the name of a journal says when it was begun. One of 0.1.0 has no date, and counts from when
+        it was first seen here.
+        """
+        with suppress(PortError, NotARegularFile):
+            names = self._backend.blobs(FOLDER)
+            limit = f"{datetime.now(UTC) - timedelta(days=_KEPT_DAYS):%Y%m%d}"
+            expired = {name for name in names if (found := _DATED.fullmatch(name)) and found[1] < limit}
+            expired |= self._expired_of_0_1(names, limit)
+            if expired:
+                expired -= self._needed(names)
+            for name in expired:
+                self._backend.delete_blob(FOLDER, name)
+
+    def _expired_of_0_1(self, names: list[str], limit: str) -> set[str]:
+        undated = {name for name in names if _OF_0_1.fullmatch(name)}
+        notes = {name for name in names if name.startswith(_UNDATED)}
+        if not undated:
+            return notes
+        if not notes:
+            self._backend.put_blob(FOLDER, _UNDATED + today(), b"")
+            return set()
+        return undated if min(notes).removeprefix(_UNDATED) < limit else set()
+
+    def _needed(self, names: list[str]) -> set[str]:
+        found: set[str] = set()
+        for name in names:
+            if not name.endswith(_NAMED):
+                continue
+            with suppress(PortError, NotARegularFile, CursorRefused, UnicodeDecodeError):
+                cursor = parse(self._get(name).decode("ascii").strip())
+                mark = cursor.mark or NO_MARK
+                while mark.journal and mark.journal + _JOURNAL not in found:
+                    found.add(mark.journal + _JOURNAL)
+                    mark, _ = self._read(cursor, mark)
         return found
 
-    def _read(self, cursor: Cursor) -> bytes:
-        if self._folder is None:
-            return bytes(self._journals.get(cursor.journal, b"")[: cursor.offset])
+    # --- blobs
+
+    def _get(self, name: str, size_bytes: int | None = None) -> bytes:
+        """Read a blob, or as much of it as is wanted. Raises Missing, Refused, NotARegularFile."""
+        parts: list[bytes] = []
+        size = 0
+        for chunk in self._backend.get_blob(FOLDER, name):
+            parts.append(chunk)
+            size += len(chunk)
+            if size_bytes is not None and size >= size_bytes:
+                break
+        return b"".join(parts)[:size_bytes]
+
+    def _put(self, name: str, data: bytes) -> None:
         try:
-            with (self._folder / f"{cursor.journal}.journal").open("rb") as stream:
-                return stream.read(cursor.offset)
-        except FileNotFoundError:
-            raise CursorRefused(str(cursor), "has no journal in this store any more") from None
-        except OSError as error:
-            raise CursorRefused(str(cursor), f"has a journal that cannot be read ({error.strerror})") from None
+            self._backend.put_blob(FOLDER, name, data)
+        except (PortError, NotARegularFile) as error:
+            raise PositionNotSaved(self._where(name), _reason(error)) from None
 
-    def journal(self, places: Places, after: Cursor | None = None) -> "Journal":
-        """Begin a journal with where a follower stands, or go on with that of its last cursor."""
-        if self._folder is None:
-            return Journal(None, self._journals, places)
-        make_private(self._folder)
-        self._clean(self._folder)
-        return Journal(self._folder, self._journals, places, after)
-
-    @staticmethod
-    def _clean(folder: Path) -> None:
-        """Remove journals that nobody has written to for three months."""
-        before = time.time() - _KEPT_SECONDS
-        for path in folder.glob("*.journal"):
-            with suppress(OSError):
-                if path.stat().st_mtime < before:
-                    path.unlink()
+    def _where(self, name: str) -> str:
+        return f"{self._backend.where(FOLDER)}, {name}"
 
 
-class Journal:
-    """Where one follower of all sessions stood, line by line; only what a cursor was asked for is written."""
-
-    def __init__(
-        self, folder: Path | None, memory: dict[str, bytearray], places: Places, after: Cursor | None = None
-    ) -> None:
-        self._memory, self._file, self._waiting = memory, -1, list[bytes]()
-        self._written, self._hash = 0, sha256()
-        if folder is None or after is None or not self._go_on(folder, after, places):
-            self.name, self.end, self.check = os.urandom(12).hex(), 0, _check(self._hash)
-            if folder is not None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _FLAGS
-                self._file = os.open(folder / f"{self.name}.journal", flags, 0o600)
-                fcntl.flock(self._file, fcntl.LOCK_EX)
-            for session_id, place in places.items():
-                self.add(session_id, place)
-        self.enough = max(_ENOUGH_BYTES, 4 * self.end)
-
-    def _go_on(self, folder: Path, after: Cursor, places: Places) -> bool:
-        """Go on with the file of a cursor, where nobody else does and it has not grown large.
-
-        What stands in it behind the cursor is taken back: other cursors may need it.
-        """
-        try:
-            file = os.open(folder / f"{after.journal}.journal", os.O_RDWR | os.O_APPEND | _FLAGS)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            data = os.pread(file, _ENOUGH_BYTES + 1, 0)
-        except OSError:
-            data = b"somebody else's"
-        whole = not data or data.endswith(b"\n")
-        if not whole or len(data) > _ENOUGH_BYTES or _check(sha256(data[: after.offset])) != after.check:
-            os.close(file)
-            return False
-        self._file, self.name, self.end, self._written = file, after.journal, len(data), len(data)
-        self._hash.update(data)
-        self.check = _check(self._hash)
-        behind = {json.loads(line)[0] for line in data[after.offset : -1].split(b"\n") if line}
-        for session_id in sorted({*behind, after.session_id} - {""}):
-            self._put(session_id, places.get(session_id, BEGINNING))
-        return True
-
-    def add(self, session_id: str, place: Head) -> None:
-        """Tell that a session was read to a place."""
-        if place.version:
-            self._put(session_id, place)
-
-    def _put(self, session_id: str, place: Head) -> None:
-        line = _line(session_id, place)
-        self._waiting.append(line)
-        self.end += len(line)
-        self._hash.update(line)
-        self.check = _check(self._hash)
-        if len(self._waiting) >= _MOST_WAITING:
-            self.write()
-
-    def write(self, *, durable: bool = False) -> None:
-        """Write what is still to be written: every cursor given so far can be gone on from."""
-        data = b"".join(self._waiting)
-        if self._file < 0:
-            self._memory.setdefault(self.name, bytearray()).extend(data)
-        elif data:
-            self._append(data)
-        self._waiting.clear()
-        if durable and self._file >= 0:
-            os.fdatasync(self._file)
-
-    def _append(self, data: bytes) -> None:
-        """Append all bytes to the file, or none."""
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._file, data[written:])
-        except BaseException:
-            os.ftruncate(self._file, self._written)
-            raise
-        self._written += written
-
-    def close(self) -> None:
-        """Write what is still to be written, and let go of the file."""
-        if self._file >= 0:
-            self.write()
-            os.close(self._file)
-            self._file = -1
+def new_journal() -> str:
+    """Make up the name of a journal that is begun today."""
+    return f"{today()}-{os.urandom(8).hex()}"
 
 
-def _line(session_id: str, place: Head) -> bytes:
-    fields: list[Any] = [session_id, place.version, place.size_bytes, _pack(place.hash)]
+def day_of(journal: str) -> str:
+    """Return the day a journal was begun on, as YYYYMMDD; empty for one of 0.1.0, which does not say."""
+    day, dash, _ = journal.partition("-")
+    return day if dash else ""
+
+
+def today() -> str:
+    """Return the day it is in UTC, as YYYYMMDD."""
+    return f"{datetime.now(UTC):%Y%m%d}"
+
+
+def is_too_old(day: str) -> bool:
+    """Say whether no journal may add any more to one that was begun on a day."""
+    return day < f"{datetime.now(UTC) - timedelta(days=CHAIN_DAYS):%Y%m%d}"
+
+
+def header_line(before: Mark) -> bytes:
+    """Write the first line of a journal that adds to another; nothing for one that does not."""
+    return json.dumps({"after": ":".join(map(str, before))}).encode("ascii") + b"\n" if before.journal else b""
+
+
+def place_line(session_id: str, place: Head) -> bytes:
+    """Write a line of a journal."""
+    fields = [session_id, place.version, place.size_bytes, pack_hash(place.hash)]
     return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _check(digest: "Hash") -> str:
-    return digest.hexdigest()[:8]
+def check_of(data: bytes) -> str:
+    """Return what a mark keeps of the hash of a journal's bytes."""
+    return sha256(data).hexdigest()[:8]
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make names in a folder survive a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+def _parse_lines(lines: bytes) -> Iterator[tuple[str, Head]]:
+    for line in _split(lines):
+        session_id, version, size, packed = json.loads(line)
+        yield session_id, Head(version, "", unpack_hash(packed) if version else "", size)
+
+
+def _split(lines: bytes) -> Iterable[bytes]:
+    return lines.split(b"\n")[:-1]
+
+
+def _blob_of(name: str) -> str:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return check_session_id(name) + _NAMED
+    except InvalidSessionId:
+        raise CursorRefused(name, "has a name that no session could have") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return os.strerror(error.errno) if error.errno else error.cause
+    return str(error)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import watchfiles
 
-from eventstore import FileSystemSessionStorage, Follower, SessionManager
+from eventstore import FileSystemSessionStorage, SessionManager, Subscription
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         threading.Event().wait(0.01)
 
 
-def next_seq(follower: Follower) -> int:
+def next_seq(follower: Subscription) -> int:
     return next(follower).event.seq
 
 

@@ -33,7 +33,7 @@ _FILE, _READING, _WRITING = (
 _BESIDE, _DESCRIPTOR = "eventstore/backends/files/attachments.py", "eventstore/backends/files/descriptor.py"
 _FILES, _REDACTION = "eventstore/backends/files/filesystem.py", "eventstore/integrity/redaction.py"
 _SCAN, _CODEC = "eventstore/record/scan.py", "eventstore/record/codec.py"
-_FOLLOW, _CURSORS = "eventstore/subscriptions/subscription.py", "eventstore/subscriptions/positions.py"
+_DUE, _JOURNAL = "eventstore/subscriptions/due.py", "eventstore/subscriptions/journal.py"
 MUTANTS = [
     Mutant("flock", _FILE, "fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "writers"),
     Mutant("same inode as the path", _FILE, "return (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1", "return True", "replaced"),
@@ -59,8 +59,8 @@ MUTANTS = [
     Mutant("follow no link", _DESCRIPTOR, "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC", "links"),
     Mutant("the hash at a cursor", _READING, "if after.version and (after.version, digest) != (place.seq, place.digest):", "if False:", "follow"),
     Mutant("an offset is a hint only", _FILE, "if block.startswith(end) and following is not None and int(following[1]) == seq + 1:", "if True:", "follow"),
-    Mutant("look without a hint", _FOLLOW, "if self._looking is not None or time.monotonic() >= self._next_look:", "if False:", "follow"),
-    Mutant("write down where all stood", _CURSORS, "            self._append(data)\n", "            pass\n", "follow"),
+    Mutant("look without a hint", _DUE, "        if now >= self._next_look:\n            self.look()", "        pass", "follow"),
+    Mutant("write down where all stood", _JOURNAL, "        self._positions.write(journal.name, journal.data)\n", "", "follow"),
     Mutant("finish what was told", "eventstore/backends/files/writing.py", "        if seq not in scan.stubs:\n            file.redact", "        if False:\n            file.redact", "redact"),
     Mutant("finish what a reader saw first", _FILE, "            and not self.is_unfinished\n", "", "redact"),
     Mutant("record a redaction, then overwrite", _FILES, "        seal_and_write(file, scan, [batch])\n        file.flush(file.written)\n        finish_redactions(file, scan)", "        [file.redact(one.target, bytes.fromhex(one.leaf)) for one in told]\n        seal_and_write(file, scan, [batch])\n        file.flush(file.written)", "redact"),

@@ -5,7 +5,6 @@ two writers take turns, and what a crash left of it is used up by the next write
 """
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -15,19 +14,23 @@ from pathlib import Path
 
 from eventstore.backends.files.descriptor import FOLDER, SAFE, write_all
 from eventstore.backends.files.durability import sync_data
+from eventstore.backends.posix import fcntl
 
 _ATTEMPTS = 1_000
 _ODD = frozenset({errno.ELOOP, errno.ENXIO})
 
 
 @contextmanager
-def replacing(name: str, *, folder: int, durable: bool = True, mode: int = 0o600) -> Iterator[Callable[[bytes], None]]:
+def replacing(
+    name: str, *, folder: int, durable: bool = True, mode: int = 0o600, temporary: str | None = None
+) -> Iterator[Callable[[bytes], None]]:
     """Lend what writes a file, below the descriptor of its folder, that takes its place when the block ends without an error.
 
+    `temporary` is the name of the file that is written first, where several files of a folder share one: they take turns then.
     A link of that name is replaced, not followed. With `durable` both the bytes and the name are on stable storage afterwards.
     Raises OSError; the file is as it was then, unless flushing the folder is what failed.
     """
-    temporary = temporary_name(name)
+    temporary = temporary or temporary_name(name)
     file = _open_temporary(temporary, folder, mode)
     try:
         try:
@@ -46,13 +49,19 @@ def replacing(name: str, *, folder: int, durable: bool = True, mode: int = 0o600
 
 
 def replace_file(
-    name: str, data: bytes | Iterable[bytes], *, folder: int, durable: bool = True, mode: int = 0o600
+    name: str,
+    data: bytes | Iterable[bytes],
+    *,
+    folder: int,
+    durable: bool = True,
+    mode: int = 0o600,
+    temporary: str | None = None,
 ) -> None:
     """Write a file whole or not at all, below the descriptor of its folder; see `replacing`.
 
     Raises OSError, and what iterating over `data` raises.
     """
-    with replacing(name, folder=folder, durable=durable, mode=mode) as write:
+    with replacing(name, folder=folder, durable=durable, mode=mode, temporary=temporary) as write:
         for chunk in (data,) if isinstance(data, bytes) else data:
             write(chunk)
 

@@ -1,7 +1,6 @@
 """Folders that appear whole or not at all: made aside, flushed, then renamed into place, below descriptors and past no link."""
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from eventstore.backends.files.durability import sync_data
+from eventstore.backends.posix import fcntl
 
 ASIDE = "_adopt"
 """The folder, in a sessions or history folder, in which folders are made. What a crash leaves in it goes with the next use."""

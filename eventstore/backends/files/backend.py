@@ -21,10 +21,13 @@ from eventstore.backends.files.locks import NamedLock, NamedLocks
 from eventstore.backends.files.naming import delete, is_there, make, place_of, put, rename
 from eventstore.backends.files.reader import read_log, read_tip
 from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace, taken
-from eventstore.errors import EventStoreError
+from eventstore.backends.posix import require_posix
+from eventstore.errors import EventStoreError, NotSupported
 from eventstore.ids import TRASH, Fsync, check_log_name
 from eventstore.log.base import Changes
 from eventstore.log.port import (
+    UNKEPT_KEYS,
+    UNSEEN_WRITERS,
     Backend,
     Capabilities,
     Cut,
@@ -70,6 +73,7 @@ class FilesBackend(Backend):
     capabilities = Capabilities(torn_tails=True, shows_writers=SHOWS_WRITERS)
 
     def __init__(self, root: Path | str, *, fsync: Fsync = "always", open_files: int | None = None) -> None:
+        require_posix(str(root))
         self.root, self.fsync = Path(os.path.abspath(root)), fsync
         self._folders = Folders(self.root, durable=fsync != "no")
         self._feed = ChangeFeed(self.root)
@@ -230,14 +234,16 @@ class FilesBackend(Backend):
             os.close(folder)
 
     def find_key(self, log: str, key: str) -> tuple[int, int] | None:
-        """Never asked: the capabilities say that no keys are kept."""
-        raise NotImplementedError
+        """Raise NotSupported: the engine finds keys in the lines."""
+        raise NotSupported(log, self.where(log), UNKEPT_KEYS, "read the log")
 
     def watch(self, log: str | None) -> Watch:
         return FolderWatch(self.root, log, _POLL_ALL_SECONDS if log is None else _POLL_ONE_SECONDS)
 
     @_translated
     def is_open(self, log: str) -> bool:
+        if not self.capabilities.shows_writers:
+            raise NotSupported(log, self.where(log), UNSEEN_WRITERS, "ask its writers")
         try:
             descriptor = self._folders.open_log(check_log_name(log))
         except Missing:

@@ -19,6 +19,8 @@ from eventstore.log.port import Missing, Refused
 CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
 """The folders of a log's blobs."""
 _NAME = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._~%+=@-]{0,249}", re.ASCII)
+_TEMPORARY = ".blob.new"
+"""Shared by all blobs of a folder of the store's own: names made up by a program that was killed would not be used up again."""
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -82,7 +84,7 @@ class Blobs:
                 os.fsync(
                     folder
                 )  # also where the inner folder was there: whoever made it may have been killed before this
-                replace_file(last, data, folder=inside)
+                replace_file(last, data, folder=inside, temporary=None if needs_log(log) else _TEMPORARY)
         finally:
             os.close(folder)
 

@@ -1,11 +1,12 @@
 """Descriptors: how the files and folders of a log are opened, written, forced to stable storage, and marked as being written."""
 
-import fcntl
 import os
 import stat
 import struct
 import sys
 from contextlib import suppress
+
+from eventstore.backends.posix import fcntl
 
 SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -1,9 +1,10 @@
 """Stable storage: one place that knows by which call of the system bytes and folder entries survive a power loss."""
 
 import errno
-import fcntl
 import os
 from contextlib import suppress
+
+from eventstore.backends.posix import fcntl
 
 _NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL})
 

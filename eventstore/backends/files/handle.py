@@ -1,7 +1,6 @@
 """One log file that is open for writing: its lock, its identity, what is appended, and when that is durable."""
 
 import errno
-import fcntl
 import os
 import threading
 from typing import NamedTuple, Protocol
@@ -10,6 +9,7 @@ from eventstore.backends.files.chunks import HEAD_BYTES, ends_with, life_of, rea
 from eventstore.backends.files.descriptor import mark_as_written
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.files.folders import LOG, Folders
+from eventstore.backends.posix import fcntl
 from eventstore.log.port import Busy, Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
 from eventstore.record.scan import Tip
 

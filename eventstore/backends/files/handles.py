@@ -1,12 +1,12 @@
 """The handles of one backend: at most so many files open, and what is known of the others remembered."""
 
-import resource
 import threading
 from collections import OrderedDict
 from contextlib import suppress
 
 from eventstore.backends.files.folders import Folders
 from eventstore.backends.files.handle import Feed, Handle, NoFeed, Seen
+from eventstore.backends.posix import resource
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import TRASH, check_log_name, id_of
 from eventstore.log.port import NotStored

@@ -1,12 +1,12 @@
 """Locks with a name: files that are locked, one for each name, for all processes that share a root folder."""
 
-import fcntl
 import os
 import threading
 from contextlib import suppress
 
 from eventstore.backends.files.descriptor import SAFE
 from eventstore.backends.files.folders import Folders
+from eventstore.backends.posix import fcntl
 from eventstore.ids import file_name
 
 REGISTRY = "registry"

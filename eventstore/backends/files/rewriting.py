@@ -60,12 +60,15 @@ def cut(handle: Handle, tip: Tip) -> Cut:
 def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
     """Write a line over the line `seq` of the same length, durable.
 
+    First all of the log is brought to stable storage, whatever the durability level: a power loss must not keep the tombstone
+    and lose the event that records it, which would look like tampering.
     Raises Missing, Moved, Refused, Unclear, NotStored, OSError.
     """
     with taken(handle) as found:
         handle.raise_if_poisoned()
         if not _has_line(handle, seq, offset, line, found.st_size):
             raise Moved(handle.name)
+        handle.flush(found.st_size)
         with announced(handle):
             try:
                 _put(handle, offset, line)

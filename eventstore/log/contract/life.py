@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from eventstore.errors import (
+    NotSupported,
     RedactionRefused,
     SessionNotFound,
     VersionConflict,
@@ -176,6 +177,15 @@ class LifeContract:
         assert log.remove("p")
         for one in ("f", "g", "h"):
             assert [event.target for event in log.read(one) if isinstance(event, EventRedacted)] == [2]
+
+    def test_whether_a_session_is_being_written_is_answered_or_refused(self, log: EventLog) -> None:
+        """A backend that cannot show its writers never answers that there are none."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        if log.capabilities.shows_writers:
+            assert log.is_being_written("s")
+        else:
+            with pytest.raises(NotSupported, match="nothing was done"):
+                log.is_being_written("s")
 
     def test_what_is_in_the_trash_is_redacted_there(self, log: EventLog) -> None:
         """A session in the trash is read and redacted by the name it has there, and is whole when it comes back."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from eventstore.errors import NotSupported
 from eventstore.log.contract.sample import await_change
 from eventstore.log.contract.stretch import Stretch, content, pieces
 from eventstore.log.port import Backend, Exists, Missing, Moved, Tip
@@ -318,8 +319,8 @@ class WholeLogsContract:
             with suppress(Missing):
                 assert not backend.is_open("t")
         else:
-            with pytest.raises(NotImplementedError):
+            with pytest.raises(NotSupported):
                 backend.is_open(log.log)
         if not backend.capabilities.keeps_tip:
-            with pytest.raises(NotImplementedError):
+            with pytest.raises(NotSupported):
                 backend.find_key("s", "k")

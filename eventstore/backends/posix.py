@@ -1,0 +1,24 @@
+"""The modules of Python that only POSIX systems have. Elsewhere the package imports, and sessions can be kept in memory."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from eventstore.errors import NotSupported
+
+if TYPE_CHECKING:
+    import fcntl as fcntl
+    import resource as resource
+else:
+    try:
+        import fcntl
+        import resource
+    except ModuleNotFoundError:  # Windows
+        fcntl = resource = SimpleNamespace()
+
+
+def require_posix(where: str) -> None:
+    """Raise NotSupported where files cannot be locked. `where` is the folder that was asked for."""
+    if not hasattr(fcntl, "flock"):
+        raise NotSupported(
+            "", where, "lock files: this system has no fcntl", "keep sessions in memory, or use Linux or macOS"
+        )

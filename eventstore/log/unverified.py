@@ -1,0 +1,105 @@
+"""Logs as they lie, unverified: for audits that trust no cache, and for reading around damage."""
+
+from collections.abc import Iterator
+
+from eventstore.errors import (
+    InvalidSessionId,
+    SessionNotFound,
+)
+from eventstore.ids import check_log_id
+from eventstore.log.base import Raw
+from eventstore.log.port import Missing, Reading
+from eventstore.log.reader import LogReader
+from eventstore.log.state import LogState, numbered, whole_lines
+from eventstore.record import hash_chain
+from eventstore.record.fork_point import ForkPoint
+from eventstore.record.salvage import Remnant, salvage
+
+
+class UnverifiedReader(LogReader):
+    """What can be read of logs without believing them."""
+
+    def raw(self, session_id: str) -> Raw:
+        """Return the raw bytes of a log, unverified, bypassing everything that is known of it.
+
+        Raises SessionNotFound, and LogDamaged where what a fork goes on from is not there.
+        """
+        check_log_id(session_id)
+        state = LogState(self._port, session_id, self._max_event_bytes)
+        fork, root, _ = self._beginning(state)
+        if fork is None:
+            return Raw(root, 0, self._to_the_end(session_id))
+        return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
+
+    def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
+        """Find, without verifying, which log holds which lines in front of a fork: `(log, up to)`, the oldest first."""
+        found: list[tuple[str, int]] = []
+        wanted: ForkPoint | None = fork
+        seen = {state.name}
+        upto = fork.seq
+        while wanted is not None:
+            if wanted.parent in seen:
+                raise self._states.without_past(state, fork)
+            seen.add(wanted.parent)
+            try:
+                older = self.fork_point(wanted.parent)
+            except (SessionNotFound, InvalidSessionId):
+                raise self._states.without_past(state, fork) from None
+            if older is None or older.seq < upto:
+                found.append((wanted.parent, upto))
+                upto = older.seq if older else 0
+            wanted = older
+        return found[::-1]
+
+    def _raw(self, state: LogState, spans: list[tuple[str, int]]) -> Iterator[bytes]:
+        before = 0
+        for log, upto in spans:
+            yield from whole_lines(self._read(log).chunks, upto - before)
+            before = upto
+        yield from self._to_the_end(state.name)
+
+    def _to_the_end(self, name: str) -> Iterator[bytes]:
+        """Stream a log's own bytes to the end that it has at last.
+
+        A redaction that goes on is recorded behind the tombstone that was just read: the reader must come to the record.
+        """
+        return self._follow(name, self._read(name))
+
+    def _follow(self, name: str, reading: Reading) -> Iterator[bytes]:
+        after = 0
+        while True:
+            last = b""
+            for last in reading.chunks:
+                after = after or (hash_chain.line_number(last) or 1) - 1
+                after += last.count(b"\n")
+                yield last
+            if not last.endswith(b"\n"):
+                return
+            end = reading.end
+            try:
+                reading = self._port.read(name, after)
+            except Missing:
+                return
+            if reading.offset < end or reading.end == end:
+                return
+
+    def tail(self, session_id: str) -> str | None:
+        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none."""
+        try:
+            state = self._states.verified(check_log_id(session_id))
+        except LogDamaged:  # not one event can be read: damage, and no torn tail
+            return None
+        with state.scanning:
+            scan, left = state.scan, state.end - state.scan.here.offset
+        if scan.unended is not None:
+            return f"line {scan.here.seq + 1}, byte {scan.here.offset}: a whole record that lacks only its line feed"
+        if scan.fault is None or not scan.fault.torn:
+            return None
+        return f"line {scan.fault.line}, byte {scan.here.offset}: a torn tail of {left} bytes"
+
+    def salvage(self, session_id: str) -> Iterator[Remnant]:
+        """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
+        check_log_id(session_id)
+        first = self._start(LogState(self._port, session_id, self._max_event_bytes))
+        lines = numbered(self._read(session_id).chunks, self._max_event_bytes)
+        return salvage(first.digest, lines)

@@ -1,0 +1,160 @@
+"""Rules of order and durability, taken out one at a time: for each there is one test of the default suite that must fail then."""
+
+# ruff: noqa: E501 - text of the package is quoted as it stands there
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from breaking.case import Counts
+
+ROOT = Path(__file__).parents[2]
+_COPIED = ("eventstore", "projections", "tools", "tests")
+
+
+class OrderMutant(NamedTuple):
+    """A rule, the text that keeps it, what stands there instead, and the test that must fail then."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+_FILES = "eventstore/backends/files"
+_HANDLE, _REWRITING, _NAMING = f"{_FILES}/handle.py", f"{_FILES}/rewriting.py", f"{_FILES}/naming.py"
+_ATOMIC, _STAGE, _FOLDERS = f"{_FILES}/atomic.py", f"{_FILES}/atomic_folder.py", f"{_FILES}/folders.py"
+_BLOBS, _BACKEND, _ENGINE = f"{_FILES}/blobs.py", f"{_FILES}/backend.py", "eventstore/log/engine.py"
+_LINEAGES, _RETENTION = "eventstore/store/lineages.py", "eventstore/store/retention.py"
+
+_ORDER = "tests/backends/files/test_files_order.py::test_"
+_STORE = "tests/store/test_store_order.py::test_"
+_FAULTS = "tests/backends/files/test_files_faults.py::test_"
+_APPEND = _ORDER + "an_append_writes_under_the_lock_and_is_durable_when_it_returns"
+_REPLACED = _ORDER + "a_replaced_file_is_durable_before_and_after_it_takes_its_place"
+_MOVED = _ORDER + "a_move_is_durable_with_all_that_was_appended"
+_INGESTED = _ORDER + "an_ingested_log_is_durable_before_it_is_seen"
+_CUT = _ORDER + "a_tail_is_cut_when_its_copy_is_durable[no]"
+_NEW_ROOT = _ORDER + "all_folders_of_a_new_root_are_durable"
+_DELETED = _ORDER + "a_deletion_is_durable_and_seen_by_earlier_releases"
+_BLOB = _ORDER + "a_blob_is_durable_when_it_is_there"
+
+MUTANTS = [
+    # folders and new files
+    OrderMutant("sync the folders that new parent folders are in", _FOLDERS, "                    sync_folder(os.path.dirname(folder))\n", "                    pass\n", _NEW_ROOT),
+    OrderMutant("sync the folder that a root is in, whoever made it", _FOLDERS, "                    sync_folder(os.path.dirname(self.root))\n", "                    pass\n", _ORDER + "a_new_log_in_a_root_that_a_killed_program_made_has_a_durable_root"),
+    OrderMutant("sync the folder that a log's folder is in", _FOLDERS, "                        os.fsync(inside)\n", "                        pass\n", _NEW_ROOT),
+    OrderMutant("sync the folder of a new log", _FOLDERS, "                os.fsync(folder)\n", "                pass\n", _FAULTS + "a_new_log_is_answered_when_its_folders_are_durable"),
+    # replacing files
+    OrderMutant("sync the file that replaces another", _ATOMIC, "                sync_data(file)\n", "                pass\n", _REPLACED),
+    OrderMutant("sync before the rename", _ATOMIC, "            if durable:\n                sync_data(file)\n            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)\n", "            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)\n            if durable:\n                sync_data(file)\n", _REPLACED),
+    OrderMutant("sync the folder of a replaced file", _ATOMIC, "        os.fsync(folder)\n", "        pass\n", _REPLACED),
+    OrderMutant("a fork that is made whole is durable", _REWRITING, "replacing(LOG, folder=folder)", "replacing(LOG, folder=folder, durable=False)", _ORDER + "a_fork_that_is_made_whole_is_durable_before_its_parent_may_go"),
+    OrderMutant("a saved position is durable", _BLOBS, "            with open_below(folder, inner, create=True) as inside:\n                os.fsync(\n                    folder\n                )  # also where the inner folder was there: whoever made it may have been killed before this\n                replace_file(last, data, folder=inside", "            with open_below(folder, inner, create=True) as inside:\n                replace_file(last, data, durable=False, folder=inside", _BLOB),
+    OrderMutant("a deleted blob stays deleted", _BLOBS, "                os.fsync(inside)\n", "                pass\n", _BLOB),
+    # appending
+    OrderMutant("write before the lock is released", _HANDLE, "                self._write(lines, start, found, tip.digest)\n", "                self._unlock()\n                self._write(lines, start, found, tip.digest)\n", _APPEND),
+    OrderMutant("flush before the append returns", _BACKEND, "            handle.flush(tip.offset)\n        return life\n", "            pass\n        return life\n", _APPEND),
+    OrderMutant("how far a flush reaches is read before it", _HANDLE, '            reached = self.written  # before the flush: what is written while it runs is not part of it\n            self.sync("flush")\n', '            self.sync("flush")\n            reached = self.written\n', _FAULTS + "one_flush_does_for_all_who_wait_and_for_nobody_who_came_later"),
+    OrderMutant("no flush of bytes that were cut is believed", _HANDLE, "                self._shrank_to(start)\n", "                pass\n", _FAULTS + "a_flush_of_what_was_cut_since_counts_for_nothing"),
+    OrderMutant("a flush that failed poisons the handle", _HANDLE, "            self.poison = error.errno or errno.EIO\n            raise NotStored(self.path, self.poison, what) from error", "            raise NotStored(self.path, error.errno or errno.EIO, what) from error", _FAULTS + "after_a_flush_that_failed_nothing_more_is_believed"),
+    OrderMutant("the file at the path is the one that is open", _HANDLE, "if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:", "if True:", _ORDER + "a_log_that_was_replaced_under_its_writer_is_not_written_to"),
+    OrderMutant("a log is marked before it changes", _HANDLE, "            self.feed.before(self.name)\n", "", _ORDER + "a_log_is_marked_as_changing_before_it_changes"),
+    OrderMutant("a log is marked again after a look", _HANDLE, "                self.feed.after(self.name)\n", "                pass\n", _ORDER + "a_look_during_an_append_is_followed_by_another_mark"),
+    OrderMutant("what is closed is flushed first", _BACKEND, "                    if not handle.poison:\n                        handle.flush(handle.written)\n", "                    pass\n", _ORDER + "what_is_closed_is_durable_first"),
+    # cutting and overwriting
+    OrderMutant("sync the copy before the cut", _BLOBS, "        replace_file(name, data, folder=inside)\n", "        replace_file(name, data, folder=inside, durable=False)\n", _CUT),
+    OrderMutant("sync the folder of the copies before the cut", _BLOBS, "        os.fsync(folder)  # also where the inner folder was there: whoever made it may have been killed before this\n        replace_file(name", "        replace_file(name", _CUT),
+    OrderMutant("sync the cut", _REWRITING, '            handle.sync("cut")\n', "", _CUT),
+    OrderMutant("the record is durable before the line is overwritten", _REWRITING, "        handle.flush(found.st_size)\n", "", _ORDER + "a_line_is_overwritten_when_all_that_is_behind_it_is_durable[no]"),
+    OrderMutant("sync what was overwritten", _REWRITING, '        handle.sync("overwrite", file)\n', "", _ORDER + "a_line_is_overwritten_when_all_that_is_behind_it_is_durable[no]"),
+    OrderMutant("the time of a file shows that it was overwritten", _HANDLE, "(self.size == size and self.mtime_ns != mtime_ns)", "False", "tests/backends/files/test_files_backend.py::test_what_another_program_overwrote_has_to_be_read_again"),
+    OrderMutant("record a redaction before the line is overwritten", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", _STORE + "a_redaction_is_recorded_by_the_registry_then_by_the_log_and_then_carried_out"),
+    # names
+    OrderMutant("sync a log before it moves", _BACKEND, '                handle.sync("move")', '                pass', _MOVED),
+    OrderMutant("sync the folder that a log moves to", _NAMING, "            os.fsync(new)\n", "", _MOVED),
+    OrderMutant("sync the folder that a log moves from", _NAMING, "            os.fsync(old)\n", "", _MOVED),
+    OrderMutant("sync the files of an ingested log", _STAGE, "            sync_data(file)\n", "", _INGESTED),
+    OrderMutant("sync the folders of an ingested log", _STAGE, "            os.fsync(inside)\n        *folders", "            pass\n        *folders", _INGESTED),
+    OrderMutant("sync the folder that an ingested log is put in", _STAGE, "dst_dir_fd=folder)\n            os.fsync(folder)\n", "dst_dir_fd=folder)\n", _INGESTED),
+    OrderMutant("sync the folder that an ingested log was made in", _STAGE, "        os.fsync(self._aside)\n", "", _INGESTED),
+    OrderMutant("sync the folder that a log is deleted from", _STAGE, "dst_dir_fd=aside)\n        os.fsync(folder)\n", "dst_dir_fd=aside)\n", _DELETED),
+    OrderMutant("a deleted log is disowned by a last byte", _NAMING, '                    os.write(handle.descriptor, b"\\0")\n', "                    pass\n", _DELETED),
+    # the registry
+    OrderMutant("record a fork before it is made", _LINEAGES, "        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))\n        try:\n            self._log.fork(log_id, parent, version, event)\n        except VersionConflict:\n            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None\n", "        try:\n            self._log.fork(log_id, parent, version, event)\n        except VersionConflict:\n            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None\n        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))\n", _STORE + "a_fork_is_recorded_before_it_is_made"),
+    OrderMutant("record a deletion before it is made", _LINEAGES, "        self.announce(deleted, log_id)\n        try:\n            is_gone = self._log.remove(log_id, expected_version=version)\n", "        try:\n            is_gone = self._log.remove(log_id, expected_version=version)\n            self.announce(deleted, log_id)\n", _STORE + "a_deletion_is_recorded_before_it_is_made_and_forks_are_copied_first"),
+    OrderMutant("forks are copied before their parent is deleted", _LINEAGES, "        self.make_descendants_whole(log_id)\n        deleted", "        deleted", _STORE + "a_deletion_is_recorded_before_it_is_made_and_forks_are_copied_first"),
+    OrderMutant("record that a session is trashed before it moves", _RETENTION, "        self._announce(session_id, name, head, reason)\n        try:\n            moved = self._log.trash(session_id, expected_version=head.version)\n", "        try:\n            moved = self._log.trash(session_id, expected_version=head.version)\n            self._announce(session_id, name, head, reason)\n", _STORE + "a_session_is_recorded_as_trashed_before_it_is_moved_and_as_restored_after"),
+    OrderMutant("record that a session is restored after it moved", _RETENTION, "            self._log.restore(name)\n            self._take_back(session_id, name)\n", "            self._take_back(session_id, name)\n            self._log.restore(name)\n", _STORE + "a_session_is_recorded_as_trashed_before_it_is_moved_and_as_restored_after"),
+    OrderMutant("record a purge before it is made", _RETENTION, "            self._lineages.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))\n            is_gone = self._log.purge(planned.name)\n", "            is_gone = self._log.purge(planned.name)\n            self._lineages.note(StoreTrashPurged(session_id=planned.session_id, name=planned.name))\n", _STORE + "a_purge_is_recorded_before_it_is_made"),
+    OrderMutant("a purge compares the hash that was planned", _RETENTION, "(aside.since, aside.head_hash) != (planned.since, planned.head_hash)", "aside.since != planned.since", _STORE + "a_purge_that_was_planned_for_another_log_is_not_made"),
+    OrderMutant("a cleanup compares the hash that was planned", _RETENTION, "(before.version, before.hash) != (planned.version, planned.head_hash)", "before.version != planned.version", _STORE + "a_session_that_changed_since_it_was_planned_is_not_trashed"),
+    OrderMutant("record the parent of an imported fork before it is there", "eventstore/store/branches.py", "                self.lineages.note_origin(whole)\n", "                pass\n", _STORE + "an_imported_fork_is_recorded_as_one_before_it_is_there"),
+    # what is derived
+    OrderMutant("states are evicted", "eventstore/derived/state_cache.py", "self._events > self._most_events and", "False and", "tests/derived/test_state_cache.py::test_a_session_longer_than_the_cache_is_not_folded_anew_each_time"),
+    OrderMutant("views are not replaced by those of an older state", "eventstore/derived/file_views.py", "            if old and old.version > head.version:\n                return\n", "", _STORE + "views_of_an_older_state_do_not_replace_newer_ones"),
+    OrderMutant("a position stands for what was dealt with", "eventstore/subscriptions/subscription.py", "found = self._last = self._given = self._ready.popleft()", "found = self._given = self._done = self._ready.popleft()", "tests/subscriptions/test_follow.py::test_what_was_not_dealt_with_comes_again"),
+]  # fmt: skip
+
+
+def order(_: bool) -> Counts:
+    """Remove one rule of order or durability at a time from the package, and run the test that guards it: it must fail."""
+    counts = {"mutants": 0, "noticed": 0, "passed_unchanged": 0}
+    with copied() as place:
+        tests = sorted({mutant.test for mutant in MUTANTS})
+        failed = run(place, *tests)
+        assert failed == 0, f"tests fail without any change (pytest ended with status {failed})"
+        counts["passed_unchanged"] = len(tests)
+        missed: list[str] = []
+        for mutant in MUTANTS:
+            counts["mutants"] += 1
+            status = run_changed(place, mutant)
+            if status == 1:
+                counts["noticed"] += 1
+            else:
+                missed.append(f"{mutant.rule} (pytest ended with status {status})")
+    assert not missed, f"not noticed: {missed}"
+    return counts
+
+
+@contextmanager
+def copied() -> Iterator[Path]:
+    """Copy the package and its tests to a folder of their own."""
+    with tempfile.TemporaryDirectory(prefix="eventstore-order-") as folder:
+        place = Path(folder)
+        for name in _COPIED:
+            shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", place)
+        yield place
+
+
+def changed(text: str, mutant: OrderMutant) -> str:
+    """Take a rule out of the text of its file. A rule whose text is not there exactly once fails: it moved or was rewritten."""
+    count = text.count(mutant.old)
+    assert count == 1, f"the text of the rule {mutant.rule!r} is {count} times in {mutant.file}, not once"
+    return text.replace(mutant.old, mutant.new)
+
+
+def run_changed(place: Path, mutant: OrderMutant) -> int:
+    """Run the test of a mutant on the changed copy, which is as before afterwards; return the status that pytest ended with."""
+    path = place / mutant.file
+    text = path.read_text("utf-8")
+    path.write_text(changed(text, mutant), "utf-8")
+    try:
+        return run(place, mutant.test)
+    finally:
+        path.write_text(text, "utf-8")
+
+
+def run(place: Path, *tests: str) -> int:
+    """Run tests of a copy on the package of that copy; return the status that pytest ended with."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=300).returncode
