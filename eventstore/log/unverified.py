@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from eventstore.errors import (
+from eventstore.errors import LogDamaged, (
     InvalidSessionId,
     SessionNotFound,
 )
