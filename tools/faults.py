@@ -1,5 +1,7 @@
 """Programs that try to break the promises: `python tools/faults.py fast`, `full`, or one by its name, with `--full`.
 
+`--seed=NUMBER` draws another run of `mixed`.
+
 Each ends in one line of JSON: what was tried, counted. One that tried nothing, or that accepted nothing, has failed.
 `python tools/faults.py table < LINES` makes the table in tools/breaking/README.md from the lines of a run.
 """
@@ -18,6 +20,7 @@ from breaking import (  # noqa: E402
     following,
     hostile,
     machine,
+    mixed,
     mutants,
     order_mutants,
     processes,
@@ -28,7 +31,7 @@ from breaking import (  # noqa: E402
 )
 from breaking.case import Counts  # noqa: E402
 
-PROGRAMS: dict[str, Callable[[bool], Counts]] = {
+PROGRAMS: dict[str, Callable[..., Counts]] = {
     "kill": processes.kill,
     "simulate": simulation.simulate,
     "views": simulation.views,
@@ -47,6 +50,7 @@ PROGRAMS: dict[str, Callable[[bool], Counts]] = {
     "links": hostile.links,
     "malformed": hostile.malformed,
     "machine": machine.machine,
+    "mixed": mixed.mixed,
     "terminal": hostile.terminal,
     "tamper": tamper.tamper,
     "mutants": mutants.mutants,
@@ -54,11 +58,14 @@ PROGRAMS: dict[str, Callable[[bool], Counts]] = {
 }
 SLOW = ("mutants", "order")
 """Not in the fast set: they run others."""
+SEEDED = ("mixed",)
+"""They take `--seed=NUMBER`."""
 
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for; return the exit status."""
     asked = [one for one in arguments if not one.startswith("-")]
+    seeds = [int(one.partition("=")[2]) for one in arguments if one.startswith("--seed=")]
     full = "--full" in arguments or asked == ["full"]
     if asked == ["fast"]:
         names = [name for name in PROGRAMS if name not in SLOW]
@@ -69,17 +76,17 @@ def main(arguments: list[str]) -> int:
     if asked == ["table"]:
         print(table(sys.stdin.read()))
         return 0
-    if not names or any(name not in PROGRAMS for name in names):
+    if not names or any(name not in PROGRAMS for name in names) or (seeds and not set(names) <= set(SEEDED)):
         print(__doc__, "programs:", ", ".join(PROGRAMS), file=sys.stderr)
         return 2
-    return max([run(name, full) for name in names])
+    return max([run(name, full, *seeds[-1:]) for name in names])
 
 
-def run(name: str, full: bool) -> int:
-    """Run one program and print its line."""
+def run(name: str, full: bool, *seed: int) -> int:
+    """Run one program, with a seed where one is given, and print its line."""
     began = time.monotonic()
     try:
-        counts = PROGRAMS[name](full)
+        counts = PROGRAMS[name](full, *seed)
     except Exception:
         traceback.print_exc()
         print(json.dumps({"fault": name, "ok": False, "seconds": round(time.monotonic() - began, 1)}), flush=True)

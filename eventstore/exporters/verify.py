@@ -762,7 +762,7 @@ class Log:
             if is_stub:
                 self.stubs[self.line] = leaf.hex(), record["type"], at, self.byte
             self.facts.take(record, is_stub=is_stub)
-            self._understand({"type": ""} if is_stub else record)
+            self._understand({"type": "", "seq": self.line, "at": at} if is_stub else record)
 
     def _place(self, batch: object) -> bool:
         """Take the place in a batch that an event claims; False where it cannot have it."""

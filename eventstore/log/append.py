@@ -87,6 +87,7 @@ class Appender:
 
         def check(scan: Scan) -> None:
             refuse_known(state.session_id, batches, scan.ids)
+            self._check_version(state, scan.here.seq, expected_version)  # it is that of all of them, not of the first
 
         appends: list[tuple[Batch, int | None]] = [
             (batches[0], expected_version),

@@ -173,6 +173,8 @@ class FileSystemSessionStorage(SessionStorage):
         for session_id in sorted(self.log.ids()):
             try:
                 self.rebuild_session(session_id)
+            except SessionNotFound:
+                continue  # deleted or moved meanwhile
             except LogDamaged as damage:
                 on_damage(damage)
             else:

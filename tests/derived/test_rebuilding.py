@@ -95,3 +95,12 @@ def test_what_is_not_what_the_log_gives_is_named(
         ((name, text),) = differences(fresh).items()
         assert name == "b"
         assert named in text
+
+
+def test_a_session_that_is_deleted_meanwhile_does_not_stop_a_rebuild(filled: FileSystemSessionStorage) -> None:
+    with FileSystemSessionStorage(filled.sessions_dir, filled.history_dir, fsync="no") as storage:
+        rebuilding = storage.rebuild()
+        assert next(rebuilding) == "a"
+        filled.delete_session("b")
+        filled.trash_session("c")
+        assert list(rebuilding) == ["f"]

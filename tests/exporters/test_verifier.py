@@ -365,6 +365,15 @@ def test_a_line_blanked_without_a_word_is_tampering(bundle: Bundle, tmp_path: Pa
         assert f"line 3, byte {len(b''.join(lines[:2]))}: is redacted, and no later event tells" in text
 
 
+def test_a_blanked_line_of_the_store_s_own_log_is_tampering(tmp_path: Path) -> None:
+    manager = make_store()
+    bundle = Bundle()
+    bundle.add(manager, "_store")
+    bundle.logs["_store"] = redact(bundle.logs["_store"], 2, "_store", told=False)
+    status, text = run(bundle.write(tmp_path / "b.zip"))
+    assert (status, "line 2, byte " in text, "is redacted, and no later event tells" in text) == (4, True, True)
+
+
 def test_an_unfinished_redaction_is_noted(bundle: Bundle, tmp_path: Path) -> None:
     stubbed = redact(bundle.logs["s"], 3, "s")
     bundle.logs["s"] = rechain([*bundle.logs["s"], stubbed[-1]], "s")

@@ -283,3 +283,33 @@ def test_the_remains_of_a_session_whose_deletion_was_cut_short_are_named(
     (tmp_path / ".sessions" / "f" / "events.jsonl").unlink()
     done = manager.redactions.redact("s", 2, "a secret")
     assert holding(tmp_path) == [f".sessions/{name}" for name in done.left]
+
+
+def test_what_a_killed_copy_of_a_past_left_in_a_fork_holds_no_text_after_a_redaction_in_the_parent(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", SECRET)
+    manager.fork_session("s", new_id="f")
+    manager.add_conversation_message("f", "user", "open")
+    manager.flush()
+    killed(tmp_path, "manager.storage.log.make_whole('f')", ".events.jsonl.new")
+    assert ".sessions/f/.events.jsonl.new" in holding(tmp_path)
+    manager.redactions.redact("s", 2, "a secret")
+    manager.flush()
+    assert holding(tmp_path) == []
+    assert_whole(manager)
+
+
+def test_the_next_append_of_another_program_removes_what_a_killed_copy_of_a_past_left(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    manager.create_session("s")
+    manager.fork_session("s", new_id="f")
+    manager.flush()
+    killed(tmp_path, "manager.storage.log.make_whole('f')", ".events.jsonl.new")
+    assert list(tmp_path.rglob(".*.new")) == [tmp_path / ".sessions" / "f" / ".events.jsonl.new"]
+    with opened(tmp_path) as other:
+        other.add_conversation_message("f", "user", "on")
+    assert list(tmp_path.rglob(".*.new")) == []
+    assert_whole(manager)

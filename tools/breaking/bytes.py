@@ -248,7 +248,11 @@ def _swap_files(rounds: int, counts: Counts) -> None:
             except LogDamaged:
                 counts["files"] += 1
             (root / "s" / "b").rename(root / "s" / "c")
-            assert len(verify_store(storage).findings) >= 2
+            store = verify_store(storage)
+            assert [one.session_id for one in store.findings] == ["b"], store.findings
+            assert any("session c" in note for note in store.notes), store.notes
+            assert not verify_session(storage, "a").is_whole
+            assert not verify_session(storage, "c").is_whole
 
 
 def shifted_clock(full: bool) -> Counts:

@@ -1,4 +1,7 @@
-"""A state machine: the log on the filesystem gives the same answers as the log in memory, whatever is done to both."""
+"""A state machine: the log on the filesystem gives the same answers as the log in memory, whatever is done to both.
+
+Both have the engine in common, so what it decides is compared with a small model too: versions, and the keys that were used.
+"""
 
 import shutil
 import tempfile
@@ -10,7 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from breaking.case import Counts, said
-from eventstore import EventStoreError, FileSystemEventLog, MemoryEventLog
+from eventstore import (
+    Appended,
+    EventStoreError,
+    FileSystemEventLog,
+    MemoryEventLog,
+    SessionNotFound,
+    VersionConflict,
+)
 from eventstore import events as e
 
 NAMES = st.sampled_from(["a", "b"])
@@ -26,14 +36,15 @@ class Twins(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(prefix="eventstore-twins-"))
         self.memory = MemoryEventLog()
         self.files = FileSystemEventLog(self.root, fsync="no", open_files=1)
+        self.model: dict[str, tuple[int, dict[str, int]]] = {}
 
     def teardown(self) -> None:
         """Remove the folder."""
         self.files.close()
         shutil.rmtree(self.root)
 
-    def same(self, ask: Any) -> None:
-        """Ask both, and compare answers or errors."""
+    def same(self, ask: Any) -> Any:
+        """Ask both, and compare answers or errors; return what both gave."""
         STEPS["steps"] += 1
         answers = []
         for log in (self.memory, self.files):
@@ -43,29 +54,54 @@ class Twins(RuleBasedStateMachine):
                 STEPS["errors"] += 1
                 answers.append((type(error), str(error)))
         assert answers[0] == answers[1]
+        return answers[0]
+
+    def added(self, name: str, keys: list[str | None], count: int, expected: int | None, found: Any) -> None:
+        """Compare what became of an append of `count` events with the model, and move that on."""
+        version, known = self.model.get(name, (0, dict[str, int]()))
+        used = [key for key in keys if key is not None]
+        if not known.keys() & used and len(set(used)) == len(used):
+            if not version and expected != 0:
+                assert found[0] is SessionNotFound, found
+            elif expected not in (None, version):
+                assert found[0] is VersionConflict, found
+            else:
+                assert (found.first, found.last) == (version + 1, version + count), found
+        elif len(keys) == 1 and count == 1 and known.get(used[0]):
+            assert (found.first, found.last) == (known[used[0]],) * 2, found
+        if isinstance(found, Appended) and found.last > version:
+            places = dict.fromkeys(
+                used, found.first if count == 1 else 0
+            )  # 0: among others, its place is not known here
+            self.model[name] = found.last, {**places, **known}
 
     @initialize()
     def begin(self) -> None:
         """Begin with both sessions there."""
         for name in ("a", "b"):
-            self.same(lambda log, name=name: log.append(name, [e.SessionCreated()], expected_version=0))
+            found = self.same(lambda log, name=name: log.append(name, [e.SessionCreated()], expected_version=0))
+            self.added(name, [None], 1, 0, found)
 
     @rule(name=NAMES, key=KEYS)
     def create(self, name: str, key: str | None) -> None:
         """Create a session."""
-        self.same(lambda log: log.append(name, [e.SessionCreated(id=key)], expected_version=0))
+        found = self.same(lambda log: log.append(name, [e.SessionCreated(id=key)], expected_version=0))
+        self.added(name, [key], 1, 0, found)
 
     @rule(
         name=NAMES, keys=st.lists(KEYS, min_size=1, max_size=3), version=st.sampled_from([None, None, None, 1, 2, 3, 5])
     )
     def append(self, name: str, keys: list[str | None], version: int | None) -> None:
         """Append a batch."""
-        self.same(lambda log: log.append(name, [said("x", key) for key in keys], expected_version=version))
+        found = self.same(lambda log: log.append(name, [said("x", key) for key in keys], expected_version=version))
+        self.added(name, keys, len(keys), version, found)
 
     @rule(name=NAMES, keys=st.lists(KEYS, min_size=1, max_size=3), version=st.integers(0, 9))
     def extend(self, name: str, keys: list[str | None], version: int) -> None:
         """Append several batches."""
-        self.same(lambda log: log.extend(name, [[said("x", key), said("y")] for key in keys], expected_version=version))
+        batches = [[said("x", key), said("y")] for key in keys]
+        found = self.same(lambda log: log.extend(name, batches, expected_version=version))
+        self.added(name, keys, 2 * len(keys), version, found)
 
     @rule(name=NAMES, after=st.integers(0, 9), upto=st.none() | st.integers(0, 9))
     def read(self, name: str, after: int, upto: int | None) -> None:
@@ -78,6 +114,7 @@ class Twins(RuleBasedStateMachine):
         if dice:
             return
         self.same(lambda log: log.remove(name))
+        self.model.pop(name, None)
 
     @rule()
     def look(self) -> None:

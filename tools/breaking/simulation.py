@@ -22,13 +22,21 @@ TORN = b'{"type":"message.added","seq":'
 
 @dataclass
 class Call:
-    """One call: what it did to which path; `accepted` messages had been acknowledged when it was made."""
+    """One call: what it did to which path; `accepted` messages had been acknowledged when it was made.
+
+    `inode` names the file, whatever it is called; `to` is the new path of what was renamed.
+    """
 
     kind: str
     path: str
     offset: int = 0
     data: bytes = b""
+    inode: int = 0
+    to: str = ""
     accepted: int = 0
+
+
+_RECORDED = ("open", "dup", "write", "ftruncate", "fsync", "fdatasync", "mkdir", "rename", "replace", "unlink")
 
 
 @dataclass
@@ -40,9 +48,14 @@ class Recorder:
     paths: dict[int, str] = field(default_factory=dict)
     accepted: int = 0
 
-    def note(self, kind: str, path: str, offset: int = 0, data: bytes = b"") -> None:
-        if path.startswith(self.root):
-            self.calls.append(Call(kind, path, offset, data, self.accepted))
+    def note(self, call: Call) -> None:
+        if call.path.startswith(self.root):
+            call.accepted = self.accepted
+            self.calls.append(call)
+
+    def note_file(self, kind: str, descriptor: int, offset: int = 0, data: bytes = b"") -> None:
+        path = self.paths.get(descriptor, "")
+        self.note(Call(kind, path, offset, data, inode=os.fstat(descriptor).st_ino))
 
     def whole(self, path: Any, dir_fd: int | None) -> str:
         return os.path.join(self.paths[dir_fd], path) if dir_fd is not None else os.fspath(path)
@@ -50,9 +63,7 @@ class Recorder:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Stand in front of the calls of `os` while the block runs."""
-        kept = {
-            name: getattr(os, name) for name in ("open", "close", "write", "ftruncate", "fsync", "fdatasync", "mkdir")
-        }
+        kept = {name: getattr(os, name) for name in _RECORDED}
         try:
             for name, call in kept.items():
                 setattr(os, name, getattr(self, f"_{name}")(call))
@@ -68,19 +79,24 @@ class Recorder:
             descriptor = call(path, flags, mode, dir_fd=dir_fd)
             self.paths[descriptor] = whole
             if new:
-                self.note("create", whole)
+                self.note_file("create", descriptor)
             return descriptor
 
         return opening
 
-    def _close(self, call: Callable[..., None]) -> Callable[..., None]:
-        return call
+    def _dup(self, call: Callable[[int], int]) -> Callable[[int], int]:
+        def doubling(descriptor: int) -> int:
+            other = call(descriptor)
+            self.paths[other] = self.paths.get(descriptor, "")
+            return other
+
+        return doubling
 
     def _write(self, call: Callable[..., int]) -> Callable[..., int]:
         def writing(descriptor: int, data: bytes) -> int:
             size = os.fstat(descriptor).st_size
             count = call(descriptor, data)
-            self.note("write", self.paths.get(descriptor, ""), size, bytes(data[:count]))
+            self.note_file("write", descriptor, size, bytes(data[:count]))
             return count
 
         return writing
@@ -88,14 +104,14 @@ class Recorder:
     def _ftruncate(self, call: Callable[..., None]) -> Callable[..., None]:
         def cutting(descriptor: int, size: int) -> None:
             call(descriptor, size)
-            self.note("truncate", self.paths.get(descriptor, ""), size)
+            self.note_file("truncate", descriptor, size)
 
         return cutting
 
     def _fsync(self, call: Callable[..., None]) -> Callable[..., None]:
         def flushing(descriptor: int) -> None:
             call(descriptor)
-            self.note("sync", self.paths.get(descriptor, ""))
+            self.note_file("sync", descriptor)
 
         return flushing
 
@@ -104,9 +120,26 @@ class Recorder:
     def _mkdir(self, call: Callable[..., None]) -> Callable[..., None]:
         def making(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
             call(path, mode, dir_fd=dir_fd)
-            self.note("mkdir", self.whole(path, dir_fd))
+            self.note(Call("mkdir", self.whole(path, dir_fd)))
 
         return making
+
+    def _rename(self, call: Callable[..., None]) -> Callable[..., None]:
+        def renaming(old: Any, new: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+            call(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+            to = self.whole(new, dst_dir_fd)
+            self.note(Call("rename", self.whole(old, src_dir_fd), inode=os.lstat(to).st_ino, to=to))
+
+        return renaming
+
+    _replace = _rename
+
+    def _unlink(self, call: Callable[..., None]) -> Callable[..., None]:
+        def removing(path: Any, *, dir_fd: int | None = None) -> None:
+            call(path, dir_fd=dir_fd)
+            self.note(Call("unlink", self.whole(path, dir_fd)))
+
+        return removing
 
 
 def scenario(recorder: Recorder, root: Path, level: Fsync) -> list[str]:
@@ -132,47 +165,69 @@ def scenario(recorder: Recorder, root: Path, level: Fsync) -> list[str]:
     return said_so_far
 
 
+Names = dict[str, int | None]
+"""Paths, each with the file that is there; None is a folder."""
+
+
 class Disk:
     """What is on the disk for sure, and what is pending, after some calls."""
 
     def __init__(self, calls: list[Call], root: str) -> None:
-        self.content: dict[str, bytes] = {}
-        self.names: set[str] = {root}
-        self.pending: dict[str, list[Call]] = {}
-        self.new_names: set[str] = set()
+        self.content: dict[int, bytes] = {}
+        self.names: Names = {root: None}
+        self.pending: dict[int, list[Call]] = {}
+        self.pending_names: list[Call] = []
         for call in calls:
             self._take(call)
 
     def _take(self, call: Call) -> None:
-        if call.kind in ("create", "mkdir"):
-            self.new_names.add(call.path)
+        if call.kind in ("create", "mkdir", "rename", "unlink"):
+            assert os.path.dirname(call.to or call.path) == os.path.dirname(call.path), "a rename across folders"
+            self.pending_names.append(call)
             if call.kind == "create":
-                self.content[call.path] = b""
+                self.content[call.inode] = b""
         elif call.kind in ("write", "truncate"):
-            self.pending.setdefault(call.path, []).append(call)
-        elif call.path in self.content:
-            self.content[call.path] = apply(self.content[call.path], self.pending.pop(call.path, []))
+            self.pending.setdefault(call.inode, []).append(call)
+        elif call.inode in self.content:
+            self.content[call.inode] = apply(self.content[call.inode], self.pending.pop(call.inode, []))
         else:
-            done = {name for name in self.new_names if os.path.dirname(name) == call.path}
-            self.names |= done
-            self.new_names -= done
+            done = [one for one in self.pending_names if os.path.dirname(one.path) == call.path]
+            self.names = renamed(self.names, done)
+            self.pending_names = [one for one in self.pending_names if one not in done]
 
     def states(self, rng: random.Random, count: int) -> Iterator[dict[str, bytes | None]]:
         """Yield trees, path to bytes (None: a folder), that the disk may hold."""
         yield self._tree(self.names, lambda data, _: data)
-        everything = self.names | self.new_names
+        everything = renamed(self.names, self.pending_names)
         yield self._tree(everything, apply)
         yield self._tree(everything, lambda data, _: data)
         for _ in range(count):
-            names = self.names | {name for name in sorted(self.new_names) if rng.random() < 0.7}
+            names = renamed(self.names, [one for one in self.pending_names if rng.random() < 0.7])
             yield self._tree(names, lambda data, calls: torn(data, calls, rng))
 
-    def _tree(self, names: set[str], fate: Callable[[bytes, list[Call]], bytes]) -> dict[str, bytes | None]:
-        reachable = {name for name in names if all(part in names or len(part) < 2 for part in _parents(name, names))}
+    def _tree(self, names: Names, fate: Callable[[bytes, list[Call]], bytes]) -> dict[str, bytes | None]:
+        every = set(names)
         return {
-            name: fate(self.content[name], self.pending.get(name, [])) if name in self.content else None
-            for name in reachable
+            name: None if inode is None else fate(self.content[inode], self.pending.get(inode, []))
+            for name, inode in names.items()
+            if all(part in every or len(part) < 2 for part in _parents(name, every))
         }
+
+
+def renamed(names: Names, calls: list[Call]) -> Names:
+    """Do calls that change names, in order; what was not made, because that call is left out, is not moved either."""
+    found = dict(names)
+    for call in calls:
+        if call.kind == "create":
+            found[call.path] = call.inode
+        elif call.kind == "mkdir":
+            found[call.path] = None
+        elif call.kind == "unlink":
+            found.pop(call.path, None)
+        else:
+            found.pop(call.path, None)
+            found[call.to] = call.inode
+    return found
 
 
 def _parents(name: str, names: set[str]) -> list[str]:

@@ -23,7 +23,10 @@ ERRNOS = [
     errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE,
     errno.ENOMEM, errno.EBADF, errno.EINVAL, errno.EFBIG, errno.ENOLCK, errno.ESTALE, errno.ENODEV,
 ]  # fmt: skip
-CALLS = ("open", "write", "ftruncate", "fsync", "fdatasync", "fstat", "stat", "lseek", "mkdir", "flock")
+CALLS = (
+    "open", "dup", "close", "pread", "write", "ftruncate", "fsync", "fdatasync",
+    "fstat", "stat", "mkdir", "replace", "unlink", "flock",
+)  # fmt: skip
 Arm = Callable[[str, int, int, bool], None]
 
 
@@ -81,12 +84,14 @@ def _each_position(full: bool, arm: Arm, fired: Callable[[], int], counts: Count
             for on in (False, True):
                 for position in range(1, 60):
                     before = fired()
-                    _one_run(kind, position, number, on, arm, counts)
+                    _one_run(kind, position, number, on, arm, fired, counts)
                     if fired() == before:
                         break
 
 
-def _one_run(kind: str, position: int, number: int, on: bool, arm: Arm, counts: Counts) -> None:
+def _one_run(
+    kind: str, position: int, number: int, on: bool, arm: Arm, fired: Callable[[], int], counts: Counts
+) -> None:
     with folder() as root:
         with opened(root, "always") as first:
             first.append("s", [e.SessionCreated()], expected_version=0)
@@ -99,8 +104,10 @@ def _one_run(kind: str, position: int, number: int, on: bool, arm: Arm, counts: 
         arm(kind, position, number, on)
         for n in range(4):
             poisoned = bool(unknown) and kind == "fdatasync"
-            before = len(accepted)
+            before, failed = len(accepted), fired()
             _append(log, f"faulty {n}", accepted, refused, unknown)
+            is_flushed = kind != "fdatasync" or fired() == failed
+            assert is_flushed or len(accepted) == before, "an append was acknowledged though its flush failed"
             assert not poisoned or len(accepted) == before, "an append was believed after a failed flush"
         arm("", 0, 0, False)
         log = _works_again(root, log, accepted)

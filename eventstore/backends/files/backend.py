@@ -269,6 +269,11 @@ class FilesBackend(Backend):
         handle = self._handles.to_write(log)
         try:
             handle.take()
+            try:
+                handle.remove_unfinished()  # another program may have been killed since this one opened the log
+            except BaseException:
+                handle.release()
+                raise
         except EventStoreError:
             raise
         except OSError as error:

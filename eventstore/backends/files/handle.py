@@ -3,8 +3,10 @@
 import errno
 import os
 import threading
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from eventstore.backends.files.atomic import temporary_name
 from eventstore.backends.files.chunks import HEAD_BYTES, ends_with, life_of, read_life
 from eventstore.backends.files.descriptor import mark_as_written
 from eventstore.backends.files.durability import sync_data
@@ -71,7 +73,7 @@ class Handle:
         self.descriptor, self.poison = -1, 0
         self.life, self.seen, self.changes = "", Seen(), 0
         self.written = self.flushed = 0
-        self.depth, self._is_locked = 0, False
+        self.depth, self._is_locked, self._is_new = 0, False, False
         self._opened = (0, 0)
         self.last_digest = b""
 
@@ -124,6 +126,10 @@ class Handle:
                 pass
             else:
                 if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:
+                    if self._is_new:
+                        self._is_new = False
+                        if found.st_size:
+                            self.remove_unfinished()
                     return found
             self.close()
         raise OSError(errno.EAGAIN, "others replace the log all the time", self.path)
@@ -133,8 +139,17 @@ class Handle:
         found = os.fstat(descriptor)
         self._opened, self.life = (found.st_dev, found.st_ino), read_life(descriptor, found)
         self.written, self.flushed, self.last_digest = found.st_size, 0, b""
-        self.descriptor = descriptor
+        self.descriptor, self._is_new = descriptor, True
         mark_as_written(descriptor)
+
+    def remove_unfinished(self) -> None:
+        """Remove the new file that a killed program did not get to put in the log's place. The lock is held. Raises OSError."""
+        folder = self.folders.open(self.name)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary_name(LOG), dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def _unlock(self) -> None:
         if self._is_locked:

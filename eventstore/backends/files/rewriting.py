@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -72,19 +72,9 @@ def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
         with announced(handle):
             try:
                 _put(handle, offset, line)
-                _remove_unfinished(handle)
+                handle.remove_unfinished()  # it holds the line that was just overwritten
             finally:
                 handle.note_change(found, handle.last_digest if handle.seen.size == found.st_size else b"")
-
-
-def _remove_unfinished(handle: Handle) -> None:
-    """Remove what a killed `replace` left: it holds the line that was just overwritten."""
-    folder = handle.folders.open(handle.name)
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(f".{LOG}.new", dir_fd=folder)
-    finally:
-        os.close(folder)
 
 
 def _has_line(handle: Handle, seq: int, offset: int, line: bytes, size: int) -> bool:

@@ -235,7 +235,7 @@ class AppendingContract:
         with pytest.raises(EventNotEncodable):
             log.extend("s", [[said("b")], [DataSet(key="k", value=float("nan"))]], expected_version=2)
         with pytest.raises(VersionConflict):
-            log.extend("s", [[said("b")]], expected_version=1)
+            log.extend("s", [[said("b")], [said("c")], [said("d")]], expected_version=1)
         with pytest.raises(IdReused):
             log.extend("s", [[said("b")], [said("a", "k")]], expected_version=2)
         with pytest.raises(IdReused):
