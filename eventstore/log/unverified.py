@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from eventstore.errors import LogDamaged, (
+from eventstore.errors import (
     InvalidSessionId,
+    LogDamaged,
     SessionNotFound,
 )
 from eventstore.ids import check_log_id
