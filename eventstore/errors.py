@@ -1,34 +1,34 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of this package, as one tree.
 
     EventStoreError
-    ├── InvalidSessionId      (ValueError)   a name that no session can have
+    ├── InvalidSessionId      (ValueError)   a text that cannot be a session id
     ├── SessionNotFound       (ValueError, LookupError)
     ├── SessionExists         (ValueError)
-    ├── NoSuchMoment          (ValueError)   a version that was not reached, or what is no time
+    ├── NoSuchMoment          (ValueError)   a version the session has not reached, or an invalid time
     ├── VersionConflict                      another writer appended first
-    ├── EventRefused          (ValueError)   an event that cannot become a line
-    │   ├── EventNotEncodable                a value JSON cannot hold faithfully
-    │   ├── EventTooLarge                    a line over the limit
-    │   └── IdReused                         an idempotency key that belongs to another append
-    ├── RedactionRefused      (ValueError)   an event whose content cannot be removed
-    ├── AppendRefused                        the system would not let an append happen
-    ├── ReadRefused                          the system would not let a log be read
-    ├── OutcomeUnknown                       an append that may or may not be stored
-    ├── HandlePoisoned                       a log that a failed flush has made untrustworthy
-    ├── OperationRefused                     the system would not let a session be deleted, trashed, restored, ...
-    ├── NotSupported                         the backend, or the system, cannot do what was asked
-    ├── LogDamaged                           bytes in a log that are not what was written
-    │   ├── LogTampered                      a line blanked and nothing tells of it, or events that are not those signed
-    │   └── NotARegularFile   (OSError)      a folder, link, pipe or device where a log should be
-    ├── LogRolledBack                        a log that is not the one that was read before
-    ├── CursorRefused         (ValueError)   a text that is no cursor, or one that nothing is known of any more
-    ├── PositionNotSaved                     where a subscription stands could not be stored
-    ├── ImportRefused         (ValueError)   a foreign file that cannot be taken in
-    ├── ExportRefused         (ValueError)   a session that has no such export
-    ├── KeyRefused            (ValueError)   a key to sign or to check with that cannot be used
-    ├── CheckpointRefused     (ValueError)   a signed note that is not to be believed
-    ├── ExtraMissing          (ImportError)  a package that an extra brings is not installed
-    └── InvalidSetting        (ValueError)   a setting with a value it cannot have
+    ├── EventRefused          (ValueError)   an event that cannot be stored
+    │   ├── EventNotEncodable                a value that JSON cannot represent exactly
+    │   ├── EventTooLarge                    an event over the size limit
+    │   └── IdReused                         an idempotency key used by another append
+    ├── RedactionRefused      (ValueError)   an event that cannot be redacted
+    ├── AppendRefused                        the system refused an append
+    ├── ReadRefused                          the system refused to read a log
+    ├── OutcomeUnknown                       an append may or may not be stored
+    ├── HandlePoisoned                       an earlier flush of this log failed
+    ├── OperationRefused                     the system refused to delete, trash or restore a session
+    ├── NotSupported                         the backend or the system does not support the operation
+    ├── LogDamaged                           a log holds bytes that no append wrote
+    │   ├── LogTampered                      a redaction that no event records, or a wrong signature
+    │   └── NotARegularFile   (OSError)      a folder, link, pipe or device in the place of a log
+    ├── LogRolledBack                        an event that was read before is missing or different
+    ├── CursorRefused         (ValueError)   an invalid or expired cursor
+    ├── PositionNotSaved                     the position of a subscription could not be stored
+    ├── ImportRefused         (ValueError)   a foreign file that cannot be imported
+    ├── ExportRefused         (ValueError)   a session that cannot be exported in this format
+    ├── KeyRefused            (ValueError)   a signing or verifier key that cannot be used
+    ├── CheckpointRefused     (ValueError)   a signed checkpoint that cannot be trusted
+    ├── ExtraMissing          (ImportError)  an optional package is not installed
+    └── InvalidSetting        (ValueError)   a setting with an invalid value
 
 Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
 """
@@ -40,7 +40,7 @@ from eventstore.release import install_hint
 
 
 class EventStoreError(Exception):
-    """The root: catch it to catch everything this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
 
 class InvalidSessionId(EventStoreError, ValueError):
@@ -59,7 +59,10 @@ class InvalidSessionId(EventStoreError, ValueError):
 
 
 class SessionNotFound(EventStoreError, ValueError, LookupError):
-    """No session has this id, or it is in the trash (`in_trash`, where that was looked for). Nothing was written."""
+    """No session has this id. Nothing was written.
+
+    `in_trash` is True if the trash was searched and the session is there.
+    """
 
     def __init__(self, session_id: str, *, in_trash: bool = False) -> None:
         super().__init__(session_id)
@@ -75,18 +78,18 @@ class SessionNotFound(EventStoreError, ValueError, LookupError):
 
 
 class NoSuchMoment(EventStoreError, ValueError):
-    """A question asked as of a version that the session has not reached, or of what is no moment. Nothing was answered."""
+    """A query names a version that the session has not reached, or an invalid time. Nothing was returned."""
 
     def __init__(self, at: object, reason: str) -> None:
         super().__init__(at, reason)
         self.at, self.reason = at, reason
 
     def __str__(self) -> str:
-        return f"no such moment: {str(self.at)[:80]!a}: {self.reason}; ask as of a version or a time that was"
+        return f"no such moment: {str(self.at)[:80]!a}: {self.reason}; give a version or a time that the session has reached"
 
 
 class SessionExists(EventStoreError, ValueError):
-    """A session with this id is there already. Nothing was written."""
+    """A session with this id already exists. Nothing was written."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(session_id)
@@ -97,9 +100,9 @@ class SessionExists(EventStoreError, ValueError):
 
 
 class VersionConflict(EventStoreError):
-    """Another writer appended first. This call wrote nothing.
+    """Another writer appended first. Nothing of this append was written.
 
-    `since` holds the types of the events that came in between, oldest first, at most the last 20 of them.
+    `since` holds the types of the events appended since `expected`, oldest first: at most the last 20.
     """
 
     def __init__(self, session_id: str, expected: int, actual: int, since: tuple[str, ...] = ()) -> None:
@@ -115,11 +118,11 @@ class VersionConflict(EventStoreError):
 
 
 class EventRefused(EventStoreError, ValueError):
-    """An event cannot become a line of the log. Nothing of its batch was written."""
+    """An event cannot be stored. No event of its batch was written."""
 
 
 class EventNotEncodable(EventRefused):
-    """A value in the event has no faithful JSON. `path` is where, as in `$.content` or `$.value[2]`."""
+    """JSON cannot represent a value of the event. `path` is the place of the value, such as `$.value[2]`."""
 
     def __init__(self, event_type: str, path: str, reason: str) -> None:
         super().__init__(event_type, path, reason)
@@ -130,7 +133,7 @@ class EventNotEncodable(EventRefused):
 
 
 class EventTooLarge(EventRefused):
-    """The encoded event is over the limit, both in bytes."""
+    """The encoded event is larger than the limit. Both sizes are in bytes."""
 
     def __init__(self, event_type: str, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(event_type, size_bytes, limit_bytes)
@@ -144,7 +147,7 @@ class EventTooLarge(EventRefused):
 
 
 class IdReused(EventRefused):
-    """A batch mixes idempotency keys that this session has seen with new ones, or keys of different appends."""
+    """A batch mixes idempotency keys that the session already has with new ones, or keys of different appends."""
 
     def __init__(self, session_id: str, event_id: str) -> None:
         super().__init__(session_id, event_id)
@@ -152,13 +155,13 @@ class IdReused(EventRefused):
 
     def __str__(self) -> str:
         return (
-            f"session {self.session_id!r} has seen id {self.event_id!r} in another append; nothing was written: "
+            f"session {self.session_id!r} already has id {self.event_id!r} from another append; nothing was written: "
             "repeat that append unchanged, or choose a new id"
         )
 
 
 class AppendRefused(EventStoreError):
-    """The system refused a step of an append: disk full, no permission, no descriptor, ... Nothing of it was kept."""
+    """The system refused an append: disk full, no permission, no free descriptor, ... Nothing was written."""
 
     def __init__(self, session_id: str, file: str, errno: int) -> None:
         super().__init__(session_id, file, errno)
@@ -167,14 +170,14 @@ class AppendRefused(EventStoreError):
     def __str__(self) -> str:
         return (
             f"append to session {self.session_id!r} refused: {os.strerror(self.errno)} ({self.file}); nothing was written: "
-            "append again when that is mended"
+            "remove the cause, then append again"
         )
 
 
 class ReadRefused(EventStoreError):
-    """The system refused to read: no permission, no connection, an error of the disk, ... Nothing was changed.
+    """The system refused to read: no permission, no connection, a disk error, ... Nothing was changed.
 
-    `session_id` is empty where it was about all logs.
+    `session_id` is empty if the error concerns the store and no single session.
     """
 
     def __init__(self, session_id: str, file: str, errno: int) -> None:
@@ -185,12 +188,12 @@ class ReadRefused(EventStoreError):
         what = f"session {self.session_id!r}" if self.session_id else "the store"
         return (
             f"{what} could not be read: {os.strerror(self.errno)} ({self.file}); nothing was changed: "
-            "try again when the cause is removed"
+            "remove the cause, then try again"
         )
 
 
 class OutcomeUnknown(EventStoreError):
-    """An append was written, and flushing it failed: it may or may not survive. Appending again with the same `id` is safe."""
+    """An append was written, but flushing it failed: it may or may not survive. Appending again with the same `id` is safe."""
 
     def __init__(self, session_id: str, file: str, errno: int) -> None:
         super().__init__(session_id, file, errno)
@@ -200,12 +203,12 @@ class OutcomeUnknown(EventStoreError):
         what = f"append to session {self.session_id!r}" if self.session_id else "what was appended"
         return (
             f"{what} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
-            "open the store anew, and append again with the same id"
+            "open the store again, then append again with the same id"
         )
 
 
 class HandlePoisoned(EventStoreError):
-    """Flushing this log failed before; no later success would mean anything. Nothing was written."""
+    """An earlier flush of this log failed, so a later success would prove nothing. Nothing was written."""
 
     def __init__(self, session_id: str, file: str, errno: int) -> None:
         super().__init__(session_id, file, errno)
@@ -213,15 +216,15 @@ class HandlePoisoned(EventStoreError):
 
     def __str__(self) -> str:
         return (
-            f"append to session {self.session_id!r} refused: flushing failed before ({os.strerror(self.errno)}, {self.file}); "
-            "nothing was written: open the store anew"
+            f"append to session {self.session_id!r} refused: an earlier flush failed ({os.strerror(self.errno)}, {self.file}); "
+            "nothing was written: open the store again"
         )
 
 
 class OperationRefused(EventStoreError):
-    """The system refused a step of an operation on a session as a whole: no permission, disk full, ...
+    """The system refused to delete, trash, restore, ... a session: no permission, disk full, ...
 
-    `done` says what was not done to it, such as "deleted"; `file` is what the system named, `errno` its number.
+    `done` is what was not done, such as "deleted". `file` and `errno` are what the system reported.
     """
 
     def __init__(self, session_id: str, done: str, file: str, errno: int) -> None:
@@ -231,15 +234,15 @@ class OperationRefused(EventStoreError):
     def __str__(self) -> str:
         where = f" ({self.file})" if self.file else ""
         return (
-            f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer finishes or "
-            "takes back what was begun: try again when that is mended"
+            f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer completes "
+            "or reverts the unfinished step: remove the cause, then try again"
         )
 
 
 class NotSupported(EventStoreError):
-    """The backend, or the system, cannot do what was asked. Nothing was done.
+    """The backend or the system does not support the operation. Nothing was done.
 
-    `where` names the backend's place, `cannot` what it cannot do, and `instead` what to do. `session_id` may be empty.
+    `where` names the store, `cannot` the unsupported operation, `instead` what to do next. `session_id` may be empty.
     """
 
     def __init__(self, session_id: str, where: str, cannot: str, instead: str) -> None:
@@ -252,9 +255,9 @@ class NotSupported(EventStoreError):
 
 
 class LogDamaged(EventStoreError):
-    """The log holds bytes that were not written by an append.
+    """The log holds bytes that no append wrote.
 
-    `line` counts from 1, `offset_bytes` is where that line begins; the first `readable` events are whole, verified and committed.
+    `line` counts from 1. `offset_bytes` is where that line begins. The first `readable` events are intact and verified.
     """
 
     def __init__(self, session_id: str, file: str, line: int, offset_bytes: int, reason: str, readable: int) -> None:
@@ -264,25 +267,25 @@ class LogDamaged(EventStoreError):
 
     @property
     def seq(self) -> int:
-        """The number that the event in that line should have: a log has one event a line."""
+        """The number of the event that belongs in this line. A log has one event per line."""
         return self.line
 
     def __str__(self) -> str:
         return (
             f"log of session {self.session_id!r} is damaged: {self.file} line {self.line}, byte {self.offset_bytes}: "
-            f"{self.reason}; the first {self.readable} events are whole; nothing was changed: "
-            "look at it with verify, set it right with repair"
+            f"{self.reason}; the first {self.readable} events are intact; nothing was changed: "
+            "inspect it with verify, then fix it with repair"
         )
 
 
 class LogTampered(LogDamaged):
-    """What no accident explains: a line blanked as by a redaction of which no event tells, events that are not those signed."""
+    """Damage that no accident explains: a redacted line without its event.redacted, or a wrong signature."""
 
 
 class NotARegularFile(LogDamaged, OSError):
-    """Where a log or its folder should be is something else: a link, a pipe, a device. It was neither followed nor changed.
+    """A link, pipe or device is in the place of a log or its folder. It was neither followed nor changed.
 
-    Whoever goes on past a damaged log goes on past this one too; nothing of it is readable.
+    It is a LogDamaged, so code that skips damaged logs skips this one too. Nothing of it is readable.
     """
 
     def __init__(self, path: str, kind: str, wanted: str = "a regular file", session_id: str = "") -> None:
@@ -296,11 +299,11 @@ class NotARegularFile(LogDamaged, OSError):
 
     def __str__(self) -> str:
         of = f"log of session {self.session_id!r}: " if self.session_id else ""
-        return f"{of}{self.path} is {self.reason}; it was left alone: move it away, then try again"
+        return f"{of}{self.path} is {self.reason}; it was not read or changed: move it away, then try again"
 
 
 class RedactionRefused(EventStoreError, ValueError):
-    """The content of an event cannot be removed. Nothing was changed."""
+    """The event cannot be redacted. Nothing was changed."""
 
     def __init__(self, session_id: str, seq: int, reason: str) -> None:
         super().__init__(session_id, seq, reason)
@@ -309,37 +312,37 @@ class RedactionRefused(EventStoreError, ValueError):
     def __str__(self) -> str:
         return (
             f"event {self.seq} of session {self.session_id!r} cannot be redacted: {self.reason}; nothing was changed: "
-            "leave it out, or delete the session"
+            "omit this event, or delete the session"
         )
 
 
 class LogRolledBack(EventStoreError):
-    """A log that was read to event `seq` does not have that event any more: an older one, or another, was put in its place."""
+    """Event `seq`, which was read before, is missing or different: the log was replaced by an older or another one."""
 
-    def __init__(self, session_id: str, seq: int, reason: str = "is gone or is another") -> None:
+    def __init__(self, session_id: str, seq: int, reason: str = "is missing or different") -> None:
         super().__init__(session_id, seq, reason)
         self.session_id, self.seq, self.reason = session_id, seq, reason
 
     def __str__(self) -> str:
         return (
             f"log of session {self.session_id!r} is not the one that was read before: event {self.seq} {self.reason}; "
-            "nothing was read on: find out who changed it, verify it against a checkpoint, or begin without a cursor"
+            "nothing more was read: find out who changed it, verify it against a checkpoint, or start without a cursor"
         )
 
 
 class CursorRefused(EventStoreError, ValueError):
-    """A cursor cannot be gone on from. Nothing was read."""
+    """A cursor cannot be resumed from. Nothing was read."""
 
     def __init__(self, cursor: str, reason: str) -> None:
         super().__init__(cursor, reason)
         self.cursor, self.reason = cursor, reason
 
     def __str__(self) -> str:
-        return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: give one that this store gave, or begin without"
+        return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: pass a cursor that this store returned, or none"
 
 
 class PositionNotSaved(EventStoreError):
-    """The position of a subscription could not be stored. The one stored before is unchanged, and no event is lost."""
+    """The position of a subscription could not be stored. The last stored position is unchanged; no event is lost."""
 
     def __init__(self, where: str, cause: str) -> None:
         super().__init__(where, cause)
@@ -353,7 +356,7 @@ class PositionNotSaved(EventStoreError):
 
 
 class ImportRefused(EventStoreError, ValueError):
-    """A foreign file cannot be taken in. `line` counts from 1; 0 means the file as a whole."""
+    """A foreign file cannot be imported. `line` counts from 1; 0 means the entire file."""
 
     def __init__(self, path: str, line: int, reason: str) -> None:
         super().__init__(path, line, reason)
@@ -365,19 +368,19 @@ class ImportRefused(EventStoreError, ValueError):
 
 
 class ExportRefused(EventStoreError, ValueError):
-    """A session has nothing to give in the format asked for."""
+    """A session cannot be exported in the requested format. Nothing was written."""
 
     def __init__(self, session_id: str, reason: str) -> None:
         super().__init__(session_id, reason)
         self.session_id, self.reason = session_id, reason
 
     def __str__(self) -> str:
-        what = f"session {self.session_id!r}" if self.session_id else "what was asked for"
+        what = f"session {self.session_id!r}" if self.session_id else "the requested sessions"
         return f"cannot export {what}: {self.reason}; nothing was written"
 
 
 class KeyRefused(EventStoreError, ValueError):
-    """A key cannot be used, made or kept. `key` is its name or its file, never the key; `advice` is what to do next."""
+    """A key cannot be used, created or stored. `key` is its name or file, never the secret; `advice` is what to do next."""
 
     def __init__(self, key: str, reason: str, advice: str) -> None:
         super().__init__(key, reason, advice)
@@ -389,10 +392,10 @@ class KeyRefused(EventStoreError, ValueError):
 
 
 class CheckpointRefused(EventStoreError, ValueError):
-    """A checkpoint, or the signed note around it, is not to be believed. Nothing of it was used.
+    """A checkpoint, or the signed note around it, cannot be trusted. Nothing of it was used.
 
-    `kind` is "malformed" (it is no such note), "unknown" (nobody signed it whose key was given), or "forged" (the signature of a
-    key that was given is wrong).
+    `kind` is "malformed" (not a signed note), "unknown" (no given key signed it) or "forged" (the signature of a given key is
+    wrong).
     """
 
     def __init__(self, kind: Literal["malformed", "unknown", "forged"], reason: str) -> None:
@@ -401,15 +404,15 @@ class CheckpointRefused(EventStoreError, ValueError):
 
     def __str__(self) -> str:
         advice = {
-            "malformed": "get it again, byte for byte",
-            "unknown": "give the verifier key of somebody who signed it",
-            "forged": "do not trust it, and get it again from who signed it",
+            "malformed": "get an exact copy of it",
+            "unknown": "pass the verifier key of one of its signers",
+            "forged": "do not trust it, and get it again from its signer",
         }[self.kind]
-        return f"checkpoint refused: {self.reason}; nothing of it was believed: {advice}"
+        return f"checkpoint refused: {self.reason}; nothing of it was used: {advice}"
 
 
 class ExtraMissing(EventStoreError, ImportError):
-    """Something needs a package that is not installed; `extra` is the extra of this one that brings it. Nothing was written."""
+    """`what` needs a package that is not installed. `extra` is the extra that installs it. Nothing was written."""
 
     def __init__(self, extra: str, what: str) -> None:
         super().__init__(extra, what)
@@ -423,7 +426,7 @@ class ExtraMissing(EventStoreError, ImportError):
 
 
 class InvalidSetting(EventStoreError, ValueError):
-    """A setting holds a value it cannot have. `name` is the environment variable."""
+    """A setting has an invalid value. `name` is the environment variable, `expected` describes the allowed values."""
 
     def __init__(self, name: str, value: str, expected: str) -> None:
         super().__init__(name, value, expected)

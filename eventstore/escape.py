@@ -1,28 +1,28 @@
-"""What a reader sees of a text: characters that would act, reorder or hide are shown as escapes."""
+"""Escape characters that would control a terminal, reorder text or be invisible."""
 
 import unicodedata
 
 _HARMFUL = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 _BLANK = frozenset([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xE0100, 0xE01F0)])
-"""Letters and marks that are drawn as nothing, so that text can hide in them."""
+"""Letters and marks that are drawn as blank, so that text could hide in them."""
 
 
 def clean(text: str, *, keep_lf: bool = False) -> str:
-    r"""Show what a terminal or page acts on, or would hide, as `\\x1b`, `\\u202e`, ...; a line feed stays where asked for."""
+    r"""Escape control, reordering and invisible characters as `\\x1b`, `\\u202e`, ...; `keep_lf` keeps line feeds."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_clean_one(one, keep_lf) for one in text)
 
 
 def clean_json(text: str) -> str:
-    r"""Write what a terminal acts on, or would hide, in lines of JSON as `\\u001b`, `\\u202e`, ...; the values stay the same."""
+    r"""Escape the same characters in lines of JSON as `\\u001b`, `\\u202e`, ...; the decoded values stay the same."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(one if one in "\n\t" or not _is_harmful(one) else _as_json_escape(one) for one in text)
 
 
 def is_plain(text: str) -> bool:
-    """Tell quickly whether `clean` with `keep_lf` gives a text back as it is; False where that takes a closer look."""
+    """Return True if `clean` with `keep_lf` surely changes nothing. Fast: False only means that `clean` must decide."""
     return text.isascii() and text.replace("\n", "").isprintable()
 
 
@@ -31,6 +31,7 @@ def _clean_one(one: str, keep_lf: bool) -> str:
         return one
     if not _is_harmful(one):
         return one
+    # a tab is harmless, but escaped it would be unreadable in code, and raw it would break the alignment of columns
     return "    " if one == "\t" and keep_lf else one.encode("unicode_escape").decode("ascii")
 
 
@@ -39,5 +40,5 @@ def _is_harmful(one: str) -> bool:
 
 
 def _as_json_escape(one: str) -> str:
-    units = one.encode("utf-16-be", "surrogatepass").hex()
+    units = one.encode("utf-16-be", "surrogatepass").hex()  # JSON writes characters above U+FFFF as two \u escapes
     return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))

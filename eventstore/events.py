@@ -1,7 +1,7 @@
-"""The catalogue: everything that can happen to a session, one frozen class each.
+"""The event types of a session, one frozen class each.
 
-What is promised for ever is an event's tag and its fields; class names and this module may move. A new field needs a
-default. The envelope (`seq`, `at`, ...) is stamped by the log when the event is appended and is left empty before.
+Tags and fields never change, because stored logs contain them; class names and this module may move. A new field needs a
+default. The log sets the envelope (`seq`, `at`, ...) when an event is appended; until then it is empty.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
@@ -15,9 +15,9 @@ Status: TypeAlias = Literal["active", "completed", "failed", "abandoned"]
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The piece of a foreign file that an event came from, terminator included: the pieces joined are the file.
+    """The line of a foreign file from which an event was imported. All lines joined are the file.
 
-    `line` is the text of the piece; `line_base64` stands in its place where the piece is not UTF-8.
+    `line` is the text with its terminator. `line_base64` replaces it if the bytes are not UTF-8.
     """
 
     format: str
@@ -26,18 +26,18 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """What all events have.
+    """The envelope: the fields that every event has.
 
-    - `seq`: position in the session, from 1, dense; the session's version after this event.
-    - `at`: when it was recorded, RFC 3339 UTC with microseconds; never goes back inside a session.
-    - `occurred_at`: when it happened, where that is not when it was recorded.
+    - `seq`: position in the session, from 1, without gaps; the session's version after this event.
+    - `at`: when it was recorded, RFC 3339 UTC with microseconds; never decreases within a session.
+    - `occurred_at`: when it happened, if that differs from `at`.
     - `v`: schema version of the type.
-    - `id`: idempotency key given by the caller.
-    - `batch`: (i, n), the i-th from 0 of n events appended together.
-    - `by`: who and from where (actor, tool, trace id).
-    - `origin`: the foreign line it came from.
-    - `salt`: 128 random bits, base64url, so that removed text cannot be guessed back from its hash.
-    - `hash`: 64 hex digits, the chain up to and with this event.
+    - `id`: idempotency key chosen by the caller.
+    - `batch`: (i, n): event i, from 0, of n events appended together.
+    - `by`: who caused it (actor, tool, trace id).
+    - `origin`: the foreign line it was imported from.
+    - `salt`: 128 random bits, base64url, so that redacted text cannot be guessed from its hash.
+    - `hash`: hash of the chain up to and including this event, 64 hex digits.
     """
 
     version: ClassVar[int] = 1
@@ -60,14 +60,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
 
     @property
     def time(self) -> str:
-        """When it happened: `occurred_at` where there is one, else `at`."""
+        """When it happened: `occurred_at` if set, else `at`."""
         return self.occurred_at or self.at
 
 
 class SessionCreated(Event, frozen=True, kw_only=True, tag="session.created"):
-    """A session began. Always the first event that is its own; a fork has its parent's values where none are given.
+    """The session was created. Always its first own event. A fork inherits its parent's values for fields that are not set.
 
-    `used_before` tells that another session, deleted or in the trash since, had the same id.
+    `used_before` is True if an earlier session, since deleted or trashed, had the same id.
     """
 
     purpose: str | None = None
@@ -79,7 +79,7 @@ class SessionCreated(Event, frozen=True, kw_only=True, tag="session.created"):
 
 
 class SessionUpdated(Event, frozen=True, kw_only=True, tag="session.updated"):
-    """Metadata changed: what is left out stays; `tags` replace the old ones, `custom_metadata` is merged key by key."""
+    """Metadata changed. Fields that are not set stay; `tags` replaces the old tags, `custom_metadata` is merged key by key."""
 
     purpose: str | None | UnsetType = UNSET
     tags: tuple[str, ...] | UnsetType = UNSET
@@ -87,24 +87,24 @@ class SessionUpdated(Event, frozen=True, kw_only=True, tag="session.updated"):
 
 
 class SessionCompleted(Event, frozen=True, kw_only=True, tag="session.completed"):
-    """The session ended, well or not."""
+    """The session ended; `status` is how."""
 
     status: Status = "completed"
     reason: str | None = None
 
 
 class SessionReopened(Event, frozen=True, kw_only=True, tag="session.reopened"):
-    """A session that had ended is active again."""
+    """An ended session is active again."""
 
 
 class SessionPinned(Event, frozen=True, kw_only=True, tag="session.pinned"):
-    """The session is kept whatever its age, or, with `pinned` false, no longer."""
+    """Retention keeps the session whatever its age; with `pinned` false, no longer."""
 
     pinned: bool = True
 
 
 class SessionAdjusted(Event, frozen=True, kw_only=True, tag="session.adjusted"):
-    """Somebody saved a session with figures that no other event explains; those given here replace the folded ones.
+    """A session was saved with figures that no other event explains. The fields set here replace the folded ones.
 
     Durations in milliseconds, cost in the caller's currency, times RFC 3339. `custom_metadata` replaces, never merges.
     """
@@ -121,10 +121,10 @@ class SessionAdjusted(Event, frozen=True, kw_only=True, tag="session.adjusted"):
 
 
 class MessageAdded(Event, frozen=True, kw_only=True, tag="message.added"):
-    """Somebody said something. Order in the log is the order of the conversation.
+    """A message of the conversation. Its order is the order of the log.
 
-    With an `invocation_id`, a message of the assistant is a tool call (`content` is the JSON of its arguments) and a
-    message of the tool is its result.
+    With an `invocation_id`, an assistant message is a tool call (`content` is the JSON of its arguments) and a tool message
+    is its result.
     """
 
     role: Role
@@ -134,17 +134,17 @@ class MessageAdded(Event, frozen=True, kw_only=True, tag="message.added"):
 
 
 class ReasoningRecorded(Event, frozen=True, kw_only=True, tag="reasoning.recorded"):
-    """The model thought aloud. Part of the timeline, not of the conversation."""
+    """Reasoning of the model. Part of the timeline, not of the conversation."""
 
     content: str
 
 
 class ConversationCleared(Event, frozen=True, kw_only=True, tag="conversation.cleared"):
-    """The conversation starts over; the log keeps what was said."""
+    """The conversation is empty again; the log keeps the earlier messages."""
 
 
 class ConversationRewound(Event, frozen=True, kw_only=True, tag="conversation.rewound"):
-    """The conversation goes on from an earlier point: messages recorded after event `to` left it."""
+    """The conversation continues from an earlier point: messages recorded after event `to` are dropped from it."""
 
     to: int
 
@@ -152,8 +152,8 @@ class ConversationRewound(Event, frozen=True, kw_only=True, tag="conversation.re
 class InvocationLinked(Event, frozen=True, kw_only=True, tag="invocation.linked"):
     """A tool was called in this session.
 
-    The same `invocation_id` again adds to what is known of the call (say its outcome) and counts once. `invocation_dir` is
-    relative to the history folder where it lies inside it, else absolute. `duration_ms` is in milliseconds.
+    A later event with the same `invocation_id` adds fields, such as the outcome; the call counts once. `invocation_dir` is
+    relative to the history folder if it is inside it, else absolute. `duration_ms` is in milliseconds.
     """
 
     invocation_id: str
@@ -165,16 +165,16 @@ class InvocationLinked(Event, frozen=True, kw_only=True, tag="invocation.linked"
 
 
 class InvocationUnlinked(Event, frozen=True, kw_only=True, tag="invocation.unlinked"):
-    """A call was taken out of the session by somebody who saved the session without it."""
+    """A call was removed from the session, because the session was saved without it."""
 
     invocation_id: str
 
 
 class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded"):
-    """Tokens and money were used.
+    """The model used tokens or money.
 
     `tokens` counts by kind (`input`, `output`, `cache_read`, `cache_write`, `reasoning`, or the caller's own). Events with
-    the same `key` speak of the same use: they fold by maximum per field and never add twice.
+        the same `key` describe the same use: they fold by maximum per field and are not added up.
     """
 
     tokens: dict[str, int] = {}
@@ -184,28 +184,28 @@ class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded"):
 
 
 class DataSet(Event, frozen=True, kw_only=True, tag="data.set"):
-    """A key of the session's own data got a value, any JSON."""
+    """A key of the session's own data was set to `value`, any JSON value."""
 
     key: str
     value: Any = None
 
 
 class DataDeleted(Event, frozen=True, kw_only=True, tag="data.deleted"):
-    """A key of the session's own data went away."""
+    """A key of the session's own data was deleted."""
 
     key: str
 
 
 class DataCleared(Event, frozen=True, kw_only=True, tag="data.cleared"):
-    """All of the session's own data went away."""
+    """All of the session's own data was deleted."""
 
 
 class ForeignRecorded(Event, frozen=True, kw_only=True, tag="foreign.recorded"):
-    """A foreign line with no meaning of ours, kept whole in `origin`."""
+    """A foreign line that no event type describes. `origin` holds the line."""
 
 
 class LogRepaired(Event, frozen=True, kw_only=True, tag="log.repaired"):
-    """A torn tail was cut: `removed_bytes` from `offset_bytes` on, kept in the file `quarantine` beside the log."""
+    """Damaged bytes were removed: `removed_bytes` from `offset_bytes` on, saved as the attachment `quarantine`."""
 
     offset_bytes: int
     removed_bytes: int
@@ -216,9 +216,9 @@ class LogRepaired(Event, frozen=True, kw_only=True, tag="log.repaired"):
 class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
     """The content of event `target` was, or is about to be, overwritten; `leaf` is its leaf hash, 64 hex digits.
 
-    `target_type` and `target_at` are what its line still says, for no hash holds them any more. `target_id` and `target_batch`
-    are the idempotency key and the place in its batch that it had, `target_origin_bytes` how long the foreign piece was that it
-    came from: they are gone with it.
+    `target_type` and `target_at` repeat the type and time that the redacted line keeps, because its hash no longer covers them.
+    `target_id`, `target_batch` and `target_origin_bytes` record the idempotency key, the place in its batch and the length of
+    the foreign line: the redacted line no longer has them.
     """
 
     target: int
@@ -232,7 +232,7 @@ class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
 
 
 class CheckpointSigned(Event, frozen=True, kw_only=True, tag="checkpoint.signed"):
-    """Somebody signed that the log had `size` events with the Merkle root `root` (base64); `note` is the signed text."""
+    """A signer attested that the log had `size` events with the Merkle root `root` (base64). `note` is the signed text."""
 
     size: int
     root: str
@@ -240,14 +240,14 @@ class CheckpointSigned(Event, frozen=True, kw_only=True, tag="checkpoint.signed"
 
 
 class StoreSessionCreated(Event, frozen=True, kw_only=True, tag="store.session_created"):
-    """In the store's own log: a session came into being; `first_hash` is the hash of its first event."""
+    """In the registry: a session was created. `first_hash` is the hash of its first event."""
 
     session_id: str
     first_hash: str
 
 
 class StoreSessionForked(Event, frozen=True, kw_only=True, tag="store.session_forked"):
-    """In the store's own log: a session or template is about to go on from the first `upto` events of `parent`."""
+    """In the registry: a session or template is about to be forked from the first `upto` events of `parent`."""
 
     session_id: str
     parent: str
@@ -255,7 +255,7 @@ class StoreSessionForked(Event, frozen=True, kw_only=True, tag="store.session_fo
 
 
 class StoreSessionDeleted(Event, frozen=True, kw_only=True, tag="store.session_deleted"):
-    """In the store's own log: a session was deleted for good, with the size and head it had."""
+    """In the registry: a session was deleted permanently. Its size in events and bytes and its last hash are recorded."""
 
     session_id: str
     events: int
@@ -265,7 +265,7 @@ class StoreSessionDeleted(Event, frozen=True, kw_only=True, tag="store.session_d
 
 
 class StoreSessionTrashed(Event, frozen=True, kw_only=True, tag="store.session_trashed"):
-    """In the store's own log: a session was moved to the trash, where it is `name`, with the size and head it had."""
+    """In the registry: a session was moved to the trash as `name`. Its size and its last hash are recorded."""
 
     session_id: str
     name: str
@@ -276,23 +276,23 @@ class StoreSessionTrashed(Event, frozen=True, kw_only=True, tag="store.session_t
 
 
 class StoreSessionRestored(Event, frozen=True, kw_only=True, tag="store.session_restored"):
-    """In the store's own log: a session came back out of the trash."""
+    """In the registry: a session was restored from the trash."""
 
     session_id: str
     name: str
 
 
 class StoreTrashPurged(Event, frozen=True, kw_only=True, tag="store.trash_purged"):
-    """In the store's own log: a session in the trash was deleted for good."""
+    """In the registry: a session in the trash was deleted permanently."""
 
     session_id: str
     name: str
 
 
 class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_redacted"):
-    """In the store's own log: the content of events of a session is about to be removed, in all that is kept of it.
+    """In the registry: events of a session are about to be redacted in every copy that the store keeps.
 
-    `leaves` are the leaf hashes (64 hex digits) of the events `targets`: a copy that comes back is known by them.
+    `leaves` are the leaf hashes (64 hex digits) of the events `targets`: they identify a copy that is restored later.
     """
 
     session_id: str
@@ -302,7 +302,7 @@ class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_re
 
 
 class StoreCheckpointSigned(Event, frozen=True, kw_only=True, tag="store.checkpoint_signed"):
-    """In the store's own log: somebody signed that a session's log had `size` events with the Merkle root `root` (base64)."""
+    """In the registry: a signer attested that a session's log had `size` events with the Merkle root `root` (base64)."""
 
     session_id: str
     size: int
@@ -311,19 +311,19 @@ class StoreCheckpointSigned(Event, frozen=True, kw_only=True, tag="store.checkpo
 
 
 class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
-    """A verified event of a type or schema version that this release does not know. `raw` is its line without the LF."""
+    """A verified event with a type or schema version that this release does not know. `raw` is its line without the LF."""
 
     known_as: str = ""
     raw: bytes = b""
 
     @property
     def type(self) -> str:
-        """The tag that the line carries."""
+        """The tag in the stored line."""
         return self.known_as
 
 
 class RedactedEvent(UnknownEvent, frozen=True, kw_only=True, tag="redacted"):
-    """A verified event whose content was removed. `known_as` is its type, `leaf` the leaf hash of what it was, 64 hex digits."""
+    """A redacted event. `known_as` is its type, `leaf` the leaf hash of the removed event, 64 hex digits."""
 
     leaf: str = ""
 
@@ -358,18 +358,18 @@ AnyEvent: TypeAlias = (
     | StoreEventsRedacted
     | StoreCheckpointSigned
 )
-"""Every event that a line of a log can hold, as this release knows them."""
+"""Every event type that this release can write."""
 
 
 def at_time(event: Event, time: str | None) -> Event:
-    """Give an event the time at which it happened, RFC 3339; None leaves it as it is."""
+    """Return the event with `occurred_at` set to `time`, RFC 3339; with None, return it unchanged."""
     return event if time is None else replace(event, occurred_at=time)
 
 
 def with_origin(event: Event, origin: Origin) -> Event:
-    """Give an event the piece of a foreign file that it came from."""
+    """Return the event with `origin` set."""
     return replace(event, origin=origin)
 
 
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
-"""Class by tag."""
+"""Event class by tag."""

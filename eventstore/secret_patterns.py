@@ -1,4 +1,4 @@
-"""Patterns of secrets: what keys, tokens and passwords look like, found in texts and replaced by a mark that tells the kind."""
+"""Patterns of secrets: find keys, tokens and passwords in texts and replace them by `[redacted:<label>]`."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ SECRETS: dict[str, str] = {
     "authorization": r"(?i:authorization)[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?i:bearer|basic|token)\s{1,4}\K[A-Za-z0-9._~+/=-]{8,}",
     "url-password": r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,100}:\K[^\s/@\"'<>]{1,200}(?=@)",
 }
-"""Labels and patterns; `\\K` is where the secret begins that is replaced, where that is not the whole of what matches."""
+"""Regular expression by label. Text before `\\K` must match but stays; the secret begins after it."""
 
 
 _HINTS: dict[str, tuple[str, ...]] = {
@@ -64,11 +64,11 @@ _HINTS: dict[str, tuple[str, ...]] = {
     "authorization": ("authorization",),
     "url-password": ("://",),
 }
-"""What must be in a text, in any case, before a pattern is worth trying: looking for it costs a hundredth of that."""
+"""Substrings by label, compared without case. A pattern is tried only if one is in the text: the test is 100 times faster."""
 
 
 class Patterns:
-    """Patterns by their labels, such as `SECRETS`, looked for all at once."""
+    """Labelled patterns, such as `SECRETS`, searched in one pass. Raises re.error for an invalid pattern."""
 
     def __init__(self, patterns: Mapping[str, str] = SECRETS) -> None:
         self._patterns = dict(patterns)
@@ -79,7 +79,9 @@ class Patterns:
         ]
         self._compiled: dict[frozenset[str], Callable[[str], Iterator[re.Match[str]]]] = {}
         self._labels = {f"p{number}": label for number, label in enumerate(patterns)}
-        self._finder(frozenset(patterns))  # a pattern that is none is told of at once
+        self._finder(
+            frozenset(patterns)
+        )  # compile now, so that an invalid pattern fails here and not at the first search
 
     def _finder(self, labels: frozenset[str]) -> Callable[[str], Iterator[re.Match[str]]]:
         found = self._compiled.get(labels)
@@ -93,7 +95,7 @@ class Patterns:
         return found
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """Stream where secrets are in a text: the first character, the one behind, the label. No two of them overlap."""
+        """Stream (start, end, label) of each secret in a text, in characters, in order, without overlaps."""
         lower = text.lower()
         labels = frozenset(label for hint, label in self._hints if hint in lower)
         for found in self._finder(labels)(text) if labels else ():
@@ -102,7 +104,7 @@ class Patterns:
                 yield found.start(group), found.end(group), self._labels[group]
 
     def replace(self, text: str) -> str:
-        """Put `[redacted:label]` in the place of each secret."""
+        """Return the text with each secret replaced by `[redacted:<label>]`."""
         done, parts = 0, list[str]()
         for start, end, label in self.find(text):
             parts += [text[done:start], f"[redacted:{label}]"]
@@ -110,10 +112,10 @@ class Patterns:
         return "".join([*parts, text[done:]]) if parts else text
 
     def clean(self, event: E) -> E:
-        """Give an event without secrets: the same one where there are none."""
+        """Return the event without secrets, or the same object if it has none."""
         changed = {}
         for field in fields(event):
-            if field.name in _LOGS_OWN:
+            if field.name in _NEVER_CLEANED:
                 continue
             value = getattr(event, field.name)
             new = cleaned(value, self.replace)
@@ -122,11 +124,11 @@ class Patterns:
         return replace(event, **changed) if changed else event
 
 
-_LOGS_OWN = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at", "id", "origin"])
+_NEVER_CLEANED = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at", "id", "origin"])
 
 
 def cleaned(value: Any, clean: Callable[[str], str]) -> Any:
-    """Give a JSON value with every text in it, keys too, cleaned; the same object where nothing changed."""
+    """Return a JSON value with `clean` applied to every text, keys included; the same object if nothing changed."""
     if isinstance(value, str):
         new = clean(value)
         return value if new == value else new
@@ -141,7 +143,7 @@ def cleaned(value: Any, clean: Callable[[str], str]) -> Any:
 
 
 def texts(value: Any, *, keys: bool = True) -> Iterator[str]:
-    """Stream every text in an event, in a JSON value, or in the foreign line an event came from; without `keys` no keys."""
+    """Stream every text in an event, a JSON value or an Origin. `keys` includes the keys of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -159,7 +161,7 @@ def texts(value: Any, *, keys: bool = True) -> Iterator[str]:
 
 
 def numbers(value: Any) -> Iterator[int | float]:
-    """Stream every number in an event or in a JSON value."""
+    """Stream every number in an event or a JSON value; booleans are not numbers."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield value
     elif isinstance(value, dict):

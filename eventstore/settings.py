@@ -1,14 +1,14 @@
-"""Settings from the environment and from `.env` in the working folder; the environment wins.
+"""Settings from the environment and from `.env` in the working folder. The environment overrides `.env`.
 
 | variable | default | meaning |
 |---|---|---|
 | `SESSION_STORAGE_ENABLED` | true | false keeps sessions in memory only |
 | `SESSION_STORAGE_PATH` | `.sessions` | the sessions folder |
 | `SESSION_STORAGE_BACKEND` | `filesystem` | `filesystem` or `memory` |
-| `SESSION_STORAGE_RETENTION_DAYS` | 30 | age in days at which `cleanup` removes; `SESSION_RETENTION_DAYS` is read too |
+| `SESSION_STORAGE_RETENTION_DAYS` | 30 | age in days at which `cleanup` removes a session; `SESSION_RETENTION_DAYS` is read too |
 | `SESSION_STORAGE_FSYNC` | `always` | `always`, `everysec` or `no` |
-| `SESSION_STORAGE_REDACT_SECRETS` | false | true replaces what looks like a key, a token or a password before it is written |
-| `TOOL_HISTORY_ENABLED` | true | false makes no folder for a tool call |
+| `SESSION_STORAGE_REDACT_SECRETS` | false | true replaces what looks like a key, token or password before it is written |
+| `TOOL_HISTORY_ENABLED` | true | false creates no folders for tool calls |
 | `TOOL_HISTORY_PATH` | `.history` | the history folder |
 """
 
@@ -24,12 +24,12 @@ from eventstore.ids import Fsync
 Backend = Literal["filesystem", "memory"]
 _YES = frozenset(["1", "true", "yes", "on"])
 _NO = frozenset(["0", "false", "no", "off"])
-_MAX_DAYS = 365_000
+_MAX_DAYS = 365_000  # a thousand years: the cutoff date stays within what datetime can hold
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the variables say, checked. `retention_days` is in days."""
+    """The validated values of the variables. `retention_days` is in days."""
 
     storage_enabled: bool = True
     storage_path: Path = Path(".sessions")
@@ -42,9 +42,9 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
-    """Read the settings; `environ` stands for the environment, `dotenv` for the file `.env` of the working folder.
+    """Read the settings. `environ` replaces the environment, `dotenv` replaces the file `.env` of the working folder.
 
-    An empty value counts as not given. Raises InvalidSetting naming the variable.
+    An empty value counts as not set. Raises InvalidSetting, which names the variable.
     """
     values = _Values({**_dotenv(dotenv or Path(".env")), **(os.environ if environ is None else environ)})
     return Settings(
@@ -62,7 +62,7 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
 def _dotenv(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
-    from dotenv import dotenv_values  # costs as much as starting Python does, and most folders have no such file
+    from dotenv import dotenv_values  # slow: as long as Python's own start, and most folders have no such file
 
     try:
         found = dotenv_values(path, interpolate=False)
@@ -72,7 +72,7 @@ def _dotenv(path: Path) -> dict[str, str]:
 
 
 class _Values:
-    """Named texts, read one kind at a time."""
+    """Parse named texts into typed values."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -107,14 +107,14 @@ class _Values:
 
 
 class EnvironmentManager:
-    """The settings by the names that programs of the original ask for. Each call reads them anew."""
+    """The settings under the method names of the original API. Each call reads the environment again."""
 
     def get_session_storage_path(self) -> Path:
         """Return the sessions folder."""
         return load_settings().storage_path
 
     def get_session_retention_days(self) -> int:
-        """Return the age in days at which sessions are cleaned up."""
+        """Return the age in days at which `cleanup` removes sessions."""
         return load_settings().retention_days
 
     def get_session_storage_backend(self) -> str:
@@ -122,7 +122,7 @@ class EnvironmentManager:
         return load_settings().backend
 
     def is_session_storage_enabled(self) -> bool:
-        """Tell whether sessions are kept on disk."""
+        """Return True if sessions are stored on disk."""
         return load_settings().storage_enabled
 
     def get_tool_history_path(self) -> Path:
@@ -130,9 +130,9 @@ class EnvironmentManager:
         return load_settings().history_path
 
     def is_tool_history_enabled(self) -> bool:
-        """Tell whether tool calls get a folder."""
+        """Return True if tool calls get a folder."""
         return load_settings().history_enabled
 
 
 env_manager = EnvironmentManager()
-"""The one to import, as in `env_manager.get_session_storage_path()`."""
+"""The shared instance, as in `env_manager.get_session_storage_path()`."""

@@ -1,6 +1,6 @@
-"""A session for an auditor: who did what, when, with which tool, on what input, with what result; and what was removed.
+"""A session for an auditor: who did what, when, with which tool, input and result; and what was redacted.
 
-Read a session twice: `projection` folds what only the whole can tell, then `entries` streams with its help.
+Two passes over the events: `projection` folds an index of the session, then `entries` streams entries with this index.
 """
 
 from collections import Counter, deque
@@ -18,37 +18,40 @@ from projections import summary as summary_fold
 from projections.projection import Projection
 
 Kind: TypeAlias = Literal["message", "call", "usage", "session", "data", "log", "redacted", "unknown"]
-"""What an entry is about: something said, a tool call, tokens, the session itself, its data, its log, what nobody can read."""
+"""The subject of an entry: a message, a tool call, usage, the session, its data, its log, a redaction, an unknown event."""
 State: TypeAlias = Literal["done", "unfinished", "unexplained"]
-"""Of a redaction: told of and done; told of, but the text is still there; the text is gone and nothing fitting tells why."""
+"""A redaction is `done`; recorded but `unfinished`, so the text is still there; or `unexplained`: the text is gone, but no
+matching event records it."""
 
+# Bounds on memory: entries wait in order behind an unfinished call only up to these limits.
 _HELD_ENTRIES, _HELD_CHARACTERS = 1000, 4_000_000
-_MOST_NAMES = 1000
+_MOST_NAMES = 1000  # actors and models are chosen by the writer, so their number is unbounded
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The content of event `target` was redacted: `type` and `at` are that event's, `told_in` the event that says so.
+    """The redaction of event `target`. `type` and `at` are those of the redacted event.
 
-    `told_in` is 0, and the rest empty, where none does.
+    `recorded_in` is the seq of the event that records the redaction, `recorded_at` its time, `by` its actor. They are 0 and
+    empty if no event records it.
     """
 
     target: int
     state: State
     type: str = ""
     at: str = ""
-    told_in: int = 0
-    told_at: str = ""
+    recorded_in: int = 0
+    recorded_at: str = ""
     by: str = ""
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened, told by the events `seqs`. Times are RFC 3339, `duration_ms` milliseconds.
+    """One action, recorded by the events `seqs`. Times are RFC 3339, `duration_ms` is in milliseconds.
 
-    `time` is when it happened, `ended` when the last of it did. `input` and `result` of a call are None where the log has no
-    such message. `tokens` and `cost` are what the event adds to the totals: a use told again adds nothing.
+    `time` is the time of the first event, `ended` that of the last. `input` and `result` of a call are None if the log has no
+    such message. `tokens` and `cost` are what the event adds to the totals: a repeated usage event adds nothing.
     """
 
     seqs: tuple[int, ...]
@@ -76,11 +79,13 @@ class Entry:
 
 @dataclass(slots=True)
 class Index:
-    """What only the whole session tells.
+    """Facts of the entire session that single entries need.
 
-    `summary` gives the figures, the same as `get_session_statistics`; `parts` how many events speak of each call, `failed` which
-    calls failed; `stubs` the redacted lines as (type, time, leaf); `told` the events that tell of redactions, by their target.
-    Of `actors` and `models` at most the first 1,000 names are kept; each counts its events.
+    - `summary`: the figures, the same as `get_session_statistics`.
+    - `parts`: the number of events of each call. `failed`: the calls that failed.
+    - `tombstones`: the redacted events as (type, time, leaf), by seq.
+    - `redactions`: the events that record redactions, by their target.
+    - `actors` and `models`: the number of events by name, for at most the first 1,000 names.
     """
 
     summary: summary_fold.State = field(default_factory=summary_fold.State)
@@ -93,39 +98,39 @@ class Index:
     models: Counter[str] = field(default_factory=Counter)
     parts: Counter[str] = field(default_factory=Counter)
     failed: set[str] = field(default_factory=set)
-    stubs: dict[int, tuple[str, str, str]] = field(default_factory=dict)
-    told: dict[int, list[e.EventRedacted]] = field(default_factory=dict)
+    tombstones: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    redactions: dict[int, list[e.EventRedacted]] = field(default_factory=dict)
     checkpoint: e.CheckpointSigned | None = None
     repairs: list[e.LogRepaired] = field(default_factory=list)
     unknown: int = 0
 
     def copy(self) -> "Index":
-        """Give an independent state."""
+        """Return an independent state."""
         return deepcopy(self)
 
     def removal(self, target: int) -> Removal | None:
-        """Tell of the redaction of an event; None where there is none."""
-        stub, told = self.stubs.get(target), self.told.get(target, [])
-        if stub is None and not told:
+        """Return the redaction of an event, or None if it was not redacted."""
+        tombstone, recorded = self.tombstones.get(target), self.redactions.get(target, [])
+        if tombstone is None and not recorded:
             return None
-        fitting = [one for one in told if stub is None or one.leaf == stub[2]]
-        one = fitting[0] if fitting else None
-        state: State = "unfinished" if stub is None else "done" if one else "unexplained"
-        kind, at = stub[:2] if stub else ("", "")
+        matching = [one for one in recorded if tombstone is None or one.leaf == tombstone[2]]
+        one = matching[0] if matching else None
+        state: State = "unfinished" if tombstone is None else "done" if one else "unexplained"
+        kind, at = tombstone[:2] if tombstone else ("", "")
         if one is None:
             return Removal(target, state, kind, at)
         return Removal(target, state, kind, at, one.seq, one.time, _actor(one), one.reason)
 
     def removals(self) -> Iterator[Removal]:
-        """Tell of all redactions, in the order of what was redacted."""
-        for target in sorted({*self.stubs, *self.told}):
+        """Stream all redactions, in the order of the redacted events."""
+        for target in sorted({*self.tombstones, *self.redactions}):
             found = self.removal(target)
             if found is not None:
                 yield found
 
 
 def apply(state: Index, event: e.Event) -> None:
-    """Take one event in."""
+    """Apply one event."""
     leaf = redacted_leaf(event)
     summary_fold.apply(state.summary, event)
     state.version, state.hash, state.last_at = event.seq, event.hash, event.at
@@ -133,12 +138,12 @@ def apply(state: Index, event: e.Event) -> None:
     state.kinds[event.type] += 1
     _count(state.actors, _actor(event))
     if leaf is not None:
-        state.stubs[event.seq] = event.type, event.at, leaf
+        state.tombstones[event.seq] = event.type, event.at, leaf
     elif isinstance(event, e.UnknownEvent):
         state.unknown += 1
     elif isinstance(event, e.EventRedacted):
         if event.target < event.seq:
-            state.told.setdefault(event.target, []).append(event)
+            state.redactions.setdefault(event.target, []).append(event)
     elif isinstance(event, e.UsageRecorded):
         _count(state.models, event.model or "")
     elif isinstance(event, e.CheckpointSigned):
@@ -150,7 +155,7 @@ def apply(state: Index, event: e.Event) -> None:
 
 
 projection: Projection[Index] = Projection(Index, Index.copy, apply)
-"""What the whole tells."""
+"""The index of a session."""
 
 
 def _count_call(state: Index, event: e.Event) -> None:
@@ -172,12 +177,12 @@ def _actor(event: e.Event) -> str:
 
 
 def redacted_leaf(event: e.Event) -> str | None:
-    """Return the leaf, 64 hex digits, that a redacted line claims; None for any other event."""
+    """Return the leaf hash, 64 hex digits, of a redacted event; None for any other event."""
     return event.leaf if isinstance(event, e.RedactedEvent) else None
 
 
 def _call_of(event: e.Event) -> str | None:
-    """Return the id of the tool call that an event is a part of."""
+    """Return the id of the tool call that an event belongs to, or None."""
     if isinstance(event, e.InvocationLinked):
         return event.invocation_id
     if isinstance(event, e.MessageAdded) and event.role in ("assistant", "tool"):
@@ -190,7 +195,7 @@ def _call_of(event: e.Event) -> str | None:
 
 @dataclass(slots=True)
 class _Open:
-    """A call of which not all is told yet."""
+    """A call some of whose events are still to come. `left` is their number."""
 
     first: e.Event
     left: int
@@ -203,8 +208,8 @@ class _Open:
     by: dict[str, Any] = field(default_factory=dict)
     is_late: bool = False
 
-    def take(self, event: e.Event) -> int:
-        """Take a part in; return how many characters it holds."""
+    def add(self, event: e.Event) -> int:
+        """Add an event of the call; return the number of characters it holds."""
         self.seqs.append(event.seq)
         self.left -= 1
         self.last = max(self.last, event.time)
@@ -219,7 +224,7 @@ class _Open:
         return len(event.content)
 
     def close(self) -> Entry:
-        """Tell the call as one entry."""
+        """Return the call as one entry."""
         known, actor = self.known, self.by.get("actor")
         success = known.success if known else None
         outcome = {None: "called a tool", True: "called a tool: succeeded", False: "called a tool: failed"}
@@ -244,7 +249,10 @@ class _Open:
 
 
 class _Held:
-    """Entries in the order they began, held back while an earlier call is open; of too many the call waits alone."""
+    """Entries in the order they began, held back while an earlier call is open.
+
+    When too many wait, they are released and the open call becomes `is_late`: it follows once it is complete.
+    """
 
     def __init__(self) -> None:
         self._queue: deque[tuple[_Open | Entry, int]] = deque()
@@ -252,17 +260,17 @@ class _Held:
         self._calls: dict[str, _Open] = {}
 
     def add(self, entry: Entry) -> Iterator[Entry]:
-        """Add what is whole."""
+        """Add a complete entry; stream the entries that can be released."""
         self._push(entry, len(entry.text))
         return self._ready()
 
     def add_part(self, invocation_id: str, event: e.Event, parts: int) -> Iterator[Entry]:
-        """Add a part of a call that has so many."""
+        """Add one of `parts` events of a call; stream the entries that can be released."""
         call = self._calls.get(invocation_id)
         if call is None:
             call = self._calls[invocation_id] = _Open(event, parts)
             self._push(call, 0)
-        size = call.take(event)
+        size = call.add(event)
         if not call.is_late:
             self._characters += size
         if call.left <= 0:
@@ -272,7 +280,7 @@ class _Held:
         yield from self._ready()
 
     def rest(self) -> Iterator[Entry]:
-        """Give all that is still held, whole or not."""
+        """Stream everything still held, complete or not."""
         late = [call for call in self._calls.values() if call.is_late]
         for one in [*late, *(one for one, _ in self._queue)]:
             yield one.close() if isinstance(one, _Open) else one
@@ -300,13 +308,13 @@ class _Held:
 
 
 class _Uses:
-    """What was told of uses, so that the same use counts once, by maximum."""
+    """Maximum per usage key, so that the same use counts once."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[dict[str, int], float | None]] = {}
 
     def add(self, event: e.UsageRecorded) -> tuple[dict[str, int], float | None]:
-        """Return the tokens and the cost that an event adds to what was told before."""
+        """Return the tokens and the cost that an event adds to earlier ones of its key."""
         known, paid = self._known.get(event.key, ({}, None)) if event.key is not None else ({}, None)
         more = {kind: count - known[kind] if kind in known else count for kind, count in event.tokens.items()}
         tokens = {kind: count for kind, count in more.items() if count > 0}
@@ -319,10 +327,10 @@ class _Uses:
 
 
 def entries(events: Iterable[e.Event], index: Index) -> Iterator[Entry]:
-    """Stream entries in the order they began; `index` is the fold of the same events.
+    """Stream the entries in the order they began. `index` is the fold of the same events.
 
-    Memory holds no more than 1,000 entries or four million characters besides the calls that are open: a call that others
-    would have to wait for longer comes when it is whole.
+    Memory holds at most 1,000 entries or four million characters, plus the open calls. A call that would make others wait
+    longer comes later, when it is complete.
     """
     held, uses = _Held(), _Uses()
     for event in events:
@@ -331,23 +339,23 @@ def entries(events: Iterable[e.Event], index: Index) -> Iterator[Entry]:
             yield from held.add_part(invocation_id, event, index.parts[invocation_id])
         elif isinstance(event, e.UsageRecorded):
             tokens, cost = uses.add(event)
-            what = "used tokens" if tokens or cost else "told again of a use: adds nothing"
+            what = "used tokens" if tokens or cost else "repeats earlier usage: adds nothing"
             yield from held.add(_entry(event, "usage", "model", what, tokens=tokens, cost=cost, model=event.model))
         elif redacted_leaf(event) is not None:
             removal = index.removal(event.seq)
             yield from held.add(_entry(event, "redacted", "", f"redacted {event.type}", removal=removal))
         else:
-            kind, who, what, text = _told(event)
+            kind, who, what, text = _describe(event)
             yield from held.add(_entry(event, kind, who, what, text))
     yield from held.rest()
 
 
 def _entry(event: e.Event, kind: Kind, who: str, what: str, text: str = "", **more: Any) -> Entry:
-    told = (event.seq,), event.time, event.time, kind, who, what, _actor(event), text
-    return Entry(*told, by=event.by or {}, **more)
+    first = (event.seq,), event.time, event.time, kind, who, what, _actor(event), text
+    return Entry(*first, by=event.by or {}, **more)
 
 
-def _told(event: e.Event) -> tuple[Kind, str, str, str]:
+def _describe(event: e.Event) -> tuple[Kind, str, str, str]:
     match event:
         case e.MessageAdded():
             return "message", event.role, "said", event.content
@@ -380,11 +388,11 @@ def _named(event: e.Event) -> str:
 
 
 def _fields(event: e.Event) -> str:
-    """Give an event's own fields as JSON, those that say nothing left out."""
+    """Return the fields of an event without its envelope as JSON text, without empty ones."""
     names = event.__struct_fields__[len(e.Event.__struct_fields__) :]
     own = {name: getattr(event, name) for name in names}
-    told = {name: value for name, value in own.items() if value not in (None, (), {}, False, msgspec.UNSET)}
-    return json.encode(told).decode() if told else ""
+    shown = {name: value for name, value in own.items() if value not in (None, (), {}, False, msgspec.UNSET)}
+    return json.encode(shown).decode() if shown else ""
 
 
 def _origin(event: e.Event) -> str:

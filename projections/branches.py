@@ -1,4 +1,4 @@
-"""Branches: what two sessions that have a past in common did since."""
+"""Branches: what two sessions with a common ancestor did after their last common event."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
-from projections.projection import Told
+from projections.projection import FoldInput
 
 
 class Ancestor(NamedTuple):
-    """A session, and how many events of the line are its own and its ancestors'."""
+    """A session of a lineage, and its version at the point where the next one was forked."""
 
     session_id: str
     version: int
@@ -18,7 +18,10 @@ class Ancestor(NamedTuple):
 
 @dataclass(slots=True)
 class Branch:
-    """What a session did after its past in common with another: counts, tokens by kind, cost; `tools` by calls."""
+    """What a session did after the last common event: counts, tokens by kind, cost in the caller's currency.
+
+    `turns` counts messages of the user. `tools` counts calls by tool name.
+    """
 
     session_id: str
     events: int = 0
@@ -31,14 +34,14 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two branches, and the last event they have in common; None where they have none."""
+    """Two branches and their last common event, or None if they have no common event."""
 
     common: Ancestor | None
     branches: tuple[Branch, Branch]
 
 
 def common_ancestor(a: Iterable[Ancestor], b: Iterable[Ancestor]) -> Ancestor | None:
-    """Find the last event that two lineages, from the first ancestor on, have in common."""
+    """Return the last event that two lineages have in common. Both lineages begin with the first ancestor."""
     common = None
     for one, other in zip(a, b, strict=False):
         if one.session_id != other.session_id:
@@ -50,15 +53,15 @@ def common_ancestor(a: Iterable[Ancestor], b: Iterable[Ancestor]) -> Ancestor | 
 
 
 def lineage(session_id: str, forks: Iterable[tuple[str, int]], version: int) -> list[Ancestor]:
-    """List a session's ancestors from the first on, and itself; each with the version at which the next one goes on."""
+    """List a session's ancestors, the oldest first, then the session; each with the version at which the next was forked."""
     found = [Ancestor(*fork) for fork in forks]
     found.append(Ancestor(session_id, version))
-    assert all(one.version <= other.version for one, other in pairwise(found))  # noqa: S101 - numbers go on across forks
+    assert all(one.version <= other.version for one, other in pairwise(found))  # noqa: S101 - a fork continues its parent's numbers
     return found
 
 
-def summarize(session_id: str, events: Iterable[Told]) -> Branch:
-    """Count what a branch did; usage of one key counts once, by its maximum."""
+def summarize(session_id: str, events: Iterable[FoldInput]) -> Branch:
+    """Count what a branch did. Usage events of one key count once, by their maximum."""
     branch = Branch(session_id)
     calls: dict[str, str | None] = {}
     uses: dict[str, UsageRecorded] = {}

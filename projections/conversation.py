@@ -1,4 +1,4 @@
-"""The conversation as it stands: what was said and neither cleared nor rewound."""
+"""The current conversation: the messages that were neither cleared nor rewound."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,27 +6,27 @@ from typing import Any
 
 from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
 from eventstore.record.message_run import Message, MessageRun
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
 
 @dataclass(slots=True)
 class State:
-    """MessageRun in order."""
+    """The messages, in the order of the log."""
 
     messages: list[Message] = field(default_factory=list)
 
     def copy(self) -> "State":
-        """Give an independent state; messages are frozen and shared."""
+        """Return an independent state. Messages are frozen, so they are shared."""
         return State(self.messages.copy())
 
 
-def _said(state: State, event: MessageAdded) -> None:
+def _added(state: State, event: MessageAdded) -> None:
     state.messages.append(
         Message(event.seq, event.at, event.role, event.content, event.occurred_at, event.tool_name, event.invocation_id)
     )
 
 
-def _said_in_a_row(state: State, events: MessageRun) -> None:
+def _added_run(state: State, events: MessageRun) -> None:
     state.messages += events.read()
 
 
@@ -39,20 +39,20 @@ def _rewound(state: State, event: ConversationRewound) -> None:
         state.messages.pop()
 
 
-HANDLERS: dict[type[Told], Callable[[State, Any], None]] = {
-    MessageAdded: _said,
-    MessageRun: _said_in_a_row,
+HANDLERS: dict[type[FoldInput], Callable[[State, Any], None]] = {
+    MessageAdded: _added,
+    MessageRun: _added_run,
     ConversationCleared: _cleared,
     ConversationRewound: _rewound,
 }
 
 
-def apply(state: State, event: Told) -> None:
-    """Take one event in."""
+def apply(state: State, event: FoldInput) -> None:
+    """Apply one event, or one run of messages."""
     handler = HANDLERS.get(type(event))
     if handler is not None:
         handler(state, event)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)
-"""MessageRun in order."""
+"""The current messages."""

@@ -8,7 +8,7 @@ from projections.projection import Projection
 
 
 def apply(state: dict[str, Any], event: Event) -> None:
-    """Take one event in. Values are copied, so that no answer shares them with an event."""
+    """Apply one event. Values are copied, so that the state shares none with an event."""
     if isinstance(event, DataSet):
         state[event.key] = deepcopy(event.value)
     elif isinstance(event, DataDeleted):

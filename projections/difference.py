@@ -1,4 +1,4 @@
-"""What changed between two states of a session, told one by one."""
+"""The differences between two states of a session."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is different: of which `kind`, which one (`key`), and what it was and is.
+    """One difference.
 
-    `before` is None for what was added, `after` for what went away. Keys are a field's name, a tag, a key of the custom metadata
-    or of the session's own data, a call's id, or a message's seq.
+    `key` is, by `kind`: a metadata field, a tag, a key of the custom metadata or of the session's own data, the id of a call, or
+    the seq of a message. `before` is None for an addition, `after` is None for a removal.
     """
 
     kind: Kind
@@ -38,7 +38,7 @@ class Change:
 
 
 def compare(session_id: str, before: State, after: State) -> Iterator[Change]:
-    """Tell how a session differs between two of its states."""
+    """Stream the differences between two states of a session."""
     old, new = before.metadata.to_model(session_id), after.metadata.to_model(session_id)
     yield from _fields(old, new)
     yield from _tags(old.tags, new.tags)

@@ -1,15 +1,15 @@
-"""Facts: what a session did, by day, tool and model, to be summed over many sessions."""
+"""Usage facts: figures of a session by day, tool and model. They can be summed over sessions."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
 from eventstore.record.message_run import MessageRun
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
 
 class Place(NamedTuple):
-    """What a fact is counted under: the day it happened (UTC, `2026-01-31`), the tool and the model, where there is one."""
+    """The key of a fact: the day (UTC, `2026-01-31`), and the tool and the model, or an empty text."""
 
     day: str
     tool: str = ""
@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Fact:
-    """Counts: messages, calls, failed calls, milliseconds in tools, tokens of all kinds, of the input, of the output; cost."""
+    """Counts: messages, calls, failed calls, tokens (of all kinds, input, output); milliseconds in tools; cost."""
 
     messages: int = 0
     calls: int = 0
@@ -39,30 +39,30 @@ class _Call:
 
 @dataclass(slots=True)
 class State:
-    """Facts by place; `calls` and `uses` are what later events of the same id or key are compared with: none counts twice."""
+    """Facts by place. `calls` and `uses` remember what was counted of each call id and usage key, so that none counts twice."""
 
     facts: dict[Place, Fact] = field(default_factory=dict)
     calls: dict[str, _Call] = field(default_factory=dict)
     uses: dict[str, tuple[dict[str, int], float]] = field(default_factory=dict)
 
     def copy(self) -> "State":
-        """Give an independent state."""
+        """Return an independent state."""
         from copy import deepcopy
 
         return deepcopy(self)
 
     def at(self, place: Place) -> Fact:
-        """Give the fact of a place, making it where it is not there yet."""
+        """Return the fact of a place; create it if it does not exist."""
         found = self.facts.get(place)
         if found is None:
             found = self.facts[place] = Fact()
         return found
 
 
-def apply(state: State, event: Told) -> None:
-    """Take one event in."""
+def apply(state: State, event: FoldInput) -> None:
+    """Apply one event, or one run of messages."""
     if isinstance(event, MessageRun):
-        if event.since[:10] == event.until[:10]:
+        if event.since[:10] == event.until[:10]:  # all on one day: count them without decoding any
             state.at(Place(event.since[:10])).messages += event.last - event.first + 1
         else:
             for message in event.read():
@@ -76,7 +76,7 @@ def apply(state: State, event: Told) -> None:
 
 
 def _linked(state: State, event: InvocationLinked) -> None:
-    """Count a call once, on the day and under the tool of its first link that named one."""
+    """Count a call once: on the day of its first link, under the first tool name that a link gives."""
     call = state.calls.get(event.invocation_id)
     if call is None:
         call = state.calls[event.invocation_id] = _Call(Place(event.time[:10], event.tool_name or ""))
@@ -104,7 +104,7 @@ def _move(state: State, call: _Call, place: Place) -> None:
 
 
 def _used(state: State, event: UsageRecorded) -> None:
-    """Count what a use told of that was not told before; uses of one key count by maximum."""
+    """Count what a usage event adds to earlier ones of its key: events of one key count by maximum."""
     known, cost = state.uses.get(event.key, ({}, 0.0)) if event.key is not None else ({}, 0.0)
     more = {kind: max(count - known.get(kind, 0), 0) for kind, count in event.tokens.items()}
     fact = state.at(Place(event.time[:10], "", event.model or ""))

@@ -1,4 +1,4 @@
-"""The tool calls of a session, in the order of their first link; what is told later of a call is merged into it."""
+"""The tool calls of a session, in the order of their first link. Later links of a call are merged into it."""
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,20 +20,20 @@ class Invocation(Struct, frozen=True, gc=False):
 
 
 def merge(known: Invocation | None, event: InvocationLinked) -> Invocation:
-    """Tell what is known of a call after an event: what the event leaves out stays as it was."""
+    """Return the call after an event. Fields that the event does not set keep their value."""
     call = known or Invocation(event.invocation_id, event.time)
-    told = {
+    linked = {
         "tool_name": event.tool_name,
         "invocation_dir": event.invocation_dir,
         "duration_ms": event.duration_ms,
         "success": event.success,
         "error": event.error,
     }
-    return replace(call, **{name: value for name, value in told.items() if value is not None})
+    return replace(call, **{name: value for name, value in linked.items() if value is not None})
 
 
 def apply(state: dict[str, Invocation], event: Event) -> None:
-    """Take one event in."""
+    """Apply one event."""
     if isinstance(event, InvocationLinked):
         state[event.invocation_id] = merge(state.get(event.invocation_id), event)
     elif isinstance(event, InvocationUnlinked):

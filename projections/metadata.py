@@ -1,4 +1,4 @@
-"""What is known of a session besides its contents: status, tags, figures."""
+"""The metadata of a session: status, tags, figures."""
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -12,14 +12,14 @@ from eventstore.record.message_run import MessageRun
 from projections import invocations
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
-_SILENT = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent, e.SessionPinned])
-"""Events about the log itself, or about how long it is kept: a session is not updated by them."""
+_NO_UPDATE = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent, e.SessionPinned])
+"""Events about the log or its retention. They do not change `updated_at`."""
 
 
 class Use(msgspec.Struct, frozen=True, array_like=True):
-    """The most that was told of one use: tokens by kind, cost."""
+    """The maximum recorded for one usage key: tokens by kind, and cost."""
 
     tokens: dict[str, int]
     cost: float | None
@@ -27,10 +27,10 @@ class Use(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class State:
-    """Figures as they are shown; `calls` and `uses` are what later events of the same id or key are compared with.
+    """The metadata. `calls` and `uses` remember each call id and usage key, so that none counts twice.
 
-    A use is kept as JSON, a quarter of its size as objects: there is one for every answer of a model, and few are told of again.
-    `forks` are the sessions it went on from, the first of the line first, each with how many events it had then.
+    A use is stored as JSON, which takes a quarter of the memory: there is one per model response, and few are read again.
+    `forks` are the ancestors as (session id, version at the fork), the oldest first.
     """
 
     created_at: str = ""
@@ -51,7 +51,7 @@ class State:
     pinned: bool = False
 
     def copy(self) -> "State":
-        """Give an independent state; what is frozen is shared."""
+        """Return an independent state. Frozen values are shared."""
         return replace(
             self,
             tools_used=self.tools_used.copy(),
@@ -62,7 +62,7 @@ class State:
         )
 
     def to_model(self, session_id: str) -> SessionMetadata:
-        """Show the state as callers hold it."""
+        """Return the metadata as the public object."""
         return SessionMetadata(
             session_id=session_id,
             created_at=clock.read_time(self.created_at, _NEVER),
@@ -85,21 +85,21 @@ _USES = msgspec.json.Decoder(Use)
 _NEVER = "1970-01-01T00:00:00+00:00"
 
 
-def apply(state: State, event: Told) -> None:
-    """Take one event in."""
+def apply(state: State, event: FoldInput) -> None:
+    """Apply one event, or one run of messages."""
     if isinstance(event, MessageRun):
         state.created_at = state.created_at or event.since
         state.updated_at = max(state.updated_at, event.until)
         return
     kind = type(event)
-    if kind not in _SILENT:
+    if kind not in _NO_UPDATE:
         time = event.occurred_at or event.at
         if time > state.updated_at:
             state.updated_at = time
         if not state.created_at:
             state.created_at = time
     elif kind is e.RedactedEvent and not state.created_at:
-        state.created_at = state.updated_at = event.at  # when it happened is gone with what happened
+        state.created_at = state.updated_at = event.at  # `occurred_at` was redacted with the rest
     handler = _HANDLERS.get(kind)
     if handler is not None:
         handler(state, event)
@@ -168,7 +168,7 @@ def _unlinked(state: State, event: e.InvocationUnlinked) -> None:
 
 
 def _drop_tool(state: State, tool_name: str | None) -> None:
-    """Forget a tool that no call uses any more."""
+    """Remove a tool that no call uses any more."""
     if tool_name in state.tools_used and all(call.tool_name != tool_name for call in state.calls.values()):
         state.tools_used.remove(tool_name)
 

@@ -1,4 +1,4 @@
-"""Sessions as Python callers hold them: whole, mutable objects. Nothing here touches a log until it is saved."""
+"""Sessions as mutable Python objects. Changes reach the store only when the session is saved."""
 
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from eventstore.record.message_run import Message
 
 
 class SessionStatus(StrEnum):
-    """Where a session stands."""
+    """The status of a session."""
 
     ACTIVE = "active"
     COMPLETED = "completed"
@@ -24,8 +24,8 @@ class SessionStatus(StrEnum):
 class ConversationMessage:
     """One message. `role` is user, assistant, tool or system; a `timestamp` without a zone is local time.
 
-    The timestamp stays as it was given until the message is stored; a stored message has it in UTC. Two messages are equal where
-    their fields are and their timestamps are the same moment.
+    A stored message has its timestamp in UTC; before that it stays as given. Two messages are equal if their fields are equal;
+    timestamps are equal if they are the same moment.
     """
 
     role: str
@@ -49,14 +49,14 @@ class ConversationMessage:
         return self.role, self.content, to_utc(self.timestamp), self.tool_name, self.invocation_id
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values, the time as ISO text; optional fields only where they are set."""
+        """Return the fields as JSON values, the time as ISO text; optional fields only if they are set."""
         found = {"role": self.role, "content": self.content, "timestamp": _iso(self.timestamp)}
         optional = {"tool_name": self.tool_name, "invocation_id": self.invocation_id}
         return found | {name: value for name, value in optional.items() if value is not None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave. Raises ValueError naming the field that is missing or wrong."""
+        """Read what `to_dict` returned. Raises ValueError naming the field that is missing or wrong."""
         return cls(
             role=_need(data, "role"),
             content=_need(data, "content"),
@@ -67,7 +67,7 @@ class ConversationMessage:
 
 
 class Conversation(MutableSequence[ConversationMessage]):
-    """The messages of a session, as a list of them; each is made when it is first looked at, so that long sessions open fast."""
+    """The messages of a session, as a list. Each object is created at its first access, so that long sessions open fast."""
 
     __slots__ = ("_items",)
     __hash__ = None  # type: ignore[assignment]
@@ -103,11 +103,11 @@ class Conversation(MutableSequence[ConversationMessage]):
         return len(self._items)
 
     def insert(self, index: int, value: ConversationMessage) -> None:
-        """Put a message in front of another."""
+        """Insert a message before `index`."""
         self._items.insert(index, value)
 
     def begins_with(self, other: Sequence[ConversationMessage]) -> bool:
-        """Tell whether the first messages are those of another conversation."""
+        """Return True if the first messages are those of another conversation."""
         if len(other) > len(self._items):
             return False
         if not isinstance(other, Conversation):
@@ -131,7 +131,7 @@ class Conversation(MutableSequence[ConversationMessage]):
 
 @dataclass
 class SessionMetadata:
-    """What is known of a session besides its contents. Durations in milliseconds, tokens by kind."""
+    """The metadata of a session. Durations are in milliseconds, tokens are counted by kind."""
 
     session_id: str
     created_at: datetime
@@ -154,7 +154,7 @@ class SessionMetadata:
         self.status = SessionStatus(self.status)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values: ISO times, the status as its value; `pinned` only where it is."""
+        """Return the fields as JSON values: times as ISO text, the status as its value, `pinned` only if True."""
         pinned = {"pinned": True} if self.pinned else {}
         return {
             "session_id": self.session_id,
@@ -175,7 +175,7 @@ class SessionMetadata:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave; what is optional may be missing. Raises ValueError naming the field."""
+        """Read what `to_dict` returned; optional fields may be missing. Raises ValueError naming the field."""
         usage = data.get("token_usage")
         return cls(
             session_id=_need(data, "session_id"),
@@ -197,7 +197,7 @@ class SessionMetadata:
 
 @dataclass
 class Session:
-    """A session as a whole. Changing it changes nothing in the store until it is saved."""
+    """A session: metadata, calls, conversation and own data. Changes reach the store only when it is saved."""
 
     metadata: SessionMetadata
     invocation_ids: list[str] = field(default_factory=list)
@@ -207,7 +207,7 @@ class Session:
     _durations: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     def add_invocation(self, invocation_id: str, duration_ms: float | None = None) -> None:
-        """Add a tool call, in milliseconds where its duration is known. The same id again changes nothing."""
+        """Add a tool call, with its duration in milliseconds if known. The same id again changes nothing."""
         if invocation_id in self.invocation_ids:
             return
         self.invocation_ids.append(invocation_id)
@@ -224,22 +224,22 @@ class Session:
     def add_message(
         self, role: str, content: str, tool_name: str | None = None, invocation_id: str | None = None
     ) -> ConversationMessage:
-        """Add a message, said now. Raises ValueError for an unknown role."""
+        """Add a message with the current time. Raises ValueError for an unknown role."""
         message = ConversationMessage(role, content, self._touch(), tool_name, invocation_id)
         self.conversation.append(message)
         return message
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the session's own value of `key`, or `default`."""
+        """Return the value of `key` in the session's own data, or `default`."""
         return self.data.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        """Give a key of the session's own data a value, any JSON."""
+        """Set a key of the session's own data to any JSON value."""
         self.data[key] = value
         self._touch()
 
     def delete(self, key: str) -> bool:
-        """Take a key away; False where there was none."""
+        """Delete a key of the session's own data. Returns False if it did not exist."""
         if key not in self.data:
             return False
         del self.data[key]
@@ -247,12 +247,12 @@ class Session:
         return True
 
     def clear_data(self) -> None:
-        """Take all of the session's own data away."""
+        """Delete all of the session's own data."""
         self.data.clear()
         self._touch()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as JSON values."""
+        """Return everything as JSON values."""
         return {
             "metadata": self.metadata.to_dict(),
             "invocation_ids": list(self.invocation_ids),
@@ -262,7 +262,7 @@ class Session:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave. Raises ValueError naming the field that is missing or wrong."""
+        """Read what `to_dict` returned. Raises ValueError naming the field that is missing or wrong."""
         return cls(
             metadata=SessionMetadata.from_dict(_need(data, "metadata")),
             invocation_ids=list(data.get("invocation_ids") or ()),
@@ -271,7 +271,7 @@ class Session:
         )
 
     def _touch(self) -> datetime:
-        """Move `updated_at` to now. The object is its caller's, not a fold: it may look at the clock."""
+        """Set `updated_at` to now. This object belongs to the caller and is not a fold, so it may read the clock."""
         now = datetime.now(UTC)
         self.metadata.updated_at = max(self.metadata.updated_at, now)
         return now
@@ -281,7 +281,7 @@ _ROLES = get_args(Role)
 
 
 def check_role(role: str) -> Role:
-    """Return the role if a message may have it. Raises ValueError."""
+    """Validate the role of a message and return it. Raises ValueError."""
     if role not in _ROLES:
         raise ValueError(f"role {role!r} is not one of {', '.join(_ROLES)}; nothing was added")
     return cast("Role", role)
@@ -293,7 +293,7 @@ def _zoned(moment: datetime, name: str) -> datetime:
     try:
         return to_utc(moment)
     except ValueError:
-        raise ValueError(f"{name} is outside of the years 1 to 9999 in UTC") from None
+        raise ValueError(f"{name} is outside the years 1 to 9999 in UTC") from None
 
 
 def _iso(moment: datetime) -> str:

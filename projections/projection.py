@@ -8,27 +8,27 @@ from eventstore.events import Event
 from eventstore.record.message_run import MessageRun
 
 S = TypeVar("S")
-Told: TypeAlias = Event | MessageRun
-"""What a fold takes in: an event, or messages in a row."""
+FoldInput: TypeAlias = Event | MessageRun
+"""The input of a fold: an event, or a run of messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projection(Generic[S]):
     """A fold of events into a state.
 
-    `initial` makes the state before any event, `copy` an independent one, and `apply` takes one event into a state that the fold
-    owns, or messages in a row where the projection need not look into each. Its law: `fold(b, fold(a)) == fold(a + b)`. A
-    state handed in is never changed.
+    `initial` returns the state before any event. `copy` returns an independent copy of a state. `apply` changes a state that the
+    fold owns by one event, or by a run of messages if the projection does not read each message. The law:
+    `fold(b, fold(a)) == fold(a + b)`. A state that is passed in is never changed.
     """
 
     initial: Callable[[], S]
     copy: Callable[[S], S]
     apply: Callable[[S, Any], None]
 
-    def fold(self, events: Iterable[Told], state: S | None = None) -> S:
-        """Fold events, in the order of their log, into a new state that goes on from `state`."""
+    def fold(self, events: Iterable[FoldInput], state: S | None = None) -> S:
+        """Fold events, in log order, into a new state. Starts from a copy of `state`, or from `initial`."""
         owned = self.initial() if state is None else self.copy(state)
-        apply = self.apply
+        apply = self.apply  # a local name: the loop runs once per event
         for event in events:
             apply(owned, event)
         return owned

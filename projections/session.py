@@ -1,4 +1,4 @@
-"""A session as a whole: everything else, folded together in one pass."""
+"""The full state of a session, folded in one pass."""
 
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from projections import metadata as metadata_fold
 from projections import summary as summary_fold
 from projections.invocations import Invocation
 from projections.models import Conversation, Session
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
 
 @dataclass(slots=True)
 class State:
-    """A summary and what was said."""
+    """The summary and the conversation."""
 
     summary: summary_fold.State = field(default_factory=summary_fold.State)
     conversation: conversation_fold.State = field(default_factory=conversation_fold.State)
@@ -26,7 +26,7 @@ class State:
 
     @property
     def metadata(self) -> metadata_fold.State:
-        """What is known of the session besides its contents."""
+        """The metadata of the session."""
         return self.summary.metadata
 
     @property
@@ -40,15 +40,15 @@ class State:
         return self.summary.metadata.calls
 
     def links(self) -> dict[str, str]:
-        """Plan the session's tree, as `tree.plan` does."""
+        """Return the symbolic links of the session, see `tree.plan`."""
         return self.summary.links()
 
     def copy(self) -> "State":
-        """Give an independent state."""
+        """Return an independent state."""
         return State(self.summary.copy(), self.conversation.copy())
 
     def to_model(self, session_id: str) -> Session:
-        """Show the state as callers hold it."""
+        """Return the session as the public object."""
         return Session(
             metadata=self.metadata.to_model(session_id),
             invocation_ids=list(self.invocations),
@@ -58,11 +58,11 @@ class State:
         )
 
 
-def apply(state: State, event: Told) -> None:
-    """Take one event in."""
+def apply(state: State, event: FoldInput) -> None:
+    """Apply one event, or one run of messages."""
     summary_fold.apply(state.summary, event)
     conversation_fold.apply(state.conversation, event)
 
 
 projection: Projection[State] = Projection(State, State.copy, apply)
-"""Everything at once."""
+"""The full state."""

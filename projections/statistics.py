@@ -1,4 +1,4 @@
-"""A session's figures, as programs read them."""
+"""The figures of a session, as JSON values."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from projections.projection import Projection
 from projections.summary import State
 
 projection: Projection[State] = summary.projection
-"""Figures come from the summary: the count of messages is that of the conversation as it stands."""
+"""The figures come from the summary. Messages are counted in the current conversation, without cleared or rewound ones."""
 
 
 def to_dict(state: State, session_id: str) -> dict[str, Any]:
-    """Give the figures as JSON values: times as ISO text, `duration_seconds` from creation to the last update."""
+    """Return the figures as JSON values: times as ISO text, `duration_seconds` from creation to the last update."""
     return show(state.metadata.to_model(session_id), len(state.spoken))
 
 
 def show(known: SessionMetadata, messages: int) -> dict[str, Any]:
-    """Give the figures of a session of which this is known, and that has so many messages."""
+    """Return the figures of a session with this metadata and this number of messages."""
     shown = known.to_dict()
     return {
         "session_id": known.session_id,

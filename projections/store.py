@@ -1,10 +1,10 @@
-"""What the registry records: which sessions there are, what they were forked from, what is in the trash, what ended."""
+"""The state of the registry: existing sessions, forks, the trash, ids of ended sessions."""
 
 from dataclasses import dataclass, field
 
 from eventstore import events as e
 from eventstore.ids import TEMPLATE
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,8 +20,8 @@ class Life:
 
 
 @dataclass(slots=True, frozen=True)
-class Aside:
-    """A session in the trash: since when (RFC 3339 text), and the size and head of its log."""
+class TrashedSession:
+    """A session in the trash: since when (RFC 3339), and the size and last hash of its log."""
 
     since: str
     events: int
@@ -32,13 +32,14 @@ class Aside:
 
 @dataclass(slots=True)
 class State:
-    """What became of sessions.
+    """The sessions of a store.
 
-    - `parents`: the sessions and templates that were forked and not deleted since, and what each was forked from.
-    - `children`: the same the other way round.
-    - `trashed`: what is in the trash, by its name there; `purged`: the names that were purged last.
-    - `used`: the ids that were deleted or trashed, and the most events that a session of that id had.
-    - `there`: the ids of sessions that were created and did not end. `lives`: the last session of each id, ended or not.
+    - `parents`: parent by id, for sessions and templates that are forks and were not deleted.
+    - `children`: the forks of each parent.
+    - `trashed`: sessions in the trash by their name there. `purged`: names that were purged and not used again.
+    - `used`: the ids that were deleted or trashed, with the largest number of events that a session of the id had.
+    - `there`: the ids of existing sessions. `lives`: the last session of each id, existing or not.
+    - `forked_at`: the number of inherited events of each fork.
     - `forks`: how often a log was forked.
     - `unsettled_names` and `unsettled_ids`: names in the trash and ids whose last step a crash may have prevented; a writer who
       has compared them with the logs removes them.
@@ -46,7 +47,7 @@ class State:
 
     parents: dict[str, str] = field(default_factory=dict)
     children: dict[str, dict[str, None]] = field(default_factory=dict)
-    trashed: dict[str, Aside] = field(default_factory=dict)
+    trashed: dict[str, TrashedSession] = field(default_factory=dict)
     purged: set[str] = field(default_factory=set)
     used: dict[str, int] = field(default_factory=dict)
     there: set[str] = field(default_factory=set)
@@ -73,7 +74,7 @@ class State:
         )
 
     def descendants(self, session_id: str) -> list[str]:
-        """List the forks of a session and their forks, each before its own descendants. Costs one step a descendant."""
+        """List the forks of a session and their forks, each before its own descendants. Linear in the number of descendants."""
         found, seen = [session_id], {session_id}
         for one in found:
             for child in self.children.get(one, ()):
@@ -87,7 +88,7 @@ class State:
         return sorted(one.removeprefix(TEMPLATE) for one in self.parents if one.startswith(TEMPLATE))
 
 
-def apply(state: State, event: Told) -> None:
+def apply(state: State, event: FoldInput) -> None:
     """Apply one event."""
     if isinstance(event, e.StoreSessionCreated):
         life = Life(event.first_hash, state.parents.get(event.session_id, ""), state.forked_at.get(event.session_id, 0))
@@ -105,15 +106,15 @@ def apply(state: State, event: Told) -> None:
         state.unsettled_ids.add(event.session_id)
     elif isinstance(event, e.StoreSessionTrashed):
         life = state.lives.get(event.session_id, Life())
-        state.trashed[event.name] = Aside(event.at, event.events, event.size_bytes, event.head_hash, life)
+        state.trashed[event.name] = TrashedSession(event.at, event.events, event.size_bytes, event.head_hash, life)
         state.purged.discard(event.name)
         _end(state, event)
         state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreSessionRestored):
-        aside = state.trashed.pop(event.name, None)
+        trashed = state.trashed.pop(event.name, None)
         state.there.add(event.session_id)
-        if aside is not None:
-            state.lives[event.session_id] = aside.life
+        if trashed is not None:
+            state.lives[event.session_id] = trashed.life
         state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreTrashPurged):
         state.trashed.pop(event.name, None)

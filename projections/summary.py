@@ -1,4 +1,4 @@
-"""A session without what was said: small enough to be kept for many sessions, whatever their length."""
+"""A session without its messages: small enough to cache for many sessions of any length."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from eventstore.record.message_run import MessageRun
 from projections import data as data_fold
 from projections import metadata as metadata_fold
 from projections import tree
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
 
 def _numbers() -> "array[int]":
@@ -18,11 +18,11 @@ def _numbers() -> "array[int]":
 
 @dataclass(slots=True)
 class State:
-    """What is known at `version`.
+    """The state at `version`.
 
-    `spoken` are the seqs of the messages that the conversation holds. `rewritten_at`, `linked_at` and `kept_at` are the seqs of
-    the last events that took messages away, told of a tool call, and changed the session's own data, `redacted_at` that of the
-    last that told of a redaction; 0 where there was none.
+    `spoken` are the seqs of the messages in the current conversation. The other fields are seqs, or 0 if there was no such event:
+    `rewritten_at` of the last event that removed messages, `linked_at` of the last link of a tool call, `kept_at` of the last
+    change of the session's own data, `redacted_at` of the last recorded redaction.
     """
 
     version: int = 0
@@ -35,11 +35,11 @@ class State:
     redacted_at: int = 0
 
     def links(self) -> dict[str, str]:
-        """Plan the session's tree, as `tree.plan` does."""
+        """Return the symbolic links of the session, see `tree.plan`."""
         return tree.plan(self.metadata.calls.values())
 
     def copy(self) -> "State":
-        """Give an independent state."""
+        """Return an independent state."""
         return State(
             self.version,
             self.metadata.copy(),
@@ -52,8 +52,8 @@ class State:
         )
 
 
-def apply(state: State, event: Told) -> None:
-    """Take one event in."""
+def apply(state: State, event: FoldInput) -> None:
+    """Apply one event, or one run of messages."""
     metadata_fold.apply(state.metadata, event)
     if isinstance(event, MessageRun):
         state.spoken.extend(range(event.first, event.last + 1))
@@ -63,9 +63,9 @@ def apply(state: State, event: Told) -> None:
     kind = type(event)
     if kind is e.MessageAdded:
         state.spoken.append(event.seq)
-    elif kind in _LINKING:
+    elif kind in _LINK_EVENTS:
         state.linked_at = event.seq
-    elif kind in _KEEPING:
+    elif kind in _DATA_EVENTS:
         state.kept_at = event.seq
         data_fold.apply(state.data, event)
     elif kind is e.EventRedacted:
@@ -79,8 +79,8 @@ def apply(state: State, event: Told) -> None:
             state.spoken.pop()
 
 
-_LINKING = frozenset([e.InvocationLinked, e.InvocationUnlinked])
-_KEEPING = frozenset([e.DataSet, e.DataDeleted, e.DataCleared])
+_LINK_EVENTS = frozenset([e.InvocationLinked, e.InvocationUnlinked])
+_DATA_EVENTS = frozenset([e.DataSet, e.DataDeleted, e.DataCleared])
 
 projection: Projection[State] = Projection(State, State.copy, apply)
-"""All but the conversation."""
+"""Everything except the text of the conversation."""

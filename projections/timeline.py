@@ -1,4 +1,4 @@
-"""A session's life as rows: when, who, what, with which tool, for how long, for how many tokens."""
+"""The timeline of a session, one row per event: time, actor, action, tool, duration, tokens."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,29 +24,29 @@ class Row:
     tokens: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the row as JSON values, what is empty left out."""
+        """Return the row as JSON values, without empty fields."""
         shown = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in shown.items() if value not in (None, "", {})}
 
 
 @dataclass(slots=True)
 class State:
-    """Rows so far; `start` is the time of the first event, `tools` the tool of each call by its id."""
+    """The rows so far. `start` is the time of the first event, `tools` maps call ids to tool names."""
 
     rows: list[Row] = field(default_factory=list)
     start: str = ""
     tools: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> "State":
-        """Give an independent state; rows are frozen and shared."""
+        """Return an independent state. Rows are frozen, so they are shared."""
         return State(self.rows.copy(), self.start, self.tools.copy())
 
 
 def row(state: State, event: e.Event) -> Row:
-    """Tell one event as a row; `state` remembers the start and the tools for the rows that follow."""
+    """Return the row of one event, and update `start` and `tools` of the state for later rows."""
     time = event.time
     state.start = state.start or time
-    who, what, text = _told(event)
+    who, what, text = _describe(event)
     actor = (event.by or {}).get("actor")
     return Row(
         seq=event.seq,
@@ -62,13 +62,13 @@ def row(state: State, event: e.Event) -> Row:
 
 
 def rows(events: Iterable[e.Event]) -> Iterator[Row]:
-    """Stream rows, one an event; memory does not grow with what is said."""
+    """Stream one row per event. Memory grows with the number of tool calls only."""
     state = State()
     return (row(state, event) for event in events)
 
 
 def apply(state: State, event: e.Event) -> None:
-    """Take one event in."""
+    """Apply one event."""
     state.rows.append(row(state, event))
 
 
@@ -84,8 +84,8 @@ def _tool(state: State, event: e.Event) -> str | None:
     return event.tool_name or state.tools.get(event.invocation_id or "")
 
 
-def _told(event: e.Event) -> tuple[str, str, str]:
-    """Tell who did what, and the text of it."""
+def _describe(event: e.Event) -> tuple[str, str, str]:
+    """Return who did what, and its text."""
     match event:
         case e.SessionCreated():
             return "session", "created", event.purpose or ""

@@ -1,4 +1,7 @@
-"""The plan of a session's links: `{link: target}`, nothing made. Targets are relative to the history folder, or absolute."""
+"""The symbolic links of a session to its tool calls, as `{link: target}`. No link is created here.
+
+Targets are relative to the history folder, or absolute.
+"""
 
 from collections.abc import Iterable
 
@@ -8,11 +11,11 @@ from projections.invocations import Invocation
 from projections.projection import Projection
 
 projection: Projection[dict[str, Invocation]] = invocations.projection
-"""The calls that the plan is drawn from."""
+"""The calls that are linked to."""
 
 
 def plan(calls: Iterable[Invocation]) -> dict[str, str]:
-    """Draw the plan: one link `invocations/<file name of the id>` for each call that has a folder, in order."""
+    """Return one link `invocations/<file name of the id>` for each call that has a folder, in order."""
     return {
         f"invocations/{file_name(call.invocation_id)}": call.invocation_dir for call in calls if call.invocation_dir
     }

@@ -1,4 +1,4 @@
-"""Conversations as a model is given them: whole turns, no half of a tool call, no more than fits."""
+"""Conversations as input for a model: complete turns, complete tool calls, within a limit of messages or tokens."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -13,19 +13,19 @@ Format: TypeAlias = Literal["plain", "openai", "anthropic"]
 M = TypeVar("M", Message, ConversationMessage)
 
 BYTES_PER_TOKEN = 4
-"""How many bytes of UTF-8 are taken for a token where the caller does not count: too few rather than too many for English."""
+"""UTF-8 bytes per token in `estimate`: an average for English text. Other languages and code have fewer."""
 
 
 def estimate(message: Message | ConversationMessage) -> int:
-    """Estimate the tokens of a message: its bytes by four, and four for what surrounds it."""
+    """Estimate the tokens of a message: a quarter of its bytes, plus four for the role and separators."""
     return len(message.content.encode("utf-8", "replace")) // BYTES_PER_TOKEN + 4
 
 
-def whole(messages: Sequence[M]) -> list[M]:
-    """Leave out every tool call that has no result, and every result that has no call before it.
+def complete_calls(messages: Sequence[M]) -> list[M]:
+    """Return the messages without tool calls that have no result, and without results that have no earlier call.
 
-    A call is a message of the assistant with an `invocation_id`, its result the next message of the tool with the same id. A
-    message of the tool without an id is nobody's result and stays.
+    A call is an assistant message with an `invocation_id`. Its result is the next tool message with the same id. A tool message
+    without an id belongs to no call and stays.
     """
     halves: set[int] = set()
     open_calls: dict[str, int] = {}
@@ -49,30 +49,30 @@ def latest(
     tokens: int | None = None,
     count: Callable[[M], int] = estimate,
 ) -> list[M]:
-    """Choose the latest whole turns of at most `limit` messages and `tokens` tokens, in order; half tool calls are left out.
+    """Return the latest complete turns of at most `limit` messages and `tokens` tokens, in order, without incomplete tool calls.
 
-    A turn begins with a message of the user and ends before the next one; where a tool's result comes in a later turn than its
-    call, those turns are one. Messages of the system that open the conversation are no turn: they stand in front whatever is
-    cut, and count. `count` tells the tokens of a message.
+    A turn begins with a user message and ends before the next one. If the result of a call is in a later turn, the turns from the
+    call to the result count as one. System messages at the start of the conversation are always kept, and count. `count`
+    returns the tokens of a message.
     """
-    kept = whole(messages)
-    opening = next((place for place, message in enumerate(kept) if message.role != "system"), len(kept))
-    room = len(kept) if limit is None else limit - opening
-    budget = None if tokens is None else tokens - sum(map(count, kept[:opening]))
-    start = len(kept)
-    for first, last in reversed(_turns(kept, opening)):
-        turn = kept[first:last]
+    complete = complete_calls(messages)
+    opening = next((place for place, message in enumerate(complete) if message.role != "system"), len(complete))
+    room = len(complete) if limit is None else limit - opening
+    budget = None if tokens is None else tokens - sum(map(count, complete[:opening]))
+    start = len(complete)
+    for first, last in reversed(_turns(complete, opening)):
+        turn = complete[first:last]
         room -= len(turn)
         if budget is not None:
             budget -= sum(map(count, turn))
         if room < 0 or (budget is not None and budget < 0):
             break
         start = first
-    return kept[:opening] + kept[start:]
+    return complete[:opening] + complete[start:]
 
 
 def _turns(messages: Sequence[Message | ConversationMessage], opening: int) -> list[tuple[int, int]]:
-    """Find where turns begin and end; a turn that a tool call reaches out of is one with those it reaches into."""
+    """Return (start, end) of each turn. Turns that a tool call spans are joined."""
     starts = [place for place in range(opening, len(messages)) if place == opening or messages[place].role == "user"]
     called: dict[str, int] = {}
     inside: set[int] = set()
@@ -89,7 +89,7 @@ def _turns(messages: Sequence[Message | ConversationMessage], opening: int) -> l
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a model hears as one: a text, or calls made together with their results."""
+    """One unit of model input: a text, or parallel tool calls with their results."""
 
     role: str
     text: str = ""
@@ -97,7 +97,7 @@ class _Step:
 
 
 def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
-    """Put each result behind its call, and calls that follow one another without a text between them together."""
+    """Pair each result with its call, and group calls that have no text between them."""
     found = list(messages)
     results: dict[str, list[Message | ConversationMessage]] = {}
     for message in found:
@@ -106,7 +106,7 @@ def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
     steps: list[_Step] = []
     for message in found:
         if message.role == "tool":
-            continue  # stands behind its call; one that is nobody's result has no place in a model's format
+            continue  # added with its call; the formats have no place for a result without a call
         if message.role != "assistant" or message.invocation_id is None:
             steps.append(_Step(message.role, message.content))
             continue
@@ -119,9 +119,9 @@ def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
 
 
 def to_openai(messages: Sequence[M]) -> list[dict[str, Any]]:
-    """Write a conversation as the messages of OpenAI's chat completions; half tool calls are left out."""
+    """Return a conversation as messages of OpenAI's chat completions, without incomplete tool calls."""
     shown: list[dict[str, Any]] = []
-    for step in _steps(whole(messages)):
+    for step in _steps(complete_calls(messages)):
         if not step.calls:
             shown.append({"role": step.role, "content": step.text})
             continue
@@ -142,27 +142,27 @@ def to_openai(messages: Sequence[M]) -> list[dict[str, Any]]:
 
 
 def to_anthropic(messages: Sequence[M]) -> dict[str, Any]:
-    """Write a conversation as `system` and `messages` of Anthropic's API; half tool calls are left out.
+    """Return a conversation as `system` and `messages` of Anthropic's API, without incomplete tool calls.
 
-    Roles alternate as the API wants them: what one role says in a row is one message of several blocks.
+    The API requires alternating roles, so consecutive messages of one role become one message with several blocks.
     """
     system: list[str] = []
     shown: list[dict[str, Any]] = []
-    for step in _steps(whole(messages)):
+    for step in _steps(complete_calls(messages)):
         if step.role == "system":
             system.append(step.text)
         elif not step.calls:
-            _say(shown, step.role, {"type": "text", "text": step.text})
+            _append_block(shown, step.role, {"type": "text", "text": step.text})
         else:
             for call, _ in step.calls:
                 name, arguments = call.tool_name or "unknown", _arguments(call.content)
-                _say(
+                _append_block(
                     shown,
                     "assistant",
                     {"type": "tool_use", "id": call.invocation_id, "name": name, "input": arguments},
                 )
             for call, result in step.calls:
-                _say(
+                _append_block(
                     shown,
                     "user",
                     {"type": "tool_result", "tool_use_id": call.invocation_id, "content": result.content},
@@ -170,7 +170,7 @@ def to_anthropic(messages: Sequence[M]) -> dict[str, Any]:
     return {"system": "\n\n".join(system), "messages": shown}
 
 
-def _say(shown: list[dict[str, Any]], role: str, block: dict[str, Any]) -> None:
+def _append_block(shown: list[dict[str, Any]], role: str, block: dict[str, Any]) -> None:
     if shown and shown[-1]["role"] == role:
         shown[-1]["content"].append(block)
     else:
@@ -178,7 +178,7 @@ def _say(shown: list[dict[str, Any]], role: str, block: dict[str, Any]) -> None:
 
 
 def _arguments(content: str) -> dict[str, Any]:
-    """Read a call's arguments; what is no JSON object is given whole, as one argument."""
+    """Parse the arguments of a call. Text that is not a JSON object becomes the single argument `input`."""
     try:
         found = json.loads(content)
     except ValueError:

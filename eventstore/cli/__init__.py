@@ -1,4 +1,4 @@
-"""The command line: the first word names a command, and only the file that has it is loaded."""
+"""The command line. Only the module of the command that runs is loaded, so that every command starts fast."""
 
 import os
 import sys
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "analytics": ("analytics", "Show figures over many sessions."),
     "audit": ("audit", "Write bundles and reports for an auditor."),
-    "checkpoint": ("checkpoint", "Sign what sessions are now."),
-    "cleanup": ("retention", "Put old sessions in the trash, after saying which and why."),
-    "compare": ("branch", "Compare what two sessions did after the event where they parted."),
+    "checkpoint": ("checkpoint", "Sign checkpoints of sessions."),
+    "cleanup": ("retention", "Move old sessions to the trash, with the reasons."),
+    "compare": ("branch", "Compare what two sessions did after their last common event."),
     "create": ("life", "Create a session, and print its id."),
-    "delete": ("life", "Delete a session for good, after saying what would go."),
-    "demo": ("demo", "Replay a made-up session in a temporary store."),
+    "delete": ("life", "Delete a session permanently; without --yes show what would be deleted."),
+    "demo": ("demo", "Replay a sample session in a temporary store."),
     "diff": ("session", "Show what changed in a session between two moments."),
     "export": ("transcript", "Export sessions: as imported, as events, traces, tables or an archive."),
-    "follow": ("follow", "Show what happens in a session, or in all, as it happens."),
+    "follow": ("follow", "Show new events of a session, or of all, as they come."),
     "fork": ("retention", "Start a session with the events of another so far."),
     "import": ("transcript", "Import transcripts of Claude Code or Codex, or an archive of sessions."),
-    "keygen": ("checkpoint", "Make a key to sign checkpoints with."),
+    "keygen": ("checkpoint", "Create a key for signing checkpoints."),
     "lineage": ("branch", "Show the sessions that a fork comes from."),
     "list": ("session", "List sessions, the most recently updated first."),
     "pin": ("retention", "Keep a session whatever its age."),
-    "prove": ("checkpoint", "Prove what is in a signed session, and that it only grew."),
+    "prove": ("checkpoint", "Print a proof about the events of a session."),
     "rebuild": ("store", "Rebuild all files derived from the logs, or compare them."),
-    "recover": ("health", "Mark sessions abandoned whose program is gone."),
-    "redact": ("redaction", "Remove the content of events for good, after showing a plan."),
-    "repair": ("health", "Repair damaged logs, after showing how."),
+    "recover": ("health", "Mark sessions as abandoned whose program has ended."),
+    "redact": ("redaction", "Remove the content of events permanently, after showing a plan."),
+    "repair": ("health", "Repair damaged logs, after showing a plan."),
     "replay": ("timeline", "Show a session's timeline as it happened."),
     "restore": ("retention", "Restore a session from the trash."),
-    "search": ("search", "Find what was said in all sessions."),
-    "show": ("session", "Show a session: what is known of it, and the conversation."),
+    "search": ("search", "Search the messages and tool calls of all sessions."),
+    "show": ("session", "Show a session: its metadata and its conversation."),
     "stats": ("session", "Show a session's figures."),
     "template": ("template", "Save, list, show and remove templates for new sessions."),
-    "trash": ("life", "Put a session in the trash, or list what is there."),
+    "trash": ("life", "Move a session to the trash, or list the trash."),
     "tree": ("session", "Show a session's tool calls and where their folders are."),
     "verify": ("health", "Verify that sessions are intact, and show what is proven."),
 }
@@ -50,18 +50,17 @@ _HELP = """Usage: eventstore [OPTIONS] COMMAND [ARGS]...
 
   Sessions of MCP servers and AI agents: every operation is one event in an append-only log.
 
-  The store is found by --store, else by SESSION_STORAGE_PATH and TOOL_HISTORY_PATH in the
-  environment or in .env, else it is .sessions and .history in this folder. Data goes to standard
-  output; problems to standard error, with exit status 1, or 2 where the command was not
-  understood.
+  The store is named by --store, else by SESSION_STORAGE_PATH and TOOL_HISTORY_PATH in the
+  environment or in .env. The default is .sessions and .history in this folder. Data is written to
+  standard output, problems to standard error, with exit status 1, or 2 for wrong usage.
 
-  eventstore import claude-code        take in all your Claude Code sessions
-  eventstore list --limit 5            see the latest
-  eventstore replay SESSION            watch one happen again
+  eventstore import claude-code        import all your Claude Code sessions
+  eventstore list --limit 5            list the latest
+  eventstore replay SESSION            show the timeline of one
 
 Options:
-  --store DIRECTORY  The folder that holds .sessions and .history. Without it the settings say
-                     where they are.
+  --store DIRECTORY  The folder that holds .sessions and .history. The default is in the
+                     settings.
   --version          Show the version and exit.
   -h, --help         Show this message and exit.
 
@@ -70,7 +69,7 @@ Commands:
 
 
 class _Misunderstood(Exception):
-    """What stands in front of the command, or the command, is nothing we know."""
+    """An unknown command, or an unknown option before the command."""
 
 
 def main() -> None:
@@ -86,21 +85,23 @@ def main() -> None:
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader is gone: the flush at exit must not fail
         status = 0
     except (EventStoreError, OSError, ValueError) as error:
         from eventstore.cli.terminal import clean
 
-        told = str(error)
+        text = str(error)
         if isinstance(error, OSError) and not isinstance(error, EventStoreError) and error.strerror:
-            told = f"{error.strerror}: {error.filename}; the command was not carried out"
-        sys.stderr.write(f"eventstore: {clean(told)}\n")
+            text = f"{error.strerror}: {error.filename}; the command was not carried out"
+        sys.stderr.write(f"eventstore: {clean(text)}\n")
         status = 1
     sys.exit(status)
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Read what stands in front of the command, and run it. Help is shown without the parser that commands have."""
+    """Parse the options before the command, and run it. Done without click, which takes as long to load as Python itself."""
     left, store = list(arguments), None
     while left and left[0].startswith("-"):
         option, equals, value = left.pop(0).partition("=")
@@ -156,7 +157,7 @@ def _run_command(name: str, arguments: Sequence[str], store: str | None) -> int:
 
 
 def _show(error: "click.ClickException") -> None:
-    """Print what click says of an error; what it quotes, a file name from a pattern say, may hold control characters."""
+    """Print a click error. It may quote arguments such as file names, so control characters are escaped."""
     from io import StringIO
 
     from click import UsageError

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from eventstore.exporters.sheet import Kind
 
 _BARS = " ▏▎▍▌▋▊▉█"
-_WIDTH, _WIDE = 16, 100
+_WIDTH, _WIDE = 16, 100  # of a bar, and of the narrowest terminal that has room for bars
 _COLUMNS = (
     Column("SESSIONS", number=True),
     Column("MESSAGES", number=True),
@@ -31,7 +31,7 @@ _COLUMNS = (
 
 
 @click.command("analytics", short_help="Show figures over many sessions.")
-@click.option("--by", type=click.Choice(get_args(By)), default="day", show_default=True, help="What to sum up by.")
+@click.option("--by", type=click.Choice(get_args(By)), default="day", show_default=True, help="The key to sum by.")
 @click.option("--user", help="Only sessions of this user.")
 @click.option("--tag", help="Only sessions with this tag.")
 @click.option("--since", metavar="DAY", help="Only from this day on (UTC, 2026-01-31).")
@@ -40,7 +40,7 @@ _COLUMNS = (
 @click.option(
     "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write it as Parquet (extra `parquet`)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one row a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one row per line.")
 @store_option
 def analytics_command(
     store: str | None,
@@ -55,7 +55,7 @@ def analytics_command(
 ) -> None:
     """Show sessions, messages, tool calls, errors, tokens and cost by day, user, tag, tool or model.
 
-    The bar shows the cost, or the messages where nothing cost anything. A session with two tags counts under both.
+    The bar shows the cost, or the messages if there is no cost. A session with two tags counts under both.
     """
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
@@ -104,7 +104,7 @@ def _bar(share: float) -> str:
 
 
 def _table(by: By) -> list["SheetColumn"]:
-    """Give the columns of the figures, for a file."""
+    """Return the columns of the table in a file."""
     from eventstore.exporters.sheet import Column as SheetColumn
 
     kinds: dict[Any, Kind] = {int: "integer", float: "number"}

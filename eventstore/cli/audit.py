@@ -1,4 +1,4 @@
-"""What an auditor is given: bundles and reports."""
+"""Bundles and reports for an auditor."""
 
 import os
 from collections.abc import Sequence
@@ -15,26 +15,26 @@ _ENDINGS = (".html", ".htm", ".md")
 
 @click.group("audit", short_help="Write bundles and reports for an auditor.")
 def audit_command() -> None:
-    """Hand sessions to an auditor: with all that is needed to check them elsewhere, or as a report to read."""
+    """Write bundles and reports for an auditor."""
 
 
 @audit_command.command("export", short_help="Write a bundle that can be checked without this program.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A file that ends in .zip, or a new folder.")
-@click.option("--all", "every", is_flag=True, help="All sessions, the templates and the store's own log.")
-@click.option("--store-log", is_flag=True, help="The store's own log too: it records deletions.")
+@click.option("--all", "every", is_flag=True, help="All sessions, templates and the registry.")
+@click.option("--store-log", is_flag=True, help="Include the registry, which records deletions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def export_command(
     store: str | None, sessions: Sequence[str], output: Path | None, every: bool, store_log: bool, as_json: bool
 ) -> None:
-    """Write logs, checkpoints, reports, tables and the verifier of sessions, with a manifest of their hashes.
+    """Write the logs, checkpoints, reports and tables of sessions, the verifier, and a manifest of hashes.
 
-    Without -o the file is SESSION.audit.zip, or eventstore.audit.zip for several. It is written whole or not at all.
-    Keep the printed hash of the manifest somewhere else: it tells later whether a bundle is this one.
+    Without -o the file is SESSION.audit.zip, or eventstore.audit.zip for several. It is written atomically.
+    Keep the printed hash of the manifest elsewhere: it identifies this bundle later.
     """
     if bool(sessions) == every:
-        raise click.UsageError("name sessions, or say --all")
+        raise click.UsageError("name sessions, or use --all")
     from eventstore.exporters.bundle import export_audit
 
     path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
@@ -52,19 +52,19 @@ def export_command(
     click.echo(f"{done.manifest_sha256}  manifest.json")
 
 
-@audit_command.command("report", short_help="Write a report that people read.")
+@audit_command.command("report", short_help="Write a report for people.")
 @click.argument("session_id", metavar="SESSION")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A file that ends in .html or .md, written whole or not at all.",
+    help="A file that ends in .html or .md, written atomically.",
 )
 @store_option
 def report_command(store: str | None, session_id: str, output: Path | None) -> None:
-    """Write who did what, when, with which tool, on what input, with what result, and what was removed.
+    """Write a report: who did what, when, with which tool, input and result, and what was redacted.
 
-    To a file as HTML or Markdown, by its name; without -o as Markdown to standard output.
+    The name of the file decides between HTML and Markdown. Without -o, Markdown is written to standard output.
     """
     if output is not None and output.suffix not in _ENDINGS:
         raise click.UsageError(f"{output.name} ends in neither .html nor .md")

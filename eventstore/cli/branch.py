@@ -1,4 +1,4 @@
-"""Branches: where a session comes from, and what two of them did since they parted."""
+"""Branches: the ancestors of a session, and the comparison of two sessions."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,7 +24,7 @@ _LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))
 @_json
 @store_option
 def lineage_command(store: str | None, session_id: str, as_json: bool) -> None:
-    """Show the sessions that one goes on from, the first of the line first, and itself, each with its share of the events."""
+    """Show the ancestors of a fork, the oldest first, then the session itself, each with its range of events."""
     with open_manager(store) as manager:
         line = manager.lineage(session_id)
         states = [_state(manager.storage.log, one.session_id) for one in line]
@@ -50,21 +50,21 @@ def _shown(one: "Ancestor") -> str:
     return name if name == one.session_id else f"template {name}"
 
 
-@click.command("compare", short_help="Compare what two sessions did after the event where they parted.")
+@click.command("compare", short_help="Compare what two sessions did after their last common event.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @_json
 @store_option
 def compare_command(store: str | None, a: str, b: str, as_json: bool) -> None:
-    """Compare what two sessions did since their past in common: turns, messages, tool calls, tokens, cost.
+    """Compare two sessions after their last common event: turns, messages, tool calls, tokens, cost.
 
-    Where they have none, all that they did is compared.
+    Without a common event, all events are compared.
     """
     with open_manager(store) as manager:
         found = manager.compare_branches(a, b)
     if as_json:
-        told = found.common._asdict() if found.common else None
-        print_json({"common": told, "branches": [asdict(branch) for branch in found.branches]})
+        ancestor = found.common._asdict() if found.common else None
+        print_json({"common": ancestor, "branches": [asdict(branch) for branch in found.branches]})
         return
     common = found.common
     title = f"SINCE EVENT {common.version:,} OF {_shown(common)}" if common else "NOTHING IN COMMON"
@@ -84,6 +84,6 @@ def _rows(one: "Branch", other: "Branch") -> Iterator[tuple[str, str, str]]:
 
 
 def _pairs(one: dict[str, int], other: dict[str, int]) -> list[tuple[str, int, int]]:
-    """Put the counts of two side by side, those of which there is most first."""
+    """Join the counts of both by name, the largest sum first."""
     found = [(name, one.get(name, 0), other.get(name, 0)) for name in {**one, **other}]
     return sorted(found, key=lambda row: (-row[1] - row[2], row[0]))

@@ -1,4 +1,4 @@
-"""Keys, signed checkpoints, and proofs for people who have one."""
+"""Keys, signed checkpoints, and proofs."""
 
 import os
 from collections.abc import Sequence
@@ -13,42 +13,49 @@ from eventstore.ids import STORE_ID, TEMPLATE, file_name
 from eventstore.integrity import Consistency, Inclusion, SigningKey, parse_note
 
 
-@click.command("keygen", short_help="Make a key to sign checkpoints with.")
+@click.command("keygen", short_help="Create a key for signing checkpoints.")
 @click.argument("name")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file; without it NAME.key.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file of the key [default: NAME.key]."
+)
 def keygen_command(name: str, output: Path | None) -> None:
-    """Make a new Ed25519 key: the secret goes to a file that only you can read, the verifier key is printed.
+    """Create an Ed25519 key. The secret key is written to a file that only you can read; the verifier key is printed.
 
-    Hand the verifier key to whoever is to check your signatures. NAME stands in front of every signature; a host name with a path
-    is usual, such as example.com/sessions.
+    Give the verifier key to everyone who checks your signatures. NAME is part of every signature; a host name with a path is
+    usual, such as example.com/sessions.
     """
     key = SigningKey.generate(name)
     path = output or Path(f"{file_name(name)}.key")
     key.save(path)
     click.echo(key.verifier_key.to_text())
-    click.echo(f"the secret is in {clean(str(path))}: keep it where nobody else reads it", err=True)
+    click.echo(f"the secret key is in {clean(str(path))}: keep it private", err=True)
 
 
-@click.command("checkpoint", short_help="Sign what sessions are now.")
+@click.command("checkpoint", short_help="Sign checkpoints of sessions.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All sessions.")
-@click.option("--store-log", is_flag=True, help="The store's own log too, last: it tells which sessions there are.")
+@click.option("--store-log", is_flag=True, help="Include the registry, which records all sessions; it is signed last.")
 @click.option(
-    "--key", "key_file", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The file of a key."
+    "--key",
+    "key_file",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The file of the secret key.",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the notes to this folder too.")
 @store_option
 def checkpoint_command(
     store: str | None, sessions: Sequence[str], every: bool, store_log: bool, key_file: Path, out: Path | None
 ) -> None:
-    """Verify sessions and sign how long they are and what is in them; print the signed notes.
+    """Verify sessions, sign a checkpoint of each, and print the signed notes.
 
-    Keep the notes somewhere else, out of reach of whoever can write the store: `verify --checkpoint` then shows that a session
-    still begins with exactly those events. A session of which nothing is new keeps the checkpoint that it has. One that is
-    damaged is not signed, and told of; then the exit status is 1.
+    Keep the notes elsewhere, where nobody who can write to the store can change them. `verify --checkpoint` then shows that a
+    session still begins with exactly those events. A session without new events keeps its checkpoint. A damaged session is not
+    signed but reported, and the exit status is 1.
     """
     if every == bool(sessions) and not (store_log and not every):
-        raise click.UsageError("name sessions, or say --all, or --store-log")
+        raise click.UsageError("name sessions, or use --all or --store-log")
     key = SigningKey.load(key_file)
     damaged: list[eventstore.LogDamaged] = []
     with open_manager(store) as manager:
@@ -80,28 +87,30 @@ def _keep(folder: Path, session_id: str, note: str, key: "eventstore.SigningKey"
     temporary.replace(path)
 
 
-@click.command("prove", short_help="Prove what is in a signed session, and that it only grew.")
+@click.command("prove", short_help="Print a proof about the events of a session.")
 @click.argument("session_id", metavar="SESSION")
-@click.option("--event", type=click.IntRange(min=1), metavar="N", help="That event N is in the session.")
-@click.option("--since", type=click.IntRange(min=1), metavar="OLD", help="That it begins with its first OLD events.")
+@click.option("--event", type=click.IntRange(min=1), metavar="N", help="Prove that event N is in the session.")
+@click.option(
+    "--since", type=click.IntRange(min=1), metavar="OLD", help="Prove that it still begins with its first OLD events."
+)
 @click.option(
     "--size",
     type=click.IntRange(min=1),
     metavar="M",
-    help="Of its first M events; without it, of those of the newest checkpoint that covers event N, else of all.",
+    help="For its first M events [default: those of the newest checkpoint that covers event N, else all].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @store_option
 def prove_command(
     store: str | None, session_id: str, event: int | None, since: int | None, size: int | None, as_json: bool
 ) -> None:
-    """Print a proof (RFC 9162) for somebody who has a checkpoint of M events, and for --since also one of OLD events.
+    """Print a proof (RFC 9162) for the holder of a checkpoint of M events, and for --since also of one of OLD events.
 
-    The proof and the checkpoints are enough: nothing else of the session need be shown. Hashes are hex digits, from the deepest
-    on; roots are printed as they stand in a checkpoint too. Without --size it is said of how many events the proof is.
+    The proof and the checkpoints are sufficient: nothing else of the session is needed. Hashes are hex digits, the deepest first;
+    roots are also printed in base64, as in a checkpoint. Without --size the number of events is printed.
     """
     if (event is None) == (since is None):
-        raise click.UsageError("say --event or --since")
+        raise click.UsageError("use --event or --since")
     given = size is not None
     with open_manager(store) as manager:
         proof: Inclusion | Consistency
@@ -112,9 +121,11 @@ def prove_command(
             proof = manager.proofs.prove_consistency(session_id, since or 0, size)
     found = proof.to_dict()
     if size is None:
-        click.echo(f"of all {found.get('size') or found['new']} events there are now", err=True)
+        click.echo(f"for all {found.get('size') or found['new']} events of now", err=True)
     elif not given:
-        click.echo(f"of the first {size} events, as the newest checkpoint that covers event {event} has them", err=True)
+        click.echo(
+            f"for the first {size} events, the size of the newest checkpoint that covers event {event}", err=True
+        )
     if as_json:
         print_json(found)
         return
@@ -125,7 +136,7 @@ def prove_command(
 
 
 def _newest_size(manager: "eventstore.SessionManager", session_id: str, event: int) -> int | None:
-    """Find the size of the newest checkpoint of a session that covers an event; None where there is none."""
+    """Return the size of the newest checkpoint that covers an event, or None."""
     now = manager.head(session_id).version
     sizes = (parse_note(note).checkpoint.size for note in manager.proofs.checkpoints(session_id))
     return max((size for size in sizes if event <= size <= now), default=None)

@@ -1,4 +1,4 @@
-"""The demo: a made-up session of several tools, through the public API, in a store that is gone afterwards."""
+"""The demo: a sample session with several tools, made through the public API in a temporary store."""
 
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -19,21 +19,21 @@ SESSION = "demo"
 _BEGAN = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 
-@click.command("demo", short_help="Replay a made-up session in a temporary store.")
+@click.command("demo", short_help="Replay a sample session in a temporary store.")
 def demo_command() -> None:
-    """Make a session up, replay it, show its figures and its tree, and check the chain of its log."""
+    """Create a sample session, replay it, show its figures and its tree, and verify its log."""
     with tempfile.TemporaryDirectory(prefix="eventstore-demo-") as folder:
         history = eventstore.ToolHistory(Path(folder, ".history"))
         storage = eventstore.FileSystemSessionStorage(Path(folder, ".sessions"), history.path)
         with eventstore.SessionManager(storage, by={"actor": "demo"}) as manager:
-            live(manager, history)
+            record(manager, history)
             _show(manager)
         _check(Path(folder, ".sessions"))
     click.echo("\nNext: eventstore import claude-code    (or: eventstore import codex), then: eventstore list")
 
 
-def live(manager: "SessionManager", history: "eventstore.ToolHistory") -> None:
-    """Live a session: a question, three tool calls of which one fails, an answer."""
+def record(manager: "SessionManager", history: "eventstore.ToolHistory") -> None:
+    """Record a sample session: a question, three tool calls of which one fails, an answer."""
     clock = _clock()
     manager.create_session(SESSION, "Find out why logins fail", "ana", ["bug", "auth"], occurred_at=next(clock))
     manager.add_conversation_message(
@@ -83,14 +83,14 @@ def _call(
         SESSION, folder.name, tool, folder, duration_ms, success=success, error=error, occurred_at=when
     )
     manager.add_conversation_message(SESSION, "tool", result, tool, folder.name, occurred_at=next(clock))
-    record = eventstore.Record(
+    details = eventstore.Record(
         tool, arguments, result, when.isoformat(), duration_ms, success, error, SESSION, invocation_id=folder.name
     )
-    history.write(folder, record)
+    history.write(folder, details)
 
 
 class _Clock:
-    """A made-up clock: steps of some seconds, the same each time."""
+    """A fixed sequence of times, so that the demo always prints the same."""
 
     def __init__(self) -> None:
         self._now = _BEGAN
@@ -118,7 +118,7 @@ def _show(manager: "SessionManager") -> None:
 
 
 def _check(sessions: Path) -> None:
-    """Open the log anew, so that every byte is verified again."""
+    """Open the log again, so that every byte is verified."""
     heading("\nChain")
     with eventstore.FileSystemEventLog(sessions) as log:
         count = sum(1 for _ in log.read(SESSION))

@@ -1,4 +1,4 @@
-"""Follow: what happens in a session, or in all, as it happens."""
+"""Follow: print the events of a session, or of all, as they come."""
 
 import os
 import select
@@ -31,7 +31,7 @@ _ID_WIDTH = 16
 
 
 def _as_lines(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    """Read a number of lines; None stands for all of them."""
+    """Parse a number of lines; None means all."""
     if value == "all":
         return None
     if not (value.isdecimal() and value.isascii() and len(value) < 18):
@@ -39,33 +39,31 @@ def _as_lines(context: click.Context, parameter: click.Parameter, value: str) ->
     return int(value)
 
 
-@click.command("follow", short_help="Show what happens in a session, or in all, as it happens.")
+@click.command("follow", short_help="Show new events of a session, or of all, as they come.")
 @click.argument("session_id", metavar="[SESSION]", required=False)
-@click.option("--all", "every", is_flag=True, help="Follow all sessions, from --since or else from now on.")
-@click.option("--type", "types", multiple=True, help="Only events of this type; given again, of any of them.")
-@click.option("--tool", "tools", multiple=True, help="Only calls of this tool; given again, of any of them.")
+@click.option("--all", "every", is_flag=True, help="Follow all sessions, from --since or from now.")
+@click.option("--type", "types", multiple=True, help="Only events of this type; may be repeated.")
+@click.option("--tool", "tools", multiple=True, help="Only calls of this tool; may be repeated.")
 @click.option("--user", help="Only sessions of this user.")
-@click.option("--tag", "tags", multiple=True, help="Only sessions with this tag; given again, with any of them.")
-@click.option("--since", metavar="TIME", help="Only what was recorded at or after this.")
+@click.option("--tag", "tags", multiple=True, help="Only sessions with this tag; may be repeated.")
+@click.option("--since", metavar="TIME", help="Only events recorded at or after this.")
 @click.option(
     "--cursor-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Go on behind what was printed last time: where that was is kept in this file.",
+    help="Resume after the last printed event; the position is saved in this file.",
 )
-@click.option(
-    "--name", help="Go on behind what was printed last time: where that was is kept in the store by this name."
-)
+@click.option("--name", help="Resume after the last printed event; the position is saved in the store under this name.")
 @click.option(
     "--lines",
     metavar="N",
     callback=_as_lines,
     default="10",
     show_default=True,
-    help="With SESSION only: begin with so many of the last events, or all.",
+    help="With SESSION only: start with the last N events, or all.",
 )
-@click.option("--no-wait", is_flag=True, help="End where there is nothing new.")
+@click.option("--no-wait", is_flag=True, help="Stop at the last event.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, one event a line, with the cursor to go on behind it."
+    "--json", "as_json", is_flag=True, help="Print JSON, one event per line, with the cursor to resume after it."
 )
 @store_option
 def follow_command(
@@ -83,19 +81,19 @@ def follow_command(
     no_wait: bool,
     as_json: bool,
 ) -> int:
-    """Show what happens in a session, or with --all in all of them, one row an event, until Ctrl-C.
+    """Show the events of a session, or with --all of all sessions, one row per event, until Ctrl-C.
 
-    With --cursor-file or --name it goes on, at the next start, behind what was printed, or where it first began. An event that
-    was printed in the last moment before a crash may be printed again; none is left out.
+    With --cursor-file or --name, the next run resumes after the last printed event, or at the first start position. After a crash
+    the last printed events may be printed again; none is skipped.
     """
     if every == (session_id is not None):
-        raise click.UsageError("give a SESSION, or --all")
+        raise click.UsageError("name a SESSION, or use --all")
     if cursor_file is not None and name is not None:
-        raise click.UsageError("give --cursor-file or --name, not both")
+        raise click.UsageError("use --cursor-file or --name, not both")
     _check_types(types)
     damaged: list[LogDamaged] = []
 
-    def tell(damage: LogDamaged) -> None:
+    def report(damage: LogDamaged) -> None:
         damaged.append(damage)
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
 
@@ -108,7 +106,7 @@ def follow_command(
             elif session_id is not None and since is None and lines is not None:
                 after = _before_last(manager, session_id, lines, wanted)
         options = wanted._asdict()
-        with manager.follow(session_id, after, live=not no_wait, name=name, on_damage=tell, **options) as follower:
+        with manager.follow(session_id, after, live=not no_wait, name=name, on_damage=report, **options) as follower:
             interrupted = _stop_when_interrupted(follower)
             if cursor_file is not None:
                 _save(cursor_file, follower.cursor)
@@ -127,7 +125,7 @@ class _Wanted(NamedTuple):
 
 
 def _load(path: Path | None) -> str | None:
-    """Read the cursor that a file holds; None where there is no file."""
+    """Read the cursor in a file, or None if there is no file."""
     if path is None:
         return None
     try:
@@ -141,7 +139,7 @@ def _load(path: Path | None) -> str | None:
 
 
 def _save(path: Path, cursor: str) -> None:
-    """Put a cursor in a file, durably: whole, or the one before stays."""
+    """Write a cursor to a file, atomically and durably."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with new.open("w", encoding="utf-8") as stream:
@@ -154,19 +152,21 @@ def _save(path: Path, cursor: str) -> None:
             new.unlink()
         raise click.ClickException(
             f"cursor file {path} cannot be written ({error.strerror}); nothing more was printed: "
-            "make it writable, or give another --cursor-file."
+            "make it writable, or use another --cursor-file."
         ) from None
 
 
 def _check_types(types: Sequence[str]) -> None:
-    """Refuse what no event's type could be; types that are not known here have a dot too."""
+    """Refuse a text that cannot be an event type. Types of later releases are allowed; they have a dot too."""
     for one in types:
         if one not in EVENT_TYPES and "." not in one:
-            raise click.UsageError(f"{one!r} is no type of event; those known are {', '.join(sorted(EVENT_TYPES))}.")
+            raise click.UsageError(
+                f"{one!r} is not an event type; the known types are {', '.join(sorted(EVENT_TYPES))}."
+            )
 
 
 def _before_last(manager: "SessionManager", session_id: str, count: int, wanted: _Wanted) -> int:
-    """Find the number of the event in front of the last so many that are wanted."""
+    """Return the number of the event before the last `count` events that match the filters."""
     version = manager.head(session_id).version
     if wanted == (None,) * len(wanted):
         return max(version - count, 0)
@@ -178,7 +178,7 @@ def _before_last(manager: "SessionManager", session_id: str, count: int, wanted:
 
 
 def _print_all(follower: "Subscription", show: "Callable[[Delivered], None]", cursor_file: Path | None) -> None:
-    """Print events as they come, until the follower ends or nobody reads any more."""
+    """Print events as they come, until the subscription ends or the reader of the pipe is gone."""
     try:
         while found := follower.take():
             for one in found:
@@ -191,7 +191,7 @@ def _print_all(follower: "Subscription", show: "Callable[[Delivered], None]", cu
 
 
 def _stop_when_interrupted(follower: "Subscription") -> threading.Event:
-    """Let a follower end at Ctrl-C once what was printed is noted; a second one does not wait for that."""
+    """Stop at Ctrl-C after the position is saved. A second Ctrl-C does not wait for that."""
     interrupted = threading.Event()
 
     def stop(*_: object) -> None:
@@ -204,10 +204,10 @@ def _stop_when_interrupted(follower: "Subscription") -> threading.Event:
 
 
 def _stop_with_the_pipe(follower: "Subscription") -> None:
-    """Let a follower end when nobody reads standard output any more, though nothing is written."""
+    """Stop when the reader of standard output is gone, even if there is nothing to write."""
     poll = select.poll()
     try:
-        poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always told of
+        poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always reported
     except (OSError, ValueError):
         return
 
@@ -224,7 +224,7 @@ def _as_json(one: "Delivered") -> None:
 
 
 class _Rows:
-    """Prints events as rows of their sessions' timelines."""
+    """Prints events as timeline rows."""
 
     def __init__(self, manager: "SessionManager", *, every: bool) -> None:
         self._manager, self._every = manager, every
@@ -240,7 +240,7 @@ class _Rows:
         print_row(row(self._states[name], event), front=front)
 
     def _begin(self, name: str, seq: int) -> State:
-        """Begin a timeline that is come to in the middle: times count from the session's first event."""
+        """Start a timeline in the middle: read the first event, because times count from it."""
         state = State()
         if seq > 1:
             with suppress(SessionNotFound, LogDamaged):

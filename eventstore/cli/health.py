@@ -1,4 +1,4 @@
-"""Commands on what may be wrong: verify, repair, recover."""
+"""Commands on damage: verify, repair, recover."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from eventstore.integrity.log_audit import read_claim
 from eventstore.integrity.verification import is_empty, is_known, limits, worst_of
 
 _sessions = click.argument("sessions", metavar="SESSION...", nargs=-1)
-_all = click.option("--all", "every", is_flag=True, help="All sessions, and the store's own log.")
+_all = click.option("--all", "every", is_flag=True, help="All sessions, and the registry.")
 _foreign = click.option(
     "--format",
     "form",
     type=click.Choice(["claude-code", "codex"]),
-    help="Look at transcripts of that tool instead: SESSION... are then files.",
+    help="Inspect transcripts of that tool instead; SESSION... are then files.",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 
 
 _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable": 6}
@@ -42,7 +42,7 @@ _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True),
-    help="A checkpoint that you kept elsewhere, or a folder of *.note files; alone, it names the sessions.",
+    help="A checkpoint that you kept elsewhere, or a folder of *.note files. Without SESSION, it selects the sessions.",
 )
 @_json
 @store_option
@@ -55,18 +55,18 @@ def verify_command(
     kept: Sequence[Path],
     as_json: bool,
 ) -> None:
-    """Read every byte of sessions again: chain, numbers, times, batches, redactions, checkpoints, views, the store's own log.
+    """Read every byte of sessions again: chain, numbers, times, batches, redactions, checkpoints, views, the registry.
 
-    Prints one line a session, then what could not be shown. Nothing is changed, and no key is taken from the store.
+    Prints one line per session, then what is not proven. Changes nothing, and uses no key from the store.
 
     \b
     The exit status is the first of these that holds:
-      4  tampered, or inconsistent with a checkpoint: what no accident explains
-      3  damaged: bytes are not what they were
-      6  unreadable: the system would not let it be read, or there is nothing
-      5  incomplete: whole, but events at its end are not proven (where --key or --checkpoint was given)
-      0  whole; where checkpoints (else keys) were given, proven to the last event
-    1 and 2 are other errors and wrong usage: nothing was verified. With --format, 1 says that something is wrong.
+      4  tampered, or inconsistent with a checkpoint: no accident explains it
+      3  damaged: bytes have changed
+      6  unreadable: the system refused to read it, or there is nothing to read
+      5  incomplete: intact, but the last events are not proven (only with --key or --checkpoint)
+      0  whole: intact; with checkpoints (else keys), proven to the last event
+    1 and 2 are other errors and wrong usage: nothing was verified. With --format, 1 means that a fault was found.
     """
     _need_some([*sessions, *map(str, kept)], every and form is None)
     if form is not None:
@@ -91,7 +91,7 @@ def verify_command(
         for limit in limits(pinned, anchors, verdicts):
             click.echo(f"note: {limit}")
         if others:
-            click.echo(f"note: {others} kept checkpoints are of sessions that were not asked about")
+            click.echo(f"note: {others} kept checkpoints are of sessions that were not named")
         click.echo(f"{outcome} (exit status {_STATUS[outcome]})")
     sys.exit(_STATUS[outcome])
 
@@ -102,27 +102,27 @@ def _read_key(given: str) -> "eventstore.VerifierKey":
         text = path.read_text("utf-8") if "+" not in given or path.is_file() else given
     except (OSError, UnicodeDecodeError):
         raise click.BadParameter(
-            f"{given if 'PRIVATE+KEY+' not in given else 'what was given'} is neither a verifier key nor a file that "
+            f"{given if 'PRIVATE+KEY+' not in given else 'the given text'} is neither a verifier key nor a file that "
             "holds one",
             param_hint="--key",
         ) from None
-    name = "what was given" if text is given else str(path)
+    name = "the given text" if text is given else str(path)
     if text.strip().startswith("PRIVATE+KEY+"):
         raise click.BadParameter(
-            f"{name} holds a secret key, which verifies nothing: give the verifier key that keygen printed, or its file",
+            f"{name} holds a secret key, which cannot verify: pass the verifier key that keygen printed, or its file",
             param_hint="--key",
         )
     try:
         return VerifierKey.from_text(text)
     except KeyRefused as refused:
         raise click.BadParameter(
-            f"{name} holds no verifier key ({refused.reason}): give <name>+<8 hex>+<base64>, or a file that holds it",
+            f"{name} is not a verifier key ({refused.reason}): pass <name>+<8 hex>+<base64>, or a file that holds it",
             param_hint="--key",
         ) from None
 
 
 def _notes_in(given: Path) -> list[Path]:
-    """List a note, or those of a folder."""
+    """Return the note, or the notes in a folder."""
     if not given.is_dir():
         return [given]
     found = sorted(one for one in given.glob("*.note") if not one.name.startswith("."))
@@ -142,7 +142,7 @@ def _read_note(path: Path) -> bytes:
 
 def _need_some(sessions: Sequence[str], every: bool) -> None:
     if not sessions and not every:
-        raise click.UsageError("name sessions, or say --all")
+        raise click.UsageError("name sessions, or use --all")
 
 
 def _verdicts(
@@ -176,26 +176,28 @@ def _verify_files(files: Sequence[Path], as_json: bool) -> int:
             if as_json:
                 print_json({"path": str(file), **flaw.to_dict()})
             else:
-                told = f": {flaw.text}" if flaw.text else ""
-                click.echo(f"{clean(str(file))}: line {flaw.line}, byte {flaw.offset_bytes}: {flaw.kind}{clean(told)}")
+                detail = f": {flaw.text}" if flaw.text else ""
+                click.echo(
+                    f"{clean(str(file))}: line {flaw.line}, byte {flaw.offset_bytes}: {flaw.kind}{clean(detail)}"
+                )
         if not found and not as_json:
-            click.echo(f"{clean(str(file))}: nothing is wrong")
+            click.echo(f"{clean(str(file))}: no faults found")
         count += found
     return 1 if count else 0
 
 
-@click.command("repair", short_help="Repair damaged logs, after showing how.")
+@click.command("repair", short_help="Repair damaged logs, after showing a plan.")
 @_sessions
 @_all
 @_foreign
-@click.option("--yes", is_flag=True, help="Do it. Without this the plan is shown and nothing is changed.")
+@click.option("--yes", is_flag=True, help="Carry out the plan. Without it the plan is shown and nothing is changed.")
 @store_option
 def repair_command(store: str | None, sessions: Sequence[str], every: bool, form: str | None, yes: bool) -> None:
-    """Show what it takes to set damaged logs right, and with --yes do it.
+    """Show how damaged logs would be repaired; with --yes repair them.
 
-    Everything from the damage on goes to quarantine/ beside the log; the records behind it that are still linked to each other
-    are appended anew with the times they had; `log.repaired` says so. Forks and checkpoints that the cut breaks are named. Of a
-    foreign file the one as it was stays beside it. The exit status is 1 where something is wrong that cannot be mended so.
+    All bytes from the damage on are moved to the session's quarantine/ folder. Intact events after the damage are appended again
+    with their original times, and `log.repaired` records the repair. Forks and checkpoints that this invalidates are named. Of a
+    transcript the original is kept in the same folder. The exit status is 1 if there is a fault that repair cannot fix.
     """
     _need_some(sessions, every and form is None)
     if form is not None:
@@ -213,7 +215,7 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
                 continue
             planned += plan is not None
             if plan is not None:
-                _tell_plan(plan)
+                _print_plan(plan)
             else:
                 left.append(verify_session(manager.storage, session_id))
         if every:
@@ -222,26 +224,26 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
     for verdict in wrong:
         click.echo(f"eventstore: {clean(verdict.describe(with_keys=False))}", err=True)
     if planned and not yes:
-        click.echo("nothing was changed: say --yes to do it")
+        click.echo("nothing was changed: use --yes to repair")
     if not planned:
-        click.echo("nothing that repair can mend" if wrong or damaged else "nothing is wrong")
+        click.echo("nothing that repair can fix" if wrong or damaged else "no faults found")
     exit_for(damaged)
     sys.exit(1 if wrong else 0)
 
 
-def _tell_plan(plan: "eventstore.Repair") -> None:
+def _print_plan(plan: "eventstore.Repair") -> None:
     click.echo(
         f"{plan.session_id}: line {plan.line}, byte {plan.offset_bytes}, {clean(plan.reason)}: "
-        f"{plan.removed_bytes} bytes to quarantine, {plan.restored} events behind the damage appended anew, "
-        f"{plan.aside} pieces kept in quarantine only"
+        f"{plan.removed_bytes} bytes to quarantine, {plan.restored} events after the damage appended again, "
+        f"{plan.aside} pieces stay in quarantine only"
     )
     if plan.forks:
         names = ", ".join(plan.forks)
-        click.echo(f"{plan.session_id}: these go on from an event that is cut, and cannot be whole any more: {names}")
+        click.echo(f"{plan.session_id}: these forks start at an event that is removed, and become damaged: {names}")
     if plan.checkpoint:
         click.echo(
-            f"{plan.session_id}: the cut is in front of event {plan.checkpoint}, up to which a checkpoint was signed: "
-            "against that one the log will be inconsistent"
+            f"{plan.session_id}: the damage is before event {plan.checkpoint}, the last one of a signed checkpoint: "
+            "the repaired log will be inconsistent with that checkpoint"
         )
 
 
@@ -253,23 +255,23 @@ def _repair_files(files: Sequence[Path], yes: bool) -> None:
         for flaw in found:
             click.echo(f"{clean(str(file))}: line {flaw.line}, byte {flaw.offset_bytes}: {flaw.kind}")
         if not found:
-            click.echo(f"{clean(str(file))}: nothing can be mended")
+            click.echo(f"{clean(str(file))}: nothing that repair can fix")
         elif yes:
-            click.echo(f"{clean(str(file))}: mended; as it was: {clean(str(mend(file)))}")
+            click.echo(f"{clean(str(file))}: repaired; the original is {clean(str(mend(file)))}")
         else:
-            click.echo("nothing was changed: say --yes to do it")
+            click.echo("nothing was changed: use --yes to repair")
 
 
-@click.command("recover", short_help="Mark sessions abandoned whose program is gone.")
-@click.option("--silent-hours", type=Finite(min=0), default=24, show_default=True, help="Silent for so long.")
+@click.command("recover", short_help="Mark sessions as abandoned whose program has ended.")
+@click.option("--silent-hours", type=Finite(min=0), default=24, show_default=True, help="Hours without an event.")
 @store_option
 def recover_command(store: str | None, silent_hours: float) -> None:
-    """Mark active sessions as abandoned that no program has open and that recorded nothing for a while; redo stale views."""
+    """Mark active sessions as abandoned that no program has open and that had no event for some hours; update stale views."""
     damaged: list[eventstore.LogDamaged] = []
     with open_manager(store) as manager:
         found = manager.recover_sessions(silent_hours, damaged.append)
         redone = manager.storage.redo_views()
     for session_id in found:
         click.echo(f"{session_id}: abandoned")
-    click.echo(f"{len(found)} sessions marked as abandoned, views of {redone} sessions redone")
+    click.echo(f"{len(found)} sessions marked as abandoned, views of {redone} sessions updated")
     exit_for(damaged)

@@ -1,4 +1,4 @@
-"""The life of a session: create, trash, delete."""
+"""Commands on the life of a session: create, trash, delete."""
 
 import sys
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ _session = click.argument("session_id", metavar="SESSION")
 
 @click.command("create", short_help="Create a session, and print its id.")
 @click.argument("session_id", metavar="[SESSION]", required=False)
-@click.option("--purpose", help="What it is for.")
-@click.option("--user", help="Whose it is.")
-@click.option("--tag", "tags", multiple=True, help="A tag; may be given again.")
-@click.option("--template", metavar="NAME", help="Begin with what this template holds.")
+@click.option("--purpose", help="The purpose.")
+@click.option("--user", help="The user.")
+@click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
+@click.option("--template", metavar="NAME", help="Start from this template.")
 @store_option
 def create_command(
     store: str | None,
@@ -33,9 +33,9 @@ def create_command(
     tags: Sequence[str],
     template: str | None,
 ) -> None:
-    """Begin a session and print its id, which is made up where none is given.
+    """Create a session and print its id. Without SESSION an id is generated.
 
-    With --template it begins with all that was said and done there; --purpose and --tag replace the template's.
+    With --template it starts with the events of the template; --purpose and --tag replace the template's.
     """
     with open_manager(store) as manager:
         if template is not None and template not in manager.templates.list():
@@ -44,18 +44,18 @@ def create_command(
     click.echo(session.metadata.session_id)
 
 
-@click.command("trash", short_help="Put a session in the trash, or list what is there.")
+@click.command("trash", short_help="Move a session to the trash, or list the trash.")
 @click.argument("session_id", metavar="[SESSION]", required=False)
-@click.option("--list", "listing", is_flag=True, help="List what is in the trash; so does leaving out SESSION.")
-@click.option("--json", "as_json", is_flag=True, help="List it as JSON, one session a line.")
+@click.option("--list", "listing", is_flag=True, help="List the trash; the default without SESSION.")
+@click.option("--json", "as_json", is_flag=True, help="List as JSON, one session per line.")
 @store_option
 def trash_command(store: str | None, session_id: str | None, listing: bool, as_json: bool) -> None:
-    """Put a session in the trash, out of which `eventstore restore` brings it back until cleanup empties it.
+    """Move a session to the trash. `eventstore restore` restores it, until cleanup empties the trash.
 
-    Without SESSION, list what is there: since when, how many events, how many bytes.
+    Without SESSION, list the trash: since when, events, bytes.
     """
     if session_id is not None and (listing or as_json):
-        raise click.UsageError("--list and --json go without SESSION")
+        raise click.UsageError("--list and --json cannot be used with SESSION")
     with open_manager(store) as manager:
         if session_id is None:
             _list_trash(manager, as_json=as_json)
@@ -82,33 +82,33 @@ def _since(at: str) -> str:
 
 
 def _not_found(manager: "SessionManager", session_id: str) -> SessionNotFound:
-    """Say whether a session that is not there is in the trash."""
+    """Return the error for a missing session, which says if it is in the trash."""
     return SessionNotFound(session_id, in_trash=any(one.session_id == session_id for one in manager.trash.list()))
 
 
-@click.command("delete", short_help="Delete a session for good, after saying what would go.")
+@click.command("delete", short_help="Delete a session permanently; without --yes show what would be deleted.")
 @_session
-@click.option("--yes", is_flag=True, help="Do it. Without this it is only said what would go, with exit status 1.")
-@click.option("--history", is_flag=True, help="The folders of its tool calls too, those that no fork refers to.")
+@click.option("--yes", is_flag=True, help="Delete it. Without this, show what would be deleted, with exit status 1.")
+@click.option("--history", is_flag=True, help="Also delete the folders of its tool calls to which no fork refers.")
 @store_option
 def delete_command(store: str | None, session_id: str, yes: bool, history: bool) -> None:
-    """Delete a session for good, its log and its views. Sessions forked from it stay whole, folders of tool calls stay.
+    """Delete the log and the views of a session permanently. Its forks stay intact; folders of tool calls are kept.
 
-    The store's own log keeps how many events it had and the hash of the last. `eventstore trash` can be taken back, this cannot.
+    The registry records its number of events and its last hash. This cannot be undone; `eventstore trash` can.
     """
     with open_manager(store) as manager:
         if not yes:
             try:
                 head = manager.head(session_id)
-                told = f"{head.version:,} events, {head.size_bytes:,} bytes, the last of {head.at}"
+                size = f"{head.version:,} events, {head.size_bytes:,} bytes, the last of {head.at}"
             except LogDamaged as damage:
-                told = f"a damaged log, {damage.readable:,} events of which can be read"
+                size = f"a damaged log with {damage.readable:,} readable events"
             except SessionNotFound:
                 raise _not_found(manager, session_id) from None
             calls = " with the folders of its tool calls" if history else ""
-            click.echo(f"{session_id}: {told}, and its views would be deleted for good{calls}")
-            click.echo("nothing was deleted: say --yes to do it", err=True)
+            click.echo(f"{session_id}: {size}, and its views would be deleted permanently{calls}")
+            click.echo("nothing was deleted: use --yes to delete", err=True)
             sys.exit(1)
         if not manager.delete_session(session_id, history=history):
             raise _not_found(manager, session_id)
-    click.echo(f"{session_id} is deleted for good")
+    click.echo(f"{session_id} is deleted permanently")

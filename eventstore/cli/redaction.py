@@ -1,4 +1,4 @@
-"""Redact: what was said goes for good, after a plan was shown."""
+"""Redact: remove the content of events permanently, after showing a plan."""
 
 import re
 import sys
@@ -20,27 +20,34 @@ _COLUMNS = (
     Column("EVENT", number=True),
     Column("TYPE", "cyan"),
     Column("FOUND"),
-    Column("HINDERED BY", "red"),
+    Column("OBSTACLE", "red"),
 )
 
 
-@click.command("redact", short_help="Remove the content of events for good, after showing a plan.")
+@click.command("redact", short_help="Remove the content of events permanently, after showing a plan.")
 @click.argument("sessions", metavar="SESSION...", nargs=-1)
 @click.option(
-    "--event", "seqs", metavar="N", type=click.IntRange(min=1), multiple=True, help="The event of this number."
+    "--event",
+    "seqs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="The event with this number; may be repeated.",
 )
-@click.option("--all", "every", is_flag=True, help="Look for secrets in all sessions, the trash and templates too.")
-@click.option("--secrets", is_flag=True, help="Look for what is a key, a token or a password by its form.")
-@click.option("--pattern", "patterns", metavar="REGEX", multiple=True, help="Look for what matches.")
+@click.option("--all", "every", is_flag=True, help="Search all sessions, the trash and templates.")
+@click.option("--secrets", is_flag=True, help="Search for text that looks like a key, token or password.")
+@click.option(
+    "--pattern", "patterns", metavar="REGEX", multiple=True, help="Search for matches of a regular expression."
+)
 @click.option(
     "--texts",
     type=click.File("r", encoding="utf-8"),
-    help="Look for the lines of this file (- is standard input), so that no secret stands in the shell's history.",
+    help="Search for the lines of this file (- is standard input): keeps secrets out of the shell's history.",
 )
-@click.option("--reason", help="Why; it is kept for ever.")
-@click.option("--by", "actor", metavar="WHO", help="Who does it; kept too.")
-@click.option("--yes", is_flag=True, help="Do it. Without this the plan is shown and nothing is changed.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+@click.option("--reason", help="The reason; it is recorded permanently.")
+@click.option("--by", "actor", metavar="WHO", help="Who redacts; recorded too.")
+@click.option("--yes", is_flag=True, help="Carry out the plan. Without it the plan is shown and nothing is changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 @store_option
 def redact_command(
     store: str | None,
@@ -55,44 +62,44 @@ def redact_command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove what events say, for good: by their numbers, or by what is looked for in them and in records of tool calls.
+    """Remove the content of events permanently: by number, or by a search in events and in records of tool calls.
 
-    It goes out of the log, forks, views, search, quarantine and records. What stays is that there was an event, of which type and
-    when, who removed it and why; the chain of hashes and every checkpoint hold. There is no way back.
+    It is removed from the log, forks, views, search, quarantine and records. The type and time of the event stay, and who removed
+    it and why. The hash chain and every checkpoint still verify. This cannot be undone.
     """
-    looked_for = _patterns(secrets, patterns, texts)
-    if bool(seqs) == (looked_for is not None):
-        raise click.UsageError("say which events by --event, or what to look for by --secrets, --pattern or --texts")
+    searched = _patterns(secrets, patterns, texts)
+    if bool(seqs) == (searched is not None):
+        raise click.UsageError("select events with --event, or search with --secrets, --pattern or --texts")
     if seqs and (len(sessions) != 1 or every):
-        raise click.UsageError("events by their numbers are those of one session")
+        raise click.UsageError("--event needs exactly one session")
     if not sessions and not every:
-        raise click.UsageError("name sessions, or say --all")
+        raise click.UsageError("name sessions, or use --all")
     if yes and not (reason and reason.strip()):
         raise click.UsageError("--yes needs a --reason")
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
         plan = (
             _plan_events(manager, sessions[0], seqs)
-            if looked_for is None
-            else manager.redactions.plan(looked_for, None if every else sessions, damaged.append)
+            if searched is None
+            else manager.redactions.plan(searched, None if every else sessions, damaged.append)
         )
         if not yes:
             _show(plan, as_json)
             click.echo(
-                "nothing was changed: say --yes and --reason to do it" if plan else "nothing was found", err=True
+                "nothing was changed: use --yes and --reason to redact" if plan else "nothing was found", err=True
             )
             exit_for(damaged)
             return
         by = {"actor": actor} if actor else None
         done = (
             [manager.redactions.redact(sessions[0], seqs, reason or "", by=by)]
-            if looked_for is None
-            else manager.redactions.carry_out(plan, reason or "", looked_for, by=by)
+            if searched is None
+            else manager.redactions.carry_out(plan, reason or "", searched, by=by)
         )
-    hindered = [one for one in plan if one.obstacle]
-    _tell(done, hindered, as_json)
+    blocked = [one for one in plan if one.obstacle]
+    _print_done(done, blocked, as_json)
     exit_for(damaged)
-    sys.exit(1 if hindered else 0)
+    sys.exit(1 if blocked else 0)
 
 
 def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | None) -> "Patterns | None":
@@ -107,7 +114,7 @@ def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | Non
     try:
         return Patterns(wanted)
     except re.error as error:
-        raise click.UsageError(f"--pattern is no regular expression: {error}") from None
+        raise click.UsageError(f"--pattern is not a regular expression: {error}") from None
 
 
 def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]) -> "list[Redactable]":
@@ -134,18 +141,18 @@ def _row(one: "Redactable") -> list[str]:
     return [where, str(one.seq or ""), clean(one.folder or one.type), found, clean(one.obstacle)]
 
 
-def _tell(done: "Sequence[Redacted]", hindered: "Sequence[Redactable]", as_json: bool) -> None:
+def _print_done(done: "Sequence[Redacted]", blocked: "Sequence[Redactable]", as_json: bool) -> None:
     for one in done:
         if as_json:
             print_json(vars(one))
             continue
         events = f"{len(one.seqs)} events in {len(one.logs)} logs" if one.seqs else ""
         records = f"{len(one.records)} records of tool calls" if one.records else ""
-        told = " and ".join(filter(None, [events, records]))
-        click.echo(f"{one.session_id}: {told} redacted" if told else f"{one.session_id}: was redacted before")
+        what = " and ".join(filter(None, [events, records]))
+        click.echo(f"{one.session_id}: {what} redacted" if what else f"{one.session_id}: was redacted before")
         for left in one.left:
-            click.echo(f"eventstore: not touched, look at it yourself: {clean(left)}", err=True)
-    for other in hindered:
-        click.echo(f"eventstore: event {other.seq} of {other.session_id} is left: {other.obstacle}", err=True)
+            click.echo(f"eventstore: not changed, inspect it yourself: {clean(left)}", err=True)
+    for other in blocked:
+        click.echo(f"eventstore: event {other.seq} of {other.session_id} was not redacted: {other.obstacle}", err=True)
     if not done:
         click.echo("nothing was found", err=True)

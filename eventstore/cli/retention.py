@@ -1,4 +1,4 @@
-"""Commands on what goes and what stays: cleanup, pin, restore, fork."""
+"""Commands on retention, and fork: cleanup, pin, restore, fork."""
 
 from collections.abc import Iterable
 
@@ -10,20 +10,20 @@ from eventstore.errors import LogDamaged
 from eventstore.settings import load_settings
 from eventstore.store.retention import Expiry
 
-_COLUMNS = (Column("SESSION"), Column("DOES", "cyan"), Column("BYTES", number=True), Column("WHY"))
-_DONE = {"trash": "moved to the trash", "purge": "deleted for good"}
+_COLUMNS = (Column("SESSION"), Column("ACTION", "cyan"), Column("BYTES", number=True), Column("WHY"))
+_DONE = {"trash": "moved to the trash", "purge": "deleted permanently"}
 
 
-@click.command("cleanup", short_help="Put old sessions in the trash, after saying which and why.")
-@click.option("--days", type=Finite(min=0), help="How old: without it the settings say.")
+@click.command("cleanup", short_help="Move old sessions to the trash, with the reasons.")
+@click.option("--days", type=Finite(min=0), help="Age in days [default: from the settings].")
 @click.option("--grace", type=Finite(min=0), default=7, show_default=True, help="Days in the trash.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one session a line.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done, and why.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one session per line.")
 @store_option
 def cleanup_command(store: str | None, days: float | None, grace: float, dry_run: bool, as_json: bool) -> None:
-    """Put sessions in the trash that were last updated so many days ago, and delete for good what is in it for long enough.
+    """Move sessions that were last updated --days ago to the trash; delete those that were in the trash for --grace days.
 
-    Pinned sessions stay. What is in the trash comes back with `eventstore restore`, until its days of grace are over.
+    Pinned sessions are kept. `eventstore restore` restores a session from the trash.
     """
     age = load_settings().retention_days if days is None else days
     damaged: list[LogDamaged] = []
@@ -47,31 +47,31 @@ def _summary(done: Iterable[Expiry]) -> str:
 
 @click.command("pin", short_help="Keep a session whatever its age.")
 @click.argument("session_id", metavar="SESSION")
-@click.option("--remove", is_flag=True, help="Let it age again.")
+@click.option("--remove", is_flag=True, help="Unpin it.")
 @store_option
 def pin_command(store: str | None, session_id: str, remove: bool) -> None:
-    """Keep a session whatever its age, or no longer."""
+    """Keep a session whatever its age; with --remove, no longer."""
     with open_manager(store) as manager:
         manager.pin_session(session_id, not remove)
-    click.echo(f"{session_id} {'ages again' if remove else 'is kept'}")
+    click.echo(f"{session_id} is {'no longer pinned' if remove else 'pinned'}")
 
 
 @click.command("restore", short_help="Restore a session from the trash.")
 @click.argument("session_id", metavar="SESSION")
 @store_option
 def restore_command(store: str | None, session_id: str) -> None:
-    """Bring back the session that was last put in the trash under this id."""
+    """Restore the session of this id that was trashed last."""
     with open_manager(store) as manager:
         manager.trash.restore(session_id)
-    click.echo(f"{session_id} is back")
+    click.echo(f"{session_id} is restored")
 
 
 @click.command("fork", short_help="Start a session with the events of another so far.")
 @click.argument("session_id", metavar="SESSION")
 @click.argument("new_id", metavar="[NEW]", required=False)
-@click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")
+@click.option("--at", metavar="MOMENT", help="Up to this moment: a number of events, or a time.")
 @store_option
 def fork_command(store: str | None, session_id: str, new_id: str | None, at: str | None) -> None:
-    """Begin a session with another's past, to the end or a moment, without copying it, and print its id."""
+    """Fork a session at its end or an earlier moment, and print the id of the fork. No event is copied."""
     with open_manager(store) as manager:
         click.echo(manager.fork_session(session_id, None if at is None else as_moment(at), new_id))

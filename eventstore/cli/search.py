@@ -1,4 +1,4 @@
-"""Search: what was said in all sessions."""
+"""Search: find messages, purposes and tool calls in all sessions."""
 
 import sys
 
@@ -9,14 +9,14 @@ from eventstore.cli.terminal import clean, print_json
 from eventstore.errors import LogDamaged
 
 
-@click.command("search", short_help="Find what was said in all sessions.")
+@click.command("search", short_help="Search the messages and tool calls of all sessions.")
 @click.argument("text", nargs=-1, required=True)
 @click.option("--user", help="Only in sessions of this user.")
 @click.option("--role", help="Only of this role: user, assistant, tool, system; purpose, or call.")
 @click.option("--tool", help="Only of this tool.")
-@click.option("--since", metavar="TIME", help="Only what happened at or after this.")
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one hit a line.")
+@click.option("--since", metavar="TIME", help="Only from this time on.")
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="The maximum number of hits.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one hit per line.")
 @at_option
 @store_option
 def search_command(
@@ -30,9 +30,9 @@ def search_command(
     as_json: bool,
     at: str | int | None,
 ) -> None:
-    """Find messages, purposes and tool calls, the best first. All words are to be there; word* is a beginning.
+    """Find messages, purposes and tool calls, the best first. All words must match; word* matches a prefix.
 
-    The exit status is 1 where nothing was found, or a session could not be read.
+    The exit status is 1 if nothing was found, or a session could not be read.
     """
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:

@@ -27,7 +27,7 @@ from eventstore.record import clock
 if TYPE_CHECKING:
     from eventstore import At, Change, ConversationMessage, Session, SessionManager, SessionMetadata
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "system": "yellow"}
 _COLUMNS = (
     Column("SESSION"),
@@ -41,7 +41,7 @@ _COLUMNS = (
 
 
 def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> "Session":
-    """Load a session that must be there, as it is or was. Raises SessionNotFound."""
+    """Load a session, now or as of a moment. Raises SessionNotFound."""
     session = manager.get_session(session_id, at)
     if session is None:
         raise SessionNotFound(session_id)
@@ -53,14 +53,20 @@ def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> 
 @click.option(
     "--status", type=click.Choice(["active", "completed", "failed", "abandoned"]), help="Only with this status."
 )
-@click.option("--tag", "tags", multiple=True, help="Only with this tag; given again, with any of them.")
-@click.option("--purpose", help="Only with this in their purpose.")
+@click.option("--tag", "tags", multiple=True, help="Only with this tag; may be repeated.")
+@click.option("--purpose", help="Only with this text in their purpose.")
 @click.option("--since", metavar="TIME", help="Only updated at or after this.")
 @click.option("--until", metavar="TIME", help="Only updated at or before this.")
 @click.option(
-    "--sort", type=click.Choice(get_args(Sort)), default="updated", show_default=True, help="The greatest first."
+    "--sort",
+    type=click.Choice(get_args(Sort)),
+    default="updated",
+    show_default=True,
+    help="The order; the greatest value first.",
 )
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="The maximum number of sessions."
+)
 @at_option
 @_json
 @store_option
@@ -77,7 +83,7 @@ def list_command(
     at: str | int | None,
     as_json: bool,
 ) -> None:
-    """List sessions, the most recently updated first. Times are shown in your zone."""
+    """List sessions, the most recently updated first. Times are shown in your time zone."""
     damaged: list[LogDamaged] = []
     wanted = Filter(user, status, tags, purpose, _as_time(since), _as_time(until), sort, min(limit, 2**53))
     found = list_rows(store, wanted, at, damaged.append)
@@ -92,7 +98,7 @@ def list_command(
 
 
 def _as_time(text: str | None) -> str | None:
-    """Read a time as the catalogue holds times. Raises NoSuchMoment."""
+    """Parse a time into the format of the catalogue. Raises NoSuchMoment."""
     if text is None:
         return None
     from eventstore.store import as_of as moments
@@ -112,13 +118,13 @@ def _row(one: dict[str, Any]) -> list[str]:
     ]
 
 
-@click.command("show", short_help="Show a session: what is known of it, and the conversation.")
+@click.command("show", short_help="Show a session: its metadata and its conversation.")
 @click.argument("session_id", metavar="SESSION")
 @at_option
 @_json
 @store_option
 def show_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
-    """Show what is known of a session, and its conversation."""
+    """Show the metadata and the conversation of a session."""
     with open_manager(store) as manager:
         session = load(manager, session_id, at)
     if as_json:
@@ -128,7 +134,7 @@ def show_command(store: str | None, session_id: str, at: str | int | None, as_js
 
 
 def print_session(session: "Session") -> None:
-    """Print what is known of a session, and its conversation."""
+    """Print the metadata and the conversation of a session."""
     _print_metadata(session.metadata)
     for message in session.conversation:
         _print_message(message)
@@ -202,7 +208,7 @@ def _figures(found: dict[str, Any]) -> list[tuple[str, str]]:
 @_json
 @store_option
 def diff_command(store: str | None, session_id: str, a: str, b: str | None, as_json: bool) -> None:
-    """Show what changed in a session between two moments: numbers of events, or times. Without TO: until now."""
+    """Show what changed in a session between two moments, which are numbers of events or times. Without TO: until now."""
     with open_manager(store) as manager:
         changes = manager.diff(session_id, as_moment(a), None if b is None else as_moment(b))
     for change in changes:
@@ -225,7 +231,7 @@ def _print_change(change: "Change") -> None:
 @_json
 @store_option
 def tree_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
-    """Show the links of a session's tree; targets are relative to the history folder, or absolute."""
+    """Show the links to a session's tool calls. Targets are relative to the history folder, or absolute."""
     with open_manager(store) as manager:
         links = manager.tree(session_id, at)
         history = manager.tool_history

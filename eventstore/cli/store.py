@@ -1,4 +1,4 @@
-"""The store that a command works on, and making its views anew."""
+"""The store that a command works on, and the command rebuild."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ from eventstore.derived.catalog import FOLDER, Catalog, Filter
 from eventstore.errors import LogDamaged
 from eventstore.settings import load_settings
 
-_MANY = 2_000
+_MANY = 2_000  # sessions: fewer are read before a progress bar would be seen
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def store_option(command: F) -> F:
-    """Give a command the option --store; what the command itself is given wins over what stands before it."""
+    """Add the option --store to a command. It overrides a --store before the command."""
     return click.option(
         "--store",
         type=click.Path(file_okay=False),
@@ -30,24 +30,24 @@ def store_option(command: F) -> F:
 
 
 def as_moment(text: str) -> str | int:
-    """Read a moment: a whole number is a version, anything else a time."""
+    """Parse a moment: an integer is a version, anything else a time."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 18 else text
 
 
 def at_option(command: F) -> F:
-    """Give a command the option --at: a version (a whole number), or a time."""
+    """Add the option --at to a command: a version (an integer) or a time."""
     return click.option(
         "--at",
         metavar="MOMENT",
         callback=lambda context, parameter, value: None if value is None else as_moment(value),
-        help="As it was then: after so many events, or at a time such as 2026-01-31T12:00.",
+        help="As of this moment: a number of events, or a time such as 2026-01-31T12:00.",
     )(command)
 
 
 def list_rows(
     store: str | None, wanted: Filter, at: str | int | None, on_damage: Callable[[LogDamaged], None]
 ) -> list[dict[str, Any]]:
-    """List what is known of sessions; where the catalogue is up to date nothing else is loaded. Raises InvalidSetting."""
+    """List the metadata of sessions. If the catalogue is current, nothing else is loaded. Raises InvalidSetting."""
     folder = _sessions_folder(store)
     if folder is not None and at is None:
         catalog = Catalog(folder / FOLDER)
@@ -60,7 +60,7 @@ def list_rows(
 
 
 def _tracked(names: Sequence[str]) -> Iterator[str]:
-    """Show how far it is, where many sessions have to be looked at: the first list of a large store."""
+    """Show a progress bar if many sessions must be read, as in the first list of a large store."""
     if len(names) < _MANY:
         yield from names
         return
@@ -84,12 +84,14 @@ def _folder_of(store: str) -> Path:
 
 
 def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManager":
-    """Open the store in a folder, or the one that the settings name. Raises InvalidSetting."""
+    """Open the store in a folder, or else the store of the settings. Raises InvalidSetting."""
     settings = load_settings()
     if store is None:
         manager = eventstore.SessionManager.from_settings(settings)
         if not isinstance(manager.storage, eventstore.FileSystemSessionStorage):
-            click.echo("eventstore: by its settings the store is in memory: nothing outlives this command", err=True)
+            click.echo(
+                "eventstore: the settings select a store in memory: nothing is kept after this command", err=True
+            )
         return manager
     folder = _folder_of(store)
     fsync = changes.get("fsync", settings.fsync)
@@ -98,16 +100,14 @@ def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManage
 
 
 @click.command("rebuild", short_help="Rebuild all files derived from the logs, or compare them.")
-@click.option(
-    "--check", is_flag=True, help="Change nothing: compare what is there with what the logs give, byte for byte."
-)
-@click.option("--jobs", type=click.IntRange(min=1), help="So many processes; without it, as many as there are cores.")
+@click.option("--check", is_flag=True, help="Change nothing: compare the existing files with the logs, byte for byte.")
+@click.option("--jobs", type=click.IntRange(min=1), help="The number of processes [default: the number of cores].")
 @store_option
 def rebuild_command(store: str | None, check: bool, jobs: int | None) -> None:
-    """Throw metadata.json, conversation.jsonl, invocations.json, data.json, links and the catalogue away, and make them anew.
+    """Delete metadata.json, conversation.jsonl, invocations.json, data.json, links and the catalogue, and rebuild them.
 
-    They come back the same, byte for byte: the log is all that is needed. With --check they are compared instead, the first
-    difference of each session is named, and the exit status is 1 if there is one.
+    The rebuilt files are the same, byte for byte: only the logs are needed. With --check the files are compared instead, the
+    first difference of each session is printed, and the exit status is 1 if there is one.
     """
     with open_manager(store) as manager:
         from eventstore.store.rebuild import check_all, rebuild_all
@@ -128,12 +128,12 @@ def rebuild_command(store: str | None, check: bool, jobs: int | None) -> None:
                     bar.advance(bar.task_ids[0])
         if not check:
             storage.rows()
-    click.echo(f"{good} sessions {'are what their logs give' if check else 'rebuilt'}")
+    click.echo(f"{good} sessions {'match their logs' if check else 'rebuilt'}")
     sys.exit(1 if bad else 0)
 
 
 def exit_for(damaged: Sequence[LogDamaged]) -> None:
-    """Tell of sessions that could not be read, and end with status 1 if there are any."""
+    """Print the damaged sessions, and exit with status 1 if there are any."""
     for damage in damaged:
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
     if damaged:
@@ -142,7 +142,7 @@ def exit_for(damaged: Sequence[LogDamaged]) -> None:
 
 @contextmanager
 def naming_the_others(*, every: bool) -> Iterator[None]:
-    """Say, where a session that cannot be read hinders an export of all, what to do for the others."""
+    """Add advice to the error if a damaged session prevents an export of all sessions."""
     try:
         yield
     except LogDamaged as damage:

@@ -1,4 +1,4 @@
-"""Templates: the past of a session, kept for others to begin with."""
+"""Templates: saved beginnings of sessions."""
 
 from typing import TYPE_CHECKING
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 _COLUMNS = (Column("TEMPLATE"), Column("MESSAGES", number=True), Column("CALLS", number=True), Column("PURPOSE"))
 _name = click.argument("name", metavar="NAME")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 
 
 @click.group("template", short_help="Save, list, show and remove templates for new sessions.")
 def template_command() -> None:
-    """Keep the past of a session as a template; `eventstore create --template NAME` begins sessions with it."""
+    """Save sessions as templates; `eventstore create --template NAME` creates a session from one."""
 
 
 @template_command.command("save", short_help="Save a session's events so far as a template.")
 @_name
 @click.argument("session_id", metavar="SESSION")
-@click.option("--at", metavar="MOMENT", help="Up to then: after so many events, or at a time.")
+@click.option("--at", metavar="MOMENT", help="Up to this moment: a number of events, or a time.")
 @store_option
 def save_command(store: str | None, name: str, session_id: str, at: str | None) -> None:
-    """Keep a session's past, to the end or a moment, as a template. What becomes of the session does not change it."""
+    """Save a session, up to its end or an earlier moment, as a template. Later changes of the session do not affect it."""
     with open_manager(store) as manager:
         try:
             manager.templates.save(name, session_id, None if at is None else as_moment(at))
         except SessionExists:
             raise click.ClickException(
-                f"there is a template {name!r} already; nothing was saved: remove it, or take another name"
+                f"template {name!r} exists already; nothing was saved: remove it, or choose another name"
             ) from None
-    click.echo(f"{name} is kept")
+    click.echo(f"{name} is saved")
 
 
 @template_command.command("list", short_help="List templates by name.")
@@ -57,7 +57,7 @@ def list_command(store: str | None, as_json: bool) -> None:
         for row in rows:
             print_json(dict(zip(("name", "messages", "calls", "purpose"), row, strict=True)))
     elif rows:
-        shown = ((name, f"{said:,}", f"{calls:,}", one_line(text or "", 200)) for name, said, calls, text in rows)
+        shown = ((name, f"{count:,}", f"{calls:,}", one_line(text or "", 200)) for name, count, calls, text in rows)
         print_table(_COLUMNS, shown)
     elif not damaged:
         click.echo("no templates", err=True)
@@ -69,7 +69,7 @@ def list_command(store: str | None, as_json: bool) -> None:
 @_json
 @store_option
 def show_command(store: str | None, name: str, as_json: bool) -> None:
-    """Show a template: what is known, and the conversation, of a session that begins with it."""
+    """Show a template as the session that would be created from it."""
     with open_manager(store) as manager:
         _need(manager, name)
         found = manager.templates.get(name)
@@ -83,7 +83,7 @@ def show_command(store: str | None, name: str, as_json: bool) -> None:
 @_name
 @store_option
 def remove_command(store: str | None, name: str) -> None:
-    """Remove a template. Sessions that began with it stay as they are."""
+    """Remove a template. Sessions created from it do not change."""
     with open_manager(store) as manager:
         _need(manager, name)
         manager.templates.remove(name)

@@ -1,4 +1,4 @@
-"""What people see: text made harmless, tables and bars in a terminal, plain columns in a pipe."""
+"""Output for people: escaped text, tables and progress bars in a terminal, tab-separated columns in a pipe."""
 
 import sys
 from codecs import getincrementaldecoder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Column(NamedTuple):
-    """A column of a table: its title, its colour in a terminal, whether it holds numbers."""
+    """A column of a table: title, colour in a terminal, and True for numbers."""
 
     title: str
     colour: str | None = None
@@ -28,10 +28,10 @@ class Column(NamedTuple):
 
 
 class Finite(click.FloatRange):
-    """A number in a range, not infinite and not NaN, as click's own ranges let through."""
+    """A finite number in a range. click's own FloatRange accepts NaN and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the number. Raises BadParameter."""
+        """Parse the number. Raises BadParameter."""
         found = super().convert(value, param, ctx)
         if not isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
@@ -39,34 +39,34 @@ class Finite(click.FloatRange):
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Put a text on one harmless line, cut at `limit` characters."""
+    """Return a text on one line, escaped, and cut at `limit` characters."""
     head = text if limit is None else text[: 4 * limit]
     line = clean(" ".join(head.split()))
     return line if limit is None or (len(line) <= limit and len(head) == len(text)) else line[: limit - 1] + "…"
 
 
 def is_terminal() -> bool:
-    """Tell whether standard output is a terminal."""
+    """Return True if standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Make a rich console; rich is loaded here, and only in a terminal."""
+    """Create a rich console. rich is loaded here, because only terminals need it."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON; in a terminal with escapes for what it would act on or hide."""
-    from msgspec import json  # lists are shown without it
+    """Print a value as one line of JSON, in a terminal with harmful characters escaped."""
+    from msgspec import json  # imported here: most commands print no JSON
 
     text = json.encode(value, enc_hook=str).decode()
     click.echo(clean_json(text) if is_terminal() else text)
 
 
 def write_out(chunks: Iterable[bytes], *, is_json: bool) -> None:
-    """Write bytes to standard output: as they are to a pipe or a file, with harmless escapes to a terminal."""
+    """Write bytes to standard output: unchanged to a pipe or a file, with harmful characters escaped to a terminal."""
     if not is_terminal():
         for chunk in chunks:
             sys.stdout.buffer.write(chunk)
@@ -79,9 +79,9 @@ def write_out(chunks: Iterable[bytes], *, is_json: bool) -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows: as columns with a tab between them in a pipe, as a table in a terminal. Cells are clean already.
+    """Print rows: tab-separated in a pipe, as a table in a terminal. Cells must be escaped.
 
-    The table leaves out columns that are empty, and cuts the last one to what is left of the line; the others are whole.
+    The table omits empty columns, and cuts the last column to fit the line.
     """
     if not is_terminal():
         click.echo("\t".join(column.title for column in columns))
@@ -117,7 +117,7 @@ def _print_grid(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line; values are clean already."""
+    """Print names and values, one pair per line. Values must be escaped."""
     found = [(name, value) for name, value in pairs if value != ""]
     width = max((len(name) for name, _ in found), default=0)
     for name, value in found:
@@ -125,13 +125,13 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def heading(text: str) -> None:
-    """Print a line that begins a part."""
+    """Print a heading."""
     click.echo(click.style(text, bold=True))
 
 
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator["Progress | None"]:
-    """Show a progress bar on standard error while the block runs; None where that is no terminal."""
+    """Show a progress bar on standard error while the block runs; yields None if that is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -151,7 +151,7 @@ def progress(title: str, total: int | None) -> Iterator["Progress | None"]:
 
 
 def duration(milliseconds: float | None) -> str:
-    """Show a duration as people say it: 12 ms, 3.4 s, 2 min 05 s, 1 h 02 min."""
+    """Format a duration: 12 ms, 3.4 s, 2 min 05 s, 1 h 02 min."""
     if milliseconds is None:
         return ""
     seconds = milliseconds / 1000
@@ -167,14 +167,14 @@ def duration(milliseconds: float | None) -> str:
 
 
 def since_start(seconds: float) -> str:
-    """Show a place on a timeline: +00:01.234, +1:02:03.456."""
+    """Format the time since the start: +00:01.234, +1:02:03.456."""
     minutes, rest = divmod(max(seconds, 0.0), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"+{hours}:{minutes:02d}:{rest:06.3f}" if hours else f"+{minutes:02d}:{rest:06.3f}"
 
 
 def moment(when: datetime) -> str:
-    """Show a time in the reader's zone, to the second; in UTC where the zone would leave the years 1 to 9999."""
+    """Format a time in the local zone, to the second; in UTC if the zone would leave the years 1 to 9999."""
     try:
         return when.astimezone().isoformat(" ", "seconds")[:19]
     except (OverflowError, OSError, ValueError):
@@ -182,5 +182,5 @@ def moment(when: datetime) -> str:
 
 
 def tokens(counts: dict[str, int] | None) -> str:
-    """Show tokens by kind: 1,200 input, 80 output."""
+    """Format tokens by kind: 1,200 input, 80 output."""
     return ", ".join(f"{count:,} {clean(kind)}" for kind, count in (counts or {}).items())

@@ -1,4 +1,4 @@
-"""Replay: a session's timeline as it happened."""
+"""Replay: print the timeline of a session."""
 
 import shutil
 import sys
@@ -23,16 +23,16 @@ _COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "model": "c
 @click.option(
     "--speed",
     type=Finite(min=0, min_open=True),
-    help="Play it in time, so many times as fast as it happened: 1 is as it was, 60 a minute a second.",
+    help="Wait between rows as in reality, this many times faster: 1 is real time, 60 is a minute per second.",
 )
-@click.option("--full", is_flag=True, help="Print whole texts, not their beginnings.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one row a line.")
+@click.option("--full", is_flag=True, help="Print complete texts, not only their beginnings.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one row per line.")
 @at_option
 @store_option
 def replay_command(
     store: str | None, session_id: str, speed: float | None, full: bool, at: str | int | None, as_json: bool
 ) -> None:
-    """Show a session's timeline, one row an event: time since the start, who, what, tool, duration, tokens."""
+    """Show a session's timeline, one row per event: time since the start, who, what, tool, duration, tokens."""
     with open_manager(store) as manager:
         for row in _in_time(manager.timeline(session_id, at), speed):
             if as_json:
@@ -47,14 +47,14 @@ def _in_time(rows: "Iterator[Row]", speed: float | None) -> "Iterator[Row]":
         wait = row.since_start_seconds / speed - (time.monotonic() - began) if speed else 0.0
         if wait > 0:
             sys.stdout.flush()
-        while wait > 0:  # in steps: the system's sleep takes no number of seconds beyond its clock
+        while wait > 0:  # in steps: sleep raises OverflowError for very long waits
             time.sleep(min(wait, _LONGEST_SLEEP_SECONDS))
             wait -= _LONGEST_SLEEP_SECONDS
         yield row
 
 
 def print_row(row: "Row", *, full: bool = False, front: str = "") -> None:
-    """Print one row, behind what goes in front: its text cut to the width of the terminal, and at 200 characters in a pipe."""
+    """Print `front` and one row. The text is cut to the width of the terminal, and to 200 characters in a pipe."""
     facts = _facts(row)
     width = (
         shutil.get_terminal_size((100, 24)).columns - 35 - len(facts) - len(click.unstyle(front))
@@ -75,5 +75,5 @@ def print_row(row: "Row", *, full: bool = False, front: str = "") -> None:
 
 def _facts(row: "Row") -> str:
     found = [clean(row.tool_name or ""), duration(row.duration_ms), tokens(row.tokens)]
-    told = ", ".join(fact for fact in found if fact)
-    return f"[{told}]" if told else ""
+    text = ", ".join(fact for fact in found if fact)
+    return f"[{text}]" if text else ""

@@ -1,4 +1,4 @@
-"""Import and export: foreign transcripts in, and the same bytes out again."""
+"""Import and export of transcripts, archives, tables and traces."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,28 +27,29 @@ _ARCHIVE = click.Path(path_type=Path, dir_okay=False)
 @click.command("import", short_help="Import transcripts of Claude Code or Codex, or an archive of sessions.")
 @click.argument("form", metavar="FORMAT", required=False)
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--archive", type=_ARCHIVE, help="Take in what `export --archive` wrote, instead.")
-@click.option("--dry-run", is_flag=True, help="Verify the archive, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a transcript.")
+@click.option("--archive", type=_ARCHIVE, help="Import a file that `export --archive` wrote.")
+@click.option("--dry-run", is_flag=True, help="Only verify the archive; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per transcript.")
 @store_option
 def import_command(
     store: str | None, form: str | None, paths: Sequence[Path], archive: Path | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Take in transcripts, each as one session; FORMAT is claude-code or codex, PATH a file or a folder.
+    """Import transcripts, each as one session. FORMAT is claude-code or codex, PATH a file or a folder.
 
-    Without a PATH they are taken from where the tool keeps them: ~/.claude/projects or ~/.codex/sessions. Every line is kept byte
-    for byte. Taking a transcript in again adds only what is new in it.
+    The default PATH is the folder of the tool: ~/.claude/projects or ~/.codex/sessions. Every line is stored byte for byte.
+    Importing a transcript again adds only its new lines.
 
-    With --archive, sessions come in as they were in the store they come from. All of the archive is verified before anything is
-    written; sessions that are here already are skipped, and refused where the archive has others or more of them.
+    With --archive, sessions of another store are imported unchanged. The archive is verified completely before anything is
+    written. Existing sessions are skipped; the import is refused if the archive has a different session of that id, or one
+    with more events.
     """
     if archive is not None:
         if form is not None:
-            raise click.UsageError("--archive takes no FORMAT and no PATH.")
-        _take_in_archive(store, archive, dry_run=dry_run, as_json=as_json)
+            raise click.UsageError("--archive cannot be used with FORMAT or PATH.")
+        _import_archive(store, archive, dry_run=dry_run, as_json=as_json)
         return
     if dry_run:
-        raise click.UsageError("--dry-run goes with --archive.")
+        raise click.UsageError("--dry-run needs --archive.")
     form = _choice(form, _FORMATS)
     from eventstore.importers.formats import FORMATS
 
@@ -59,13 +60,13 @@ def import_command(
     with open_manager(store) as manager, progress("importing", len(files)) as bar:
         for file in files:
             try:
-                one = _take_in(manager, found, file)
+                one = _import_file(manager, found, file)
             except (EventStoreError, OSError) as error:
                 refused += 1
                 click.echo(f"eventstore: {clean(str(error))}", err=True)
             else:
                 done.append(one)
-                _tell(one, as_json)
+                _print_one(one, as_json)
             if bar:
                 bar.advance(bar.task_ids[0])
     if not as_json:
@@ -75,7 +76,7 @@ def import_command(
 
 
 def _choice(form: str | None, forms: Sequence[str]) -> str:
-    """Read the FORMAT, which must be there where no archive is named."""
+    """Parse FORMAT, which is required without --archive."""
     context = click.get_current_context()
     (parameter,) = (one for one in context.command.params if one.name == "form")
     choice = click.Choice(forms)
@@ -84,7 +85,7 @@ def _choice(form: str | None, forms: Sequence[str]) -> str:
     return str(choice.convert(form, parameter, context))
 
 
-def _take_in_archive(store: str | None, archive: Path, *, dry_run: bool, as_json: bool) -> None:
+def _import_archive(store: str | None, archive: Path, *, dry_run: bool, as_json: bool) -> None:
     from eventstore.importers.archive import import_archive
 
     with open_manager(store) as manager:
@@ -95,32 +96,33 @@ def _take_in_archive(store: str | None, archive: Path, *, dry_run: bool, as_json
     for session_id in done.sessions:
         click.echo(click.style(session_id, bold=True))
     for session_id in done.skipped:
-        click.echo(f"{click.style(session_id, bold=True)}  is here already")
-    told = [
+        click.echo(f"{click.style(session_id, bold=True)}  is in the store already")
+    counts = [
         f"{len(done.sessions):,} session{'' if len(done.sessions) == 1 else 's'}",
         f"{done.events:,} event{'' if done.events == 1 else 's'}",
         f"{done.history:,} folder{'' if done.history == 1 else 's'} of tool calls",
     ]
-    how = "verified, nothing written" if dry_run else "taken in"
-    click.echo(f"{', '.join(told)} {how}" + (f", {len(done.skipped):,} here already" if done.skipped else ""))
+    how = "verified, nothing written" if dry_run else "imported"
+    skipped = f", {len(done.skipped):,} in the store already" if done.skipped else ""
+    click.echo(f"{', '.join(counts)} {how}{skipped}")
 
 
 def _files(form: "Format", path: Path) -> list[Path]:
     if not path.exists():
-        raise click.ClickException(f"{path} is not there; nothing was imported")
+        raise click.ClickException(f"{path} does not exist; nothing was imported")
     found = form.files(path)
     if not found:
-        click.echo(f"eventstore: {clean(str(path))} holds no {form.pattern}", err=True)
+        click.echo(f"eventstore: {clean(str(path))} has no {form.pattern}", err=True)
     return found
 
 
-def _take_in(manager: "SessionManager", form: "Format", file: Path) -> "Imported":
+def _import_file(manager: "SessionManager", form: "Format", file: Path) -> "Imported":
     from eventstore.importers.transcript import import_transcript
 
     return import_transcript(manager.storage, form, file)
 
 
-def _tell(one: "Imported", as_json: bool) -> None:
+def _print_one(one: "Imported", as_json: bool) -> None:
     if as_json:
         print_json(one.to_dict())
         return
@@ -129,7 +131,7 @@ def _tell(one: "Imported", as_json: bool) -> None:
     for text in one.odd[:_MOST_ODD]:
         click.echo(click.style(f"    {clean(text)}", fg="yellow"))
     if len(one.odd) > _MOST_ODD:
-        click.echo(click.style(f"    and more: --json tells of {len(one.odd)}", fg="yellow"))
+        click.echo(click.style(f"    and more: --json lists {len(one.odd)}", fg="yellow"))
 
 
 def _summarize(done: "Sequence[Imported]", refused: int) -> None:
@@ -139,27 +141,23 @@ def _summarize(done: "Sequence[Imported]", refused: int) -> None:
         sum(1 for one in done if one.odd),
     )
     files = "1 transcript" if len(done) == 1 else f"{len(done):,} transcripts"
-    told = f"{files}, {lines:,} lines read, {events:,} events added"
-    more = [f"{odd} with something odd" if odd else "", f"{refused} refused" if refused else ""]
-    click.echo(", ".join([told, *(part for part in more if part)]))
+    total = f"{files}, {lines:,} lines read, {events:,} events added"
+    more = [f"{odd} with notes" if odd else "", f"{refused} refused" if refused else ""]
+    click.echo(", ".join([total, *(part for part in more if part)]))
 
 
 @click.command("export", short_help="Export sessions: as imported, as events, traces, tables or an archive.")
 @click.argument("form", metavar="FORMAT", required=False)
 @click.argument("session_ids", metavar="SESSION...", nargs=-1)
-@click.option(
-    "--archive", type=_ARCHIVE, help="Write sessions, or without any named the whole store, to this .zip file, instead."
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, whole or not at all."
-)
+@click.option("--archive", type=_ARCHIVE, help="Write sessions, by default all of the store, to this .zip file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, atomically.")
 @click.option(
     "--table",
     type=click.Choice(["events", "calls", "usage"]),
-    help="The table that csv, json and parquet give: events if not said.",
+    help="The table for csv, json and parquet [default: events].",
 )
-@click.option("--content", is_flag=True, help="Let otlp hold what was said, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON of what is in the archive.")
+@click.option("--content", is_flag=True, help="Include content in otlp.")
+@click.option("--json", "as_json", is_flag=True, help="With --archive: print the result as JSON.")
 @store_option
 def export_command(
     store: str | None,
@@ -173,26 +171,26 @@ def export_command(
 ) -> None:
     """Write sessions to standard output or to a file.
 
-    FORMAT claude-code or codex gives back the transcript that a session was imported from, identical to the byte; events gives
-    the lines of its log as they are. These take one SESSION, the others take several.
+    FORMAT claude-code or codex writes the transcript that a session was imported from, byte for byte; events writes the lines of
+    its log. These accept one SESSION, the others several.
 
     \b
-    otlp         OpenTelemetry traces (OTLP/JSON), one line a session; names,
-                 numbers and times only, unless --content is given
-    cloudevents  CloudEvents 1.0, one line an event
-    csv, json    a table of events, of tool calls or of token usage
+    otlp         OpenTelemetry traces (OTLP/JSON), one line per session; names,
+                 numbers and times only, without --content
+    cloudevents  CloudEvents 1.0, one line per event
+    csv, json    a table of events, tool calls or token usage
     parquet      the same, into a file (extra `parquet`)
 
-    With --archive there is no FORMAT: all that belongs to the sessions goes into one file, logs to the byte, with checkpoints and
-    the folders of tool calls, for `import --archive` in another store. Templates are named _template.NAME.
+    With --archive there is no FORMAT: logs, checkpoints and folders of tool calls are written to one file, for `import --archive`
+    in another store. Templates are named _template.NAME.
     """
     if archive is not None:
         if output is not None or table is not None or content:
-            raise click.UsageError("--archive goes with none of --output, --table and --content.")
+            raise click.UsageError("--archive cannot be used with --output, --table or --content.")
         _write_archive(store, archive, [*([form] if form else []), *session_ids], as_json=as_json)
         return
     if as_json:
-        raise click.UsageError("--json goes with --archive; as a FORMAT, json gives a table.")
+        raise click.UsageError("--json needs --archive; as a FORMAT, json writes a table.")
     form = _choice(form, [*_FORMATS, "events", *_TRACES, *_TABLES])
     if not session_ids:
         raise click.UsageError("Missing argument 'SESSION...'.")
@@ -229,15 +227,15 @@ def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str],
 
 
 def _check(form: str, session_ids: Sequence[str], output: Path | None, table: str | None, *, content: bool) -> None:
-    """Refuse what does not go together."""
+    """Refuse options that do not fit the format."""
     if form not in (*_TRACES, *_TABLES) and len(session_ids) > 1:
-        raise click.UsageError(f"{form} takes one SESSION, not {len(session_ids)}.")
+        raise click.UsageError(f"{form} accepts one SESSION, not {len(session_ids)}.")
     if table is not None and form not in _TABLES:
-        raise click.UsageError(f"--table goes with {', '.join(_TABLES)}, not with {form}.")
+        raise click.UsageError(f"--table needs one of {', '.join(_TABLES)}, not {form}.")
     if content and form != "otlp":
-        raise click.UsageError(f"--content goes with otlp, not with {form}.")
+        raise click.UsageError(f"--content needs otlp, not {form}.")
     if form == "parquet" and output is None:
-        raise click.UsageError("parquet needs a file to go to: -o FILE.")
+        raise click.UsageError("parquet needs an output file: -o FILE.")
 
 
 def _chunks(

@@ -29,9 +29,9 @@ from eventstore.record.message_run import Message, MessageRun
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
 from projections.models import SessionMetadata
-from projections.projection import Told
+from projections.projection import FoldInput
 
-Reader = Callable[[int], Iterator[Told]]
+Reader = Callable[[int], Iterator[FoldInput]]
 
 STAMP = "views.json"
 METADATA = "metadata.json"
@@ -258,7 +258,7 @@ def _all_lines(rewritten_at: int, events: Reader) -> Iterator[bytes]:
     return _lines_of(events(0))
 
 
-def _lines_of(events: Iterable[Told]) -> Iterator[bytes]:
+def _lines_of(events: Iterable[FoldInput]) -> Iterator[bytes]:
     """Stream the lines of messages, as they come."""
     for event in events:
         if isinstance(event, MessageRun):

@@ -51,7 +51,7 @@ from projections import metadata as metadata_fold
 from projections import summary as summary_fold
 from projections.invocations import Invocation
 from projections.models import SessionMetadata
-from projections.projection import Told
+from projections.projection import FoldInput
 
 NAME = "summary.snapshot"
 PROJECTION = "summary"
@@ -276,7 +276,7 @@ class Snapshots:
         self._shown[session_id] = known
         return known
 
-    def _tail(self, session_id: str, places: list[Head], version: int | None = None) -> Iterator[Told]:
+    def _tail(self, session_id: str, places: list[Head], version: int | None = None) -> Iterator[FoldInput]:
         """Stream what follows a place, verified from there, and move on the place.
 
         What tells of a redaction in front of it, or was redacted itself, has to be judged with all of the log.
@@ -467,7 +467,7 @@ def _is_known(ids: "array[int]", kind: bytes, text: str) -> bool:
     return place < len(ids) and ids[place] == wanted
 
 
-def _count(messages: int, told: Told, metadata: metadata_fold.State, ids: "array[int]") -> int:
+def _count(messages: int, told: FoldInput, metadata: metadata_fold.State, ids: "array[int]") -> int:
     """Count messages on. Raises _Untrusted for what cannot be told without what the snapshot knows of a call, use or message."""
     if isinstance(told, message_run.MessageRun):
         return messages + told.last - told.first + 1

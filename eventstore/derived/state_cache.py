@@ -12,7 +12,7 @@ from eventstore.events import EventRedacted
 from eventstore.log.base import BEGINNING, Head
 from eventstore.log.engine import EventLog
 from eventstore.record import codec, hash_chain, message_run
-from projections.projection import Projection, Told
+from projections.projection import FoldInput, Projection
 
 S = TypeVar("S")
 
@@ -161,7 +161,7 @@ class _Passed:
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks, self.size_bytes, self.last = chunks, 0, b""
 
-    def events(self) -> Iterator[Told]:
+    def events(self) -> Iterator[FoldInput]:
         """Stream the events in them."""
         for chunk in self._chunks:
             self.size_bytes, self.last = self.size_bytes + len(chunk), chunk
@@ -172,7 +172,7 @@ class _Redacted(Exception):
     """What a state was folded from is not there any more."""
 
 
-def _unless_redacted(new: Iterable[Told], version: int) -> Iterator[Told]:
+def _unless_redacted(new: Iterable[FoldInput], version: int) -> Iterator[FoldInput]:
     """Stream events behind a version. Raises _Redacted where one tells that the content of an event up to it was removed."""
     for told in new:
         if isinstance(told, EventRedacted) and told.target <= version:

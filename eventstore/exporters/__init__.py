@@ -1,4 +1,4 @@
-"""Sessions in the formats of others."""
+"""Export sessions in other formats."""
 
 from typing import TYPE_CHECKING
 

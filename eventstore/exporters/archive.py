@@ -1,4 +1,4 @@
-"""Archives: whole sessions in one file, for another store. The format is in `eventstore.importers.archive_manifest`."""
+"""Archives: complete sessions in one zip file, for another store. `eventstore.importers.archive_manifest` defines the format."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from typing import Any
 from eventstore.backends.files.atomic_folder import ASIDE
 from eventstore.errors import ExportRefused, InvalidSessionId, LogTampered, SessionNotFound
 from eventstore.events import InvocationLinked
-from eventstore.exporters.target import Files, ZipTarget, to_json, whole_or_not_at_all
+from eventstore.exporters.target import Files, ZipTarget, atomic_output, to_json
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.importers.archive_manifest import (
     FORMAT,
@@ -33,14 +33,14 @@ from eventstore.store.storage import SessionStorage
 _LINKED = b'{"type":"invocation.linked",'
 _BLOCK = 1 << 17
 _LEVEL = 1  # measured: a fifth of the time of level 6, for a file a fifth larger
-_MEANWHILE = "its log was changed meanwhile, by a redaction or a repair, or is gone: export it again"
+_MEANWHILE = "its log was redacted, repaired or deleted meanwhile: export it again"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that was written: its sessions and templates, how many files it has, the SHA-256 of its manifest.
+    """The result of an export: path, sessions and templates, number of files, size, SHA-256 of the manifest (hex).
 
-    `left_out` says what of those sessions is not in it, a line each: folders of tool calls that are gone or lie elsewhere, links.
+    `left_out` lists what is missing, one line each: folders of tool calls that do not exist or are outside the history, links.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Archive:
     left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {
             **vars(self),
             "path": str(self.path),
@@ -62,7 +62,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A log, how far it is exported, and from where: behind `after`, what its parent has, where that is exported too."""
+    """A log to export: its lines after `after`, up to `head`. `after` counts the lines that its exported parent has."""
 
     log_id: str
     head: Head
@@ -77,21 +77,21 @@ def export_archive(
     *,
     made_at: datetime | None = None,
 ) -> Archive:
-    """Write sessions, and templates named `_template.<name>`, to one zip file: all of the store where none is named.
+    """Write sessions and templates to one zip file. Templates are named `_template.<name>`. Without ids everything is written.
 
-    Their logs go in byte for byte, with checkpoints, quarantine and the folders of their tool calls. A fork goes in as what is
-    its own where its parent does too, else whole. Events that are appended meanwhile are left out. The same sessions and the same
-    `made_at` (now, if none is given) give the same bytes. The file appears whole or not at all, readable by its owner only; one
-    that is there is replaced. Memory grows with the number of files, not with their sizes.
+    Logs are copied byte for byte, with checkpoints, quarantine and the folders of tool calls. Of a fork only its own events are
+    written if its parent is in the archive, else all of them. Events appended during the export are not included. The same
+    sessions and the same `made_at` (default: now) give the same bytes. The file is written atomically, with mode 0600, and
+    replaces an existing one. Memory grows with the number of files, not with their sizes.
 
-    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also where a session is deleted or redacted
-    meanwhile; then nothing was written.
+    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also if a session is deleted or redacted meanwhile.
+    Then nothing was written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
     wanted = _wanted(storage, session_ids)
     plan = [_plan(storage, one, after) for one, after in _own_parts(storage, wanted).items()]
     path = Path(output)
-    with whole_or_not_at_all(path) as temporary:
+    with atomic_output(path) as temporary:
         target = ZipTarget(temporary, _LEVEL)
         with target:
             writing = _Writing(Files(target), storage)
@@ -110,16 +110,16 @@ def _wanted(storage: SessionStorage, session_ids: Iterable[str] | None) -> list[
     else:
         found = [check_log_id(one) for one in session_ids]
     if STORE_ID in found:
-        raise InvalidSessionId(STORE_ID, "the store's own log stays with its store")
+        raise InvalidSessionId(STORE_ID, "the registry cannot be exported")
     if not found:
-        raise ExportRefused("", "no session was named, or there is none")
+        raise ExportRefused("", "no session was named, or the store has none")
     return sorted(set(found))
 
 
 def _own_parts(storage: SessionStorage, wanted: list[str]) -> dict[str, int]:
-    """Tell how much of each log is left to its parent: of a fork what that has, where it is exported too.
+    """Return how many events of each log its parent holds, if the parent is exported too; else 0.
 
-    All is asked before any head is: a parent has by then what a fork goes on from.
+    This runs before any head is read, so each head that is read later includes the fork points.
     """
     among = frozenset(wanted)
     return {one: _left_to_parent(storage, one, among) for one in wanted}
@@ -138,7 +138,7 @@ def _plan(storage: SessionStorage, log_id: str, after: int) -> _Planned:
 
 
 class _Writing:
-    """An archive while it is written: what is in it, which folders of tool calls belong to it, what is left out."""
+    """An archive in progress: its sessions, the tool call folders that they link to, and what was left out."""
 
     def __init__(self, files: Files, storage: SessionStorage) -> None:
         self._files, self._storage = files, storage
@@ -149,23 +149,29 @@ class _Writing:
         self.left_out: list[str] = []
 
     def add_session(self, one: _Planned) -> None:
-        """Write a log, verified on the way, and what is kept beside it."""
+        """Write a log, verified in the same pass, and its attachments."""
         log = self._storage.log
         folder = f"sessions/{one.log_id}"
         try:
             with self._files.open(f"{folder}/events.jsonl") as stream:
                 lines = self._passing(log.chunks(one.log_id, one.after, one.head.version), stream.write)
-                whole = verify_whole(one.log_id, lines, root=one.root)
+                verified = verify_whole(one.log_id, lines, root=one.root)
         except LogTampered as error:
             if not one.after and error.line <= log.inherited(one.log_id):
-                reason = f"event {error.line} was redacted in the session that it goes on from: export that session too"
+                reason = (
+                    f"event {error.line} was redacted in the session that it was forked from: export that session too"
+                )
                 raise ExportRefused(one.log_id, reason) from error
             raise ExportRefused(one.log_id, _MEANWHILE) from error
         except SessionNotFound as error:
             raise ExportRefused(one.log_id, _MEANWHILE) from error
-        if (whole.inherited, whole.head.version, whole.head.hash) != (one.after, one.head.version, one.head.hash):
+        if (verified.inherited, verified.head.version, verified.head.hash) != (
+            one.after,
+            one.head.version,
+            one.head.hash,
+        ):
             raise ExportRefused(one.log_id, _MEANWHILE)
-        self._refuse_unfinished(whole)
+        self._refuse_unfinished(verified)
         for name in log.beside(one.log_id):
             with self._files.open(f"{folder}/{name}") as stream:
                 for chunk in log.read_beside(one.log_id, name):
@@ -173,11 +179,13 @@ class _Writing:
         self._sessions.append(
             SessionEntry(
                 one.log_id,
-                whole.root,
-                whole.head.version,
-                whole.inherited,
-                whole.head.hash,
-                ForkedFrom(whole.origin.parent, whole.origin.seq, whole.origin.digest.hex()) if whole.origin else None,
+                verified.root,
+                verified.head.version,
+                verified.inherited,
+                verified.head.hash,
+                ForkedFrom(verified.origin.parent, verified.origin.seq, verified.origin.digest.hex())
+                if verified.origin
+                else None,
                 self._storage.ended(one.log_id),
             )
         )
@@ -195,38 +203,38 @@ class _Writing:
             if isinstance(event, InvocationLinked) and event.invocation_dir:
                 self.linked.add(event.invocation_dir)
 
-    def _refuse_unfinished(self, whole: Whole) -> None:
-        """Let no content out that the log says is removed: a redaction that a crash cut short."""
-        for seq, leaf in whole.redactions.items():
-            line = next(self._storage.log.lines(whole.session_id, seq - 1, seq), b"")
+    def _refuse_unfinished(self, verified: Whole) -> None:
+        """Refuse to export content whose redaction is recorded but unfinished, after a crash."""
+        for seq, leaf in verified.redactions.items():
+            line = next(self._storage.log.lines(verified.session_id, seq - 1, seq), b"")
             if (
                 tombstone.read_tombstone(line) is None
                 and tombstone.leaf_of(line) == leaf
                 and tombstone.make_tombstone(line) is not None
             ):
-                reason = (
-                    f"event {seq} is told to be redacted and is not yet: append to the session, which finishes that"
-                )
-                if whole.origin and seq <= whole.origin.seq:
-                    reason = f"event {seq}, of {whole.origin.parent!r}, is redacted here only: export that session too"
-                raise ExportRefused(whole.session_id, reason)
+                reason = f"event {seq} has an unfinished redaction: append to the session, which completes it"
+                if verified.origin and seq <= verified.origin.seq:
+                    reason = (
+                        f"event {seq}, of {verified.origin.parent!r}, is redacted here only: export that session too"
+                    )
+                raise ExportRefused(verified.session_id, reason)
 
     def add_history(self, folder: str) -> None:
-        """Write the folder of a tool call, without what is no regular file."""
+        """Write the regular files of a tool call folder."""
         history = self._storage.history
-        why = odd_name(folder) or ("has a name that is taken" if folder.split("/")[0] == ASIDE else None)
+        why = odd_name(folder) or ("has a reserved name" if folder.split("/")[0] == ASIDE else None)
         if history is None or why:
             self.left_out.append(f"history {folder[:200]!a}: {why or 'there is no history folder'}")
             return
         if not self._above.isdisjoint(str(one) for one in PurePosixPath(folder).parents):
-            return  # inside one that is written already
+            return  # inside a folder that is already written
         try:
             for name, file in history.files(folder):
                 self._add_file(f"{folder}/{name}", file)
         except FileNotFoundError:
-            self.left_out.append(f"history {folder!a}: is not there")
+            self.left_out.append(f"history {folder!a}: does not exist")
         except ValueError:
-            self.left_out.append(f"history {folder!a}: is a link or lies elsewhere")
+            self.left_out.append(f"history {folder!a}: is a link or outside the history folder")
         else:
             self._history.append(folder)
             self._above.add(folder)
@@ -234,7 +242,7 @@ class _Writing:
     def _add_file(self, name: str, file: int | None) -> None:
         why = odd_name(name)
         if why or file is None:
-            self.left_out.append(f"history {name[:200]!a}: {why or 'is no regular file'}")
+            self.left_out.append(f"history {name[:200]!a}: {why or 'is not a regular file'}")
             return
         with self._files.open(f"history/{name}") as stream:
             while data := os.read(file, _BLOCK):
@@ -244,8 +252,10 @@ class _Writing:
         """Write the manifest; return its SHA-256."""
         twins = find_twins(self._files.written)
         if twins:
-            raise ExportRefused("", f"{twins[0]!a} and {twins[1]!a} are one file on some systems: export them apart")
-        files = {name: FileEntry(**told) for name, told in sorted(self._files.written.items())}
+            raise ExportRefused(
+                "", f"{twins[0]!a} and {twins[1]!a} are the same file on some systems: export them separately"
+            )
+        files = {name: FileEntry(**entry) for name, entry in sorted(self._files.written.items())}
         manifest = Manifest(FORMAT, made_at, version(), self._sessions, self._history, files)
         with self._files.open(MANIFEST) as stream:
             stream.write(to_json(manifest))

@@ -1,6 +1,6 @@
-"""The audit bundle: logs, checkpoints, reports and tables of sessions, with a manifest of hashes, for somebody who trusts nobody.
+"""The audit bundle: logs, checkpoints, reports and tables of sessions, with a manifest of hashes, for independent verification.
 
-The layout is documented in the README and promised: `eventstore-audit/1`.
+The layout, `eventstore-audit/1`, is documented in the README and does not change.
 """
 
 import os
@@ -18,7 +18,7 @@ from eventstore.errors import ExportRefused, SessionNotFound
 from eventstore.exporters import verify
 from eventstore.exporters.questions import Audited, audit_session
 from eventstore.exporters.report import Writer
-from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, to_json, whole_or_not_at_all
+from eventstore.exporters.target import Files, FolderTarget, Target, ZipTarget, atomic_output, to_json
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.log.engine import EventLog
 from eventstore.record import clock, codec
@@ -28,19 +28,19 @@ from eventstore.store.storage import SessionStorage
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
-_TRIES = 100  # to list all sessions while none begins or ends
+_CHUNK = 1 << 20  # bytes copied at once
+_TRIES = 100  # attempts to list all sessions while none is created or deleted
 
 Table = Callable[[Writer, EventLog, Sequence[Audited]], None]
 TABLES: dict[str, Table] = {}
-"""More tables, of a program's own: what writes each, by its name in the bundle. `verify.py` names them as not proven."""
+"""Additional tables of a program: writer by file name in the bundle. `verify.py` reports these files as not proven."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was written: where it is, its sessions, how many files it has, the SHA-256 of its manifest.
+    """The result of an export: path, sessions, number of files, size, SHA-256 of the manifest (hex).
 
-    Whoever keeps `manifest_sha256` elsewhere can tell later whether a bundle is the one.
+    Keep `manifest_sha256` elsewhere: it identifies this bundle later.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Bundle:
     manifest_sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {**vars(self), "path": str(self.path), "sessions": list(self.sessions)}
 
 
@@ -62,15 +62,15 @@ def export_audit(
     include_store: bool = False,
     made_at: datetime | None = None,
 ) -> Bundle:
-    """Write a bundle of sessions to `output`: one file where it ends in `.zip`, else a folder that is not there yet.
+    """Write a bundle of sessions to `output`: a file if it ends in `.zip`, else a new folder.
 
-    None instead of ids means all: sessions, templates and the store's own log; only such a bundle says that it holds all.
-    `include_store` adds the store's own log, as session `_store`. The same sessions and the same `made_at` (now, if none is
-    given) give the same bytes. Events that are appended meanwhile are left out. The bundle appears whole or not at all, readable
-    by its owner only; a file at `output` is replaced. Memory does not grow with the sessions.
+    `session_ids=None` means all sessions, templates and the registry; only such a bundle claims to be complete. `include_store`
+    adds the registry, as session `_store`. The same sessions and the same `made_at` (default: now) give the same bytes. Events
+    appended during the export are not included. The bundle is written atomically and readable by its owner only; an existing
+    file is replaced. Memory does not grow with the sessions.
 
-    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also where a log is redacted meanwhile; then nothing
-    was written.
+    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also if a log is redacted meanwhile. Then nothing was
+    written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
     is_all = session_ids is None
@@ -81,9 +81,9 @@ def export_audit(
         raise ExportRefused("", "no session was named")
     path = Path(output)
     if path.suffix != ".zip" and os.path.lexists(path):
-        raise ExportRefused(", ".join(wanted), f"{path} is there already: choose another folder, or move it away")
+        raise ExportRefused(", ".join(wanted), f"{path} already exists: choose another folder, or move it away")
     sessions = [audit_session(storage, one) for one in wanted]
-    with whole_or_not_at_all(path) as temporary:
+    with atomic_output(path) as temporary:
         target: Target = ZipTarget(temporary) if path.suffix == ".zip" else FolderTarget(temporary)
         with target:
             when = clock.to_text(made_at) if made_at else clock.now()
@@ -93,7 +93,7 @@ def export_audit(
 
 
 def _all_logs(storage: SessionStorage) -> list[str]:
-    """List all that a bundle of everything holds, as the store's own log had it at one moment."""
+    """List all logs of the store as of one version of the registry. Retries if the registry grows meanwhile."""
     for _ in range(_TRIES):
         before = _store_version(storage)
         names = [*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())]
@@ -101,7 +101,7 @@ def _all_logs(storage: SessionStorage) -> list[str]:
         if _store_version(storage) == before:
             return [*found, *([STORE_ID] if before else [])]
     raise ExportRefused(
-        "", "sessions came and went all the time; nothing was written: export again when there is less to do"
+        "", "sessions were created or deleted during every attempt: export again when the store is less busy"
     )
 
 
@@ -114,7 +114,7 @@ def _store_version(storage: SessionStorage) -> int:
 
 def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str, *, is_all: bool) -> str:
     """Write all files, the manifest last; return its SHA-256."""
-    told = [_write_session(files, storage, one) for one in sessions]
+    entries = [_write_session(files, storage, one) for one in sessions]
     _write_derived(files, storage, sessions, made_at)
     for name, table in TABLES.items():
         with files.open(name) as stream:
@@ -129,7 +129,7 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
         "eventstore": version(),
         "scope": "all" if is_all else "selected",
         "derived": verify.DERIVED,
-        "sessions": told,
+        "sessions": entries,
         "files": dict(sorted(files.written.items())),
     }
     with files.open(MANIFEST) as stream:
@@ -138,18 +138,21 @@ def _write(files: Files, storage: SessionStorage, sessions: Sequence[Audited], m
 
 
 def _write_derived(files: Files, storage: SessionStorage, sessions: Sequence[Audited], made_at: str) -> None:
-    """Write tables, reports and figures by the rules of `verify.py`, which makes them again: in one pass, through files aside."""
+    """Write tables, reports and figures with the code of `verify.py`, which derives them again to compare.
+
+    All are derived in one pass, but a zip takes one file at a time, so the others go through temporary files.
+    """
     with ExitStack() as stack:
-        aside: dict[str, IO[bytes]] = {}
+        spools: dict[str, IO[bytes]] = {}
 
         def write(name: str, data: bytes) -> None:
             if name.startswith("sessions/"):
                 with files.open(name) as stream:
                     stream.write(data)
                 return
-            if name not in aside:
-                aside[name] = stack.enter_context(TemporaryFile())
-            aside[name].write(data)
+            if name not in spools:
+                spools[name] = stack.enter_context(TemporaryFile())
+            spools[name].write(data)
 
         facts = [_facts_of(storage, one) for one in sessions]
         made = verify.Derivation(facts, made_at, write)
@@ -157,7 +160,7 @@ def _write_derived(files: Files, storage: SessionStorage, sessions: Sequence[Aud
         for one, known in zip(sessions, facts, strict=True):
             made.session(known, _lines_of(storage, one))
         made.end()
-        for name, spool in aside.items():
+        for name, spool in spools.items():
             spool.seek(0)
             with files.open(name) as stream:
                 for chunk in iter(lambda spool=spool: spool.read(_CHUNK), b""):  # type: ignore[misc]
@@ -172,7 +175,7 @@ def _facts_of(storage: SessionStorage, one: Audited) -> verify.Facts:
 
 
 def _lines_of(storage: SessionStorage, one: Audited) -> Iterator[bytes]:
-    """Stream the lines that were audited. Raises ExportRefused where they are others now."""
+    """Stream the lines that were audited. Raises ExportRefused if they have changed since."""
     seen = sha256()
     for chunk in storage.log.chunks(one.session_id, 0, one.version):
         seen.update(chunk)
@@ -182,7 +185,7 @@ def _lines_of(storage: SessionStorage, one: Audited) -> Iterator[bytes]:
 
 
 def _changed(one: Audited) -> ExportRefused:
-    reason = "its log was changed meanwhile, by a redaction or a repair: export it again"
+    reason = "its log was redacted or repaired meanwhile: export it again"
     return ExportRefused(one.session_id, reason)
 
 
@@ -211,6 +214,6 @@ def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[
 
 
 def _size_of(name: str) -> int:
-    """Tell of how many events a note speaks, by its name; one that speaks of more than is exported came meanwhile."""
+    """Return the number of events that a note covers, from its name. A note of more than the exported events is newer."""
     digits = name.partition("-")[0]
     return int(digits) if digits.isascii() and digits.isdecimal() else 0

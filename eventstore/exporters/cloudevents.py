@@ -1,13 +1,13 @@
-"""CloudEvents 1.0 in JSON: each event of a session as one, with its line as the data.
+"""CloudEvents 1.0 in JSON: one CloudEvent per event of a session, with its line as the data.
 
 | attribute | value |
 |---|---|
-| `id` | `<session id>/<seq>`; with `source` it names the event for ever |
+| `id` | `<session id>/<seq>`; unique together with `source` |
 | `source` | `urn:eventstore:session:<session id>` |
 | `type` | `org.eventstore.` and the event's tag, such as `org.eventstore.message.added` |
 | `subject` | the session id |
 | `time` | when it happened, RFC 3339 |
-| `seq`, `hash` | extensions: the event's number, and the hash that the chain has there |
+| `seq`, `hash` | extensions: the event's number, and the hash of the chain up to it |
 | `data` | the line of the log, byte for byte |
 """
 
@@ -18,28 +18,29 @@ import msgspec
 from eventstore.exporters.records import Record, Source, records, sessions_of
 
 MEDIA_TYPE = "application/cloudevents+json"
-"""What a line is, sent on its own."""
+"""The media type of one line."""
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
-"""What a batch is."""
+"""The media type of a batch."""
 
 _PREFIX = "org.eventstore."
 
 
 def export_cloudevents(source: Source, session_ids: str | Sequence[str], *, batch: bool = False) -> Iterator[bytes]:
-    """Stream sessions as CloudEvents, one a line; with `batch` as one JSON array.
+    """Stream sessions as CloudEvents, one per line; with `batch` as one JSON array.
 
-    Redacted and unknown events are told as they are. Raises SessionNotFound at the call, LogDamaged where the damage is reached.
+    Redacted and unknown events are included with the line they have. Raises SessionNotFound at the call, LogDamaged when the
+    iteration reaches the damage.
     """
     sessions = sessions_of(source, session_ids)
-    told = (
-        _told(session_id, record)
+    found = (
+        _cloud_event(session_id, record)
         for log, session_id, version in sessions
         for record in records(log, session_id, 0, version)
     )
-    return _batch(told) if batch else (one + b"\n" for one in told)
+    return _batch(found) if batch else (one + b"\n" for one in found)
 
 
-def _told(session_id: str, record: Record) -> bytes:
+def _cloud_event(session_id: str, record: Record) -> bytes:
     event = record.event
     head = msgspec.json.encode(
         {
@@ -57,9 +58,9 @@ def _told(session_id: str, record: Record) -> bytes:
     return b'%b,"data":%b}' % (head[:-1], record.line)
 
 
-def _batch(told: Iterator[bytes]) -> Iterator[bytes]:
+def _batch(found: Iterator[bytes]) -> Iterator[bytes]:
     before = b"[\n"
-    for one in told:
+    for one in found:
         yield before + one
         before = b",\n"
     yield b"[]\n" if before == b"[\n" else b"\n]\n"

@@ -1,11 +1,11 @@
-"""OpenTelemetry traces: a session as OTLP/JSON, by the semantic conventions for generative AI (1.41).
+"""OpenTelemetry traces: a session as OTLP/JSON, following the semantic conventions for generative AI (1.41).
 
-A session is one trace. Its root is `invoke_agent <agent>`; below it stand an `execute_tool <tool>` for each call and a
-`chat <model>` for each use of tokens, uses of one key as one. Everything else that happened is an event of the root. A fork tells
-what is its own, and its root is linked to the roots of the sessions it goes on from. Ids are made of the hash of the session's
-first event, so that the same log gives the same trace wherever and whenever it is exported.
+A session is one trace. Its root span is `invoke_agent <agent>`. Its children are one `execute_tool <tool>` per call and one
+`chat <model>` per usage key. All other events of the session are events of the root span. The trace of a fork has its own
+events only, and its root links to the roots of its ancestors. Ids are derived from the hash of the session's first own event,
+so the same log always gives the same trace.
 
-What was said leaves the house only where that is asked for.
+Content is exported only on request.
 """
 
 import re
@@ -36,7 +36,7 @@ from eventstore.exporters.records import (
     Record,
     Source,
     beginnings,
-    last_told,
+    last_events,
     records,
     sessions_of,
     text_of,
@@ -46,12 +46,12 @@ from eventstore.record.clock import read_time
 from projections import timeline
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
-"""The conventions that the names of attributes follow."""
+"""The version of the conventions that attribute names follow."""
 
-_INTERNAL, _CLIENT, _ERROR = 1, 3, 2
-_SAMPLED = 0x01
+_INTERNAL, _CLIENT, _ERROR = 1, 3, 2  # of the enums Span.SpanKind and Status.StatusCode
+_SAMPLED = 0x01  # the W3C trace flag: without it, collectors may drop the span
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-_MOST = 2**63 - 1
+_MOST = 2**63 - 1  # OTLP integers are signed 64-bit
 _TOKENS = {
     "input": "gen_ai.usage.input_tokens",
     "output": "gen_ai.usage.output_tokens",
@@ -75,11 +75,11 @@ _SPANS_NOT_EVENTS = (InvocationLinked, InvocationUnlinked, UsageRecorded, Foreig
 def export_otlp(
     source: Source, session_ids: str | Sequence[str], *, content: bool = False, service: str = "eventstore"
 ) -> Iterator[bytes]:
-    """Stream sessions as OTLP/JSON, a line each: a whole ExportTraceServiceRequest, to be sent or kept as it is.
+    """Stream sessions as OTLP/JSON, one line per session: a complete ExportTraceServiceRequest.
 
-    `content` adds what was said, thought, handed to tools and given back, and the session's own data; without it there are names,
-    numbers and times only. `service` is the `service.name`. Raises SessionNotFound at the call, LogDamaged where the damage is
-    reached.
+    `content` adds messages, reasoning, arguments and results of tools, and the session's own data; without it the trace has
+    names, numbers and times only. `service` is the `service.name`. Raises SessionNotFound at the call, LogDamaged when the
+    iteration reaches the damage.
     """
     sessions = sessions_of(source, session_ids)
     return (piece for one in sessions for piece in _Trace(*one, content, service).pieces())
@@ -87,7 +87,7 @@ def export_otlp(
 
 @dataclass
 class _Use:
-    """A use of tokens: its first event is `seq`; begun at `start`, last told of at `end`, both in nanoseconds."""
+    """One use of tokens. `seq` is its first event; `start` and `end` (its last event) are in nanoseconds."""
 
     seq: int
     start: int
@@ -107,7 +107,7 @@ class _Use:
 
 @dataclass
 class _Known:
-    """What is known of a session besides its spans."""
+    """Attributes of a session that its spans share."""
 
     agent: str | None = None
     user: str | None = None
@@ -120,8 +120,8 @@ class _Known:
             self.agent = actor
         if isinstance(event, SessionCreated):
             self.user = event.user_id or self.user
-            told = event.custom_metadata.get("source")
-            self.source = told if isinstance(told, str) else self.source
+            source = event.custom_metadata.get("source")
+            self.source = source if isinstance(source, str) else self.source
             self.status = "active"
         elif isinstance(event, SessionAdjusted) and (event.user_id is None or isinstance(event.user_id, str)):
             self.user = event.user_id
@@ -145,7 +145,7 @@ class _Trace:
         self._start, self._end = _MOST, 0
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the line in pieces, the root last: it spans all that stands below it."""
+        """Stream the line in pieces. The root span is last, because its times span all others."""
         resource = {"attributes": _attributes({"service.name": self._service})}
         yield b'{"resourceSpans":[{"resource":%b,"scopeSpans":[{"scope":{"name":"eventstore"},"spans":[' % _json(
             resource
@@ -158,11 +158,11 @@ class _Trace:
     def _own(self) -> Iterator[Record]:
         return records(self._log, self._session_id, self._began - 1, self._version)
 
-    # --- what stands below the root
+    # --- the children of the root
 
     def _below(self) -> Iterator[dict[str, Any]]:
         self._inherit()
-        calls_last, uses_last = last_told(self._log, self._session_id, self._began - 1, self._version)
+        calls_last, uses_last = last_events(self._log, self._session_id, self._began - 1, self._version)
         calls, uses = Calls(calls_last), dict[str, _Use]()
         turn: int | None = None
         for record in self._own():
@@ -182,7 +182,7 @@ class _Trace:
                 turn = time
 
     def _inherit(self) -> None:
-        """Learn what a fork has of the sessions it goes on from."""
+        """Read the attributes that a fork inherits."""
         inherited = records(self._log, self._session_id, 0, self._began - 1) if self._began > 1 else ()
         for record in inherited:
             self._known.learn(record.event, own=False)
@@ -223,7 +223,7 @@ class _Trace:
 
     def _chat(self, use: _Use) -> dict[str, Any]:
         tokens = {name: use.tokens.get(kind) for kind, name in _TOKENS.items()}
-        tokens["gen_ai.usage.input_tokens"] = self._whole_input(use.tokens)
+        tokens["gen_ai.usage.input_tokens"] = self._total_input(use.tokens)
         others = {f"eventstore.usage.{kind}": count for kind, count in use.tokens.items() if kind not in _TOKENS}
         known = {
             "gen_ai.operation.name": "chat",
@@ -238,10 +238,10 @@ class _Trace:
         }
         return self._child(use.seq, _named("chat", use.model), _CLIENT, use.start, use.end, known, {})
 
-    def _whole_input(self, tokens: dict[str, int]) -> int | None:
-        """Count the input with what came from the cache or went there, as the conventions do.
+    def _total_input(self, tokens: dict[str, int]) -> int | None:
+        """Return the input tokens including cached ones, as the conventions define them.
 
-        Claude Code's counts leave the cached part out; so do any where more was cached than there was of input.
+        Counts from Claude Code exclude cached tokens. Counts with more cached tokens than input tokens must exclude them too.
         """
         if "input" not in tokens:
             return None
@@ -271,7 +271,7 @@ class _Trace:
 
     def _root(self) -> Iterator[bytes]:
         known = self._known
-        told: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.conversation.id": self._session_id,
             "gen_ai.agent.name": known.agent,
@@ -280,7 +280,7 @@ class _Trace:
             "eventstore.session.status": known.status,
         }
         if known.status == "failed":
-            told["error.type"] = "_OTHER"
+            attributes["error.type"] = "_OTHER"
         span = {
             "traceId": self._trace_id,
             "spanId": self._root_id,
@@ -289,7 +289,7 @@ class _Trace:
             "kind": _INTERNAL,
             "startTimeUnixNano": str(self._start),
             "endTimeUnixNano": str(self._end),
-            "attributes": _attributes(told),
+            "attributes": _attributes(attributes),
             "links": self._links(),
             "status": {"code": _ERROR} if known.status == "failed" else {},
         }
@@ -302,7 +302,7 @@ class _Trace:
         yield b"]}"
 
     def _links(self) -> list[dict[str, Any]]:
-        """Link to the roots of the sessions that this one goes on from, the nearest first."""
+        """Return links to the roots of the ancestors, the nearest first."""
         return [
             {
                 "traceId": _trace_id(digest),
@@ -352,7 +352,7 @@ def _named(operation: str, of: str | None) -> str:
 
 
 def _error_type(error: str | None) -> str:
-    """Name an error as the exception it was, where its text begins with one; any other text is content."""
+    """Return the exception name that an error text begins with. Any other text is content and must not leak."""
     found = _NAMED_ERROR.match(error or "")
     return found[1] if found else "_OTHER"
 

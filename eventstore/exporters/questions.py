@@ -1,4 +1,4 @@
-"""What an auditor asks of a session, answered from its log: five questions, its figures, and how values are shown."""
+"""The report of a session for an auditor: five questions with answers, figures, and the format of values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,17 @@ from projections import audit, statistics
 from projections.audit import Entry, Index, Removal
 
 Mark: TypeAlias = Literal["good", "warn", "bad", ""]
-"""How good a fact is; nothing where it is just so."""
+"""The rating of a fact; empty if it is neutral."""
 
-_MOST_REMOVALS, _MOST_NAMES = 50, 12
+_MOST_REMOVALS, _MOST_NAMES = 50, 12  # shown in the answers; the timeline shows all
 
 
 @dataclass(frozen=True)
 class Audited:
-    """A session as it is reported on: its first `version` events, the last with `hash`; `read` streams them again.
+    """An audited session: its first `version` events, the last with `hash`. `read` streams them again.
 
-    `root` is the log whose chain of hashes it is, `sha256` that of all its lines, `tail` tells of torn bytes behind them.
+    `root` is the id that the hash chain begins with, `sha256` the hash of all lines, `tail` a description of incomplete bytes
+    after them.
     """
 
     session_id: str
@@ -40,31 +41,31 @@ class Audited:
 
 
 def audit_session(storage: SessionStorage, session_id: str) -> Audited:
-    """Read a session once, every byte of it, for a report on it as it is now. Raises SessionNotFound, LogDamaged."""
+    """Read and verify every byte of a session for a report. Raises SessionNotFound, LogDamaged."""
     log = storage.log
     head, root = log.head(session_id), log.root_of(session_id)
-    index, whole, offset = audit.projection.initial(), sha256(), 0
+    index, hashed, offset = audit.projection.initial(), sha256(), 0
     for link in read_chain(session_id, root, log.chunks(session_id, 0, head.version)):
-        whole.update(link.line)
-        whole.update(b"\n")
+        hashed.update(link.line)
+        hashed.update(b"\n")
         offset = link.offset_bytes + len(link.line) + 1
         audit.apply(index, codec.decode(link.line))
     if (index.version, index.hash) != (head.version, head.hash):
-        reason = "the log does not end as it did when it was opened"
+        reason = "the end of the log changed while it was read"
         raise LogDamaged(session_id, "its log", index.version + 1, offset, reason, index.version)
 
     def read() -> Iterator[Event]:
         return log.read(session_id, 0, head.version)
 
     tail = log.tail(session_id)
-    return Audited(session_id, root, head.version, head.hash, index, read, tail, whole.hexdigest())
+    return Audited(session_id, root, head.version, head.hash, index, read, tail, hashed.hexdigest())
 
 
 # --- the five questions
 
 
 class Fact(NamedTuple):
-    """One part of an answer: a name, what is so, how good that is. `code` marks hashes, `seq` is the event to look at."""
+    """One part of an answer: name, value and rating. `code` marks hashes, `seq` is the event to link to, or 0."""
 
     name: str
     value: str
@@ -74,7 +75,7 @@ class Fact(NamedTuple):
 
 
 def answers(one: Audited) -> list[tuple[str, list[Fact]]]:
-    """Answer what an auditor asks of a session; nothing in it is escaped yet."""
+    """Return the five questions with their answers. Texts are not escaped."""
     return [
         ("Is it complete, and to which event?", list(_complete(one))),
         ("Unchanged since when?", list(_unchanged(one))),
@@ -87,7 +88,7 @@ def answers(one: Audited) -> list[tuple[str, list[Fact]]]:
 def _complete(one: Audited) -> Iterator[Fact]:
     index = one.index
     yield Fact(
-        "Events", f"1 to {one.version:,}, none missing; the chain of hashes fits from the first to the last", "good"
+        "Events", f"1 to {one.version:,}, none missing; the hash chain verifies from the first to the last", "good"
     )
     yield Fact("Recorded", f"{moment(index.first_at)} to {moment(index.last_at)}")
     yield Fact("Hash of the last", one.hash, code=True)
@@ -100,10 +101,10 @@ def _complete(one: Audited) -> Iterator[Fact]:
         more = "more events may follow" if status == "active" else "it may still be reopened"
         yield Fact("Status", f"{status}; {more}")
     if one.tail is not None:
-        yield Fact("Torn tail", f"{one.tail}; no event is in it", "warn")
+        yield Fact("Torn tail", f"{one.tail}; it contains no event", "warn")
     for repair in index.repairs[:_MOST_REMOVALS]:
-        told = f"event {repair.seq:,}: {repair.removed_bytes:,} bytes were cut and kept as {repair.quarantine}"
-        yield Fact("Repaired", told, "warn")
+        repaired = f"event {repair.seq:,}: {repair.removed_bytes:,} bytes were removed and saved as {repair.quarantine}"
+        yield Fact("Repaired", repaired, "warn")
     if index.unknown:
         yield Fact(
             "Not understood",
@@ -116,16 +117,18 @@ def _unchanged(one: Audited) -> Iterator[Fact]:
     signed = one.index.checkpoint
     if signed is None:
         yield Fact(
-            "Checkpoint", "none in this log: whoever could write the files could have rewritten all of it", "warn"
+            "Checkpoint", "none in this log: anyone who can write the files could have rewritten all of it", "warn"
         )
-        yield Fact("So", "compare the hash of the last event with a copy that was kept elsewhere")
+        yield Fact("Advice", "compare the hash of the last event with a copy that was stored elsewhere")
         return
     keys = ", ".join(_signers(signed.note)) or "a key that the note does not name"
     yield Fact("Checkpoint", f"signed {moment(signed.time)} over events 1 to {signed.size:,} by {keys}")
     yield Fact("Merkle root", signed.root, code=True)
-    behind = one.version - signed.size
+    uncovered = one.version - signed.size
     yield Fact(
-        "Not covered", f"{behind:,} events after it (the checkpoint's own record is one)", "warn" if behind > 1 else ""
+        "Not covered",
+        f"{uncovered:,} events after it (the checkpoint's own record is one)",
+        "warn" if uncovered > 1 else "",
     )
     yield Fact("Mind", "the signature was not checked for this report: see the last question", "warn")
 
@@ -160,56 +163,59 @@ def _listed(names: Sequence[str]) -> str:
 def _removed(one: Audited) -> Iterator[Fact]:
     index = one.index
     found = list(islice(index.removals(), _MOST_REMOVALS))
-    total = len({*index.stubs, *index.told})
+    total = len({*index.tombstones, *index.redactions})
     if not total:
-        yield Fact("Redactions", "none: no event's content was removed from this log", "good")
+        yield Fact("Redactions", "none: no event of this log was redacted", "good")
     for removal in found:
         seq = 0 if removal.state == "unfinished" else removal.target
-        yield Fact(f"Event {removal.target:,}", tell_removal(removal), _MARKS[removal.state], seq=seq)
+        yield Fact(f"Event {removal.target:,}", describe_removal(removal), _MARKS[removal.state], seq=seq)
     if total > len(found):
         yield Fact("And", f"{total - len(found):,} more: see the timeline")
-    taken = [
+    removals = [
         ("conversation.cleared", "cleared"),
         ("conversation.rewound", "rewound"),
         ("invocation.unlinked", "calls unlinked"),
         ("data.deleted", "data deleted"),
         ("data.cleared", "data cleared"),
     ]
-    said = [f"{name} {index.kinds[tag]:,} times" for tag, name in taken if index.kinds[tag]]
-    if said:
-        yield Fact("Out of sight", f"{', '.join(said)}: the session no longer shows it, the log and this report do")
+    counts = [f"{name} {index.kinds[tag]:,} times" for tag, name in removals if index.kinds[tag]]
+    if counts:
+        yield Fact("Hidden", f"{', '.join(counts)}: no longer in the session, but in the log and this report")
 
 
 _MARKS: dict[str, Mark] = {"done": "warn", "unfinished": "warn", "unexplained": "bad"}
 
 
-def tell_removal(removal: Removal) -> str:
-    """Tell of a redaction in one sentence."""
+def describe_removal(removal: Removal) -> str:
+    """Return a redaction as one sentence."""
     if removal.state == "unexplained":
-        return f"{removal.type} of {moment(removal.at)}: its content is gone and no fitting event.redacted says why: TAMPERING"
-    told = f"by {removal.by or 'somebody not named'}, {moment(removal.told_at)}, event {removal.told_in:,}: {removal.reason}"
+        return f"{removal.type} of {moment(removal.at)}: its content is gone and no matching event.redacted records it: TAMPERING"
+    actor = removal.by or "an unnamed actor"
+    record = f"by {actor}, {moment(removal.recorded_at)}, event {removal.recorded_in:,}: {removal.reason}"
     if removal.state == "unfinished":
-        return f"announced, but the content is still there: {told}"
-    return f"{removal.type} of {moment(removal.at)}, redacted {told}"
+        return f"recorded, but the content is still there: {record}"
+    return f"{removal.type} of {moment(removal.at)}, redacted {record}"
 
 
 def _check(one: Audited) -> Iterator[Fact]:
     log = f"sessions/{one.session_id}/events.jsonl"
     yield Fact(
-        "You need", f"the bundle (manifest.json, {log}) and Python 3.8 or later; nothing of ours is installed or asked"
+        "You need", f"the bundle (manifest.json, {log}) and Python 3.8 or later; none of our software or services"
     )
     yield Fact("Run", "python verify.py BUNDLE", code=True)
-    yield Fact("Mind", "use your own copy of verify.py, got elsewhere: one that comes with the evidence proves nothing")
+    yield Fact(
+        "Mind", "use your own copy of verify.py from another source: a copy that comes with the evidence proves nothing"
+    )
     yield Fact(
         "Anchor",
-        "give it the public key and the checkpoints that you, or somebody you trust, kept; without them it can only "
-        "show that the log is whole in itself",
+        "pass the public key and the checkpoints that you, or somebody you trust, kept; without them it can only "
+        "show that the log is consistent in itself",
     )
     yield Fact("By hand", "README, The record: each line's hash can be recomputed with sha256sum")
 
 
 def moment(text: str) -> str:
-    """Show a time to the millisecond, in UTC: the same for every reader."""
+    """Format a time in UTC, to the millisecond: the same for every reader."""
     try:
         return clock.to_datetime(text).isoformat(" ", "milliseconds")[:23] + " UTC"
     except ValueError:
@@ -217,7 +223,7 @@ def moment(text: str) -> str:
 
 
 def figures(one: Audited) -> list[tuple[str, str]]:
-    """Give the figures; the same as `get_session_statistics`."""
+    """Return names and values of the figures; the same figures as `get_session_statistics`."""
     index = one.index
     if not index.kinds["session.created"]:
         return [("Events", f"{one.version:,}")]
@@ -237,7 +243,7 @@ def figures(one: Audited) -> list[tuple[str, str]]:
 
 
 def duration(milliseconds: float | None) -> str:
-    """Show a duration as people say it: 12 ms, 3.40 s, 2 min 05 s."""
+    """Format a duration: 12 ms, 3.40 s, 2 min 05 s."""
     if milliseconds is None:
         return ""
     if milliseconds < 1000:
@@ -251,17 +257,17 @@ def duration(milliseconds: float | None) -> str:
 
 
 def money(cost: float | None) -> str:
-    """Show a cost, in the caller's currency, to the millionth."""
+    """Format a cost in the caller's currency, to six decimals."""
     return "" if cost is None else f"{cost:,.6f}".rstrip("0").rstrip(".")
 
 
 def tokens_of(entry: Entry) -> str:
-    """Show tokens by kind."""
+    """Format the tokens of an entry by kind."""
     return ", ".join(f"{count:,} {kind}" for kind, count in entry.tokens.items())
 
 
 def numbers_of(entry: Entry) -> str:
-    """Number an entry by its events: 4, or 4-6, 9."""
+    """Format the event numbers of an entry: 4, or 4-6, 9."""
     runs: list[list[int]] = []
     for seq in entry.seqs:
         if runs and runs[-1][1] + 1 == seq:
@@ -273,7 +279,7 @@ def numbers_of(entry: Entry) -> str:
 
 
 def origin_of(entry: Entry) -> str:
-    """Show what is known of who and from where, besides the actor."""
+    """Format the fields of `by` other than the actor."""
     more = {name: value for name, value in entry.by.items() if name != "actor"}
     return ", ".join(
         f"{name} {value if isinstance(value, str) else json.encode(value).decode()}" for name, value in more.items()

@@ -1,7 +1,7 @@
-"""What every export reads: lines with their events, redacted ones told apart, tool calls put together from what is told of them.
+"""The input of all exports: lines with their events, and tool calls assembled from their events.
 
-Logs are streamed, each pass up to the same event, so that what is appended meanwhile is in none of them. What is kept of a log
-is an id and a number for each call and each key of a use, never what was said, but for the calls that are open.
+Logs are streamed. Each pass ends at the same event, so events appended during an export are in no pass. Memory holds an id and
+a number for each call and each usage key, and the texts of open calls only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,11 +32,11 @@ from eventstore.store.storage import SessionStorage
 from projections import timeline
 
 Source: TypeAlias = SessionStorage | SessionManager
-"""Where sessions are exported from."""
+"""The source of an export."""
 
 
 class Record(NamedTuple):
-    """A line without its LF and the event in it; of a redacted one no more is left than its type, place and hash."""
+    """A line without its LF, and its event. A redacted event has only its type, number, time and hash."""
 
     line: bytes
     event: AnyEvent | UnknownEvent
@@ -45,9 +45,9 @@ class Record(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """A tool call: `seq` is that of the first event that tells of it, at `start`, RFC 3339; `duration_ms` in milliseconds.
+    """A tool call. `seq` and `start` (RFC 3339) are those of its first event; `duration_ms` is in milliseconds.
 
-    `end` is when its outcome was told; `input` and `result` are what the conversation has of it.
+    `end` is the time of its outcome. `input` and `result` are the texts of its messages.
     """
 
     invocation_id: str
@@ -63,21 +63,21 @@ class Call:
 
 
 def sessions_of(source: Source, session_ids: str | Sequence[str]) -> list[tuple[EventLog, str, int]]:
-    """Give the log of each session, its id and how many events it has. Raises SessionNotFound, LogDamaged."""
+    """Return (log, id, version) of each session. Raises SessionNotFound, LogDamaged."""
     log = (source.storage if isinstance(source, SessionManager) else source).log
     wanted = [session_ids] if isinstance(session_ids, str) else session_ids
     return [(log, one, log.head(one).version) for one in wanted]
 
 
 def records(log: EventLog, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[Record]:
-    """Stream the records numbered `after` + 1 to `upto`. Raises SessionNotFound, LogDamaged where the damage is reached."""
+    """Stream the records numbered `after` + 1 to `upto`. Raises SessionNotFound, and LogDamaged at the damage."""
     for chunk in log.chunks(session_id, after, upto):
         for line, event in zip(codec.lines(chunk), codec.decode_lines(chunk), strict=True):
-            yield Record(line, _sound(event), redacted=isinstance(event, RedactedEvent))
+            yield Record(line, _with_valid_time(event), redacted=isinstance(event, RedactedEvent))
 
 
-def _sound(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
-    """Write the time at which something happened as records hold it; leave out what is none. Unknown events may hold anything."""
+def _with_valid_time(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
+    """Normalise `occurred_at`, or drop it if it is not a time: an unknown event may hold any text there."""
     if event.occurred_at is None:
         return event
     try:
@@ -88,15 +88,15 @@ def _sound(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
 
 
 def reasons(log: EventLog, session_id: str, upto: int | None = None) -> dict[int, str]:
-    """Tell why events were redacted, by their numbers."""
+    """Return the reason of each redaction, by the number of the redacted event."""
     found = (codec.decode(line) for line in _lines_of(log, session_id, b"event.redacted", upto))
     return {event.target: event.reason for event in found if isinstance(event, EventRedacted)}
 
 
 def beginnings(log: EventLog, session_id: str, upto: int | None = None) -> list[tuple[int, str, str]]:
-    """Tell with which event each session of a line of forks began: number, hash, and its id; the last one is the session's own.
+    """Return (seq, hash, session id) of the first own event of each session in a lineage, the oldest first.
 
-    A session that is no fork has one, itself.
+    The last entry is the session itself. A session that is not a fork has one entry.
     """
     found: list[tuple[int, str, str]] = []
     for line in _lines_of(log, session_id, b"session.created", upto):
@@ -122,7 +122,7 @@ def _lines_of(log: EventLog, session_id: str, tag: bytes, upto: int | None) -> I
 
 
 def text_of(state: timeline.State, event: AnyEvent | UnknownEvent) -> timeline.Row:
-    """Tell an event as a row of the timeline, with the value that data got and why something was redacted."""
+    """Return the timeline row of an event, with the value of set data and the reason of a redaction."""
     row = timeline.row(state, event)
     if isinstance(event, DataSet):
         return replace_row(row, text=f"{event.key} = {msgspec.json.encode(event.value).decode()}")
@@ -135,7 +135,7 @@ def text_of(state: timeline.State, event: AnyEvent | UnknownEvent) -> timeline.R
 
 
 def called(event: AnyEvent | UnknownEvent) -> str | None:
-    """Give the id of the call that an event tells of; None where it tells of none."""
+    """Return the id of the call that an event belongs to, or None."""
     if isinstance(event, InvocationLinked | InvocationUnlinked):
         return event.invocation_id
     if isinstance(event, MessageAdded) and event.role in ("assistant", "tool"):
@@ -143,8 +143,8 @@ def called(event: AnyEvent | UnknownEvent) -> str | None:
     return None
 
 
-def last_told(log: EventLog, session_id: str, after: int, upto: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Tell which event is the last to tell of each call, by its id, and of each use, by its key."""
+def last_events(log: EventLog, session_id: str, after: int, upto: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the number of the last event of each call, by its id, and of each use, by its key."""
     calls: dict[str, int] = {}
     uses: dict[str, int] = {}
     for _, event, _ in records(log, session_id, after, upto):
@@ -157,13 +157,13 @@ def last_told(log: EventLog, session_id: str, after: int, upto: int) -> tuple[di
 
 
 class Calls:
-    """Puts calls together while a log is read: each is done with the last event that tells of it."""
+    """Assembles calls while a log is read. A call is complete at its last event."""
 
     def __init__(self, last: dict[str, int]) -> None:
         self._last, self._open = last, dict[str, Call]()
 
     def done(self, event: AnyEvent | UnknownEvent) -> Call | None:
-        """Take an event in; return the call that it is the last to tell of. One taken out of its session is none."""
+        """Add an event. Return its call if this is the last event of the call; an unlinked call is dropped."""
         invocation_id = called(event)
         if invocation_id is None:
             return None
@@ -176,7 +176,7 @@ class Calls:
         if isinstance(event, InvocationLinked):
             _link(call, event)
         elif isinstance(event, MessageAdded):
-            _say(call, event)
+            _add_message(call, event)
         return self._open.pop(invocation_id) if self._last[invocation_id] == event.seq else None
 
 
@@ -189,7 +189,7 @@ def _link(call: Call, event: InvocationLinked) -> None:
         call.end = event.time
 
 
-def _say(call: Call, event: MessageAdded) -> None:
+def _add_message(call: Call, event: MessageAdded) -> None:
     call.tool_name = call.tool_name or event.tool_name
     if event.role == "assistant":
         call.input = event.content

@@ -1,6 +1,6 @@
-"""A session as a report that people read: one HTML file that needs nothing else, or Markdown.
+"""A session as a report for people: one self-contained HTML file, or Markdown.
 
-Everything a session holds is hostile: it is escaped, and characters that act or hide are shown as escapes.
+All text of a session is hostile: it is escaped, and control, reordering and invisible characters are shown as escapes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ from eventstore.escape import clean, is_plain
 from eventstore.exporters.questions import (
     Audited,
     answers,
+    describe_removal,
     duration,
     figures,
     moment,
     money,
     numbers_of,
     origin_of,
-    tell_removal,
     tokens_of,
 )
 from eventstore.record import clock
@@ -29,29 +29,29 @@ from eventstore.release import version
 from projections import audit
 from projections.audit import Entry
 
-_INLINE, _HTML_TEXT, _MARKDOWN_TEXT = 120, 20_000, 400
-_CHUNK = 200
+_INLINE, _HTML_TEXT, _MARKDOWN_TEXT = 120, 20_000, 400  # characters
+_CHUNK = 200  # rows per table: the browser lays out visible tables only
 
 
 class Writer(Protocol):
-    """Where bytes go."""
+    """A binary output stream."""
 
     def write(self, data: bytes, /) -> object:
-        """Take bytes."""
+        """Write bytes."""
 
 
 def write_html(stream: Writer, sessions: Sequence[Audited], *, made_at: str | None = None) -> None:
-    """Write one HTML file: per session the five questions of an auditor, the figures, and the timeline.
+    """Write one HTML file: for each session the five questions of an auditor, the figures, and the timeline.
 
-    It holds no script and asks for nothing from outside. `made_at` is RFC 3339, now if none is given. Texts over 20,000
-    characters are cut, and the report says so. Streams: memory does not grow with the session.
+    It has no scripts and loads nothing. `made_at` is RFC 3339 (default: now). Texts over 20,000 characters are cut and marked.
+    The file is streamed: memory does not grow with the session.
     """
     for piece in _html(sessions, made_at or clock.now()):
         stream.write(piece.encode())
 
 
 def write_markdown(stream: Writer, sessions: Sequence[Audited], *, made_at: str | None = None) -> None:
-    """Write the same as Markdown with GFM tables; texts over 400 characters are cut, and the report says so."""
+    """Write the same report as Markdown with GFM tables. Texts over 400 characters are cut and marked."""
     for piece in _markdown(sessions, made_at or clock.now()):
         stream.write(piece.encode())
 
@@ -164,7 +164,7 @@ def _html(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="referrer" content="no-referrer">\n'
         f"<title>{_safe(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<header>\n<h1>{_safe(title)}</h1>\n"
         f'<p class="soft">Made {_safe(moment(made_at))} by eventstore {version()} from the append-only log. '
-        "Marked text like <span class=x>\\u202e</span> stands for a character that would act or hide.</p>\n</header>\n<main>\n"
+        "Marked text like <span class=x>\\u202e</span> replaces a control or invisible character.</p>\n</header>\n<main>\n"
     )
     if len(sessions) > 1:
         yield from _html_overview(sessions)
@@ -198,7 +198,7 @@ def _overview(one: Audited) -> list[str]:
     index, signed = one.index, one.index.checkpoint
     status = index.summary.metadata.status if index.kinds["session.created"] else ""
     covered = f"to event {signed.size:,}" if signed else "none"
-    removed = len({*index.stubs, *index.told})
+    removed = len({*index.tombstones, *index.redactions})
     return [
         one.session_id,
         status,
@@ -231,7 +231,9 @@ def _html_timeline(one: Audited, number: int) -> Iterator[str]:
     yield '<h3>What happened</h3>\n<div class="list">\n'
     rows = audit.entries(one.read(), one.index)
     while chunk := list(islice(rows, _CHUNK)):
-        lazily = " class=chunk" if len(chunk) == _CHUNK else ""  # a browser lays out of a long list what is looked at
+        lazily = (
+            " class=chunk" if len(chunk) == _CHUNK else ""
+        )  # lets the browser skip the layout of tables outside the view
         yield f'<div{lazily}><table class="t"><thead>{_HEAD}</thead><tbody>\n'
         for entry in chunk:
             yield _html_row(one, entry, number)
@@ -275,7 +277,7 @@ def _where(one: Audited, seq: int) -> str:
 def _html_texts(one: Audited, entry: Entry) -> str:
     where = _where(one, entry.seqs[0])
     if entry.kind != "call":
-        text = _safe(tell_removal(entry.removal)) if entry.removal else _html_text(entry.text, where)
+        text = _safe(describe_removal(entry.removal)) if entry.removal else _html_text(entry.text, where)
         return f"<td class=i colspan=2>{text}"
     asked = '<span class="none">not recorded</span>' if entry.input is None else _html_text(_pretty(entry.input), where)
     return f"<td class=i data-l=Input>{asked}<td class=r data-l=Result>{_html_result(entry, where)}"
@@ -288,7 +290,7 @@ def _html_result(entry: Entry, where: str) -> str:
     if entry.result is not None:
         parts.append(_html_text(entry.result, where))
     if entry.folder:
-        parts.append(f"<small>kept in {_safe(entry.folder)}</small>")
+        parts.append(f"<small>files in {_safe(entry.folder)}</small>")
     return "".join(parts) or '<span class="none">not recorded</span>'
 
 
@@ -305,7 +307,7 @@ def _html_text(text: str, where: str) -> str:
 
 
 def _pretty(text: str) -> str:
-    """Lay JSON out over lines; any other text stays as it is."""
+    """Indent JSON; return any other text unchanged."""
     if len(text) <= _INLINE or not text.startswith(("{", "[")):
         return text
     try:
@@ -319,7 +321,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _safe(text: str) -> str:
-    """Escape a text for HTML; what would act or hide is shown and marked."""
+    """Escape a text for HTML; show and mark control, reordering and invisible characters."""
     if is_plain(text):
         return escape(text)
     return "".join(_safe_one(one) for one in text)
@@ -337,8 +339,8 @@ _MARKDOWN = {
     **{ord(one): f"&#{ord(one)};" for one in "&<>|\\`@"},
     ord("\n"): " ↵ ",
 }
-_LINKING = {"://": "&#58;//", "www.": "www&#46;", "{{": "{&#123;", "{%": "{&#37;"}
-"""What some readers of Markdown make links or programs of, and what stands for it."""
+_NO_LINKS = {"://": "&#58;//", "www.": "www&#46;", "{{": "{&#123;", "{%": "{&#37;"}
+"""Text that some Markdown renderers turn into links or template code, and its replacement."""
 
 
 def _markdown(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
@@ -375,9 +377,9 @@ _COLUMNS = ("Event", "Time", "Who", "What", "Tool", "Input", "Result", "Took", "
 
 
 def _markdown_row(entry: Entry) -> str:
-    text = tell_removal(entry.removal) if entry.removal else entry.text
+    text = describe_removal(entry.removal) if entry.removal else entry.text
     results = [f"error: {entry.error}" if entry.error and entry.error != entry.result else "", entry.result or ""]
-    results.append(f"kept in {entry.folder}" if entry.folder else "")
+    results.append(f"files in {entry.folder}" if entry.folder else "")
     who = f"{entry.actor} ({entry.who})" if entry.actor and entry.who else entry.actor or entry.who
     model = f" ({entry.model})" if entry.model else ""
     cells = [
@@ -404,8 +406,8 @@ def _rule(columns: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape a text so that Markdown shows it as it is, on one line."""
+    """Escape a text so that Markdown shows it unchanged, on one line."""
     shown = clean(text.strip(), keep_lf=True).translate(_MARKDOWN)
-    for one, instead in _LINKING.items():
+    for one, instead in _NO_LINKS.items():
         shown = shown.replace(one, instead)
     return shown

@@ -1,4 +1,4 @@
-"""Tables as files: CSV that a spreadsheet takes for text and numbers only, JSON, and Parquet."""
+"""Tables as files: CSV without spreadsheet formulas, JSON, and Parquet."""
 
 import csv
 import os
@@ -23,30 +23,30 @@ _TYPES: dict[Kind, str] = {
     "boolean": "BOOLEAN",
     "time": "TIMESTAMP",
 }
-_ROWS_AT_ONCE = 4096  # a group of rows of Parquet is held in memory until it is full
+_ROWS_AT_ONCE = 4096  # a Parquet row group is held in memory until it is full
 
 
 class Column(NamedTuple):
-    """A column: its name and what its cells are. A time is RFC 3339 in UTC, with `Z`."""
+    """A column: name and type. A time is RFC 3339 in UTC, with `Z`."""
 
     name: str
     kind: Kind = "text"
 
 
 def harmless(text: str) -> str:
-    r"""Keep a spreadsheet from taking a text for a formula: such a one gets an apostrophe in front.
+    r"""Prefix a text with an apostrophe if a spreadsheet would read it as a formula.
 
-    That is one whose first character that is no blank is = + - @ or a full-width twin of theirs, and one that begins with TAB, CR
-    or LF. Control characters, which no spreadsheet can hold, become their pictures, NUL `\u2400`.
+    Such a text begins, after blanks, with = + - @ or their full-width forms, or it begins with TAB, CR or LF. Control characters,
+    which no spreadsheet can store, become control pictures: NUL becomes `\u2400`.
     """
     shown = text if text.isprintable() else text.translate(_PICTURES)
     return f"'{shown}" if shown.startswith(_FORMULA) or shown.lstrip().startswith(_FORMULA) else shown
 
 
 def to_csv(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, bom: bool = False) -> Iterator[bytes]:
-    """Stream a table as CSV (RFC 4180, UTF-8), its names first; no cell is a formula, numbers stay numbers.
+    """Stream a table as CSV (RFC 4180, UTF-8) with a header row. No cell is a formula; numbers stay numbers.
 
-    `bom` puts the mark in front without which Excel reads UTF-8 as something else.
+    `bom` adds a byte order mark, without which Excel does not read the file as UTF-8.
     """
     buffer = _Buffer()
     writer = csv.writer(buffer)
@@ -58,7 +58,7 @@ def to_csv(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, bom: bo
 
 
 class _Buffer:
-    """What a csv writer wrote last."""
+    """The last output of a csv writer."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -79,7 +79,7 @@ def _shown(cell: Cell) -> str | int | float | None:
 
 
 def to_json(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, lines: bool = False) -> Iterator[bytes]:
-    """Stream a table as a JSON array with an object for each row, a row a line; with `lines` the objects alone."""
+    """Stream a table as a JSON array of objects, one row per line; with `lines` as JSON lines."""
     names = [column.name for column in columns]
     before = b"" if lines else b"[\n"
     for row in rows:
@@ -90,10 +90,10 @@ def to_json(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, lines:
 
 
 def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a table as Parquet, times as TIMESTAMP in UTC; memory does not grow with it. Raises ExtraMissing.
+    """Write a table as Parquet, atomically, with times as TIMESTAMP in UTC. Raises ExtraMissing without duckdb.
 
-    Rows go through a temporary file beside `path`, whose name appears when the table is whole. A whole number beyond 64 bits is
-    left empty.
+    Rows go through a temporary file in the same folder, so memory does not grow with the table. An integer beyond 64 bits
+    becomes an empty cell.
     """
     try:
         import duckdb
@@ -114,16 +114,16 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Sequence
 
 
 def _spool(spool: Path, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> int:
-    """Write rows as JSON lines, and tell how long the longest is."""
+    """Write rows as JSON lines; return the length of the longest in bytes."""
     longest = 0
     with os.fdopen(os.open(spool, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         for row in rows:
-            told = {
+            cells = {
                 column.name: _fit(column.kind, cell)
                 for column, cell in zip(columns, row, strict=True)
                 if cell is not None
             }
-            line = msgspec.json.encode(told) + b"\n"
+            line = msgspec.json.encode(cells) + b"\n"
             longest = max(longest, len(line))
             file.write(line)
     return longest

@@ -1,7 +1,7 @@
-"""Three tables over one or several sessions: every event, every tool call, every use of tokens.
+"""Three tables over one or more sessions: events, tool calls, token usage.
 
-Rows are streamed. A session's tables hold what it inherited as well, told apart by `inherited`: over sessions with a past in
-common sum up only the rows where it is false, and nothing counts twice.
+Rows are streamed. The tables of a fork include its inherited rows, with `inherited` true. To sum over related sessions, use
+only rows with `inherited` false; then nothing counts twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from eventstore.exporters.records import (
     Record,
     Source,
     beginnings,
-    last_told,
+    last_events,
     reasons,
     records,
     sessions_of,
@@ -81,18 +81,18 @@ _USAGE = (
 
 
 class Table(NamedTuple):
-    """A table: its columns, and what gives the rows of a session up to an event."""
+    """A table: its columns, and a function from (log, session id, version) to its rows."""
 
     columns: tuple[Column, ...]
     rows: Callable[[EventLog, str, int], Iterator[TableRow]]
 
 
 def table_rows(source: Source, session_ids: str | Sequence[str], name: TableName = "events") -> Iterator[TableRow]:
-    """Stream a table's rows, session by session, as tuples in the order of `TABLES[name].columns`; times are RFC 3339 text.
+    """Stream the rows of a table, session by session, as tuples in the order of `TABLES[name].columns`; times are RFC 3339.
 
-    `events` and `usage` come in the order of the log, `calls` in the order in which they were done; a row of `calls` holds all
-    that was told of the call. Of events with the same key `usage` counts in `counted_...` only what was not told before. Raises
-    SessionNotFound at the call, LogDamaged where the damage is reached.
+    `events` and `usage` are in log order, `calls` in the order of their last events; a row of `calls` combines all events of the
+    call. The `counted_...` columns of `usage` hold only what an event adds to earlier ones of the same key. Raises
+    SessionNotFound at the call, LogDamaged when the iteration reaches the damage.
     """
     sessions = sessions_of(source, session_ids)
     rows = TABLES[name].rows
@@ -102,16 +102,16 @@ def table_rows(source: Source, session_ids: str | Sequence[str], name: TableName
 def export_table(
     source: Source, session_ids: str | Sequence[str], name: TableName = "events", form: TextForm = "csv"
 ) -> Iterator[bytes]:
-    """Stream a table as CSV, as a JSON array, or as JSON lines; the CSV has the mark that makes Excel read UTF-8.
+    """Stream a table as CSV, as a JSON array, or as JSON lines. The CSV has a byte order mark, for Excel.
 
-    Raises as `table_rows` does.
+    Raises like `table_rows`.
     """
     columns, rows = TABLES[name].columns, table_rows(source, session_ids, name)
     return to_csv(columns, rows, bom=True) if form == "csv" else to_json(columns, rows, lines=form == "jsonl")
 
 
 def write_table(source: Source, session_ids: str | Sequence[str], path: Path, name: TableName = "events") -> None:
-    """Write a table as a Parquet file, whole or not at all. Raises as `table_rows` does, ExtraMissing without duckdb."""
+    """Write a table as a Parquet file, atomically. Raises like `table_rows`, and ExtraMissing without duckdb."""
     write_parquet(path, TABLES[name].columns, table_rows(source, session_ids, name))
 
 
@@ -126,7 +126,7 @@ def _event_rows(log: EventLog, session_id: str, version: int) -> Iterator[TableR
         redacted = None
         if record.redacted:
             why = reasons(log, session_id, version) if why is None else why
-            redacted = why.get(record.event.seq, "no event tells why")
+            redacted = why.get(record.event.seq, "no event records why")
         yield _event_row(session_id, state, record, redacted, inherited=record.event.seq < own)
 
 
@@ -174,7 +174,7 @@ def _others(tokens: dict[str, int]) -> int:
 
 def _call_rows(log: EventLog, session_id: str, version: int) -> Iterator[TableRow]:
     own = beginnings(log, session_id, version)[-1][0]
-    calls = Calls(last_told(log, session_id, 0, version)[0])
+    calls = Calls(last_events(log, session_id, 0, version)[0])
     for record in records(log, session_id, 0, version):
         call = calls.done(record.event)
         if call is not None:
@@ -196,8 +196,8 @@ def _call_rows(log: EventLog, session_id: str, version: int) -> Iterator[TableRo
 # --- usage
 
 
-class _Told(NamedTuple):
-    """The most that was told of a use so far: tokens by kind, and cost."""
+class _Counted(NamedTuple):
+    """The maximum of a usage key so far: tokens by kind, and cost."""
 
     tokens: dict[str, int]
     cost: float
@@ -205,22 +205,22 @@ class _Told(NamedTuple):
 
 def _usage_rows(log: EventLog, session_id: str, version: int) -> Iterator[TableRow]:
     own = beginnings(log, session_id, version)[-1][0]
-    last = last_told(log, session_id, 0, version)[1]
-    told: dict[str, _Told] = {}
+    last = last_events(log, session_id, 0, version)[1]
+    counted: dict[str, _Counted] = {}
     for record in records(log, session_id, 0, version):
         if isinstance(record.event, UsageRecorded):
-            yield _usage_row(session_id, record.event, told, last, inherited=record.event.seq < own)
+            yield _usage_row(session_id, record.event, counted, last, inherited=record.event.seq < own)
 
 
 def _usage_row(
-    session_id: str, event: UsageRecorded, told: dict[str, _Told], last: dict[str, int], *, inherited: bool
+    session_id: str, event: UsageRecorded, counted: dict[str, _Counted], last: dict[str, int], *, inherited: bool
 ) -> TableRow:
-    known = told.pop(event.key, _Told({}, 0.0)) if event.key is not None else _Told({}, 0.0)
+    known = counted.pop(event.key, _Counted({}, 0.0)) if event.key is not None else _Counted({}, 0.0)
     more = {kind: max(count - known.tokens.get(kind, 0), 0) for kind, count in event.tokens.items()}
     cost = max((event.cost or 0.0) - known.cost, 0.0)
     if event.key is not None and event.seq < last[event.key]:
         most = {kind: known.tokens.get(kind, 0) + more.get(kind, 0) for kind in {**known.tokens, **more}}
-        told[event.key] = _Told(most, max(event.cost or 0.0, known.cost))
+        counted[event.key] = _Counted(most, max(event.cost or 0.0, known.cost))
     return (
         session_id,
         event.seq,

@@ -1,4 +1,4 @@
-"""Where an export of many files goes: a zip or a folder, whole or not at all, the same bytes each time."""
+"""The output of an export with many files: a zip or a folder, written atomically and reproducibly."""
 
 import os
 import shutil
@@ -13,28 +13,28 @@ from msgspec import json
 
 from eventstore.exporters.report import Writer
 
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)
-_BUFFER = 1 << 16
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold, so that equal files give equal bytes
+_BUFFER = 1 << 16  # bytes per hash update and write: single lines would cost a call each
 _LEVEL = (
     "compress_level" if hasattr(zipfile.ZipInfo, "compress_level") else "_compresslevel"
 )  # public since Python 3.13
 
 
 def to_json(value: Any) -> bytes:
-    """Write a value for people and programs: JSON, indented, with a line end."""
+    """Encode a value as indented JSON with a line end."""
     return json.format(json.encode(value), indent=2) + b"\n"
 
 
 class Target(Protocol):
-    """A zip or a folder, while it is being written."""
+    """A zip or a folder in progress."""
 
     files: int
 
     def open(self, name: str) -> IO[bytes]:
-        """Begin a file."""
+        """Start a new file."""
 
     def size_bytes(self) -> int:
-        """Tell how large all is, once it is written."""
+        """Return the total size after everything is written."""
 
     def __enter__(self) -> "Target": ...
 
@@ -42,7 +42,7 @@ class Target(Protocol):
 
 
 class ZipTarget:
-    """One file, the same bytes each time: times are fixed, the order is that of writing. `level` is that of the compression."""
+    """A zip file with fixed times and files in writing order, so that equal contents give equal bytes. `level` is for deflate."""
 
     def __init__(self, path: Path, level: int | None = None) -> None:
         self.files, self._path, self._level = 0, path, level
@@ -50,15 +50,16 @@ class ZipTarget:
         self._zip = zipfile.ZipFile(self._stream, "w", zipfile.ZIP_DEFLATED)
 
     def open(self, name: str) -> IO[bytes]:
-        """Begin a file."""
+        """Start a new file."""
         self.files += 1
-        told = zipfile.ZipInfo(name, _LONG_AGO)
-        setattr(told, _LEVEL, self._level)
-        told.compress_type, told.create_system, told.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
-        return self._zip.open(told, "w", force_zip64=True)
+        entry = zipfile.ZipInfo(name, _LONG_AGO)
+        setattr(entry, _LEVEL, self._level)
+        # System 3 is Unix, on every system that writes the zip.
+        entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
+        return self._zip.open(entry, "w", force_zip64=True)
 
     def size_bytes(self) -> int:
-        """Tell how large all is, once it is written."""
+        """Return the total size after everything is written."""
         return self._path.stat().st_size
 
     def __enter__(self) -> "ZipTarget":
@@ -72,14 +73,14 @@ class ZipTarget:
 
 
 class FolderTarget:
-    """A folder of the same layout."""
+    """A folder with the same layout."""
 
     def __init__(self, path: Path) -> None:
         self.files, self._path = 0, path
         path.mkdir(0o700)
 
     def open(self, name: str) -> IO[bytes]:
-        """Begin a file."""
+        """Start a new file."""
         self.files += 1
         path = self._path / name
         for folder in reversed(path.relative_to(self._path).parents[:-1]):
@@ -87,7 +88,7 @@ class FolderTarget:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
     def size_bytes(self) -> int:
-        """Tell how large all is, once it is written."""
+        """Return the total size after everything is written."""
         return sum(path.stat().st_size for path in self._path.rglob("*") if path.is_file())
 
     def __enter__(self) -> "FolderTarget":
@@ -99,7 +100,7 @@ class FolderTarget:
 
 
 class _Hashing:
-    """Bytes go through in pieces worth a call, are counted and hashed."""
+    """Buffers small writes, and counts and hashes the bytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._hash, self._pieces, self._held = stream, sha256(), list[bytes](), 0
@@ -123,7 +124,7 @@ class _Hashing:
 
 
 class Files:
-    """The files of a bundle so far, with hash and size, as the manifest tells them."""
+    """The files written so far, with hash and size, for the manifest."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -131,7 +132,7 @@ class Files:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Writer]:
-        """Begin a file; it is noted when it is whole."""
+        """Open a new file; it is added to `written` when it is complete."""
         with self._target.open(name) as stream:
             hashing = _Hashing(stream)
             yield hashing
@@ -140,8 +141,8 @@ class Files:
 
 
 @contextmanager
-def whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """Lend a name beside `path`; what is there becomes `path` where the block ends well, and goes where it does not."""
+def atomic_output(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`. It is renamed to `path` if the block succeeds, else deleted."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     _drop(temporary)
     try:

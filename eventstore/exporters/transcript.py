@@ -1,4 +1,4 @@
-"""The file that a session was imported from, identical to the byte."""
+"""Export the file that a session was imported from, byte for byte."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from eventstore.store.storage import SessionStorage
 
 
 def export_transcript(storage: SessionStorage, session_id: str, form: str) -> Iterator[bytes]:
-    """Stream the transcript in the format of that name. Raises ExportRefused, SessionNotFound, LogDamaged."""
+    """Stream the transcript. `form` is the format it was imported from. Raises ExportRefused, SessionNotFound, LogDamaged."""
     first = next(storage.log.read(session_id, 0, 1))
     known = first.custom_metadata if isinstance(first, SessionCreated) else {}
     if "told_in" in known:
         raise ExportRefused(
-            session_id, f"it is told of inside session {known.get('parent_session')!r}: export that one"
+            session_id, f"it was imported as a part of session {known.get('parent_session')!r}: export that one"
         )
     if known.get("source") != form:
         raise ExportRefused(session_id, f"it was not imported from {form}: export it as events")
     redacted = redacted_pieces(storage, session_id)
     if redacted:
-        raise ExportRefused(session_id, f"{len(redacted)} pieces of that file were redacted: export it as events")
+        raise ExportRefused(session_id, f"{len(redacted)} lines of that file were redacted: export it as events")
     return pieces(storage.log.read(session_id), form)

@@ -1,9 +1,9 @@
-"""What an archive of sessions says of itself, `eventstore-archive/1`, and which names its files may have.
+"""The manifest of an archive, format `eventstore-archive/1`, and the file names that an archive may contain.
 
-manifest.json                           the last file
-sessions/<id>/events.jsonl              the lines of a log that are its own
-sessions/<id>/checkpoints/<...>.note    signed notes, as they are
-sessions/<id>/quarantine/<...>          what repairs have kept
+manifest.json                           written last
+sessions/<id>/events.jsonl              the log's own lines, without inherited ones
+sessions/<id>/checkpoints/<...>.note    signed notes, unchanged
+sessions/<id>/quarantine/<...>          bytes that repairs removed
 history/<folder>/<...>                  the folders of tool calls
 """
 
@@ -21,18 +21,18 @@ LOG = "events.jsonl"
 
 _ODD = re.compile(r"[\x00-\x1f\x7f\\]")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_MOST_CHARACTERS, _MOST_BYTES = 4000, 255
+_MOST_CHARACTERS, _MOST_BYTES = 4000, 255  # below PATH_MAX (4,096) and at NAME_MAX of Linux
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of an archive, as it is when it is taken out."""
+    """A file of an archive: SHA-256 (hex) and size after unpacking."""
 
     sha256: str
     size_bytes: int
 
 
 class ForkedFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a session goes on from: event `seq` of another, with the hash (hex) that the chain has there."""
+    """The fork point of a session: event `seq` of the parent, and the hash of the chain there (hex)."""
 
     session_id: str
     seq: int
@@ -42,8 +42,8 @@ class ForkedFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SessionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A session or template of an archive.
 
-    `root` names the log whose chain it is. `events` is its version, of which the first `inherited` are its parent's and not in
-    its own log; `ended_events` is how many a session of this id had that was deleted where it came from.
+    `root` is the id that the hash chain begins with. `events` is the version; the first `inherited` events are in the log of the
+    parent only. `ended_events` is the number of events of an earlier session of this id that was deleted in the exporting store.
     """
 
     session_id: str
@@ -56,17 +56,17 @@ class SessionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def folder(self) -> str:
-        """Where its files are in the archive."""
+        """The folder of its files in the archive."""
         return f"sessions/{self.session_id}"
 
     @property
     def log(self) -> str:
-        """Where its log is in the archive."""
+        """The path of its log in the archive."""
         return f"{self.folder}/{LOG}"
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of an archive: its sessions, the folders of tool calls, and every file but this one."""
+    """The contents of an archive: its sessions, the folders of tool calls, and every file except the manifest."""
 
     format: str
     made_at: str
@@ -77,16 +77,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def odd_name(path: str) -> str | None:
-    """Say why a path is not one of plain names that every system can have; None where it is."""
+    """Return why a path is not safe on every system, or None if it is."""
     if not path or len(path) > _MOST_CHARACTERS:
         return "is empty or too long"
     if _ODD.search(path):
-        return "holds a backslash, a NUL or another control character"
+        return "contains a backslash, a NUL or another control character"
     if path.startswith("/"):
         return "is absolute"
     for part in path.split("/"):
         if part in ("", ".", ".."):
-            return "does not stay where it belongs"
+            return "has an empty part, or a part . or .."
         if _DRIVE.match(part):
             return "begins with a drive letter"
         try:
@@ -98,7 +98,10 @@ def odd_name(path: str) -> str | None:
 
 
 def find_twins(paths: Iterable[str]) -> tuple[str, str] | None:
-    """Find two paths that are one where case or the form of an accent do not count, or of which one is a file and a folder."""
+    """Return two paths that are the same file on some systems, or None.
+
+    Case and Unicode normal form are ignored. A path that is both a file and a folder counts too.
+    """
     known: dict[str, str] = {}
     files: set[str] = set()
     for path in paths:
@@ -118,7 +121,7 @@ def find_twins(paths: Iterable[str]) -> tuple[str, str] | None:
 
 
 def place_of(path: str) -> tuple[str, str] | None:
-    """Tell what a file of an archive belongs to: `sessions` and the id, or `history` and the rest; None where to nothing."""
+    """Return the owner of a file: `sessions` and the id, or `history` and the rest of the path; None if it has no owner."""
     first, _, rest = path.partition("/")
     if first == "history" and "/" in rest:
         return first, rest

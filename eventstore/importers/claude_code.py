@@ -1,7 +1,7 @@
-"""Claude Code transcripts: `~/.claude/projects/<folder>/<session>.jsonl`, one JSON object a line, no official schema.
+"""Claude Code transcripts: `~/.claude/projects/<folder>/<session>.jsonl`, one JSON object per line, without an official schema.
 
-One response of the model spans several lines that repeat its usage: the maximum per field for each message id and request is
-what it used. Sub-agents are told of inside older files (`isSidechain`) and in files of their own beside newer ones.
+One model response spans several lines that repeat its usage, so usage is the maximum per field for each message id and request.
+Older versions record sub-agents in the same file (`isSidechain`), newer ones in separate files.
 """
 
 import re
@@ -36,21 +36,22 @@ _KINDS = {
     "cache_write": "cache_creation_input_tokens",
 }
 _METADATA = {"cwd": "cwd", "gitBranch": "git_branch", "version": "version"}
+# A title of a higher rank replaces one of a lower rank: set by the user, written by the model, first prompt, first command.
 _TITLES = {"custom-title": ("customTitle", 4), "ai-title": ("aiTitle", 3), "summary": ("summary", 3)}
 _COMMAND_RANK, _PROMPT_RANK = 1, 2
 _COMMAND = re.compile(r"<command-name>([^<]+)</command-name>(?:.*<command-args>([^<]*)</command-args>)?", re.DOTALL)
-_REMEMBERED = 20_000
+_REMEMBERED = 20_000  # lines whose ids are kept: bounds memory; parents and repeated usage are a few lines back
 
 
 class _Place(NamedTuple):
-    """Where a line stands: the number of its last event, and how many prompts came up to it."""
+    """The position of a line: the number of its last event, and the number of prompts up to it."""
 
     seq: int
     prompts: int
 
 
 class _Bounded(OrderedDict[str, Any]):
-    """A mapping that forgets what was put in longest ago."""
+    """A mapping that drops its oldest entry when it is full."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
@@ -59,19 +60,19 @@ class _Bounded(OrderedDict[str, Any]):
 
 
 def session_id_of(path: Path, head: bytes) -> str:
-    """Name the session of a file: the file's name without ending, a sub-agent's after its parent."""
+    """Return the session id of a file: its name without the ending; for a sub-agent the parent's id and `.agent-...`."""
     stem = path.stem
     if not stem.startswith("agent-"):
         return stem
     if path.parent.name == "subagents":
         return f"{path.parent.parent.name}.{stem}"
-    told = (line.get("sessionId") for text in head.split(b"\n") if (line := decode(text)))
-    parent = next((one for one in told if isinstance(one, str)), None)
+    ids = (line.get("sessionId") for text in head.split(b"\n") if (line := decode(text)))
+    parent = next((one for one in ids if isinstance(one, str)), None)
     return f"{parent}.{stem}" if parent else stem
 
 
 class ClaudeCode(Translator):
-    """Reads one transcript of Claude Code."""
+    """Translates one transcript of Claude Code."""
 
     format = FORMAT
 
@@ -103,50 +104,50 @@ class ClaudeCode(Translator):
             field, rank = _TITLES[kind]
             return Meaning(self._titled(line.get(field), rank))
         if kind not in ("user", "assistant"):
-            return self._aside(line)
-        return self._spoken(line, kind)
+            return self._other(line)
+        return self._message_line(line, kind)
 
-    def _aside(self, line: dict[str, Any]) -> Meaning:
+    def _other(self, line: dict[str, Any]) -> Meaning:
         self._uuid = _text(line.get("uuid"))
         return Meaning(odd="" if isinstance(line.get("type"), str) else "has no type")
 
-    def _spoken(self, line: dict[str, Any], kind: str) -> Meaning:
+    def _message_line(self, line: dict[str, Any], kind: str) -> Meaning:
         message = line["message"]
         if not isinstance(message, dict):
             raise TypeError("message is not an object")
         found = Meaning()
-        said = self._said(line, kind, message["content"], found)
+        events = self._blocks(line, kind, message["content"], found)
         if line.get("isSidechain") and not self._is_agent:
-            found.children += self._child(line, said)
-            found.events = [event for event in said if isinstance(event, e.InvocationLinked)]
+            found.children += self._child(line, events)
+            found.events = [event for event in events if isinstance(event, e.InvocationLinked)]
         else:
             self._uuid = _text(line.get("uuid"))
-            found.events = self._rewound(line, said) + said
+            found.events = self._rewound(line, events) + events
         found.events += self._usage(line, message) + self._updated(line, message)
         return found
 
-    # --- what was said
+    # --- messages
 
-    def _said(self, line: dict[str, Any], kind: str, content: Any, found: Meaning) -> list[e.Event]:
+    def _blocks(self, line: dict[str, Any], kind: str, content: Any, found: Meaning) -> list[e.Event]:
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
-        said: list[e.Event] = []
+        events: list[e.Event] = []
         texts: list[str] = []
         for block in content:
             shown = _shown(block)
             if shown is not None:
                 texts.append(shown)
             elif block["type"] in ("thinking", "redacted_thinking"):
-                said.append(e.ReasoningRecorded(content=text_of(block.get("thinking", ""))))
+                events.append(e.ReasoningRecorded(content=text_of(block.get("thinking", ""))))
             elif block["type"] == "tool_use":
-                said += self._called(block, found)
+                events += self._called(block, found)
             elif block["type"] == "tool_result":
-                said += self._answered(block, found)
+                events += self._answered(block, found)
             else:
                 found.odd = f"has a block of unknown type {first_line(text_of(block['type']), 40)!r}"
         if texts:
-            said.append(self._message(line, kind, "\n".join(texts)))
-        return said
+            events.append(self._message(line, kind, "\n".join(texts)))
+        return events
 
     def _message(self, line: dict[str, Any], kind: str, text: str) -> e.Event:
         role: e.Role = "assistant" if kind == "assistant" else "system" if line.get("isMeta") else "user"
@@ -170,7 +171,7 @@ class ClaudeCode(Translator):
         text = _result_text(block.get("content"))
         failed = bool(block.get("is_error"))
         if call is None:
-            found.odd = "answers a tool call that is not in the file"
+            found.odd = "is the result of a tool call that is not in the file"
         answer = ToolAnswer(
             invocation_id,
             text,
@@ -187,9 +188,9 @@ class ClaudeCode(Translator):
         )
         return [message, linked]
 
-    def _rewound(self, line: dict[str, Any], said: list[e.Event]) -> list[e.Event]:
-        """Notice a prompt that goes on from before an earlier prompt: that one was edited or taken back."""
-        if not _is_prompt(line, said):
+    def _rewound(self, line: dict[str, Any], events: list[e.Event]) -> list[e.Event]:
+        """Record a rewind: a prompt whose parent is before an earlier prompt replaces that prompt."""
+        if not _is_prompt(line, events):
             return []
         parent = self._places.get(_text(line.get("parentUuid")) or "")
         before, self._prompts = self._prompts, self._prompts + 1
@@ -199,21 +200,21 @@ class ClaudeCode(Translator):
 
     # --- sub-agents inside the file
 
-    def _child(self, line: dict[str, Any], said: list[e.Event]) -> list[Child]:
-        """Give what a sub-agent said to a session of its own; its tool calls and usage stay its parent's."""
+    def _child(self, line: dict[str, Any], events: list[e.Event]) -> list[Child]:
+        """Return the messages of a sub-agent as a session of its own. Its tool calls and usage stay in the parent."""
         uuid = _text(line.get("uuid")) or ""
         agent = _text(line.get("agentId")) or self._agents.get(_text(line.get("parentUuid")) or "") or uuid[:8]
         self._agents[uuid] = agent
-        said = [event for event in said if not isinstance(event, e.InvocationLinked)]
-        if not said or not agent:
+        events = [event for event in events if not isinstance(event, e.InvocationLinked)]
+        if not events or not agent:
             return []
-        prompt = next((event.content for event in said if isinstance(event, e.MessageAdded)), "")
+        prompt = next((event.content for event in events if isinstance(event, e.MessageAdded)), "")
         created = e.SessionCreated(
             purpose=first_line(prompt) or None,
             tags=(FORMAT, "sub-agent"),
             custom_metadata={"source": FORMAT, "parent_session": self._session_id, "told_in": "parent"},
         )
-        return [Child(f"{self._session_id}.agent-{agent}", created, said, uuid)]
+        return [Child(f"{self._session_id}.agent-{agent}", created, events, uuid)]
 
     # --- figures and names
 
@@ -221,8 +222,8 @@ class ClaudeCode(Translator):
         usage = message.get("usage")
         if not isinstance(usage, dict):
             return []
-        told = {kind: count_of(usage.get(name)) for kind, name in _KINDS.items()}
-        tokens = {kind: count for kind, count in told.items() if count is not None}
+        counts = {kind: count_of(usage.get(name)) for kind, name in _KINDS.items()}
+        tokens = {kind: count for kind, count in counts.items() if count is not None}
         key = f"{message.get('id')}:{line.get('requestId')}" if message.get("id") else None
         known = self._used.get(key, {}) if key else {}
         if not any(tokens.values()) or all(count <= known.get(kind, -1) for kind, count in tokens.items()):
@@ -232,13 +233,13 @@ class ClaudeCode(Translator):
         return [e.UsageRecorded(tokens=tokens, model=_text(message.get("model")), key=key)]
 
     def _updated(self, line: dict[str, Any], message: dict[str, Any]) -> list[e.Event]:
-        told = {name: line.get(key) for key, name in _METADATA.items()}
-        told["model"] = message.get("model") if message.get("model") != "<synthetic>" else None
+        metadata = {name: line.get(key) for key, name in _METADATA.items()}
+        metadata["model"] = message.get("model") if message.get("model") != "<synthetic>" else None
         if self._is_agent:
-            told["parent_session"] = self._session_id.partition(".agent-")[0]
+            metadata["parent_session"] = self._session_id.partition(".agent-")[0]
         new = {
             name: value
-            for name, value in told.items()
+            for name, value in metadata.items()
             if isinstance(value, str) and value and self._known.get(name) != value
         }
         self._known |= new
@@ -253,7 +254,7 @@ class ClaudeCode(Translator):
         return changed
 
     def _titled(self, title: object, rank: int) -> list[e.Event]:
-        """Take a better title as the purpose: one set by hand over a summary, a summary over the first prompt."""
+        """Set the purpose to a title of a higher rank: one set by hand, then a summary, then the first prompt."""
         if not isinstance(title, str) or not title.strip() or rank < self._rank:
             return []
         if rank == self._rank and (rank <= _PROMPT_RANK or title == self._title):
@@ -262,12 +263,14 @@ class ClaudeCode(Translator):
         return [e.SessionUpdated(purpose=first_line(title))]
 
 
-def _is_prompt(line: dict[str, Any], said: list[e.Event]) -> bool:
-    return not line.get("isMeta") and any(isinstance(event, e.MessageAdded) and event.role == "user" for event in said)
+def _is_prompt(line: dict[str, Any], events: list[e.Event]) -> bool:
+    return not line.get("isMeta") and any(
+        isinstance(event, e.MessageAdded) and event.role == "user" for event in events
+    )
 
 
 def _prompt_text(line: dict[str, Any], message: dict[str, Any]) -> str:
-    """Give the first text of what the user says; what the program says in the user's name begins with a tag."""
+    """Return the first text of a prompt. Texts that the program adds in the user's name begin with a tag."""
     content = message.get("content")
     if isinstance(content, list):
         content = next((one.get("text") for one in content if isinstance(one, dict) and one.get("type") == "text"), "")
@@ -275,7 +278,7 @@ def _prompt_text(line: dict[str, Any], message: dict[str, Any]) -> str:
 
 
 def _shown(block: dict[str, Any]) -> str | None:
-    """Give a block as text, or None where it is a call, an answer or a thought."""
+    """Return a block as text, or None if it is a call, a result or reasoning."""
     kind = block["type"]
     if kind == "text":
         return _need_text(block, "text")

@@ -1,7 +1,8 @@
 """Codex CLI rollouts: `~/.codex/sessions/YYYY/MM/DD/rollout-<time>-<uuid>.jsonl`, lines `{timestamp, type, payload}`.
 
-What the model and the tools said are the response items; the event messages repeat them and are kept without a meaning, but for
-the token counts: `last_token_usage` is what one request used (totals start anew inside a file), `input` with the cached part.
+The response items hold the messages of the model and the results of tools. The event messages repeat them, so they are stored
+without a meaning, except the token counts: `last_token_usage` is what one request used (totals restart within a file); its
+`input` includes the cached part.
 """
 
 import re
@@ -43,13 +44,13 @@ _WRAPPED = (
     "<turn_aborted",
 )
 _REQUEST = "## My request for Codex:"
-"""Where an editor puts its context in front of what the user says."""
+"""The heading of the user's prompt, after the context that an editor adds."""
 _EXIT_CODE = re.compile(r"(?:Exit code:|exited with code) (-?\d+)")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$")
 
 
 def session_id_of(path: Path, head: bytes) -> str:
-    """Name the session of a file: the id in its `session_meta`, else the uuid that ends its name, else its name."""
+    """Return the session id of a file: the id in its `session_meta`, else the uuid at the end of its name, else its name."""
     for text in head.split(b"\n"):
         line = decode(text) or {}
         payload = (
@@ -62,7 +63,7 @@ def session_id_of(path: Path, head: bytes) -> str:
 
 
 class Codex(Translator):
-    """Reads one rollout of Codex CLI."""
+    """Translates one rollout of Codex CLI."""
 
     format = FORMAT
 
@@ -73,7 +74,7 @@ class Codex(Translator):
         self._open = OpenCalls()
 
     def placed(self, seq: int) -> None:
-        """Nothing in a rollout goes back to an earlier line."""
+        """Ignore the number: no line of a rollout refers to an earlier one."""
 
     def unanswered(self) -> int:
         return len(self._open)
@@ -98,14 +99,14 @@ class Codex(Translator):
 
     def _begun(self, meta: dict[str, Any]) -> list[e.Event]:
         git = meta.get("git")
-        told = {"cwd": meta.get("cwd"), "version": meta.get("cli_version"), "originator": meta.get("originator")}
-        told["git_branch"] = git.get("branch") if isinstance(git, dict) else None
-        return self._updated(told)
+        found = {"cwd": meta.get("cwd"), "version": meta.get("cli_version"), "originator": meta.get("originator")}
+        found["git_branch"] = git.get("branch") if isinstance(git, dict) else None
+        return self._updated(found)
 
-    def _updated(self, told: dict[str, Any]) -> list[e.Event]:
+    def _updated(self, metadata: dict[str, Any]) -> list[e.Event]:
         new = {
             name: value
-            for name, value in told.items()
+            for name, value in metadata.items()
             if isinstance(value, str) and value and self._known.get(name) != value
         }
         self._known |= new
@@ -115,8 +116,8 @@ class Codex(Translator):
         usage = info.get("last_token_usage") if isinstance(info, dict) else None
         if not isinstance(usage, dict):
             return []
-        told = {kind: count_of(usage.get(name)) for kind, name in _KINDS.items()}
-        tokens = {kind: count for kind, count in told.items() if count is not None}
+        counts = {kind: count_of(usage.get(name)) for kind, name in _KINDS.items()}
+        tokens = {kind: count for kind, count in counts.items() if count is not None}
         return [e.UsageRecorded(tokens=tokens, model=self._known.get("model"))] if tokens else []
 
     # --- response items
@@ -139,12 +140,12 @@ class Codex(Translator):
         return Meaning([e.ReasoningRecorded(content=text)] if text else [])
 
     def _called(self, item: dict[str, Any]) -> Meaning:
-        told = item.get("arguments", item.get("input", item.get("action")))
-        arguments = _json_or_text(told)
+        given = item.get("arguments", item.get("input", item.get("action")))
+        arguments = _json_or_text(given)
         name = item.get("name", "local_shell")
         call = ToolCall(_need_text(item["call_id"]), _need_text(name), arguments, self.time)
         message = e.MessageAdded(
-            role="assistant", content=text_of(told), tool_name=call.tool_name, invocation_id=call.invocation_id
+            role="assistant", content=text_of(given), tool_name=call.tool_name, invocation_id=call.invocation_id
         )
         linked = e.InvocationLinked(invocation_id=call.invocation_id, tool_name=call.tool_name)
         return Meaning([message, linked], calls=[self._open.begin(call)])
@@ -152,8 +153,8 @@ class Codex(Translator):
     def _answered(self, item: dict[str, Any]) -> Meaning:
         invocation_id = _need_text(item["call_id"])
         call = self._open.end(invocation_id)
-        text, success, told_ms = _output(item.get("output"))
-        duration = between_ms(call.time if call else None, self.time) if told_ms is None else told_ms
+        text, success, measured_ms = _output(item.get("output"))
+        duration = between_ms(call.time if call else None, self.time) if measured_ms is None else measured_ms
         error = first_line(text, 500) if success is False else None
         message = e.MessageAdded(
             role="tool", content=text, tool_name=call.tool_name if call else None, invocation_id=invocation_id
@@ -162,7 +163,7 @@ class Codex(Translator):
         return Meaning(
             [message, linked],
             answers=[ToolAnswer(invocation_id, text, duration, success, error)],
-            odd="" if call else "answers a tool call that is not in the file",
+            odd="" if call else "is the result of a tool call that is not in the file",
         )
 
 
@@ -182,26 +183,26 @@ def _part_text(part: dict[str, Any]) -> str:
     return text if isinstance(text, str) else f"[{part['type'].removeprefix('input_')}]"
 
 
-def _json_or_text(told: Any) -> Any:
-    if not isinstance(told, str):
-        return told
-    found = decode(told.encode())
-    return told if found is None else found
+def _json_or_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = decode(value.encode())
+    return value if found is None else found
 
 
 def _output(output: Any) -> tuple[str, bool | None, float | None]:
-    """Read what a tool gave: its text, and where they are told whether it succeeded and its milliseconds."""
+    """Return the text of a tool's output, and its success and duration in milliseconds if they are recorded."""
     if isinstance(output, list):
         return "\n".join(_part_text(part) for part in output), None, None
-    told = output if isinstance(output, dict) else decode(output.encode()) if isinstance(output, str) else None
-    if told is None:
+    found = output if isinstance(output, dict) else decode(output.encode()) if isinstance(output, str) else None
+    if found is None:
         code = _EXIT_CODE.match(output) if isinstance(output, str) else None
         return text_of(output), None if code is None else code[1] == "0", None
-    text = next((told[name] for name in ("output", "content") if isinstance(told.get(name), str)), text_of(output))
-    metadata = told.get("metadata")
+    text = next((found[name] for name in ("output", "content") if isinstance(found.get(name), str)), text_of(output))
+    metadata = found.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     exit_code, seconds = metadata.get("exit_code"), metadata.get("duration_seconds")
-    success = told.get("success") if exit_code is None else exit_code == 0
+    success = found.get("success") if exit_code is None else exit_code == 0
     duration = round(seconds * 1000.0, 3) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else None
     return text, success if isinstance(success, bool) else None, duration
 

@@ -1,4 +1,4 @@
-"""The formats that can be taken in, by name."""
+"""The transcript formats that can be imported, by name."""
 
 from eventstore.importers import claude_code, codex
 from eventstore.importers.transcript import Format

@@ -1,4 +1,4 @@
-"""Foreign transcripts looked at and set right where they are: half lines, duplicates, parents and answers that lead nowhere."""
+"""Inspect and repair transcripts of other tools in place: incomplete lines, duplicates, unknown parents and calls."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from typing import Any
 from eventstore.errors import ImportRefused
 from eventstore.importers.meaning import decode
 
-_MOST_GLUED = 16
+_MOST_GLUED = 16  # objects searched per damaged line: bounds the work on hostile input
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing that is wrong: the line from 1, the byte it begins at, its kind, and whether a repair mends it.
+    """One fault: the line from 1, the byte at which it begins, its kind, and whether a repair fixes it (`mendable`).
 
     Kinds: `half line`, `NUL bytes`, `glued lines`, `no JSON object`, `duplicate`, `duplicate id`, `dangling parent`,
     `orphan result`.
@@ -28,27 +28,27 @@ class Flaw:
     text: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return dict(vars(self))
 
 
 @dataclass
 class _Seen:
-    """Ids of the lines and calls so far."""
+    """The ids of the lines and calls read so far."""
 
     lines: dict[str, int] = field(default_factory=dict)
     calls: set[str] = field(default_factory=set)
 
 
 def inspect(path: Path) -> Iterator[Flaw]:
-    """Stream what is wrong with a transcript of Claude Code or Codex, in order. Raises ImportRefused where it cannot be read."""
+    """Stream the faults of a transcript of Claude Code or Codex, in order. Raises ImportRefused if it cannot be read."""
     return (flaw for _, _, flaws in _judged(path) for flaw in flaws)
 
 
 def mend(path: Path) -> Path:
-    """Set right what can be: lines that are no records leave, glued ones are parted, exact repetitions go.
+    """Repair a transcript: drop lines that are not JSON objects, split concatenated objects, drop exact duplicates.
 
-    The file as it was stays beside it under the name that is returned. Raises ImportRefused.
+    The original file is kept in the same folder; its new path is returned. Raises ImportRefused; then nothing was changed.
     """
     kept = _free_name(path)
     temporary = path.with_name(f".{path.name}.new")
@@ -61,7 +61,7 @@ def mend(path: Path) -> Path:
         os.link(path, kept)
         temporary.replace(path)
     except OSError as error:
-        raise ImportRefused(str(path), 0, f"{error.strerror}; it was left as it was") from None
+        raise ImportRefused(str(path), 0, f"{error.strerror}; nothing was changed") from None
     finally:
         temporary.unlink(missing_ok=True)
     return kept
@@ -75,7 +75,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _judged(path: Path) -> Iterator[tuple[bytes, list[bytes], list[Flaw]]]:
-    """Stream each line, what would stand in its place, and what is wrong with it."""
+    """Stream each line, the lines that replace it, and its faults."""
     seen, offset = _Seen(), 0
     try:
         with path.open("rb") as stream:
@@ -98,14 +98,12 @@ def _judge(line: bytes, number: int, offset: int, seen: _Seen) -> tuple[list[byt
     end = line if line.endswith(b"\n") else line + b"\n"
     flaws = [Flaw(number, offset, kind, mendable, text) for kind, mendable, text in _links(found, line, seen)]
     if end is not line:
-        flaws.append(
-            Flaw(number, offset, "half line", mendable=True, text="a whole record that lacks only its line feed")
-        )
+        flaws.append(Flaw(number, offset, "half line", mendable=True, text="a complete record without a line feed"))
     return [] if any(flaw.kind == "duplicate" for flaw in flaws) else [end], flaws
 
 
 def _parts(line: bytes) -> list[bytes]:
-    """Find whole objects glued together, to each other or behind a fragment."""
+    """Return the complete objects in a line of concatenated ones, or after a fragment."""
     text = line.strip(b"\0\n\r ").decode("utf-8", "replace")
     found: list[bytes] = []
     place = 0
@@ -133,22 +131,22 @@ def _kind(line: bytes, parts: list[bytes]) -> str:
 
 
 def _links(found: dict[str, Any], line: bytes, seen: _Seen) -> Iterator[tuple[str, bool, str]]:
-    """Tell of ids that come twice, and of parents and answers that lead nowhere."""
+    """Stream duplicate ids, parents that no earlier line has, and results without an earlier call."""
     uuid, parent = found.get("uuid"), found.get("parentUuid")
     if isinstance(uuid, str):
-        same = hash(line.rstrip(b"\r\n"))
+        same = hash(line.rstrip(b"\r\n"))  # 8 bytes per line instead of the line: transcripts can be gigabytes
         if seen.lines.get(uuid) == same:
             yield "duplicate", True, f"line {uuid} again"
         elif uuid in seen.lines:
             yield "duplicate id", False, f"another line has the uuid {uuid}"
         seen.lines.setdefault(uuid, same)
     if isinstance(parent, str) and parent not in seen.lines:
-        yield "dangling parent", False, f"no line in front has the uuid {parent}"
+        yield "dangling parent", False, f"no earlier line has the uuid {parent}"
     for kind, call in _calls(found):
         if kind == "call":
             seen.calls.add(call)
         elif call not in seen.calls:
-            yield "orphan result", False, f"no call in front has the id {call}"
+            yield "orphan result", False, f"no earlier call has the id {call}"
 
 
 def _calls(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

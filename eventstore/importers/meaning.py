@@ -1,4 +1,4 @@
-"""What one foreign line means, and how foreign JSON is read with suspicion."""
+"""The meaning of one line of a transcript, and a tolerant JSON decoder for foreign files."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ _decode = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool was called: its folder in the history is made at `time`, RFC 3339."""
+    """A tool call. `time` is RFC 3339; the name of its history folder contains it."""
 
     invocation_id: str
     tool_name: str
@@ -24,7 +24,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """A tool answered, `duration_ms` milliseconds after it was called where both times are known."""
+    """The result of a tool call. `duration_ms` is in milliseconds, None if a time is not known."""
 
     invocation_id: str
     result: Any
@@ -35,7 +35,7 @@ class ToolAnswer:
 
 @dataclass(slots=True)
 class Child:
-    """Events of a sub-agent that is told of inside its parent's transcript; `created` begins its session."""
+    """Events of a sub-agent that is recorded inside its parent's transcript. `created` is the first event of its session."""
 
     session_id: str
     created: Event
@@ -45,7 +45,7 @@ class Child:
 
 @dataclass(slots=True)
 class Meaning:
-    """What a line adds. No events: the line is kept whole and means nothing of ours. `odd` says what is strange in it."""
+    """The events of a line. Without events the line is stored as ForeignRecorded. `odd` describes what is wrong with it."""
 
     events: list[Event] = field(default_factory=list)
     children: list[Child] = field(default_factory=list)
@@ -55,27 +55,27 @@ class Meaning:
 
 
 class Translator(Protocol):
-    """Reads one transcript, line after line. Its answers depend on the lines alone, so that reading again gives the same."""
+    """Translates one transcript line by line. The result depends on the lines alone, so that a second import gives the same."""
 
     format: str
     time: str | None
-    """The last time that a line told, RFC 3339."""
+    """The time of the last line that has one, RFC 3339."""
 
     def read(self, line: dict[str, Any]) -> Meaning:
-        """Tell what a line means. Raises ValueError, TypeError or KeyError for a line that is not as its type says."""
+        """Return the meaning of a line. Raises ValueError, TypeError or KeyError if its fields do not match its type."""
         ...
 
     def placed(self, seq: int) -> None:
-        """Learn that the last event of the line just read has the number `seq`."""
+        """Note that the last event of the line just read has the number `seq`."""
         ...
 
     def unanswered(self) -> int:
-        """Count the tool calls that nothing answered so far."""
+        """Return the number of tool calls without a result so far."""
         ...
 
 
 class OpenCalls:
-    """Calls that wait for their answers: tool name and time by id."""
+    """Calls without a result so far: tool name and time by id."""
 
     def __init__(self) -> None:
         self._open: dict[str, ToolCall] = {}
@@ -84,17 +84,17 @@ class OpenCalls:
         return len(self._open)
 
     def begin(self, call: ToolCall) -> ToolCall:
-        """Remember a call, without its arguments."""
+        """Remember a call, without its arguments, which may be large."""
         self._open[call.invocation_id] = replace(call, arguments=None)
         return call
 
     def end(self, invocation_id: str) -> ToolCall | None:
-        """Return the call that is answered now, or None for an answer to nothing."""
+        """Remove and return the call with this id, or None if it is not open."""
         return self._open.pop(invocation_id, None)
 
 
 def decode(text: bytes) -> dict[str, Any] | None:
-    """Read one JSON object; None where the text is none. Lone surrogates in it become `?`."""
+    """Decode one JSON object; None if the text is not one. Lone surrogates in it become `?`."""
     try:
         found = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -103,7 +103,7 @@ def decode(text: bytes) -> dict[str, Any] | None:
 
 
 def _decode_leniently(text: bytes) -> Any:
-    """Read what broken writers make: halves of surrogate pairs, integers of any size."""
+    """Decode lone surrogates and integers of any size, which msgspec refuses but some tools write."""
     try:
         found = json.loads(text)
         return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
@@ -112,7 +112,7 @@ def _decode_leniently(text: bytes) -> Any:
 
 
 def time_of(value: object) -> str | None:
-    """Write a foreign time as records hold it, or None where it is none."""
+    """Return a foreign time as RFC 3339 UTC, or None if it is not a time."""
     try:
         return to_text(to_datetime(value)) if isinstance(value, str) else None
     except ValueError:
@@ -120,24 +120,24 @@ def time_of(value: object) -> str | None:
 
 
 def between_ms(start: str | None, end: str | None) -> float | None:
-    """Give the milliseconds from one time to another, or None where one is not known or they run backwards."""
+    """Return the milliseconds from one time to another, or None if one is unknown or `end` is before `start`."""
     if start is None or end is None or end < start:
         return None
     return round((to_datetime(end) - to_datetime(start)).total_seconds() * 1000, 3)
 
 
 def text_of(value: object) -> str:
-    """Give a text as it is, and anything else as its JSON."""
+    """Return a text unchanged, and anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def count_of(value: object) -> int | None:
-    """Give a whole number from 0 that a record can hold, or None."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value < 2**53 else None  # type: ignore[operator, return-value]
+    """Return an integer from 0 to 2**53 - 1, which every JSON reader holds exactly, or None for anything else."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_integer and 0 <= value < 2**53 else None  # type: ignore[operator, return-value]
 
 
 def first_line(text: str, limit: int = 120) -> str:
-    """Shorten a text to one line, as a title."""
+    """Return a text as one line of at most `limit` characters, as a title."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,8 +1,8 @@
-"""Taking a transcript in: what is the same for every format of one JSON object a line.
+"""Import a transcript: the part that is the same for every format with one JSON object per line.
 
-The file becomes pieces: its lines, each with its LF, a very long one cut into several. Each piece is the origin of one or more
-events, so that the pieces joined are the file, byte for byte. Taking it in again compares the pieces kept with the file
-and goes on behind them.
+The file is split into pieces: its lines, each with its LF; a very long line is several pieces. Each piece is the origin of one
+or more events, so that all pieces joined are the file, byte for byte. A second import compares the stored pieces with the file
+and imports the rest.
 """
 
 import os
@@ -26,20 +26,21 @@ from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import Record
 
 PIECE_BYTES = 2 * 1024 * 1024
-"""Longer lines are kept in pieces of this size, so that each fits into an event however it is escaped."""
+"""Longer lines are stored in pieces of this size, so that each fits into an event even if every byte is escaped."""
 LINE_BYTES = 64 * 1024 * 1024
-"""Longer lines are kept, but not understood: memory does not grow with them."""
+"""Longer lines are stored, but not decoded, so that memory is bounded."""
 HEAD_BYTES = 1024 * 1024
-"""How far is looked ahead for the id and the first time."""
+"""The part of a file that is searched for the session id and the first time."""
 
-_LOOKED_AT = 100
-_MOST_EVENTS, _MOST_BYTES, _MOST_ODD = 256, 1024 * 1024, 100
+_LOOKED_AT = 100  # lines without an object with a type after which a file is not a transcript
+_MOST_EVENTS, _MOST_BYTES = 256, 1024 * 1024  # of one append: large enough that its flush costs little per event
+_MOST_ODD = 100  # notes in the result
 _TIMESTAMP = re.compile(rb'"timestamp"\s*:\s*"([^"\\]{10,40})"')
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one file: how many `lines` it has, how many `events` were added now, and what was `odd`."""
+    """The result for one file: its number of `lines`, the number of `events` added now, and notes on `odd` lines."""
 
     path: str
     session_id: str
@@ -48,13 +49,13 @@ class Imported:
     odd: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {**vars(self), "odd": list(self.odd)}
 
 
 @dataclass(frozen=True)
 class Format:
-    """One foreign format: how a file's session is named, and what reads it."""
+    """One foreign format: where its files are, the session id of a file, and its translator."""
 
     name: str
     home: Path
@@ -63,17 +64,17 @@ class Format:
     translator: Callable[[str], Translator]
 
     def files(self, path: Path) -> list[Path]:
-        """Find the transcripts below a folder, in the order of their paths; a file is itself."""
+        """Return the transcripts below a folder, sorted by path; for a file, the file itself."""
         return sorted(path.rglob(self.pattern)) if path.is_dir() else [path]
 
 
 def import_transcript(
     storage: SessionStorage, form: Format, path: Path, advance: Callable[[int], None] = lambda size_bytes: None
 ) -> Imported:
-    """Take one file in, or what is new in it, and tell how it went. `advance` hears of each piece's size in bytes.
+    """Import one file, or only its new lines. `advance` is called with the size of each new piece in bytes.
 
-    Raises ImportRefused where the file cannot be read, names no session, or is not the file that its session came from;
-    nothing is changed then.
+    Raises ImportRefused if the file cannot be read, has no valid session id, or differs from the file that its session was
+    imported from. Then nothing was imported.
     """
     with _open(path) as file:
         head = file.read(HEAD_BYTES)
@@ -109,7 +110,7 @@ def _name(form: Format, path: Path, head: bytes) -> str:
 
 @dataclass
 class _Open:
-    """A tool call without an answer yet: its folder and what its record says so far."""
+    """A tool call without a result so far: its folder and its record."""
 
     folder: str | None
     record: Record
@@ -141,17 +142,17 @@ class _Import:
         except SessionNotFound:
             self._refuse_other(file)
             self._begin()
-        self._go_on(file)
+        self._read_new(file)
         self._flush()
         waiting = self.translator.unanswered()
         if waiting:
             self._note(0, f"{waiting} tool calls have no answer")
         return Imported(str(self.path), self.session_id, self.lines, self.added, tuple(self.odd))
 
-    # --- what was taken in before
+    # --- lines imported before
 
     def _resume(self, file: BinaryIO) -> None:
-        """Compare the pieces that are kept with the file, and bring the translator to where it stood."""
+        """Compare the stored pieces with the file, and restore the state of the translator."""
         stored = self.storage.log.read(self.session_id)
         self._check_source(next(stored))
         self.version, last, calls = 1, 1, {}
@@ -159,7 +160,7 @@ class _Import:
         for event in stored:
             if event.seq in redacted:
                 self.translator.placed(last)
-                self._meant(file.read(redacted[event.seq]), keep_odd=False)
+                self._translate_piece(file.read(redacted[event.seq]), keep_odd=False)
             if event.origin is not None and event.origin.format == self.translator.format:
                 self.translator.placed(last)
                 if not self._same(file, piece_of(event.origin)):
@@ -177,22 +178,22 @@ class _Import:
             raise ImportRefused(
                 str(self.path),
                 0,
-                f"session {self.session_id!r} is there already and did not come from such a file; nothing was imported: "
-                "delete or rename one of them",
+                f"session {self.session_id!r} already exists and was not imported from such a file; nothing was imported: "
+                "delete the session or rename the file",
             )
 
     def _same(self, file: BinaryIO, kept: bytes) -> bool:
-        """Read the next piece again; False where the file ends before it."""
+        """Compare the next piece with the file; False if the file ends before it."""
         found = file.read(len(kept))
         if found == kept:
-            self._meant(kept, keep_odd=False)
+            self._translate_piece(kept, keep_odd=False)
             for call in self._last.calls:
                 self.open[call.invocation_id] = _Open(None, self._record(call))
             for answer in self._last.answers:
                 self.open.pop(answer.invocation_id, None)
             return True
         if kept.startswith(found) and not file.read(1):
-            self._note(0, "is shorter than what was imported before; nothing was taken away")
+            self._note(0, "is shorter than what was imported before; nothing was deleted")
             return False
         raise ImportRefused(
             str(self.path),
@@ -200,10 +201,10 @@ class _Import:
             f"differs from what was imported as session {self.session_id!r}; nothing was imported: is it another file?",
         )
 
-    # --- what is new
+    # --- new lines
 
     def _refuse_other(self, file: BinaryIO) -> None:
-        """Refuse a file that is no transcript at all: none of its first lines is an object with a type."""
+        """Refuse a file that is not a transcript: none of its first lines is an object with a type."""
         looked = 0
         while looked < _LOOKED_AT and (text := file.readline(LINE_BYTES)):
             looked += 1
@@ -214,7 +215,7 @@ class _Import:
         raise ImportRefused(
             str(self.path),
             0,
-            f"it is no transcript: none of its first {looked} lines is a JSON object with a type; nothing was imported",
+            f"it is not a transcript: none of its first {looked} lines is a JSON object with a type; nothing was imported",
         )
 
     def _begin(self) -> None:
@@ -223,26 +224,26 @@ class _Import:
             custom_metadata={"source": self.translator.format},
             occurred_at=self.start,
         )
-        self._wait([created], 0)
+        self._queue([created], 0)
 
-    def _go_on(self, file: BinaryIO) -> None:
+    def _read_new(self, file: BinaryIO) -> None:
         while piece := file.readline(PIECE_BYTES):
-            meaning = self._meant(piece)
+            meaning = self._translate_piece(piece)
             events = self._events(piece, meaning)
-            self._wait(events, len(piece))
+            self._queue(events, len(piece))
             self.translator.placed(self.version + self.waiting_events)
             if self.waiting_events >= _MOST_EVENTS or self.waiting_bytes >= _MOST_BYTES:
                 self._flush()
             self.advance(len(piece))
 
-    def _wait(self, events: list[e.Event], size_bytes: int) -> None:
-        """Keep the events of a piece, one batch, for the next flush."""
+    def _queue(self, events: list[e.Event], size_bytes: int) -> None:
+        """Add the events of a piece, as one batch, to the next append."""
         self.batches.append(events)
         self.waiting_events += len(events)
         self.waiting_bytes += size_bytes
 
     def _events(self, piece: bytes, meaning: Meaning) -> list[e.Event]:
-        """Give the events of a piece, the first with the piece as its origin, with the tool calls' folders made."""
+        """Return the events of a piece; the first has the piece as its origin. Creates the folders of its tool calls."""
         origin = origin_of(self.translator.format, piece)
         time = self.translator.time or self.start
         events = [e.at_time(event, event.occurred_at or time) for event in meaning.events or [e.ForeignRecorded()]]
@@ -252,7 +253,7 @@ class _Import:
                 for event in events:
                     codec.prepare(event)
             except EventRefused as error:
-                self._note(self.lines, f"was kept without its meaning: {error}")
+                self._note(self.lines, f"was stored without its meaning: {error}")
                 return [e.ForeignRecorded(origin=origin, occurred_at=time)]
         for child in meaning.children:
             child.created = e.at_time(child.created, time)
@@ -268,8 +269,8 @@ class _Import:
             for event in events
         ]
 
-    def _meant(self, piece: bytes, *, keep_odd: bool = True) -> Meaning:
-        """Tell what a piece means, together with the unfinished ones in front of it."""
+    def _translate_piece(self, piece: bytes, *, keep_odd: bool = True) -> Meaning:
+        """Return the meaning of a piece, joined with unfinished pieces before it."""
         text = self.pending + piece
         if not self.pending:
             self.lines += 1
@@ -286,12 +287,15 @@ class _Import:
         try:
             found = self.translator.read(line)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            return Meaning(), f"is not as its type says ({type(error).__name__}): kept without its meaning"
+            return (
+                Meaning(),
+                f"has fields that do not match its type ({type(error).__name__}): stored without its meaning",
+            )
         return found, found.odd
 
     def _note(self, line: int, text: str) -> None:
         if len(self.odd) == _MOST_ODD:
-            self.odd.append("more lines were odd")
+            self.odd.append("more lines have notes")
         elif len(self.odd) < _MOST_ODD:
             self.odd.append(f"line {line} {text}" if line else text)
 
@@ -307,7 +311,7 @@ class _Import:
         )
 
     def _call(self, call: ToolCall) -> str | None:
-        """Make a call's folder, or find the one that an import cut short has made."""
+        """Create the folder of a call, or find the one that an interrupted import created."""
         history = self.storage.history
         record = self._record(call)
         folder = None
@@ -335,7 +339,10 @@ class _Import:
     # --- appending
 
     def _flush(self) -> None:
-        """Append what is gathered: sub-agents first, so that a parent never knows more than they do."""
+        """Append the queued events.
+
+        Sub-agents come first: after a crash between the appends, the parent's lines are imported again and repeat them.
+        """
         for child in self.children:
             self._append_child(child)
         self.children.clear()
@@ -347,8 +354,8 @@ class _Import:
             raise ImportRefused(
                 str(self.path),
                 0,
-                f"another program wrote to session {self.session_id!r} meanwhile; what was imported up to then stays: "
-                "import it again",
+                f"another program wrote to session {self.session_id!r} during the import; what was imported before stays: "
+                "import the file again",
             ) from None
         self.added += self.waiting_events
         self.version = result.last
@@ -364,7 +371,7 @@ class _Import:
 
 
 def origin_of(form: str, piece: bytes) -> e.Origin:
-    """Keep a piece of a file: as text where it is UTF-8."""
+    """Return a piece of a file as an Origin: as text if it is UTF-8, else as base64."""
     try:
         return e.Origin(form, line=piece.decode())
     except UnicodeDecodeError:
@@ -372,24 +379,24 @@ def origin_of(form: str, piece: bytes) -> e.Origin:
 
 
 def piece_of(origin: e.Origin) -> bytes:
-    """Give a piece back as it was."""
+    """Return the bytes of a piece."""
     return b64decode(origin.line_base64 or "") if origin.line is None else origin.line.encode()
 
 
 def pieces(events: Iterator[e.Event], form: str) -> Iterator[bytes]:
-    """Stream the pieces of the file that events came from, in order."""
+    """Stream the pieces of the file that the events were imported from, in order."""
     return (piece_of(event.origin) for event in events if event.origin is not None and event.origin.format == form)
 
 
 def redacted_pieces(storage: SessionStorage, session_id: str) -> dict[int, int]:
-    """Tell which events held pieces of the file that were redacted since, by their numbers, and how many bytes each piece had."""
-    told = filter(None, map(codec.read_redaction, storage.log.lines(session_id)))
-    return {one.target: one.target_origin_bytes for one in told if one.target_origin_bytes is not None}
+    """Return the size in bytes of each piece whose event was redacted, by the number of the event."""
+    recorded = filter(None, map(codec.read_redaction, storage.log.lines(session_id)))
+    return {one.target: one.target_origin_bytes for one in recorded if one.target_origin_bytes is not None}
 
 
 def _oddity(text: bytes) -> str:
     if not text.strip():
         return ""
     if b"\0" in text:
-        return "holds NUL bytes: kept without a meaning"
-    return "is not whole" if not text.endswith(b"\n") else "is not a JSON object: kept without a meaning"
+        return "contains NUL bytes: stored without a meaning"
+    return "is incomplete" if not text.endswith(b"\n") else "is not a JSON object: stored without a meaning"

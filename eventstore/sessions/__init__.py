@@ -1,4 +1,4 @@
-"""The manager, its async twin, and their parts."""
+"""SessionManager, AsyncSessionManager and their parts."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Commits: the appends of many asyncio tasks, written together and flushed together."""
+"""AppendQueue: group commit for asyncio. Appends of many tasks are written and flushed together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Waiting = tuple[Append, "asyncio.Future[Appended]"]
 
 @dataclass(slots=True)
 class _Queue:
-    """The appends to one session that wait for their turn; `busy` while others of them are being written or flushed."""
+    """The waiting appends to one session. `busy` is True while earlier ones are being written or flushed."""
 
     loop: asyncio.AbstractEventLoop
     session_id: str
@@ -24,11 +24,11 @@ class _Queue:
     busy: bool = False
 
 
-class Commits:
-    """Appends to a storage for the tasks of event loops: one write and one flush for all that arrive while another is under way.
+class AppendQueue:
+    """Appends to a storage from asyncio tasks. All appends that arrive during a write share the next write and flush.
 
-    All of it happens in a thread of `pool`: an append may have to verify what another process wrote, to wait for a lock, to open
-    a file, or to ask a server, and nothing tells in advance how long that takes.
+    All work runs in a thread of `pool`, because an append can take long: it may verify events of another process, wait for a
+    lock, open a file or wait for a server.
     """
 
     def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: Patterns | None = None) -> None:
@@ -36,7 +36,7 @@ class Commits:
         self._queues: dict[tuple[asyncio.AbstractEventLoop, str], _Queue] = {}
 
     def append(self, session_id: str, event: Event, expected_version: int | None) -> "asyncio.Future[Appended]":
-        """Queue an append; the future gives what `SessionStorage.append` returns or raises."""
+        """Queue an append. The future has the result or the error of `SessionStorage.append`."""
         loop = asyncio.get_running_loop()
         queue = self._queues.get((loop, session_id))
         if queue is None:
@@ -45,6 +45,7 @@ class Commits:
         queue.waiting.append((Append(session_id, [event], expected_version), future))
         if not queue.busy:
             queue.busy = True
+            # Not at once: appends of other tasks that are ready in this turn of the loop join the same write.
             loop.call_soon(self._commit, queue)
         return future
 
@@ -52,11 +53,11 @@ class Commits:
         taken, queue.waiting = queue.waiting, []
         try:
             self._pool.submit(self._write, queue, taken)
-        except RuntimeError as error:  # the pool was shut down
+        except RuntimeError as error:  # the pool is shut down
             self._report(queue, taken, [error] * len(taken))
 
     def _write(self, queue: _Queue, taken: list[Waiting]) -> None:
-        """Write and flush, in a thread."""
+        """Write and flush. Runs in a thread of the pool."""
         outcomes: Sequence[Outcome | BaseException | None]
         try:
             written = self._storage.append_many([self._clean(append) for append, _ in taken])
@@ -64,22 +65,22 @@ class Commits:
             outcomes = written.outcomes
         except BaseException as error:
             outcomes = [error] * len(taken)
-        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+        with suppress(RuntimeError):  # the event loop is closed, so no task waits
             queue.loop.call_soon_threadsafe(self._report, queue, taken, outcomes)
 
     def _clean(self, append: Append) -> Append:
-        """Replace what looks like a secret: of a long text that takes its time too."""
+        """Replace secrets. Runs in the thread, because a long text takes long."""
         secrets = self._secrets
         return append if secrets is None else append._replace(events=[secrets.clean(one) for one in append.events])
 
     def _report(self, queue: _Queue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]) -> None:
         for (_, future), outcome in zip(taken, outcomes, strict=True):
             if future.done():
-                continue  # whoever waited was cancelled
+                continue  # the waiting task was cancelled
             if isinstance(outcome, Appended):
                 future.set_result(outcome)
             else:
-                future.set_exception(outcome or RuntimeError("an append was not tried"))
+                future.set_exception(outcome or RuntimeError("the append was not attempted"))
         if queue.waiting:
             queue.loop.call_soon(self._commit, queue)
         else:

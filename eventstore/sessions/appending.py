@@ -1,4 +1,4 @@
-"""Appending: the methods that add one event to a session, the same for the manager and its async twin."""
+"""The methods that append one event to a session, for SessionManager and AsyncSessionManager."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ R = TypeVar("R")
 
 
 class AppendOptions(TypedDict, total=False):
-    """What every method that appends takes besides, by keyword.
+    """The keyword arguments that every appending method accepts.
 
-    - `id`: idempotency key: the same call with the same key again writes nothing and returns the first result.
-    - `expected_version`: the version that the caller decided on; VersionConflict where the session has moved on.
-    - `by`: who and from where, laid over what the manager was made with.
-    - `occurred_at`: when it happened, where that is not now; without a zone it is taken as local.
+    - `id`: idempotency key. Repeating a call with the same key writes nothing and returns the first result.
+    - `expected_version`: the version that the caller has read. Raises VersionConflict if the session has another version.
+    - `by`: who acts (actor, tool, trace id). Its keys override those of the manager.
+    - `occurred_at`: when it happened, if not now. A time without a zone is local time.
     """
 
     id: str
@@ -34,9 +34,10 @@ class AppendOptions(TypedDict, total=False):
 
 
 class Appending(ABC, Generic[R]):
-    """Adds events to the sessions of a storage. What each method returns is `R`: the numbers of the event, or these awaited.
+    """Appends events to the sessions of a storage. Methods return `R`: an Appended, or a coroutine that returns one.
 
-    Methods raise SessionNotFound for an unknown session, EventRefused for what no event can hold, VersionConflict, LogDamaged.
+    They raise SessionNotFound for an unknown session, EventRefused for a value that cannot be stored, VersionConflict and
+    LogDamaged.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Appending(ABC, Generic[R]):
         custom_metadata: Mapping[str, Any] | None = None,
         **options: Unpack[AppendOptions],
     ) -> R:
-        """Change what is given: `tags` replace the old ones, `custom_metadata` is merged key by key, None changes nothing."""
+        """Change metadata: `tags` replaces the old tags, `custom_metadata` is merged key by key, None changes nothing."""
         changed = e.SessionUpdated(
             purpose=UNSET if purpose is None else purpose,
             tags=UNSET if tags is None else arguments.texts("tags", tags),
@@ -70,11 +71,11 @@ class Appending(ABC, Generic[R]):
         return self._append("update_session_metadata", session_id, changed, options)
 
     def reopen_session(self, session_id: str, **options: Unpack[AppendOptions]) -> R:
-        """Make a session that had ended active again."""
+        """Make an ended session active again."""
         return self._append("reopen_session", session_id, e.SessionReopened(), options)
 
     def pin_session(self, session_id: str, pinned: bool = True, **options: Unpack[AppendOptions]) -> R:
-        """Keep a session whatever its age, or no longer."""
+        """Exempt a session from cleanup; with `pinned=False`, no longer."""
         return self._append("pin_session", session_id, e.SessionPinned(pinned=pinned), options)
 
     def add_conversation_message(
@@ -86,7 +87,7 @@ class Appending(ABC, Generic[R]):
         invocation_id: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> R:
-        """Add a message of the user, the assistant, a tool or the system. Raises ValueError for another role."""
+        """Add a message. `role` is user, assistant, tool or system. Raises ValueError for another role."""
         if not isinstance(content, str):
             raise ValueError(f"content is a {type(content).__name__}, not text; nothing was added")
         message = e.MessageAdded(
@@ -95,7 +96,7 @@ class Appending(ABC, Generic[R]):
         return self._append("add_conversation_message", session_id, message, options)
 
     def clear_conversation(self, session_id: str, **options: Unpack[AppendOptions]) -> R:
-        """Let the conversation start over; the log keeps what was said."""
+        """Empty the conversation. The log keeps the messages."""
         return self._append("clear_conversation", session_id, e.ConversationCleared(), options)
 
     def record_usage(
@@ -107,30 +108,33 @@ class Appending(ABC, Generic[R]):
         key: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> R:
-        """Record tokens by kind and their cost. The same `key` again folds by maximum, never adds. Raises ValueError."""
+        """Record tokens by kind, and their cost in the caller's currency. Raises ValueError.
+
+        Usage with the same `key` is the same use: it counts by maximum and is not added up.
+        """
         used = e.UsageRecorded(
             tokens=arguments.counts(tokens), cost=arguments.number("cost", cost), model=model, key=key
         )
         return self._append("record_usage", session_id, used, options)
 
     def set_data(self, session_id: str, key: str, value: Any, **options: Unpack[AppendOptions]) -> R:
-        """Give a key of the session's own data a value, any JSON."""
+        """Set a key of the session's own data to any JSON value."""
         return self._append("set_data", session_id, e.DataSet(key=key, value=value), options)
 
     def delete_data(self, session_id: str, key: str, **options: Unpack[AppendOptions]) -> R:
-        """Take a key of the session's own data away, whether it is there or not."""
+        """Delete a key of the session's own data. The event is recorded even if the key does not exist."""
         return self._append("delete_data", session_id, e.DataDeleted(key=key), options)
 
     def clear_data(self, session_id: str, **options: Unpack[AppendOptions]) -> R:
-        """Take all of the session's own data away."""
+        """Delete all of the session's own data."""
         return self._append("clear_data", session_id, e.DataCleared(), options)
 
     @abstractmethod
     def _write(self, session_id: str, event: e.Event, expected_version: int | None) -> R:
-        """Remove secrets from an event, and append it."""
+        """Replace secrets in an event, and append it."""
 
     def _append(self, method: str, session_id: str, event: e.Event, options: AppendOptions) -> R:
-        """Append one event for the public method of that name, with what its caller gave by keyword."""
+        """Append one event for the public method `method`, with the keyword arguments of its caller."""
         if options:
             check_options(method, options)
         check_log_id(session_id)
@@ -148,7 +152,7 @@ class Appending(ABC, Generic[R]):
 
 
 def check_options(method: str, options: AppendOptions) -> None:
-    """Refuse a keyword that no method takes; the error names the public method."""
+    """Raise TypeError for an unknown keyword argument; the error names the public method."""
     for name in options:
         if name not in AppendOptions.__annotations__:
             raise TypeError(f"SessionManager.{method}() got an unexpected keyword argument {name!r}")

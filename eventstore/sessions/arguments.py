@@ -1,4 +1,4 @@
-"""Checks of what callers give to the manager. A wrong value is a ValueError that names the argument; nothing was done then."""
+"""Validation of the manager's arguments. A wrong value raises a ValueError that names the argument; then nothing was done."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -11,22 +11,22 @@ from eventstore.store.as_of import as_text
 
 T = TypeVar("T")
 MOST = 2**53
-"""The largest count that every part can hold: SQLite, JSON and readers in other languages. A larger limit means the same."""
+"""The largest integer that SQLite, JSON and other languages all represent exactly. A larger limit is reduced to it."""
 
 
 def text(name: str, given: str | None) -> str | None:
-    """Return a text that UTF-8 can hold, or None."""
+    """Return a text that UTF-8 can encode, or None."""
     if given is None:
         return None
     if not isinstance(given, str):
         raise ValueError(f"{name} is a {type(given).__name__}, not text; nothing was done")
     if not given.isascii() and any("\ud800" <= one <= "\udfff" for one in given):
-        raise ValueError(f"{name} holds half of a surrogate pair, which UTF-8 cannot hold; nothing was done")
+        raise ValueError(f"{name} contains a lone surrogate, which UTF-8 cannot encode; nothing was done")
     return given
 
 
 def needed_text(name: str, given: str) -> str:
-    """Return a text that UTF-8 can hold."""
+    """Return a text that UTF-8 can encode."""
     found = text(name, given)
     if found is None:
         raise ValueError(f"{name} is None, not text; nothing was done")
@@ -34,14 +34,14 @@ def needed_text(name: str, given: str) -> str:
 
 
 def query(name: str, given: str) -> str:
-    """Return a text to search for; half of a surrogate pair, which no stored text holds, becomes a question mark."""
+    """Return a text to search for. A lone surrogate, which no stored text contains, becomes a question mark."""
     if not isinstance(given, str):
         raise ValueError(f"{name} is a {type(given).__name__}, not text; nothing was done")
     return given.encode("utf-8", "replace").decode()
 
 
 def choice(name: str, given: T, choices: Collection[str]) -> T:
-    """Return one of several texts."""
+    """Return a text that is one of `choices`."""
     if not isinstance(given, str) or given not in choices:
         raise ValueError(f"{name} {given!r} is not one of {', '.join(choices)}; nothing was done")
     return given
@@ -55,7 +55,7 @@ def path(name: str, given: Path | str | None) -> Path | str | None:
 
 
 def instances(name: str, given: Iterable[T], kind: type[T]) -> list[T]:
-    """Return things of one kind as a list."""
+    """Return instances of one class as a list."""
     found = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(one, kind) for one in found):
         raise ValueError(f"{name} is not a list of {kind.__name__}; nothing was done")
@@ -75,7 +75,7 @@ def texts(name: str, given: Collection[str] | None) -> tuple[str, ...]:
 
 
 def filters(name: str, given: Collection[str] | None) -> tuple[str, ...] | None:
-    """Return a list of texts to filter by as a tuple; None means no filter."""
+    """Return a list of texts to filter by, as a tuple; None means no filter."""
     if given is None:
         return None
     for one in (found := texts(name, given)):
@@ -83,16 +83,16 @@ def filters(name: str, given: Collection[str] | None) -> tuple[str, ...] | None:
     return found
 
 
-def whole(name: str, given: int) -> int:
-    """Return a whole number from 0; one beyond 2**53 as 2**53."""
+def integer(name: str, given: int) -> int:
+    """Return an integer from 0; one above 2**53 becomes 2**53."""
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
-        raise ValueError(f"{name} is not a whole number from 0; nothing was done")
+        raise ValueError(f"{name} is not an integer from 0; nothing was done")
     return min(given, MOST)
 
 
 def limit(name: str, given: int | None) -> int | None:
-    """Return a limit, a whole number from 0, or None for no limit."""
-    return None if given is None else whole(name, given)
+    """Return a limit, an integer from 0, or None for no limit."""
+    return None if given is None else integer(name, given)
 
 
 def number(name: str, given: float | None) -> float | None:
@@ -108,13 +108,13 @@ def number(name: str, given: float | None) -> float | None:
 
 
 def length(name: str, given: float, unit: Literal["days", "hours"]) -> timedelta:
-    """Return a length of time, given in days or hours from 0. One that is too large to hold is as long as can be."""
+    """Return a duration, given in days or hours from 0. A duration that is too long becomes the longest timedelta."""
     try:
         if isinstance(given, bool) or not (isfinite(given) and given >= 0):
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"{name} is not a number of {unit} from 0; nothing was done") from None
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer larger than every float
         return timedelta.max if given > 0 else length(name, -1, unit)
     try:
         return timedelta(**{unit: given})
@@ -123,18 +123,18 @@ def length(name: str, given: float, unit: Literal["days", "hours"]) -> timedelta
 
 
 def counts(given: Mapping[str, int]) -> dict[str, int]:
-    """Return tokens by kind: whole numbers from 0 that 63 bits can hold."""
+    """Return tokens by kind: integers from 0 below 2**63, the range of SQLite and Parquet."""
     if not isinstance(given, Mapping):
         raise ValueError("tokens are not numbers by kind; nothing was written")
     for kind, count in given.items():
         is_whole = isinstance(count, int) and not isinstance(count, bool)
         if not isinstance(kind, str) or not is_whole or not 0 <= count < 2**63:
-            raise ValueError(f"tokens of kind {kind!r} are not a whole number from 0; nothing was written")
+            raise ValueError(f"tokens of kind {kind!r} are not an integer from 0; nothing was written")
     return dict(given)
 
 
 def mapping(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return an object with texts as keys as a new dict; None gives an empty one."""
+    """Return a copy of an object with texts as keys; None gives an empty one."""
     if given is None:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
@@ -143,7 +143,7 @@ def mapping(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def moment(name: str, given: datetime | str | None) -> str | None:
-    """Write a time as records hold it, or None. Raises ValueError for what is no time, or outside of the years 1 to 9999."""
+    """Return a time as RFC 3339 UTC, or None. Raises ValueError if it is not a time, or outside the years 1 to 9999."""
     if given is None:
         return None
     try:
@@ -153,14 +153,14 @@ def moment(name: str, given: datetime | str | None) -> str | None:
 
 
 def since(given: datetime | str | None) -> str | None:
-    """Write a time to filter by as records hold it, or None. Raises NoSuchMoment."""
+    """Return a time to filter by as RFC 3339 UTC, or None. Raises NoSuchMoment."""
     return None if given is None else as_text(given)
 
 
 def day(name: str, given: date | str | None) -> str | None:
     """Return a day, such as 2026-01-31, or None.
 
-    A datetime gives its day in UTC; of a longer text the first ten characters count.
+    A datetime gives its day in UTC. Of a longer text, only the first ten characters are read.
     """
     if given is None:
         return None
@@ -177,10 +177,10 @@ def day(name: str, given: date | str | None) -> str | None:
 
 
 def seqs(given: int | Sequence[int]) -> list[int]:
-    """Return the numbers of events as a list. Raises ValueError for anything but whole numbers."""
+    """Return the numbers of events as a list. Raises ValueError for anything but integers."""
     found = [given] if isinstance(given, int) else given
     if isinstance(found, str | bytes) or not isinstance(found, Collection):
-        raise ValueError("seqs is not the number of an event, nor a list of such numbers; nothing was done")
+        raise ValueError("seqs is neither an event number nor a list of event numbers; nothing was done")
     if any(not isinstance(one, int) or isinstance(one, bool) for one in found):
-        raise ValueError("seqs holds what is not the number of an event; nothing was done")
+        raise ValueError("seqs contains a value that is not an event number; nothing was done")
     return list(found)

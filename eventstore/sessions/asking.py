@@ -1,4 +1,4 @@
-"""Asking: the methods of the manager that read, as things are or as they were."""
+"""The reading methods of the manager, for the current state or an earlier one."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import deepcopy
@@ -27,18 +27,19 @@ from projections.models import Conversation, ConversationMessage, Session, Sessi
 
 
 class AskingOne:
-    """Questions about one session, or two.
+    """Queries about one session, or two.
 
-    They raise SessionNotFound and LogDamaged, and NoSuchMoment for a moment that is none.
+    `at` is a version (int) or a time (datetime or RFC 3339 text); None means now. The methods raise SessionNotFound, LogDamaged,
+    and NoSuchMoment for an invalid `at`.
     """
 
     storage: SessionStorage
 
     def get_session(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Session | None:
-        """Return the session as a new object, or None: as it is, or as it was at a version or a time.
+        """Return the session as a new object, now or as of a version or a time; None if it does not exist.
 
-        A time in a question means the greatest time of the events so far, so that every answer is a prefix of the log;
-        `recorded` asks when events were written down instead of when they happened. Raises NoSuchMoment.
+        As of a time means: the longest prefix of the log in which no event is later than that time. `recorded` compares the times
+        of recording instead of `occurred_at`. Raises NoSuchMoment.
         """
         return self.storage.load_session(session_id, at, recorded=recorded)
 
@@ -83,18 +84,18 @@ class AskingOne:
         at: At | None = None,
         *,
         recorded: bool = False,
-        format: turns.Format = "plain",  # noqa: A002 - what it is
+        format: turns.Format = "plain",  # noqa: A002 - the clearest name for callers
     ) -> Any:
-        """Return the conversation as a model can be given it: whole turns, the latest that fit, and no half of a tool call.
+        """Return the conversation as input for a model: the latest complete turns that fit, without incomplete tool calls.
 
-        At most `limit` messages and about `tokens` tokens (four bytes each); messages of the system that open the conversation
-        stay. A call without a result, say because the program died, and a result without a call are left out: `get_session`
-        has them all. `plain` gives ConversationMessage, `openai` the messages of chat completions, `anthropic` an object of
-        `system` and `messages`. Raises SessionNotFound, ValueError.
+        It has at most `limit` messages and about `tokens` tokens (estimated as four bytes each). System messages at the start are
+        always kept. A call without a result, for example after a crash, and a result without a call are left out; `get_session`
+        returns all messages. `plain` returns ConversationMessage objects, `openai` the messages of chat completions,
+        `anthropic` an object with `system` and `messages`. Raises SessionNotFound, ValueError.
         """
         most, most_tokens = arguments.limit("limit", limit), arguments.limit("tokens", tokens)
-        said = self.storage.fold(session_id, at, recorded=recorded).conversation.messages
-        chosen = turns.latest(said, most, most_tokens)
+        messages = self.storage.fold(session_id, at, recorded=recorded).conversation.messages
+        chosen = turns.latest(messages, most, most_tokens)
         if format == "openai":
             return turns.to_openai(chosen)
         if format == "anthropic":
@@ -104,13 +105,13 @@ class AskingOne:
         return list(Conversation(chosen))
 
     def data(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
-        """Return the session's own data, as it is or was. Raises SessionNotFound."""
+        """Return the session's own data, a JSON object. Raises SessionNotFound."""
         return deepcopy(self.storage.summary(session_id, at, recorded=recorded).data)
 
     def get_session_statistics(
         self, session_id: str, at: At | None = None, *, recorded: bool = False
     ) -> dict[str, Any] | None:
-        """Return a session's figures as JSON values, or None: durations in milliseconds or, where named so, seconds."""
+        """Return a session's figures as JSON values, or None if it does not exist. Units are in the names of durations."""
         try:
             return self.storage.statistics(session_id, at, recorded=recorded)
         except SessionNotFound:
@@ -119,35 +120,35 @@ class AskingOne:
     def events(
         self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
     ) -> Iterator[e.Event]:
-        """Stream the events numbered from `after` + 1, in order, to the end or a moment. Raises SessionNotFound, LogDamaged."""
-        first = arguments.whole("after", after)
+        """Stream the events numbered from `after` + 1, in order, up to `at`. Raises SessionNotFound, LogDamaged."""
+        first = arguments.integer("after", after)
         upto = None if at is None else self.storage.version_at(session_id, at, recorded=recorded)
         return self.storage.log.read(session_id, first, upto)
 
     def history(self, session_id: str, after: int = 0) -> Iterator[tuple[e.Event, Session]]:
-        """Stream the events numbered from `after` + 1, each with the session as it was after it.
+        """Stream the events numbered from `after` + 1, each with the session as of that event.
 
         Raises SessionNotFound, LogDamaged.
         """
-        first = arguments.whole("after", after)
+        first = arguments.integer("after", after)
         events = self.storage.log.read(session_id, first)
         state = self.storage.fold(session_id, first).copy() if first else session_fold.projection.initial()
         return _with_states(session_id, events, state)
 
     def timeline(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Iterator[timeline.Row]:
-        """Stream what happened, to the end or a moment, one row an event. Raises SessionNotFound, LogDamaged."""
+        """Stream the timeline up to `at`, one row per event. Raises SessionNotFound, LogDamaged."""
         return timeline.rows(self.events(session_id, at=at, recorded=recorded))
 
     def tree(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, str]:
-        """Return the session's links, `{link: target}`; targets are relative to the history folder, or absolute."""
+        """Return the links to tool calls as `{link: target}`. Targets are relative to the history folder, or absolute."""
         return self.storage.summary(session_id, at, recorded=recorded).links()
 
     def head(self, session_id: str) -> Head:
-        """Tell where the session's log ends: version, time, hash, size. Raises SessionNotFound, LogDamaged."""
+        """Return the end of the session's log: version, time, hash, size in bytes. Raises SessionNotFound, LogDamaged."""
         return self.storage.log.head(session_id)
 
     def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> list[Change]:
-        """Tell what changed in a session between two moments; None means now, 0 before it began.
+        """Return the differences of a session between `a` and `b`. 0 means before the first event; None for `b` means now.
 
         Raises SessionNotFound, LogDamaged, NoSuchMoment.
         """
@@ -162,24 +163,24 @@ class AskingOne:
             return session_fold.projection.initial()
 
     def lineage(self, session_id: str) -> list[Ancestor]:
-        """List the sessions that one goes on from, the first of the line first, and itself; each with its last event's number."""
+        """List the ancestors of a fork, the oldest first, then the session; each with the number of its last common event."""
         state = self.storage.summary(session_id)
         return branches.lineage(session_id, state.metadata.forks, state.version)
 
     def compare_branches(self, a: str, b: str) -> Comparison:
-        """Compare what two sessions did since their past in common: turns, tools, tokens, cost. Raises SessionNotFound."""
+        """Compare two sessions after their last common event: turns, tools, tokens, cost. Raises SessionNotFound."""
         common = branches.common_ancestor(self.lineage(a), self.lineage(b))
         since = common.version if common else 0
         one, other = (branches.summarize(each, self.events(each, since)) for each in (a, b))
         return Comparison(common, (one, other))
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
-        """Stream all that is left of a damaged session, each piece with how much of it is proven. Raises SessionNotFound."""
+        """Stream every readable line of a damaged session, each with how much of it is verified. Raises SessionNotFound."""
         return self.storage.log.salvage(session_id)
 
 
 class AskingAll:
-    """Questions about all sessions. One that cannot be read hides no other: it is reported to `on_damage`, or as a warning."""
+    """Queries over all sessions. A session that cannot be read is skipped, and reported to `on_damage` or as a warning."""
 
     storage: SessionStorage
 
@@ -191,9 +192,9 @@ class AskingAll:
         limit: int | None = 100,
         at: At | None = None,
     ) -> list[Session]:
-        """List sessions that fit all filters, the most recently updated first; `tags` match any. None lists them all.
+        """List the sessions that match all filters, the most recently updated first. `tags` matches any of them.
 
-        `at`, a time, lists the sessions there were then, as they were.
+        `limit=None` lists all. `at`, a time, lists the sessions that existed then, in their state of that time.
         """
         user, tagged = arguments.text("user_id", user_id), arguments.filters("tags", tags)
         return self.storage.list_sessions(user, status, tagged, arguments.limit("limit", limit), at)
@@ -212,11 +213,11 @@ class AskingAll:
         cursor: str | None = None,
         at: At | None = None,
     ) -> Page:
-        """List what is known of the sessions that fit all filters, a page of `limit`, without what was said in them.
+        """List the metadata of the sessions that match all filters, in pages of `limit`.
 
-        `tags` match any, `purpose` a part of it in any case, `since` and `until` the last update. The most recently updated come
-        first, or the most recently `created`, or those with the greatest `cost`; then by id. `cursor` of a page asks for the
-        next one.
+        `tags` matches any of them, `purpose` a substring without case, `since` and `until` the last update. `sort` is `updated`
+        or `created` (the most recent first) or `cost` (the highest first), then by id. Pass the `cursor` of a page to get the
+        next.
         """
         first, last = arguments.since(since), arguments.since(until)
         found = Filter(
@@ -244,11 +245,11 @@ class AskingAll:
         limit: int = 20,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Hit]:
-        """Search messages, purposes and tool calls of all sessions; the best hits first, each with snippet and citation.
+        """Search messages, purposes and tool calls of all sessions. Returns the best hits first, each with snippet and citation.
 
-        All words are to be there, `"quoted ones"` next to each other; `word*` is a beginning. `role` is that of a message, or
-        `purpose` or `call`; `since` when it happened; `at`, a time, searches what there was then.
-        `on_damage` hears of sessions that cannot be read: they hide no other.
+        All words must match; `"quoted words"` must be adjacent; `word*` matches a prefix. `role` is the role of a message, or
+        `purpose` or `call`. `since` is the earliest time. `at`, a time, searches the texts that existed then.
+        Sessions that cannot be read are skipped and reported to `on_damage`.
         """
         asked = Asked(
             text=arguments.query("text", text),
@@ -256,7 +257,7 @@ class AskingAll:
             role=arguments.text("role", role),
             tool=arguments.text("tool", tool),
             since=arguments.since(since),
-            limit=arguments.whole("limit", limit),
+            limit=arguments.integer("limit", limit),
         )
         return self.storage.search(asked, at, on_damage)
 
@@ -272,8 +273,8 @@ class AskingAll:
         at: At | None = None,
         limit: int = 20,
     ) -> str:
-        """Pack the best hits of a search for a prompt: whole texts under their citations, as many as fit about so many tokens."""
-        budget = arguments.whole("budget_tokens", budget_tokens)
+        """Return the best hits of a search as text for a prompt: complete texts with citations, about `budget_tokens` at most."""
+        budget = arguments.integer("budget_tokens", budget_tokens)
         hits = self.search(text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit)
         return pack(self.storage.texts_of(hits), budget, count_tokens)
 
@@ -287,11 +288,10 @@ class AskingAll:
         until: date | str | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Figures]:
-        """Sum up what sessions did by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
+        """Sum the figures of sessions by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
 
-        `since` and `until` are days in UTC, a date or such as `2026-01-31`, both included. What a fork inherits counts once,
-        for its parent.
-        `on_damage` hears of sessions that cannot be read: they hide no other.
+        `since` and `until` are days in UTC, a date or a text such as `2026-01-31`, both included. Inherited events of a fork
+        count once, for the parent. Sessions that cannot be read are skipped and reported to `on_damage`.
         """
         key, user = arguments.choice("by", by, get_args(By)), arguments.text("user_id", user_id)
         first, last = arguments.day("since", since), arguments.day("until", until)
@@ -311,19 +311,19 @@ class AskingAll:
         since: datetime | str | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> Subscription:
-        """Follow one session, or all: what was committed so far, then what is committed from now on, none lost, none repeated.
+        """Follow one session, or all: every committed event, then every new one, exactly once and in order.
 
-        Iterate over what is returned: each has `session_id`, `event` and `cursor`, a short text to give as `after` another time,
-        to go on behind that event. `after` may also be "now", or of one session a number of events. Events come in whole batches,
-        in order within a session; between sessions there is no order. With `name` the cursor is kept in the store under it, from
-        the beginning on and whenever the next event is asked for, and taken up from there where `after` is not given: after a
-        crash the last 100 ms may come again.
+        Iterate over the result. Each item has `session_id`, `event` and `cursor`. Pass the cursor, a short text, as `after` to
+        resume after that event. `after` may also be "now", or a number of events if one session is followed. Events come in
+        complete batches and in order within a session; there is no order between sessions. With `name` the store saves the
+        position under that name whenever the next event is requested, and resumes there if `after` is not given. After a
+        crash, the events of the last 100 ms may be delivered again.
 
-        `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, and `since` when they were recorded narrow it
-        down. Without `live` it ends where there is nothing new. A fork's past comes with its parent when all are followed. Raises
-        SessionNotFound, CursorRefused, LogRolledBack where a log is not the one that the cursor was given for, LogDamaged; of all
-        sessions `on_damage` is called with a damaged one, and the others go on. PositionNotSaved where a position with a name
-        cannot be stored.
+        Filters: `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, `since` as the time of recording.
+        With `live=False` the iteration ends at the last event. If all sessions are followed, inherited events of a fork come with
+        the parent only. Raises SessionNotFound, CursorRefused, LogDamaged, and LogRolledBack if a log no longer matches the
+        cursor. If all sessions are followed, a damaged one is reported to `on_damage` and the others continue. Raises
+        PositionNotSaved if the position under `name` cannot be stored.
         """
         if not isinstance(after, str | int | None) or isinstance(after, bool):
             raise ValueError('after is neither a cursor, nor "now", nor a number of events; nothing was read')
@@ -336,12 +336,13 @@ class AskingAll:
             arguments.filters("tags", tags),
             arguments.since(since),
         )
-        kept = arguments.text("name", name)
-        return Subscription(source, session_id, after, wanted, live=live, name=kept, on_damage=on_damage)
+        return Subscription(
+            source, session_id, after, wanted, live=live, name=arguments.text("name", name), on_damage=on_damage
+        )
 
 
 class Asking(AskingOne, AskingAll):
-    """All questions."""
+    """All queries."""
 
 
 def _with_states(

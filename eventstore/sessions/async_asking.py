@@ -1,4 +1,4 @@
-"""Asking, awaited: the methods that read, in threads. A test compares their signatures with those of `asking`."""
+"""The reading methods of the manager for asyncio, in threads. A test compares their signatures with those of `asking`."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import date, datetime
@@ -22,7 +22,7 @@ from projections.models import ConversationMessage, Session, SessionStatus
 
 
 class AsyncAskingOne:
-    """Questions about one session, or two, as `AskingOne` answers them."""
+    """Queries about one session, or two: `AskingOne` for asyncio."""
 
     _asking: Asking
     _threads: Threads
@@ -137,7 +137,7 @@ class AsyncAskingOne:
 
 
 class AsyncAskingAll:
-    """Questions about all sessions, as `AskingAll` answers them."""
+    """Queries over all sessions: `AskingAll` for asyncio."""
 
     _asking: Asking
     _threads: Threads

@@ -1,4 +1,4 @@
-"""AsyncSessionManager: the methods of SessionManager, awaited. All work happens in threads."""
+"""AsyncSessionManager: the methods of SessionManager for asyncio. All work runs in threads."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack
 from eventstore.errors import LogDamaged
 from eventstore.events import Event
 from eventstore.log.base import Appended
-from eventstore.sessions.append_queue import Commits
+from eventstore.sessions.append_queue import AppendQueue
 from eventstore.sessions.appending import Appending, AppendOptions
 from eventstore.sessions.async_asking import AsyncAskingAll, AsyncAskingOne
 from eventstore.sessions.async_parts import AsyncProofs, AsyncRedactions, AsyncTemplates, AsyncTrash
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingOne, AsyncAskingAll):
-    """A manager for asyncio: the same methods with the same arguments, awaited; the event loop never waits for a disk.
+    """A manager for asyncio: the methods of SessionManager as coroutines. The event loop never waits for a disk or a lock.
 
-    Appends of many tasks to one session are written and flushed together. `invocation` is used with `async with`; `events`,
-    `history`, `timeline`, `salvage` and `follow` with `async for`. Close it, or use it with `async with`.
-    At most `threads` calls are under way at once.
+    Appends of many tasks to one session are written and flushed together. Use `invocation` with `async with`, and `events`,
+    `history`, `timeline`, `salvage` and `follow` with `async for`. Close the manager, or use it with `async with`.
+    At most `threads` calls run at once.
     """
 
     def __init__(self, manager: SessionManager, *, threads: int = 32) -> None:
@@ -42,7 +42,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         self.by = manager.by
         self.manager = self._asking = manager
         self._threads = Threads(threads)
-        self._commits = Commits(manager.storage, self._threads.pool, manager.secrets)
+        self._queue = AppendQueue(manager.storage, self._threads.pool, manager.secrets)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
@@ -50,7 +50,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         return cls(SessionManager.from_settings(settings))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do any work in one of the threads."""
+        """Run a function in one of the threads."""
         return await self._threads.run(work)
 
     @cached_property
@@ -166,7 +166,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
     async def follow(
         self, session_id: str | None = None, after: str | int | None = None, **options: Any
     ) -> AsyncIterator[Delivered]:
-        """Follow one session, or all, as `SessionManager.follow` does, with a thread of its own; it ends with the iteration."""
+        """Follow one session, or all, like `SessionManager.follow`. Uses its own thread, which ends with the iteration."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="eventstore-follow")
         loop = asyncio.get_running_loop()
         made: list[Subscription] = []
@@ -180,24 +180,25 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         finally:
             for follower in made:
                 follower.stop()
-            thread.submit(_close_all, made)  # one too that is made after this was cancelled
+            thread.submit(_close_all, made)  # also one that the thread creates after this was cancelled
             thread.shutdown(wait=False)
 
     @asynccontextmanager
     async def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> AsyncIterator[Call]:
-        """Wrap the work of a tool, as `SessionManager.invocation` does, with `async with`."""
+        """Record a tool call, like `SessionManager.invocation`, with `async with`."""
         call = self.manager.invocation(session_id, tool_name, arguments)
         await self._threads.run(call.__enter__)
         try:
             yield call
         except BaseException as error:
             failed = error
+            # Shielded: a cancelled task must still record the outcome of its call.
             await asyncio.shield(self._threads.run(lambda: call.__exit__(type(failed), failed, failed.__traceback__)))
             raise
         await self._threads.run(lambda: call.__exit__(None, None, None))
 
     async def close(self) -> None:
-        """Flush, close files, and end the threads."""
+        """Flush, close files, and stop the threads."""
         await self._threads.run(self.manager.close)
         self._threads.close()
 
@@ -208,7 +209,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         await self.close()
 
     async def _write(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
-        return await self._commits.append(session_id, event, expected_version)
+        return await self._queue.append(session_id, event, expected_version)
 
 
 def _close_all(followers: list[Subscription]) -> None:

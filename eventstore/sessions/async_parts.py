@@ -1,4 +1,4 @@
-"""The parts of the async manager: trash, templates, proofs and redactions, awaited."""
+"""The parts of AsyncSessionManager: trash, templates, proofs and redactions."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from projections.models import Session
 
 
 class AsyncTrash:
-    """`Trash`, awaited."""
+    """`Trash` for asyncio."""
 
     def __init__(self, trash: Trash, threads: Threads) -> None:
         self._trash, self._threads = trash, threads
@@ -49,7 +49,7 @@ class AsyncTrash:
 
 
 class AsyncTemplates:
-    """`Templates`, awaited."""
+    """`Templates` for asyncio."""
 
     def __init__(self, templates: Templates, threads: Threads) -> None:
         self._templates, self._threads = templates, threads
@@ -72,7 +72,7 @@ class AsyncTemplates:
 
 
 class AsyncProofs:
-    """`Proofs`, awaited."""
+    """`Proofs` for asyncio."""
 
     def __init__(self, proofs: Proofs, threads: Threads) -> None:
         self._proofs, self._threads = proofs, threads
@@ -95,7 +95,7 @@ class AsyncProofs:
 
 
 class AsyncRedactions:
-    """`Redactions`, awaited."""
+    """`Redactions` for asyncio."""
 
     def __init__(self, redactions: Redactions, threads: Threads) -> None:
         self._redactions, self._threads = redactions, threads

@@ -1,4 +1,4 @@
-"""Call: a tool call under way, recorded when it ends."""
+"""Call: a running tool call, recorded when it ends."""
 
 import secrets
 import time
@@ -14,13 +14,13 @@ from eventstore.store.tool_history import Record, ToolHistory
 
 
 class Recorder(Protocol):
-    """What a call needs of the manager."""
+    """The part of the manager that a call uses."""
 
     tool_history: ToolHistory | None
     secrets: Patterns | None
 
     def head(self, session_id: str) -> Head:
-        """Return where a session's log ends. Raises SessionNotFound."""
+        """Return the end of a session's log. Raises SessionNotFound."""
 
     def link_invocation(
         self,
@@ -38,9 +38,9 @@ class Recorder(Protocol):
 
 @dataclass
 class Call:
-    """A tool call under way. Set `result` before the block ends; `folder` is its own, for whatever it leaves behind.
+    """A running tool call. Set `result` before the block ends. `folder` is its own folder, for any files of the tool.
 
-    `folder` is None where there is no history folder; `duration_ms` and `success` are known when the block has ended.
+    `folder` is None if the store has no history folder. `duration_ms` (milliseconds) and `success` are set when the block ends.
     """
 
     manager: Recorder
@@ -58,7 +58,7 @@ class Call:
     def __enter__(self) -> Self:
         self._began = datetime.now(UTC)
         if self.session_id is not None:
-            self.manager.head(self.session_id)
+            self.manager.head(self.session_id)  # raises SessionNotFound before the tool runs
         history = self.manager.tool_history
         self.folder = history.create(self.tool_name, self._began) if history else None
         self.invocation_id = self.folder.name if self.folder else f"inv_{secrets.token_hex(16)}"
@@ -69,6 +69,7 @@ class Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # perf_counter never goes backwards, the wall clock may.
         self.duration_ms = (time.perf_counter() - self._clock) * 1000
         self.success = error is None
         text = None if error is None else f"{type(error).__name__}: {error}".encode(errors="replace").decode()
@@ -78,7 +79,8 @@ class Call:
         except Exception as failed:
             if error is None:
                 raise
-            error.add_note(f"besides, this tool call could not be recorded: {failed}")
+            # The tool's own error is the one the caller must see.
+            error.add_note(f"in addition, this tool call could not be recorded: {failed}")
 
     def _record(self, history: ToolHistory | None, error: str | None) -> None:
         if history is None or self.folder is None:

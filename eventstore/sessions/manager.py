@@ -1,4 +1,4 @@
-"""SessionManager: the one object that users hold."""
+"""SessionManager: the main entry point of the package."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -28,14 +28,14 @@ from projections.models import Session, SessionStatus
 
 
 class SessionManager(Appending[Appended], Asking):
-    """Sessions on a storage: create, append, ask, list, end. Safe for threads.
+    """Sessions in a storage: create, append, query, list, end. Thread-safe.
 
-    `by` says who acts (actor, tool, trace id); it is written into every event. With `secrets`, such as `Patterns()`, what looks
-    like a key, a token or a password is replaced by a mark before it is written, in events and in records of tool calls.
+    `by` says who acts (actor, tool, trace id); every event records it. With `secrets`, such as `Patterns()`, text that looks like
+    a key, token or password is replaced before it is written, in events and in records of tool calls.
 
-    Methods that append return the numbers of their events. They raise SessionNotFound for an unknown session, EventRefused for
-    what no event can hold, VersionConflict and LogDamaged. `trash`, `templates`, `proofs` and `redactions` hold what is needed
-    less often.
+    Appending methods return the numbers of their events. They raise SessionNotFound for an unknown session, EventRefused for a
+    value that cannot be stored, VersionConflict and LogDamaged. `trash`, `templates`, `proofs` and `redactions` group methods
+    that are needed less often.
     """
 
     def __init__(
@@ -46,32 +46,34 @@ class SessionManager(Appending[Appended], Asking):
 
     @cached_property
     def trash(self) -> Trash:
-        """Sessions that were put aside, and the plan of what is old enough to be."""
+        """Trashed sessions and retention."""
         return Trash(self.storage)
 
     @cached_property
     def templates(self) -> Templates:
-        """The pasts that sessions can be made of."""
-        return Templates(self.storage, lambda: self._begun(None, None, None, None))
+        """Templates: saved beginnings of sessions."""
+        return Templates(self.storage, lambda: self._created(None, None, None, None))
 
     @cached_property
     def proofs(self) -> Proofs:
-        """Signed checkpoints, and proofs for whoever holds one."""
+        """Signed checkpoints, and proofs against them."""
         return Proofs(self.storage)
 
     @cached_property
     def redactions(self) -> Redactions:
-        """Removing the content of events for good."""
+        """Permanent removal of event content."""
         return Redactions(self.storage, self._who)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
-        """Open the store that the settings name, read from the environment and `.env` where none are given.
+        """Open the store that the settings name. Without settings they are read from the environment and `.env`.
 
         Raises InvalidSetting.
         """
         if not isinstance(settings, Settings | None):
-            raise TypeError(f"settings is a {type(settings).__name__}, not Settings: give what load_settings() returns")
+            raise TypeError(
+                f"settings is a {type(settings).__name__}, not Settings: pass the result of load_settings()"
+            )
         found = settings or load_settings()
         storage: SessionStorage
         if found.storage_enabled and found.backend == "filesystem":
@@ -93,18 +95,18 @@ class SessionManager(Appending[Appended], Asking):
         template: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> Session:
-        """Create a session, with an id made up where none is given, and return it; `template` names the one to begin with.
+        """Create a session and return it. Without `session_id` a new id is generated. `template` names a template to start from.
 
-        Raises InvalidSessionId, SessionExists where the id is taken, and SessionNotFound for the template.
+        Raises InvalidSessionId, SessionExists if the id is in use, SessionNotFound if the template does not exist.
         """
         if session_id is not None:
             check_session_id(session_id)
         if template is not None:
             check_options("create_session", options)
             if left := sorted({"id", "occurred_at"} & set(options)):
-                raise ValueError(f"a session made of a template takes no {' and no '.join(left)}; nothing was written")
+                raise ValueError(f"a session from a template accepts no {' and no '.join(left)}; nothing was written")
             name = new_session_id() if session_id is None else session_id
-            self.storage.use_template(template, name, self._begun(purpose, user_id, tags, options.get("by")))
+            self.storage.use_template(template, name, self._created(purpose, user_id, tags, options.get("by")))
             return self.storage.fold(name).to_model(name)
         used = session_id is not None and self.storage.was_used(session_id)
         created = e.SessionCreated(
@@ -129,22 +131,22 @@ class SessionManager(Appending[Appended], Asking):
         tags: Sequence[str] | None = None,
         by: Mapping[str, Any] | None = None,
     ) -> str:
-        """Begin a session with another's past, to a version or time, and return its id; neither notices the other from then on.
+        """Fork a session at a version or time, and return the id of the fork. Later changes of either do not affect the other.
 
-        Nothing is copied, and nothing folded, whatever the length. `purpose` and `tags` replace the parent's. Raises
-        SessionNotFound, SessionExists, NoSuchMoment, also for a version inside a batch that was appended as one.
+        Takes the same time for any length: nothing is copied or folded. `purpose` and `tags` replace the parent's. Raises
+        SessionNotFound, SessionExists, and NoSuchMoment, also for a version inside a batch.
         """
         name = new_session_id() if new_id is None else check_session_id(new_id)
         version = fork_version(self.storage, session_id, at, recorded=recorded)
-        self.storage.fork_session(name, session_id, version, self._begun(purpose, None, tags, by))
+        self.storage.fork_session(name, session_id, version, self._created(purpose, None, tags, by))
         return name
 
-    def _begun(
+    def _created(
         self, purpose: str | None, user_id: str | None, tags: Sequence[str] | None, by: Mapping[str, Any] | None
     ) -> e.SessionCreated:
         who = self._who(by)
-        begun = e.SessionCreated(purpose=purpose, user_id=user_id, tags=arguments.texts("tags", tags), by=who)
-        return begun if self.secrets is None else self.secrets.clean(begun)
+        created = e.SessionCreated(purpose=purpose, user_id=user_id, tags=arguments.texts("tags", tags), by=who)
+        return created if self.secrets is None else self.secrets.clean(created)
 
     def complete_session(
         self,
@@ -154,7 +156,7 @@ class SessionManager(Appending[Appended], Asking):
         reason: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> Appended:
-        """End a session as completed, failed or abandoned. Views are written before this returns."""
+        """End a session as completed, failed or abandoned. The view files are written before this returns."""
         ended = SessionStatus(status)
         if ended is SessionStatus.ACTIVE:
             raise ValueError("a session cannot be completed as active; nothing was written: use reopen_session")
@@ -168,17 +170,17 @@ class SessionManager(Appending[Appended], Asking):
         return result
 
     def delete_session(self, session_id: str, *, history: bool = False) -> bool:
-        """Delete a session for good, its tool calls' folders only where `history` says so; False where there was none.
+        """Delete a session permanently; with `history` also the folders of its tool calls. False if it did not exist.
 
-        Folders that a fork of it refers to, and those outside the history folder, stay. Raises LogDamaged.
+        Folders that a fork refers to, and folders outside the history folder, are kept. Raises LogDamaged.
         """
         check_session_id(session_id)
         return self.storage.delete_session(session_id, "deleted by the caller", history=history)
 
     def cleanup_old_sessions(self, max_age_days: float = 30, grace_days: float = 7) -> int:
-        """Put the sessions last updated more than `max_age_days` ago in the trash; return how many there were.
+        """Move the sessions last updated more than `max_age_days` ago to the trash; return their number.
 
-        What has been in the trash for `grace_days` is deleted for good. Pinned sessions stay.
+        Sessions that have been in the trash for `grace_days` are deleted permanently. Pinned sessions are kept.
         """
         done = self.trash.clean_up(self.trash.plan_cleanup(max_age_days, grace_days))
         return sum(one.action == "trash" for one in done)
@@ -186,10 +188,10 @@ class SessionManager(Appending[Appended], Asking):
     def recover_sessions(
         self, silent_hours: float = 24, on_damage: Callable[[LogDamaged], None] = tell_damage
     ) -> list[str]:
-        """Mark active sessions as abandoned that no program has open and that were silent for so many hours; return their ids.
+        """End active sessions as abandoned if no program has them open and no event came for `silent_hours`; return their ids.
 
-        `on_damage` hears of sessions that cannot be read: they stay as they are. Raises NotSupported where nobody can tell which
-        sessions are being written: in memory, and in files on systems other than Linux.
+        Sessions that cannot be read are not changed, and are reported to `on_damage`. Raises NotSupported if the backend
+        cannot tell which sessions are being written: in memory, and in files on systems other than Linux.
         """
         return self.storage.recover(arguments.length("silent_hours", silent_hours, "hours"), on_damage)
 
@@ -205,7 +207,7 @@ class SessionManager(Appending[Appended], Asking):
         error: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> Appended:
-        """Link a tool call to a session; the same id again adds to what is known of the call and counts once.
+        """Link a tool call to a session. Linking the same id again adds fields to the call, which counts once.
 
         `invocation_dir` may be a path that does not exist yet. `duration_ms` is in milliseconds.
         """
@@ -220,19 +222,19 @@ class SessionManager(Appending[Appended], Asking):
         return self._append("link_invocation", session_id, linked, options)
 
     def invocation(self, session_id: str | None, tool_name: str, arguments: Any = None) -> "Call":
-        """Wrap the work of a tool: `with manager.invocation(session_id, tool_name, arguments) as call:`.
+        """Record a tool call: `with manager.invocation(session_id, tool_name, arguments) as call:`.
 
-        The call gets a folder in the history, is timed, recorded with `call.result` or the exception, and linked. Without a
-        session it is recorded all the same. Works inside async code. Raises SessionNotFound on entry.
+        The call gets a folder in the history and is timed. At the end it is recorded with `call.result` or the exception, and
+        linked to the session. With `session_id=None` it is only recorded. Raises SessionNotFound on entry.
         """
         return Call(self, session_id, tool_name, arguments)
 
     def flush(self) -> None:
-        """Return when events are on stable storage and views are written."""
+        """Write all events to stable storage, and write the view files."""
         self.storage.flush()
 
     def close(self) -> None:
-        """Flush, and close files. The manager stays usable: the next call opens what it needs again; closing twice is fine."""
+        """Flush, and close all files. The manager stays usable: the next call reopens what it needs. Closing twice is allowed."""
         self.storage.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Proofs: signed checkpoints of sessions, and proofs for whoever holds one."""
+"""Proofs: signed checkpoints of sessions, and proofs against them."""
 
 from eventstore.integrity import signing
 from eventstore.integrity.checkpoint import SigningKey
@@ -8,38 +8,38 @@ from eventstore.store.storage import SessionStorage
 
 
 class Proofs:
-    """What can be proven of the sessions of a store: `manager.proofs`."""
+    """Checkpoints and proofs for the sessions of a store: `manager.proofs`."""
 
     def __init__(self, storage: SessionStorage) -> None:
         self._storage = storage
 
     def sign_checkpoint(self, session_id: str, key: SigningKey) -> str:
-        """Sign what a session is now, and return the note, for somebody who keeps it elsewhere; it is kept in the session too.
+        """Sign a checkpoint of the current log and return the signed note. Keep a copy of it outside the store.
 
-        Every byte is verified first. Where nothing but checkpoints came since the last one of this key, that one is returned. The
-        store's own log is session `_store`: sign it last. Raises SessionNotFound, LogDamaged, and LogTampered where the log is
-        not what this key signed before; nothing is signed then.
+        The entire log is verified first. If only checkpoints were appended since the last one of this key, that one is returned.
+        The registry is session `_store`: sign it last, because each checkpoint adds an event to it. Raises SessionNotFound,
+        LogDamaged, and LogTampered if the log contradicts an earlier checkpoint of this key; then nothing is signed.
         """
         if not isinstance(key, SigningKey):
             raise ValueError(f"key is a {type(key).__name__}, not a SigningKey; nothing was signed")
         return signing.sign_checkpoint(self._storage, session_id, key)
 
     def checkpoints(self, session_id: str) -> list[str]:
-        """List the signed notes of a session, the newest last; no signature is checked. Raises SessionNotFound, LogDamaged."""
+        """List the signed notes of a session, the newest last. Signatures are not checked. Raises SessionNotFound, LogDamaged."""
         return signing.checkpoints(self._storage, session_id)
 
     def prove_inclusion(self, session_id: str, seq: int, size: int | None = None) -> Inclusion:
-        """Prove to whoever has a checkpoint of `size` events (None: all there are now) that event `seq` is one of them.
+        """Return a proof that event `seq` is in the log of `size` events (None: the current size).
 
         Raises NoSuchMoment, SessionNotFound, LogDamaged.
         """
-        wanted = arguments.whole("seq", seq)
+        wanted = arguments.integer("seq", seq)
         return signing.prove_inclusion(self._storage, session_id, wanted, arguments.limit("size", size))
 
     def prove_consistency(self, session_id: str, old: int, new: int | None = None) -> Consistency:
-        """Prove to whoever has checkpoints of `old` and `new` events (None: all there are now) that one begins with the other.
+        """Return a proof that the log of `new` events (None: the current size) begins with the log of `old` events.
 
         Raises NoSuchMoment, SessionNotFound, LogDamaged.
         """
-        first = arguments.whole("old", old)
+        first = arguments.integer("old", old)
         return signing.prove_consistency(self._storage, session_id, first, arguments.limit("new", new))

@@ -1,4 +1,4 @@
-"""Redactions: removing the content of events for good."""
+"""Redactions: permanent removal of event content."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from eventstore.store.storage import SessionStorage
 
 
 class Redactions:
-    """What is removed from the sessions of a store: `manager.redactions`. `who` completes the `by` of a caller."""
+    """Redaction in the sessions of a store: `manager.redactions`. `who` completes the `by` of a caller."""
 
     def __init__(
         self, storage: SessionStorage, who: Callable[[Mapping[str, Any] | None], dict[str, Any] | None]
@@ -23,12 +23,13 @@ class Redactions:
     def redact(
         self, session_id: str, seqs: int | Sequence[int], reason: str, *, by: Mapping[str, Any] | None = None
     ) -> Redacted:
-        """Remove the content of events for good: out of the log, of its forks and copies, and of all that was made of it.
+        """Remove the content of events permanently from the log, its forks and copies, and all derived data.
 
-        What stays is that there was an event of that type, when, its hash, and who removed it and why: the chain and every
-        checkpoint hold. An event that came out of an imported line takes the line along, one that tells of a tool call the record
-        of that call. Raises RedactionRefused, where an event is not there, has no text, or is one that the log cannot do without,
-        SessionNotFound, LogDamaged; nothing is changed then.
+        The type, time and hash of the event stay, and who removed it and why, so that the chain and every checkpoint still
+        verify. The imported line of an event is removed with it, and the record of a tool call with the events of the call.
+
+        Raises RedactionRefused if an event does not exist, has no text, or is needed by the log itself; SessionNotFound;
+        LogDamaged. Then nothing was changed.
         """
         why = arguments.needed_text("reason", reason)
         return redaction.redact(self._storage, session_id, arguments.seqs(seqs), why, self._who(by))
@@ -39,10 +40,10 @@ class Redactions:
         session_ids: Collection[str] | None = None,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> list[Redactable]:
-        """Find secrets in sessions, if none are named in all, the trash and templates too: in events and records of tool calls.
+        """Find secrets in events and records of tool calls. Changes nothing; `carry_out` redacts what was found.
 
-        `patterns` are those of `SECRETS` where none are given. Changes nothing; `carry_out` does it. Where none
-        are named, a session that cannot be read hides no other, and `on_damage` hears of it; one that is named raises LogDamaged.
+        `patterns` defaults to `SECRETS`. Without `session_ids` all sessions, templates and the trash are searched; a session that
+        cannot be read is skipped and reported to `on_damage`. A session that is named and cannot be read raises LogDamaged.
         """
         wanted = arguments.filters("session_ids", session_ids)
         return list(redaction.plan_redactions(self._storage, _patterns(patterns), wanted, on_damage))
@@ -55,7 +56,7 @@ class Redactions:
         *,
         by: Mapping[str, Any] | None = None,
     ) -> list[Redacted]:
-        """Carry out a plan made with these patterns; what has an obstacle is left out. Raises as `redact` does."""
+        """Carry out a plan that was made with these patterns. Entries with an obstacle are skipped. Raises like `redact`."""
         wanted = arguments.instances("plan", plan, Redactable)
         why = arguments.needed_text("reason", reason)
         return redaction.redact_plan(self._storage, wanted, _patterns(patterns), why, self._who(by))

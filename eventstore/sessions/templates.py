@@ -1,4 +1,4 @@
-"""Templates: pasts that sessions can be made of."""
+"""Templates: saved beginnings from which sessions are created."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from projections.models import Session
 
 
 class Templates:
-    """The templates of a store: `manager.templates`. `create_session(template=name)` makes a session of one."""
+    """The templates of a store: `manager.templates`. `create_session(template=name)` creates a session from one."""
 
     def __init__(self, storage: SessionStorage, begin: Callable[[], SessionCreated]) -> None:
         self._storage, self._begin = storage, begin
 
     def save(self, name: str, from_session: str, at: At | None = None, *, recorded: bool = False) -> None:
-        """Keep a session's past, to a version or time, as a template. Raises as `SessionManager.fork_session` does."""
+        """Save a session, up to a version or time, as a template. Raises like `SessionManager.fork_session`."""
         version = fork_version(self._storage, from_session, at, recorded=recorded)
         self._storage.save_template(name, from_session, version, self._begin())
 
@@ -24,16 +24,16 @@ class Templates:
         return self._storage.templates()
 
     def get(self, name: str) -> Session:
-        """Return a template, as the session that would be made of it. Raises SessionNotFound."""
+        """Return a template as a session. Raises SessionNotFound."""
         return self._storage.load_template(name)
 
     def remove(self, name: str) -> bool:
-        """Remove a template; sessions that were made of it stay as they are. False where there was none."""
+        """Delete a template. Sessions created from it do not change. False if it did not exist."""
         return self._storage.remove_template(name)
 
 
 def fork_version(storage: SessionStorage, session_id: str, at: At | None, *, recorded: bool) -> int:
-    """Find the version that a fork begins with. A time inside a batch means the end of the batch before."""
+    """Return the version to fork at. A time inside a batch means the end of the batch before, since batches are atomic."""
     version = storage.version_at(session_id, at, recorded=recorded)
     if at is None or isinstance(at, int):
         return version

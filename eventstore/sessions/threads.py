@@ -1,4 +1,4 @@
-"""Threads: where the work of the async manager happens."""
+"""Threads: the thread pool of AsyncSessionManager."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -6,26 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
-_CHUNK = 256
+_CHUNK = 256  # items per thread switch: a switch costs more than reading an event
 
 
 class Threads:
-    """A pool of threads. The event loop never waits for a disk or a lock: whatever may wait runs here."""
+    """A thread pool for everything that may wait for a disk or a lock, so that the event loop never does."""
 
     def __init__(self, most: int) -> None:
         self.pool = ThreadPoolExecutor(most, thread_name_prefix="eventstore")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do work in one of the threads."""
+        """Run a function in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     async def stream(self, begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
-        """Iterate in the threads, some items at a time."""
+        """Iterate in the threads, a chunk of items at a time."""
         found = await self.run(begin)
         while chunk := await self.run(lambda: [one for one, _ in zip(found, range(_CHUNK), strict=False)]):
             for one in chunk:
                 yield one
 
     def close(self) -> None:
-        """Take no more work; what is under way ends by itself."""
+        """Accept no more work. Running work continues to its end."""
         self.pool.shutdown(wait=False)

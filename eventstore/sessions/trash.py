@@ -1,4 +1,4 @@
-"""Trash: sessions that were put aside, and retention."""
+"""Trash: trashed sessions and retention."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -20,15 +20,15 @@ class Trash:
         self._storage = storage
 
     def put(self, session_id: str) -> bool:
-        """Put a session in the trash, from which `restore` brings it back. False where there is none."""
+        """Move a session to the trash; `restore` reverses it. False if it does not exist."""
         return self._storage.trash_session(session_id, "by the caller")
 
     def restore(self, session_id: str) -> None:
-        """Bring back the session that was last put in the trash under this id. Raises SessionNotFound, SessionExists."""
+        """Restore the session of this id that was trashed last. Raises SessionNotFound, SessionExists."""
         self._storage.restore_session(session_id)
 
     def list(self) -> list[Trashed]:
-        """List what is in the trash, the latest first."""
+        """List the sessions in the trash, the most recently trashed first."""
         return self._storage.list_trash()
 
     def plan_cleanup(
@@ -37,14 +37,14 @@ class Trash:
         grace_days: float = 7,
         on_damage: Callable[[LogDamaged], None] = tell_damage,
     ) -> Plan:
-        """Plan what `SessionManager.cleanup_old_sessions` does, with reasons: what goes, and what is old but stays.
+        """Plan what `SessionManager.cleanup_old_sessions` does, with reasons: what is removed, and what is old but kept.
 
-        Ages are in days. Changes nothing. Sessions that cannot be read are reported to `on_damage` and left alone.
+        Ages are in days. Changes nothing. Sessions that cannot be read are reported to `on_damage` and are not in the plan.
         """
         cutoff = ago(arguments.length("max_age_days", max_age_days, "days"))
         trashed_before = ago(arguments.length("grace_days", grace_days, "days"))
         return self._storage.plan_cleanup(cutoff, trashed_before, on_damage)
 
     def clean_up(self, plan: Iterable[Expiry]) -> Plan:
-        """Carry out a plan; return what was done. A session that was updated, pinned or deleted since is left alone."""
+        """Carry out a plan and return what was done. Sessions that were updated, pinned or deleted since are skipped."""
         return self._storage.clean_up(arguments.instances("plan", plan, Expiry))

@@ -232,7 +232,7 @@ def test_a_failed_flush_is_an_error_and_nothing_more_is_believed(root: Path, mon
             patch.setattr(os, "fdatasync", fail)
             with pytest.raises(OutcomeUnknown, match="may or may not"):
                 log.append("s", [said("a")])
-        with pytest.raises(HandlePoisoned, match="open the store anew"):
+        with pytest.raises(HandlePoisoned, match="open the store again"):
             log.append("s", [said("b")])
     with FileSystemEventLog(root, fsync="always") as log:
         log.append("s", [said("c")])
@@ -387,7 +387,7 @@ def test_what_is_no_regular_file_is_neither_followed_nor_changed(
     (root / "s").mkdir(parents=True)
     plant(root / "s" / "events.jsonl", outside)
     with anew(root) as log:
-        with pytest.raises(NotARegularFile, match="left alone"):
+        with pytest.raises(NotARegularFile, match="not read or changed"):
             log.append("s", [e.SessionCreated()], expected_version=expected)
         with pytest.raises(NotARegularFile):
             log.head("s")

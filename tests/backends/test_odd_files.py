@@ -107,7 +107,7 @@ def test_it_is_one_of_the_damaged_for_programs_too(files: FileSystemSessionStora
         assert [one.session_id for one in other.trash.plan_cleanup(0, on_damage=heard.append)] == ["good"]
         assert other.recover_sessions(0, heard.append) == []
         assert [one.session_id for one in rebuilding.check_all(anew) if one.damage] == ["odd"]
-        with pytest.raises(NotARegularFile, match="left alone"):
+        with pytest.raises(NotARegularFile, match="not read or changed"):
             other.redactions.plan(session_ids=["odd"])
     assert {one.session_id for one in heard} == {"odd"}
     assert {type(one) for one in heard} == {NotARegularFile}

@@ -56,9 +56,9 @@ def test_few_odd_lines_are_shown_and_what_is_no_transcript_is_refused(tmp_path: 
     (tmp_path / "passwd").write_bytes(b"root:x:0:0\n" * 30)
     found = run("import", "claude-code", "odd.jsonl", "passwd", cwd=tmp_path, check=1)
     assert found.stdout.count("    line ") == 10
-    assert "    and more: --json tells of 30\n" in found.stdout
+    assert "    and more: --json lists 30\n" in found.stdout
     assert found.stderr == (
-        "eventstore: cannot import passwd: it is no transcript: none of its first 30 lines is a JSON object with a type; "
+        "eventstore: cannot import passwd: it is not a transcript: none of its first 30 lines is a JSON object with a type; "
         "nothing was imported\n"
     )
     assert "passwd" not in run("list", cwd=tmp_path).stdout
@@ -85,7 +85,7 @@ def test_a_refused_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
     assert "1 transcript," in result.stdout
     assert "1 refused" in result.stdout
-    assert "not there" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
+    assert "does not exist" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
 
 
 def test_export_writes_traces_and_tables_of_several_sessions(store: Path) -> None:
@@ -114,10 +114,10 @@ def test_export_writes_traces_and_tables_of_several_sessions(store: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["events", "one", "one"], "events takes one SESSION, not 2"),
-        (["otlp", "one", "--table", "calls"], "--table goes with csv, json, parquet, not with otlp"),
-        (["csv", "one", "--content"], "--content goes with otlp, not with csv"),
-        (["parquet", "one"], "parquet needs a file to go to: -o FILE"),
+        (["events", "one", "one"], "events accepts one SESSION, not 2"),
+        (["otlp", "one", "--table", "calls"], "--table needs one of csv, json, parquet, not otlp"),
+        (["csv", "one", "--content"], "--content needs otlp, not csv"),
+        (["parquet", "one"], "parquet needs an output file: -o FILE"),
         (["csv"], "Missing argument"),
     ],
 )
@@ -245,9 +245,9 @@ def test_verify_repair_verify(store: Path) -> None:
     assert (verdict["whole"], verdict["outcome"], verdict["findings"][0]["part"]) == (False, "damaged", "log")
     assert "nothing was changed" in run("repair", "--all", *asked, cwd=store).stdout
     assert path.read_bytes() == damaged
-    assert "appended anew" in run("repair", "one", "--yes", *asked, cwd=store).stdout
+    assert "appended again" in run("repair", "one", "--yes", *asked, cwd=store).stdout
     assert "whole to event" in run("verify", "--all", *asked, cwd=store).stdout
-    assert "nothing is wrong" in run("repair", "--all", *asked, cwd=store).stdout
+    assert "no faults found" in run("repair", "--all", *asked, cwd=store).stdout
 
 
 def test_verify_and_repair_foreign_files(tmp_path: Path) -> None:
@@ -255,10 +255,10 @@ def test_verify_and_repair_foreign_files(tmp_path: Path) -> None:
     path.write_bytes(lines(*claude_session()) + b'{"type":"us')
     found = run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path, check=1)
     assert "line 10, byte" in found.stdout
-    assert "say --yes" in run("repair", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
+    assert "use --yes" in run("repair", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
     assert "t.jsonl.damaged-1" in run("repair", "--format", "claude-code", "t.jsonl", "--yes", cwd=tmp_path).stdout
     assert path.read_bytes() == lines(*claude_session())
-    assert "nothing is wrong" in run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
+    assert "no faults found" in run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
 
 
 def test_recover_marks_sessions_whose_program_is_gone(store: Path) -> None:
@@ -357,9 +357,9 @@ def test_cleanup_says_what_goes_and_why_and_restore_brings_it_back(tmp_path: Pat
     assert re.search(r"old\ttrash\t[0-9]+\tlast updated 2020-01-01", planned.stdout)
     assert re.search(r"kept\tkeep\t[0-9]+\tpinned", planned.stdout)
     assert "nothing was changed" in planned.stderr
-    assert "1 moved to the trash, 0 deleted for good" in run("cleanup", cwd=tmp_path).stderr
+    assert "1 moved to the trash, 0 deleted permanently" in run("cleanup", cwd=tmp_path).stderr
     assert "old" not in run("list", cwd=tmp_path).stdout
-    assert "old is back" in run("restore", "old", cwd=tmp_path).stdout
+    assert "old is restored" in run("restore", "old", cwd=tmp_path).stdout
     assert "old" in run("list", cwd=tmp_path).stdout
     run("restore", "old", cwd=tmp_path, check=1)
     run("pin", "old", cwd=tmp_path)
@@ -368,7 +368,7 @@ def test_cleanup_says_what_goes_and_why_and_restore_brings_it_back(tmp_path: Pat
     run("pin", "old", "--remove", cwd=tmp_path)
     (row,) = objects(run("cleanup", "--days", "0", "--json", cwd=tmp_path).stdout)
     assert (row["session_id"], row["action"], row["done"]) == ("old", "trash", True)
-    assert "2 deleted for good" in run("cleanup", "--days", "0", "--grace", "0", cwd=tmp_path).stderr
+    assert "2 deleted permanently" in run("cleanup", "--days", "0", "--grace", "0", cwd=tmp_path).stderr
 
 
 def test_fork_prints_the_new_id(store: Path) -> None:

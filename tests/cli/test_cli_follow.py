@@ -214,12 +214,12 @@ def test_what_cannot_be_followed_is_told(manager: SessionManager, tmp_path: Path
         return run("follow", *arguments, "--no-wait", *ASKED, cwd=tmp_path, check=check).stderr
 
     assert "'nope' not found" in refused("nope", check=1)
-    assert "give a SESSION, or --all" in refused(check=2)
-    assert "give a SESSION, or --all" in refused("s", "--all", check=2)
+    assert "name a SESSION, or use --all" in refused(check=2)
+    assert "name a SESSION, or use --all" in refused("s", "--all", check=2)
     assert "not both" in refused("s", "--name", "n", "--cursor-file", "c", check=2)
     assert "--lines" in refused("s", "--lines", "-1", check=2)
     assert "cursor file nowhere/c cannot be written" in refused("--all", "--cursor-file", "nowhere/c", check=1)
-    assert "'bogus' is no type of event; those known are" in refused("--all", "--type", "bogus", check=2)
+    assert "'bogus' is not an event type; the known types are" in refused("--all", "--type", "bogus", check=2)
     assert refused("--all", "--type", "our.own", check=0) == ""
     (tmp_path / "c").write_text("nonsense")
     assert "cursor 'nonsense' is none" in refused("s", "--cursor-file", "c", check=1)

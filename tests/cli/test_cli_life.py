@@ -41,8 +41,8 @@ def test_create_prints_the_id(tmp_path: Path) -> None:
 
 def test_a_template_is_saved_listed_shown_used_and_removed(parted: Path) -> None:
     assert "no templates" in run("template", "list", cwd=parted).stderr
-    assert run("template", "save", "opening", "one", "--at", "3", cwd=parted).stdout == "opening is kept\n"
-    assert "already; nothing was saved" in run("template", "save", "opening", "one", cwd=parted, check=1).stderr
+    assert run("template", "save", "opening", "one", "--at", "3", cwd=parted).stdout == "opening is saved\n"
+    assert "exists already; nothing was saved" in run("template", "save", "opening", "one", cwd=parted, check=1).stderr
     assert run("template", "list", cwd=parted).stdout.splitlines()[1] == "opening\t2\t0\tfind out"
     (listed,) = objects(run("template", "list", "--json", cwd=parted).stdout)
     assert listed == {"name": "opening", "messages": 2, "calls": 0, "purpose": "find out"}
@@ -139,10 +139,10 @@ def test_the_trash_is_listed(parted: Path) -> None:
 
 def test_delete_says_what_would_go_and_does_it_when_told(parted: Path) -> None:
     said = run("delete", "one", cwd=parted, check=1)
-    assert re.match(r"one: 4 events, [0-9,]+ bytes, the last of 20.*would be deleted for good\n$", said.stdout)
-    assert said.stderr == "nothing was deleted: say --yes to do it\n"
+    assert re.match(r"one: 4 events, [0-9,]+ bytes, the last of 20.*would be deleted permanently\n$", said.stdout)
+    assert said.stderr == "nothing was deleted: use --yes to delete\n"
     assert "one" in run("list", cwd=parted).stdout
-    assert run("delete", "one", "--yes", cwd=parted).stdout == "one is deleted for good\n"
+    assert run("delete", "one", "--yes", cwd=parted).stdout == "one is deleted permanently\n"
     for more in ([], ["--yes"]):
         assert "'one' not found" in run("delete", "one", *more, cwd=parted, check=1).stderr
     assert "whole to event 8" in run("verify", "two", cwd=parted).stdout

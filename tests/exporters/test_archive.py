@@ -217,7 +217,7 @@ def test_an_unfinished_redaction_is_not_exported(files: FileSystemSessionStorage
     leaf = tombstone.leaf_of(line)
     assert leaf is not None
     files.log.append("s", [e.EventRedacted(target=2, leaf=leaf.hex(), reason="r")])
-    with pytest.raises(ExportRefused, match="event 2 is told to be redacted"):
+    with pytest.raises(ExportRefused, match="event 2 has an unfinished redaction"):
         export_archive(files, tmp_path / "a.zip")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as again:
         again.append("s", [said("on")])
@@ -316,7 +316,7 @@ def test_nothing_to_export_is_an_error(storage: SessionStorage, tmp_path: Path) 
     assert not list(tmp_path.glob("*.zip*"))
 
 
-# --- what is here already
+# --- sessions that are in the store already
 
 
 def test_importing_twice_changes_nothing(storage: SessionStorage, tmp_path: Path) -> None:
@@ -345,13 +345,13 @@ def test_a_session_that_is_another_or_goes_on_further_is_refused(storage: Sessio
     export_archive(storage, tmp_path / "long.zip")
     with another(tmp_path / "there") as target:
         import_archive(target, tmp_path / "short.zip")
-        with pytest.raises(ImportRefused, match="with 2 events, and goes on to 3"):
+        with pytest.raises(ImportRefused, match="has 2 events in the store and 3 in the archive"):
             import_archive(target, tmp_path / "long.zip")
         assert set(logs(target)) == {"s"}
     with another(tmp_path / "other") as target:
         begin(target, "s", "x", "y", "z")
         before = logs(target)
-        with pytest.raises(ImportRefused, match="another session 's'"):
+        with pytest.raises(ImportRefused, match="a different session 's'"):
             import_archive(target, tmp_path / "long.zip")
         assert logs(target) == before
 
@@ -362,7 +362,7 @@ def test_a_tool_call_folder_that_is_another_is_refused(storage: SessionStorage, 
     with another(tmp_path / "there") as target:
         assert target.history is not None
         target.history.create("grep", MADE)
-        with pytest.raises(ImportRefused, match="is here already, and is another"):
+        with pytest.raises(ImportRefused, match="has a different folder"):
             import_archive(target, tmp_path / "a.zip")
         assert not list(target.log.ids())
 
@@ -372,7 +372,7 @@ def test_a_fork_finds_its_parent_in_the_store(storage: SessionStorage, tmp_path:
     path = export_archive(storage, tmp_path / "a.zip").path
     rewrite(path, drop_session("s"))
     with another(tmp_path / "there") as target:
-        with pytest.raises(ImportRefused, match="neither in the archive nor here"):
+        with pytest.raises(ImportRefused, match="neither in the archive nor in the store"):
             import_archive(target, path)
         export_archive(storage, tmp_path / "s.zip", ["s"])
         import_archive(target, tmp_path / "s.zip")
@@ -468,23 +468,23 @@ def untold(log: bytes) -> bytes:
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "climbs": (add("../x"), "does not stay"),
-    "climbs inside": (add("history/a/../../x"), "does not stay"),
+    "climbs": (add("../x"), "an empty part"),
+    "climbs inside": (add("history/a/../../x"), "an empty part"),
     "absolute": (add("/etc/x"), "absolute"),
     "drive": (add("C:/x"), "drive"),
     "drive inside": (add("history/c:x"), "drive"),
     "backslash": (add("history\\x"), "backslash"),
     "control": (add("history/a\nb"), "control"),
-    "folder": (add("history/a/"), "does not stay"),
-    "dot": (add("history/./a"), "does not stay"),
-    "to nothing": (add("x/y"), "belongs to nothing"),
-    "beside": (add("sessions/s/metadata.json"), "belongs to nothing"),
-    "log again": (add("sessions/s/events.jsonl/x"), "one file"),
-    "case": (add("sessions/S/events.jsonl"), "one file"),
-    "folder case": (add("History/x"), "one file"),
+    "folder": (add("history/a/"), "an empty part"),
+    "dot": (add("history/./a"), "an empty part"),
+    "to nothing": (add("x/y"), "belongs to no session"),
+    "beside": (add("sessions/s/metadata.json"), "belongs to no session"),
+    "log again": (add("sessions/s/events.jsonl/x"), "same file"),
+    "case": (add("sessions/S/events.jsonl"), "same file"),
+    "folder case": (add("History/x"), "same file"),
     "no session": (add("sessions/x/events.jsonl"), "not in its manifest"),
-    "store": (add_session("_store"), "cannot be"),
-    "bad id": (add_session("nul"), "cannot be"),
+    "store": (add_session("_store"), "invalid id"),
+    "bad id": (add_session("nul"), "invalid id"),
     "no log": (lambda manifest, files: files.pop("sessions/g/events.jsonl"), "no log"),
     "twice": (lambda manifest, files: manifest["sessions"].append(manifest["sessions"][0]), "twice"),
     "another's log": (add_session("x"), "verify"),
@@ -492,24 +492,24 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "changed": (edit_log("s", lambda log: log.replace(b"hello", b"hullo")), "does not verify.*line 2"),
     "cut": (edit_log("s", lambda log: log[:-1]), "does not verify"),
     "half a batch": (edit_log("f", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "does not verify"),
-    "shorter": (edit_log("s", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "not what its manifest|verify"),
+    "shorter": (edit_log("s", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "differs from its entry|verify"),
     "first line gone": (edit_log("s", lambda log: log.split(b"\n", 1)[1]), "does not verify"),
     "stub": (edit_log("s", untold), "no event tells"),
     "bomb line": (edit_log("s", lambda log: log + b"x" * (codec.MAX_EVENT_BYTES + 10)), "does not verify"),
-    "parent gone": (drop_session("s"), "neither in the archive nor here"),
-    "wrong head": (edit_entry("s", head_hash="0" * 64), "not what its manifest"),
-    "wrong events": (edit_entry("s", events=99), "not what its manifest"),
+    "parent gone": (drop_session("s"), "neither in the archive nor in the store"),
+    "wrong head": (edit_entry("s", head_hash="0" * 64), "differs from its entry"),
+    "wrong events": (edit_entry("s", events=99), "differs from its entry"),
     "wrong root": (edit_entry("s", root="x"), "chain is that of"),
-    "wrong fork": (edit_entry("f", forked_from=None), "not what its manifest"),
-    "wrong number": (edit_entry("s", ended_events=-1), "cannot be"),
-    "unknown field": (edit_entry("s", x=1), "not what it should be"),
-    "climbing folder": (add_folder("../../x"), "does not stay"),
-    "untold folder": (add_folder("x"), "told of by none"),
+    "wrong fork": (edit_entry("f", forked_from=None), "differs from its entry"),
+    "wrong number": (edit_entry("s", ended_events=-1), "invalid number"),
+    "unknown field": (edit_entry("s", x=1), "is invalid"),
+    "climbing folder": (add_folder("../../x"), "an empty part"),
+    "untold folder": (add_folder("x"), "belongs to none"),
     "aside": (add("sessions/_adopt/events.jsonl"), "not in its manifest"),
     "loose file": (add("history/x/y"), "in no folder"),
     "no sessions": (drop_all, "no session"),
     "format": (lambda manifest, files: manifest.update(format="eventstore-archive/2"), "format is not"),
-    "no list": (lambda manifest, files: manifest.update(sessions={}), "not what it should be"),
+    "no list": (lambda manifest, files: manifest.update(sessions={}), "is invalid"),
 }
 
 
@@ -547,7 +547,7 @@ def test_a_rewritten_archive_that_changes_nothing_is_taken(good: Path, tmp_path:
     [
         (add("history/x"), "not in its manifest"),
         (edit_log("s", lambda log: log + b"x"), "another size"),
-        (edit_log("s", lambda log: log[:-2] + b"x\n"), "its hash is another|does not verify"),
+        (edit_log("s", lambda log: log[:-2] + b"x\n"), "another hash|does not verify"),
         (lambda manifest, files: files.pop("sessions/g/events.jsonl"), "in its manifest.json only"),
     ],
 )
@@ -564,7 +564,7 @@ def test_a_changed_file_of_a_tool_call_is_refused(good: Path, tmp_path: Path) ->
         files[name] = b"x" * len(files[name])
 
     rewrite(good, change, tell=False)
-    refused(good, tmp_path, "its hash is another")
+    refused(good, tmp_path, "another hash")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR])
@@ -589,7 +589,7 @@ def test_a_name_that_is_there_twice_is_refused(good: Path, tmp_path: Path) -> No
 def test_a_name_with_nul_is_refused(good: Path, tmp_path: Path) -> None:
     rewrite(good, add("history/aXb"))
     good.write_bytes(good.read_bytes().replace(b"history/aXb", b"history/a\0b"))
-    refused(good, tmp_path, "NUL|not a whole zip")
+    refused(good, tmp_path, "NUL|not a complete zip")
 
 
 def test_what_says_a_wrong_size_is_refused(good: Path, tmp_path: Path) -> None:
@@ -625,14 +625,14 @@ def test_a_list_of_too_many_files_is_refused_before_it_is_read(
 def test_more_than_there_is_room_for_is_refused(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    refused(good, tmp_path, "make room")
+    refused(good, tmp_path, "free some space")
 
 
 def test_what_is_no_archive_is_refused(good: Path, tmp_path: Path) -> None:
     data = good.read_bytes()
     for bad in (b"", b"x" * 100, data[:-1], data + b"x", data[:100], data[100:], b"PK\5\6" + bytes(18)):
         good.write_bytes(bad)
-        refused(good, tmp_path, "not a whole zip|no manifest|cannot be|wrong|size")
+        refused(good, tmp_path, "not a complete zip|no manifest|cannot be|wrong|size")
     refused(tmp_path / "none.zip", tmp_path, "cannot be read")
     refused(tmp_path, tmp_path, "cannot be read|regular")
 
@@ -794,7 +794,7 @@ def test_an_archive_that_changes_after_it_was_verified_is_noticed(
 
     monkeypatch.setattr(importer._Opened, "read", change)
     with another(tmp_path / "there") as target:
-        with pytest.raises(ImportRefused, match="not taken in"):
+        with pytest.raises(ImportRefused, match="not imported"):
             import_archive(target, good)
         assert not list(target.log.ids())
 
@@ -812,8 +812,8 @@ def test_the_commands_move_a_store(tmp_path: Path) -> None:
     assert "nothing written" in run("import", "--archive", "x.zip", "--dry-run", "--store", "b", cwd=tmp_path).stdout
     shown = run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
     assert "4 sessions, " in shown
-    assert "1 folder of tool calls taken in" in shown
-    assert "here already" in run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
+    assert "1 folder of tool calls imported" in shown
+    assert "in the store already" in run("import", "--archive", "x.zip", "--store", "b", cwd=tmp_path).stdout
     run("verify", "--all", "--store", "b", cwd=tmp_path)
     with FileSystemSessionStorage(tmp_path / "b/.sessions", tmp_path / "b/.history") as target:
         assert logs(target) == wanted

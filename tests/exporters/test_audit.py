@@ -204,7 +204,7 @@ def test_a_use_told_twice_adds_what_is_new_of_it() -> None:
     found = entries(numbered(once, again, again))
     assert [one.tokens for one in found] == [{"input": 10, "output": 1}, {"output": 4}, {}]
     assert [one.cost for one in found] == [0.1, pytest.approx(0.2), 0.0]
-    assert found[2].what == "told again of a use: adds nothing"
+    assert found[2].what == "repeats earlier usage: adds nothing"
 
 
 def test_a_redaction_is_done_unfinished_or_unexplained() -> None:
@@ -215,14 +215,14 @@ def test_a_redaction_is_done_unfinished_or_unexplained() -> None:
     events[1], events[2] = stub(2, b"a" * 32), stub(3, b"b" * 32)
     found = {one.target: one for one in audit.projection.fold(events).removals()}
     assert {target: one.state for target, one in found.items()} == {1: "unfinished", 2: "done", 3: "unexplained"}
-    assert (found[2].by, found[2].reason, found[2].told_in, found[2].type) == ("eve", "a key", 4, "message.added")
+    assert (found[2].by, found[2].reason, found[2].recorded_in, found[2].type) == ("eve", "a key", 4, "message.added")
     shown = {one.seqs: one.removal.state for one in entries(events) if one.removal}
     assert shown == {(2,): "done", (3,): "unexplained"}
     page = Page(html(audited(events))).text
     assert "redacted by eve" in page
     assert "a key" in page
     assert page.count("TAMPERING") == 2
-    assert "announced, but the content is still there" in page
+    assert "recorded, but the content is still there" in page
     assert "redacted by eve" in markdown(audited(events))
     assert "TAMPERING" in markdown(audited(events))
 
@@ -366,7 +366,7 @@ def test_a_row_names_its_events_in_short() -> None:
 
 
 def test_without_a_checkpoint_the_report_claims_no_proof() -> None:
-    assert "none in this log: whoever could write the files" in Page(html(audited(numbered(e.SessionCreated())))).text
+    assert "none in this log: anyone who can write the files" in Page(html(audited(numbered(e.SessionCreated())))).text
     note = "eventstore/s\n1\nroot\n\n\u2014 notary.example/k AAAA\n"
     signed = numbered(e.SessionCreated(), e.CheckpointSigned(size=1, root="root", note=note))
     assert "over events 1 to 1 by notary.example/k" in Page(html(audited(signed))).text
@@ -433,7 +433,7 @@ def test_a_folder_holds_the_same_files_as_a_zip(manager: SessionManager, tmp_pat
     found = {str(one.relative_to(done.path)): one.read_bytes() for one in done.path.rglob("*") if one.is_file()}
     assert found == files
     assert {stat.S_IMODE(one.stat().st_mode) for one in done.path.rglob("*")} == {0o600, 0o700}
-    with pytest.raises(ExportRefused, match="is there already"):
+    with pytest.raises(ExportRefused, match="already exists"):
         export_audit(manager, ["s"], tmp_path / "a")
 
 
@@ -570,7 +570,7 @@ def test_audit_report_writes_html_and_markdown(store: Path) -> None:
 
 
 def test_audit_says_what_is_wrong(store: Path) -> None:
-    assert "name sessions, or say --all" in run("audit", "export", cwd=store, check=2).stderr
+    assert "name sessions, or use --all" in run("audit", "export", cwd=store, check=2).stderr
     assert "ends in neither" in run("audit", "report", "s", "-o", "r.pdf", cwd=store, check=2).stderr
     assert "'nope' not found" in run("audit", "report", "nope", "-o", "r.md", cwd=store, check=1).stderr
     assert not (store / "r.md").exists()

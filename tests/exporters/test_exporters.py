@@ -345,8 +345,8 @@ def test_redacted_and_unknown_events_are_told_without_what_is_gone(redacted: Ses
     rows = [dict(zip(columns_of("events"), row, strict=True)) for row in table_rows(redacted, "s")]
     assert {row["seq"]: row["redacted"] for row in rows if row["redacted"]} == {
         2: "=a secret",
-        5: "no event tells why",
-        13: "no event tells why",
+        5: "no event records why",
+        13: "no event records why",
     }
     assert [row["text"] for row in rows if row["redacted"]] == [None, None, None]
     assert (rows[1]["type"], rows[13]["type"]) == ("message.added", "from.tomorrow")

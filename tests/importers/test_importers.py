@@ -171,7 +171,7 @@ def test_any_bytes_come_back(tmp_path: Path, parts: list[bytes]) -> None:
 def test_a_file_that_is_no_transcript_is_refused_and_nothing_is_made_of_it(
     storage: SessionStorage, tmp_path: Path, form: str, data: bytes
 ) -> None:
-    with pytest.raises(ImportRefused, match="it is no transcript"):
+    with pytest.raises(ImportRefused, match="it is not a transcript"):
         take_in(storage, tmp_path / "passwd", data, form)
     assert list(storage.log.ids()) == []
 
@@ -251,7 +251,7 @@ def test_another_file_of_the_same_name_is_refused(storage: SessionStorage, tmp_p
 
 def test_a_session_that_was_not_imported_is_never_added_to(storage: SessionStorage, tmp_path: Path) -> None:
     SessionManager(storage).create_session("one")
-    with pytest.raises(ImportRefused, match="did not come from such a file"):
+    with pytest.raises(ImportRefused, match="was not imported from such a file"):
         take_in(storage, tmp_path / "one.jsonl", lines(*claude_session()))
     with pytest.raises(ExportRefused, match="not imported from claude-code"):
         given_back(storage, "one")

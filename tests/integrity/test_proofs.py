@@ -84,7 +84,7 @@ def test_a_bundle_of_some_sessions_is_not_accused_of_lacking_others(audited: Pat
 def test_a_session_is_verified_alone_though_notes_of_all_are_given(audited: Path) -> None:
     text = run("verify", "s", "--key", "audit.vkey", "--checkpoint", "kept", cwd=audited).stdout
     assert [line.partition(":")[0] for line in text.splitlines()][:2] == ["s", "note"]
-    assert "note: 5 kept checkpoints are of sessions that were not asked about" in text
+    assert "note: 5 kept checkpoints are of sessions that were not named" in text
     assert text.endswith("whole (exit status 0)\n")
 
 

@@ -812,7 +812,7 @@ def test_an_event_is_proven_for_the_newest_checkpoint_that_covers_it(tmp_path: P
     assert (found["size"], found["root"]) == (3, root.hex())
     assert "of the first 3 events, as the newest checkpoint that covers event 1" in shown.stderr
     shown = run("prove", "s", "--event", "4", "--json", cwd=tmp_path)
-    assert (objects(shown.stdout)[0]["size"], "of all 4 events" in shown.stderr) == (4, True)
+    assert (objects(shown.stdout)[0]["size"], "for all 4 events" in shown.stderr) == (4, True)
 
 
 def test_a_folder_of_notes_is_a_checkpoint_each_and_a_secret_key_is_none_to_verify_with(tmp_path: Path) -> None:
@@ -830,7 +830,7 @@ def test_a_folder_of_notes_is_a_checkpoint_each_and_a_secret_key_is_none_to_veri
         assert "holds a secret key" in shown
         assert secret[-20:] not in shown
     shown = " ".join(run("verify", "s", "--key", "ana.key", cwd=tmp_path, check=2).stderr.split())
-    assert "ana.key holds a secret key, which verifies nothing: give the verifier key" in shown
+    assert "ana.key holds a secret key, which cannot verify: pass the verifier key" in shown
 
 
 def test_prove_prints_what_a_stranger_needs(tmp_path: Path) -> None:

@@ -45,16 +45,16 @@ def test_the_command_says_which_forks_and_which_checkpoint_it_breaks(store: Path
     damage(store)
     for more in ([], ["--yes"]):
         said = run("repair", "s", *more, cwd=store).stdout
-        assert "cannot be whole any more: late, later\n" in said
-        assert "in front of event 9, up to which a checkpoint was signed" in said
+        assert "and become damaged: late, later\n" in said
+        assert "before event 9, the last one of a signed checkpoint" in said
 
 
 def test_nothing_to_mend_is_not_nothing_wrong(store: Path) -> None:
-    assert run("repair", "--all", cwd=store).stdout == "nothing is wrong\n"
+    assert run("repair", "--all", cwd=store).stdout == "no faults found\n"
     (store / ".sessions" / "early" / "events.jsonl").write_bytes(b"")
     assert "session 'early' not found" in run("repair", "early", cwd=store, check=1).stderr
     found = run("repair", "--all", cwd=store, check=1)
-    assert found.stdout == "nothing that repair can mend\n"
+    assert found.stdout == "nothing that repair can fix\n"
     assert "session early is gone" in found.stderr
 
 
@@ -63,7 +63,7 @@ def test_a_fork_without_a_past_and_a_session_that_is_gone_are_not_nothing_wrong(
     log.unlink()
     assert "late: " in run("repair", "late", cwd=store, check=1).stderr
     found = run("repair", "--all", cwd=store, check=1)
-    assert found.stdout == "nothing that repair can mend\n"
+    assert found.stdout == "nothing that repair can fix\n"
     assert "session s is gone" in found.stderr
 
 
@@ -73,5 +73,5 @@ def test_one_log_that_is_no_file_does_not_hinder_the_repair_of_others(store: Pat
     log.unlink()
     log.mkdir()
     found = run("repair", "--all", "--yes", cwd=store, check=1)
-    assert "appended anew" in found.stdout
+    assert "appended again" in found.stdout
     assert "'early'" in found.stderr

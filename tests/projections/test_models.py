@@ -155,7 +155,7 @@ def test_messages_are_equal_where_they_were_said_at_the_same_moment() -> None:
     "when", [datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), datetime.min.replace(tzinfo=timezone.max)]
 )
 def test_a_time_that_utc_cannot_hold_is_refused_by_name(when: datetime) -> None:
-    with pytest.raises(ValueError, match="timestamp is outside of the years 1 to 9999"):
+    with pytest.raises(ValueError, match="timestamp is outside the years 1 to 9999"):
         ConversationMessage("user", "x", when)
-    with pytest.raises(ValueError, match="created_at is outside of the years 1 to 9999"):
+    with pytest.raises(ValueError, match="created_at is outside the years 1 to 9999"):
         SessionMetadata("s", when, when)

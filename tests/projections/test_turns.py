@@ -52,13 +52,13 @@ def test_no_half_of_a_tool_call_is_shown_whatever_is_cut(
     opening = [one for one in shown if one.role == "system"]
     assert limit is None or len(shown) <= max(limit, len(opening))
     if limit is None and tokens is None:
-        assert shown == turns.whole(messages)
+        assert shown == turns.complete_calls(messages)
 
 
 @given(CONVERSATIONS, st.integers(0, 30))
 def test_turns_are_whole(messages: list[Message], limit: int) -> None:
     """What is shown behind the opening begins with a user's message, or is all there is."""
-    whole = turns.whole(messages)
+    whole = turns.complete_calls(messages)
     shown = turns.latest(messages, limit)
     opening = 0
     while opening < len(whole) and whole[opening].role == "system":

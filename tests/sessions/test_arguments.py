@@ -239,7 +239,7 @@ def test_a_manager_of_something_else_than_a_storage_is_refused_at_once() -> None
 
 def test_a_session_made_of_a_template_takes_no_key_that_would_be_ignored() -> None:
     manager = filled(SessionManager(MemorySessionStorage()))
-    with pytest.raises(ValueError, match="made of a template takes no id"):
+    with pytest.raises(ValueError, match="from a template accepts no id"):
         manager.create_session("x", template="t", id="key")
     assert manager.get_session("x") is None
 

@@ -34,7 +34,7 @@ def test_the_answer_as_of_a_version_is_the_fold_of_so_many_events(history: list[
     assert manager.tree("s", n) == past.links()
     assert list(manager.events("s", at=n)) == events[:n]
     assert list(manager.timeline("s", n)) == list(timeline.rows(events[:n]))
-    assert manager.conversation("s", at=n) == list(Conversation(turns.whole(past.conversation.messages)))
+    assert manager.conversation("s", at=n) == list(Conversation(turns.complete_calls(past.conversation.messages)))
     (_, model) = list(manager.history("s"))[n - 1]
     assert model == past.to_model("s")
     assert manager.diff("s", n, n) == []
