@@ -123,7 +123,7 @@ def _check_logs(opened: OpenedArchive, storage: SessionStorage, verified: Verifi
         ) or found_origin != (claimed and (claimed.session_id, claimed.seq, claimed.hash)):
             opened.refuse(f"session {log_id!r} differs from its entry in {MANIFEST}")
         if not 0 <= entry.ended_events < 2**53:
-            opened.refuse(f"session {log_id!r} has an impossible number in its {MANIFEST}")
+            opened.refuse(f"session {log_id!r} has an invalid number in its {MANIFEST}")
         verified.logs[log_id] = log
         verified.linked |= linked
         if not _version_here(opened, storage, log_id):
@@ -174,7 +174,7 @@ def _is_here(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedA
     there = bytes.fromhex(log.head.hash) if common == log.head.version else _digest_at(verified, log_id, common)
     if here is None or here[1] != there:
         advice = "delete or rename the one that is here, or export without that one"
-        opened.refuse(f"another session {log_id!r} is here already", advice)
+        opened.refuse(f"a different session {log_id!r} is here already", advice)
     if common < log.head.version:
         reason = f"session {log_id!r} has {version} events here and {log.head.version} in the archive"
         opened.refuse(reason, "delete the one that is here first")
@@ -204,7 +204,7 @@ def _check_forks(opened: OpenedArchive, storage: SessionStorage, verified: Verif
         if there != (log.fork.digest, log.root):
             opened.refuse(
                 f"session {log_id!r} is a fork of event {log.fork.seq} of session {log.fork.parent!r}, which is neither in "
-                "the archive nor here",
+                "the archive nor in the store",
                 "export both together",
             )
 
@@ -245,7 +245,7 @@ def _check_history(opened: OpenedArchive, storage: SessionStorage, verified: Ver
     """Group the files of tool calls by folder. Each folder must be named by a log, and must not conflict with one here."""
     folders: dict[str, list[str]] = {folder: [] for folder in opened.manifest.history}
     for folder in folders:
-        why = odd_name(folder) or (None if folder in verified.linked else "is named by none of its sessions")
+        why = odd_name(folder) or (None if folder in verified.linked else "belongs to none of its sessions")
         if why is None and folder.split("/")[0] == ASIDE:
             why = "has a reserved name"
         if why is None and any(str(one) in folders for one in PurePosixPath(folder).parents):
@@ -294,4 +294,4 @@ def _check_room(opened: OpenedArchive, storage: SessionStorage) -> None:
     )
     log = sum(entry.size_bytes for entry in opened.manifest.files.values())
     if log > shutil.disk_usage(there).free:
-        opened.refuse(f"it needs {log:,} bytes, and {there} has fewer", "make room")
+        opened.refuse(f"it needs {log:,} bytes, and {there} has fewer", "free some space")

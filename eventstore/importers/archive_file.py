@@ -110,7 +110,7 @@ class OpenedArchive:
                 self.refuse(f"its format is not {FORMAT}", "use the release that wrote it, or a later one")
             return msgspec.json.decode(data, type=Manifest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self.refuse(f"its {MANIFEST} is malformed ({error})")
+            self.refuse(f"its {MANIFEST} is invalid ({error})")
 
     def _compare(self, size: int) -> None:
         """Compare the manifest with the files of the zip, and refuse a decompression bomb."""

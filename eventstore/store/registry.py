@@ -8,11 +8,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eventstore.errors import EventStoreError, LogDamaged, SessionExists, SessionNotFound, VersionConflict
-from eventstore.events import Event, SessionCreated, StoreSessionCreated, StoreSessionDeleted, StoreSessionForked
-from eventstore.ids import TEMPLATE, check_session_id
+from eventstore.events import (
+    Event,
+    SessionCreated,
+    StoreEventsRedacted,
+    StoreSessionCreated,
+    StoreSessionDeleted,
+    StoreSessionForked,
+)
+from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.log.ingest import Whole
+from eventstore.record import codec
 from eventstore.store.lock import StoreLock, refusing
 from eventstore.store.registry_log import RegistryLog
 from eventstore.store.settling import settle_quietly
@@ -84,6 +92,27 @@ class Registry(RegistryLog):
         number of events of a deleted session of this id in the store that exported the log.
         """
         self.record(lambda state: list(_adopted(state, verified, ended, is_new)))
+        self._record_imported_redactions(verified.session_id)
+
+    def _record_imported_redactions(self, log_id: str) -> None:
+        """Record the redactions that an imported log has: verification accuses a redaction that the registry does not know."""
+        found = [one for line in self._log.lines(log_id) if (one := codec.read_redaction(line)) is not None]
+        if not found:
+            return
+        recorded = {
+            target
+            for event in self._log.read(STORE_ID)
+            if isinstance(event, StoreEventsRedacted) and event.session_id == log_id
+            for target in event.targets
+        }
+        new = [one for one in found if one.target not in recorded]
+        if new:
+            targets, leaves = tuple(one.target for one in new), tuple(one.leaf for one in new)
+            self.note(
+                StoreEventsRedacted(
+                    session_id=log_id, targets=targets, leaves=leaves, reason="redacted before the import"
+                )
+            )
 
     def clear_empty(self, log_id: str) -> None:
         """Remove the empty log of a killed or refused creation, so that a log can be moved to this id."""

@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import check_session_id
+from eventstore.log.base import NO_LOG
 from eventstore.log.engine import EventLog
 
 _LOOK_SECONDS, _FULL_LOOK_SECONDS = 2.0, 60.0
@@ -75,7 +76,7 @@ class DueSessions:
             now = time.monotonic()
             self._next_full_look = now + max(_FULL_LOOK_SECONDS, _LOOK_SHARE * (now - began))
         self._token = changes.token
-        found = {name: text for name, text in changes.logs if is_session(name)}
+        found = {name: text for name, text in changes.logs if is_session(name) and text != NO_LOG}
         if changes.complete:
             found |= dict.fromkeys(self._seen.keys() - found.keys())
         for name in sorted(found):

@@ -152,7 +152,7 @@ def test_a_damaged_session_can_be_deleted(tmp_path: Path) -> None:
     run("create", "s", cwd=tmp_path)
     path = tmp_path / ".sessions" / "s" / "events.jsonl"
     path.write_bytes(path.read_bytes().replace(b"session.created", b"session.creatad") + b"\n")
-    assert "a damaged log, 0 events of which can be read" in run("delete", "s", cwd=tmp_path, check=1).stdout
+    assert "a damaged log with 0 readable events" in run("delete", "s", cwd=tmp_path, check=1).stdout
     run("delete", "s", "--yes", cwd=tmp_path)
     assert not path.exists()
 

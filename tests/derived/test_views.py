@@ -167,7 +167,7 @@ def test_a_planted_link_is_not_written_through(manager: SessionManager, tmp_path
         (folder / name).symlink_to(outside / "mine")
     (folder / "invocations").symlink_to(outside)
     fill(manager)
-    with pytest.warns(RuntimeWarning, match=r"views of session 's' could not be written .* its log is whole"):
+    with pytest.warns(RuntimeWarning, match=r"views of session 's' could not be written .* its log is intact"):
         manager.flush()
     assert (outside / "mine").read_text() == "mine"
     assert [path.name for path in outside.iterdir()] == ["mine"]

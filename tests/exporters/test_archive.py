@@ -495,7 +495,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "first line gone": (edit_log("s", lambda log: log.split(b"\n", 1)[1]), "does not verify"),
     "stub": (edit_log("s", untold), "no event tells"),
     "bomb line": (edit_log("s", lambda log: log + b"x" * (codec.MAX_EVENT_BYTES + 10)), "does not verify"),
-    "parent gone": (drop_session("s"), "neither in the archive nor here"),
+    "parent gone": (drop_session("s"), "neither in the archive nor in the store"),
     "wrong head": (edit_entry("s", head_hash="0" * 64), "differs from its entry"),
     "wrong events": (edit_entry("s", events=99), "differs from its entry"),
     "wrong root": (edit_entry("s", root="x"), "chain is that of"),
@@ -743,7 +743,7 @@ def test_a_crash_before_the_note_is_mended_by_importing_again(
         monkeypatch.setattr(target.registry, "record_imported", lambda *_, **__: None)
         import_archive(target, good)
         monkeypatch.undo()
-        assert verify_store(target).findings
+        assert verify_store(target).notes
         import_archive(target, good)
         assert_clean(target)
 

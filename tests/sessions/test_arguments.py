@@ -245,7 +245,8 @@ def test_a_session_made_of_a_template_takes_no_key_that_would_be_ignored() -> No
 
 
 @pytest.mark.parametrize("age", [1e9, 3_652_059, 1e300, 10**400])
-def test_an_age_beyond_the_calendar_means_that_nothing_is_that_old(age: float) -> None:
-    manager = filled(SessionManager(MemorySessionStorage()))
-    assert manager.trash.plan_cleanup(age, age) == []
-    assert manager.recover_sessions(age) == []
+def test_an_age_beyond_the_calendar_means_that_nothing_is_that_old(age: float, tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no") as storage:
+        manager = filled(SessionManager(storage))
+        assert manager.trash.plan_cleanup(age, age) == []
+        assert manager.recover_sessions(age) == []

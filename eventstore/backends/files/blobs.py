@@ -13,7 +13,7 @@ from eventstore.backends.files.chunks import Chunks
 from eventstore.backends.files.descriptor import SAFE, kind_of
 from eventstore.backends.files.folders import LOG, Folders, name_of
 from eventstore.errors import NotARegularFile
-from eventstore.ids import TEMPLATE, TRASH, is_beside
+from eventstore.ids import TEMPLATE, TRASH
 from eventstore.log.port import Missing, Refused
 
 CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
@@ -44,7 +44,6 @@ class Blobs:
             return []
         try:
             found = [f"{inner}/{name}" for inner in (CHECKPOINTS, QUARANTINE) for name in _plain_files(folder, inner)]
-            found = [name for name in found if is_beside(name)]
             if not needs_log(log):
                 found += [
                     name for name in _plain_files(folder, "") if _NAME.fullmatch(name) and name not in (LOG, FEED)
@@ -145,6 +144,8 @@ def _plain_files(folder: int, inner: str) -> list[str]:
         with open_below(folder, [inner] if inner else []) as inside, os.scandir(inside) as entries:
             return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     except OSError as error:
-        if error.errno in _GONE or error.errno == errno.ELOOP:
+        if error.errno == errno.ENOENT:
             return []
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # a link or a file where the folder belongs
+            raise NotARegularFile(inner, "no folder", "a folder") from None
         raise
