@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventstore
+from eventstore import release
 from eventstore.errors import ExtraMissing
 
 ROOT = Path(eventstore.__file__).parents[1]
@@ -31,7 +32,7 @@ def test_importing_the_package_does_not_look_its_version_up(tmp_path: Path) -> N
 
 def test_source_that_is_not_installed_runs_and_does_not_know_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventstore.release.DISTRIBUTION", "not-installed-anywhere")
-    assert eventstore.__version__ == "unknown"
+    assert release.__version__ == "unknown"
 
 
 def test_the_extra_that_an_error_names_is_one_of_the_distribution() -> None:

@@ -9,7 +9,6 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore import events as e
-from eventstore.ids import check_log_id
 from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
 from eventstore.store.storage import SessionStorage
@@ -137,7 +136,6 @@ class Appending(ABC, Generic[R]):
         """Append one event for the public method `method`, with the keyword arguments of its caller."""
         if options:
             check_options(method, options)
-        check_log_id(session_id)
         if options or self.by:
             event = replace(
                 event,
@@ -145,7 +143,10 @@ class Appending(ABC, Generic[R]):
                 by=self._who(options.get("by")),
                 occurred_at=arguments.moment("occurred_at", options.get("occurred_at")),
             )
-        return self._write(session_id, event, arguments.limit("expected_version", options.get("expected_version")))
+        expected = options.get("expected_version") if options else None
+        if expected is not None:
+            expected = arguments.integer("expected_version", expected)
+        return self._write(session_id, event, expected)
 
     def _who(self, by: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return {**self.by, **arguments.mapping("by", by)} or None

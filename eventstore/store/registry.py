@@ -91,8 +91,10 @@ class Registry(RegistryLog):
         One that `is_new` is always recorded: a recorded session of that id without an end is a different one. `ended` is the
         number of events of a deleted session of this id in the store that exported the log.
         """
+        log_id = verified.session_id
+        if is_new or self.look(lambda state: log_id not in state.there):  # first: what follows a crash looks new again
+            self._record_imported_redactions(log_id)
         self.record(lambda state: list(_adopted(state, verified, ended, is_new)))
-        self._record_imported_redactions(verified.session_id)
 
     def _record_imported_redactions(self, log_id: str) -> None:
         """Record the redactions that an imported log has: verification accuses a redaction that the registry does not know."""
@@ -101,7 +103,7 @@ class Registry(RegistryLog):
             return
         recorded = {
             target
-            for event in self._log.read(STORE_ID)
+            for event in (self._log.read(STORE_ID) if self._log.exists(STORE_ID) else ())
             if isinstance(event, StoreEventsRedacted) and event.session_id == log_id
             for target in event.targets
         }

@@ -66,8 +66,8 @@ MUTANTS = [
     OrderMutant("no flush of bytes that were cut is believed", _HANDLE, "                self._shrank_to(start)\n", "                pass\n", _FAULTS + "a_flush_of_what_was_cut_since_counts_for_nothing"),
     OrderMutant("a flush that failed poisons the handle", _HANDLE, "            self.poison = error.errno or errno.EIO\n            raise NotStored(self.path, self.poison, what) from error", "            raise NotStored(self.path, error.errno or errno.EIO, what) from error", _FAULTS + "after_a_flush_that_failed_nothing_more_is_believed"),
     OrderMutant("the file at the path is the one that is open", _HANDLE, "if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:", "if True:", _ORDER + "a_log_that_was_replaced_under_its_writer_is_not_written_to"),
-    OrderMutant("a log is marked before it changes", _HANDLE, "            self.feed.before(self.name)\n", "", _ORDER + "a_log_is_marked_as_changing_before_it_changes"),
-    OrderMutant("a log is marked again after a look", _HANDLE, "                self.feed.after(self.name)\n", "                pass\n", _ORDER + "a_look_during_an_append_is_followed_by_another_mark"),
+    OrderMutant("a log is marked before it changes", _HANDLE, "                    return False\n                self.feed.before(self.name)\n", "                    return False\n", _ORDER + "a_log_is_marked_as_changing_before_it_changes"),
+    OrderMutant("a log is marked again after a look", _HANDLE, "                    self.feed.after(self.name)\n                return True\n", "                    pass\n                return True\n", _ORDER + "a_look_during_an_append_is_followed_by_another_mark"),
     OrderMutant("what is closed is flushed first", _BACKEND, "                    if not handle.poison:\n                        handle.flush(handle.written)\n", "                    pass\n", _ORDER + "what_is_closed_is_durable_first"),
     # cutting and overwriting
     OrderMutant("sync the copy before the cut", _BLOBS, "        replace_file(name, data, folder=inside)\n", "        replace_file(name, data, folder=inside, durable=False)\n", _CUT),

@@ -46,8 +46,10 @@ class Handles:
         """Find or make the handle of a log that is about to be opened. Raises InvalidSessionId."""
         handle = self._open.get(log)
         if handle is not None:
-            with suppress(KeyError):  # closed a moment ago: it opens again
+            try:  # noqa: SIM105 - suppress takes three calls, and each append comes here
                 self._open.move_to_end(log)
+            except KeyError:  # closed a moment ago: it opens again
+                pass
             return handle
         handle = self.of(log)
         with self._mutex:
