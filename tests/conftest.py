@@ -53,9 +53,35 @@ def files(tmp_path: Path) -> Iterator[FileSystemSessionStorage]:
         yield storage
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give long tests more time: the limit is there to end what hangs, not to measure the machine."""
+LONG_FILES = frozenset(
+    f"tests/{name}.py"
+    for name in (
+        "backends/test_odd_files",
+        "cli/test_cli_edges",
+        "cli/test_cli_follow",
+        "cli/test_cli_life",
+        "derived/test_catalog_faults",
+        "exporters/test_archive",
+        "exporters/test_verifier",
+        "integrity/test_proofs",
+        "integrity/test_redaction_left",
+        "log/test_interleavings",
+        "store/test_pairs",
+        "store/test_store_steps",
+        "subscriptions/test_positions",
+    )
+)
+"""Half of the time of all tests: real processes, every order of two operations. `.ci/run` runs them, and who names one does."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the files of long tests, and give long tests more time: the limit is there to end what hangs."""
+    asked = {Path(name.partition("::")[0]).as_posix() for name in config.args}
     for item in items:
+        file = item.path.relative_to(config.rootpath).as_posix()
+        if file in LONG_FILES and not any(name.endswith(file.removeprefix("tests/")) for name in asked):
+            item.add_marker(pytest.mark.long)
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(900))
 
