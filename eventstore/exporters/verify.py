@@ -1782,7 +1782,9 @@ def _verify_all(
         if not altered:
             notes.append("tables and reports are what the logs give")
     elif manifest.derived == DERIVED:
-        notes.append("tables and reports were not compared with the logs, because a log cannot be read to its end")
+        notes.append(
+            "tables and reports were not compared with the logs, because a file is missing, changed, or cannot be read to its end"
+        )
     return findings, verdicts
 
 

@@ -1,4 +1,4 @@
-"""Appending: what a writer does to one log, in a compare-and-swap loop on the hash of its last event."""
+"""Appending: what a writer decides for one log, in a compare-and-swap loop on the hash of its last event."""
 
 import errno
 from collections.abc import Iterator, Sequence
@@ -6,23 +6,18 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 from eventstore.errors import (
-    AppendRefused,
     EventStoreError,
     IdReused,
     LogDamaged,
-    OutcomeUnknown,
-    ReadRefused,
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import LogRepaired
 from eventstore.log.base import Appended, Outcome, types_of
-from eventstore.log.batch import Batch, find_repeat, prepare, refuse_known, seal
-from eventstore.log.port import Busy, Exists, Key, Missing, Moved, NotStored, Poisoned, PortError, Refused, Unclear
-from eventstore.log.redact import finish_redactions, finish_torn_redaction
-from eventstore.log.state import LogState, read_line, whole_lines
-from eventstore.log.states import States
-from eventstore.record import clock, codec, hash_chain
+from eventstore.log.batch import Batch, find_repeat, refuse_known, seal
+from eventstore.log.healing import Healer
+from eventstore.log.port import Busy, Key, Missing, Refused
+from eventstore.log.state import LogState
+from eventstore.record import clock, codec
 from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 100
@@ -39,13 +34,8 @@ class _Plan(NamedTuple):
     outcomes: list[Outcome]
 
 
-class Appender:
+class Appender(Healer):
     """Appends to the logs of `States`. Whoever calls holds the log's `writing`."""
-
-    def __init__(self, states: States) -> None:
-        self._states, self._backend = states, states.backend
-        self._keeps_tip = states.backend.capabilities.keeps_tip
-        self._syncs_apart = not states.backend.capabilities.blocking
 
     def where(self, state: LogState) -> str:
         """Name the place of a log for errors."""
@@ -132,18 +122,6 @@ class Appender:
                 raise outcomes[0]
         return Appended(here.seq + 1, tip.seq)
 
-    def _drop_fragment(self, state: LogState) -> None:
-        """Delete a log that holds no event, but what is left of a first line whose writer crashed."""
-        with suppress(Missing), self._backend.lock(f"log/{state.name}"):
-            scan = state.catch_up()
-            is_torn = scan.unended is None and (scan.fault is None or scan.fault.torn)
-            state.forget()
-            if is_torn and not scan.here.seq:
-                try:
-                    self._backend.delete(state.name, expect=None)
-                except Refused as error:
-                    raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
-
     def _too_busy(self, state: LogState) -> EventStoreError:
         where = self._backend.where(state.name)
         return self._states.refused(state, Refused(where, errno.EAGAIN, "others append all the time"))
@@ -155,8 +133,6 @@ class Appender:
             outcomes[0] = self._states.unknown(state, error)
         except Missing:  # it was removed meanwhile
             pass
-
-    # --- one attempt after the other
 
     def _append(
         self,
@@ -313,185 +289,6 @@ class Appender:
             scan.ids[key] = first, last
         if _TELLING in plan.data:
             scan.note(codec.lines(plan.data))
-
-    # --- the swap
-
-    def _swap(
-        self, state: LogState, here: Tip | None, data: bytes, tip: Tip, keys: Sequence[Key], *, sync: bool, wait: bool
-    ) -> int:
-        """Write lines behind `here` (None: as a new log); return the number of the last of them that is written.
-
-        That is less than the tip's where the log does not end at `here`, or where only some whole batches were written.
-        A refusal is not believed before the log was looked at: an answer that was lost, or an attempt that an engine repeated by
-        itself, may have written these very lines.
-        """
-        unclear: Unclear | None = None
-        for _ in range(_ALONE_AFTER):
-            try:
-                tip.life = self._backend.append(state.name, data, expect=here, tip=tip, keys=keys, sync=sync, wait=wait)
-            except (Moved, Exists, Missing):
-                reached = self._reached(state, data, tip)
-                if reached == tip.seq or unclear is None or self._still_holds(state, here):
-                    return reached
-                break  # what may have been written is not there to look at any more
-            except Unclear as error:
-                unclear = error
-                if self._is_there(state, tip):
-                    return tip.seq
-            except (NotStored, Poisoned) as error:
-                state.forget()
-                raise self._states.refused(state, error) from error
-            except Refused as error:
-                raise self._states.refused(state, error) from error
-            else:
-                return tip.seq
-        assert unclear is not None  # noqa: S101 - only that goes round
-        state.forget()
-        raise self._states.refused(state, unclear) from unclear
-
-    def settle(self, state: LogState, here: Tip, line: bytes, tip: Tip, error: PortError) -> bool:
-        """Find out what came of a write of one line that failed; False where it was not written. Raises as `append` does.
-
-        The log is looked at first. What may still come is written again, the same bytes at the same place, so it cannot double.
-        """
-        if isinstance(error, NotStored | Poisoned):
-            state.forget()
-        if isinstance(error, Refused) and not isinstance(error, Unclear):
-            raise self._states.refused(state, error) from error
-        if self._is_there(state, tip):
-            return True
-        return isinstance(error, Unclear) and self._swap(state, here, line, tip, [], sync=False, wait=True) == tip.seq
-
-    def _reached(self, state: LogState, data: bytes, tip: Tip) -> int:
-        """Return the number of the last line of some that stands in the log, from the first of them on."""
-        lines = data.split(b"\n")[:-1]
-        before = tip.seq - len(lines)
-        if self._is_there(state, tip):
-            return tip.seq
-        if len(lines) == 1:
-            return before
-        with suppress(Missing, Moved), self._looking(state):
-            reading = self._backend.read(state.name, before, tip.seq)
-            there = b"".join(whole_lines(reading.chunks, len(lines))).split(b"\n")[:-1]
-            for number, (mine, found) in enumerate(zip(lines, there, strict=False)):
-                if mine[-hash_chain.HASH_AT :] != found[-hash_chain.HASH_AT :]:
-                    return before + number
-            return before + len(there)
-        return before
-
-    def _is_there(self, state: LogState, tip: Tip) -> bool:
-        """Tell whether the line at a tip's number is the one that was to be written there; the tip gets its log's life then."""
-        with suppress(Missing, Moved), self._looking(state):
-            reading = self._backend.read(state.name, tip.seq - 1, tip.seq)
-            parts = hash_chain.split(read_line(reading, tip.seq)[1])
-            if parts is not None and parts[1] == tip.digest:
-                tip.life = reading.life
-                return True
-        return False
-
-    def _still_holds(self, state: LogState, here: Tip | None) -> bool:
-        """Tell whether the log is still the one that was to be written to: then what is not in it was not written."""
-        if here is None:
-            return True
-        with suppress(Missing, Moved), self._looking(state):
-            self._backend.read(state.name, Tip(here.digest, here.offset, here.seq, here.at), here.seq)
-            return True
-        return False
-
-    @contextmanager
-    def _looking(self, state: LogState) -> Iterator[None]:
-        """Look what came of a write; where that is refused nobody knows."""
-        try:
-            yield
-        except ReadRefused as error:
-            state.forget()
-            raise self._states.unknown(state, error) from error
-
-    # --- making a log fit to be appended to
-
-    def ready(self, state: LogState) -> Scan:
-        """Verify what others wrote, carry out what a crash cut short, and raise damage.
-
-        A torn tail stays until something is to be written: who is refused has changed nothing.
-        """
-        try:
-            scan = state.catch_up()
-            if scan.unended is not None or state.unfinished or (scan.fault is not None and not scan.fault.torn):
-                self._heal(state)
-        except Missing:
-            state.forget()
-            return state.scan
-        except ReadRefused as error:
-            raise AppendRefused(state.session_id, error.file, error.errno) from error
-        except Refused as error:
-            raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
-        return self._with_events(state)
-
-    def _heal(self, state: LogState) -> None:
-        """Do under the log's lock what a crash left undone. Raises LogDamaged, Missing, Refused."""
-        with self._backend.lock(f"log/{state.name}"):
-            scan = state.catch_up()
-            if scan.unended is not None:
-                self._end_last_line(state, scan.unended)
-                scan = state.catch_up()
-            if scan.fault is not None and not scan.fault.torn and finish_torn_redaction(self._backend, state):
-                scan = state.catch_up()
-            damage = state.damage()
-            if damage:
-                raise damage
-            finish_redactions(self._backend, state)
-
-    def _with_events(self, state: LogState) -> Scan:
-        """Return the scan; of a log that holds no event yet, such as a killed creation leaves, that of one that is not there."""
-        scan = state.scan
-        if not scan.here.offset and not state.end:
-            state.forget()
-        return state.scan
-
-    def _end_last_line(self, state: LogState, end: Tip) -> None:
-        """Give a whole last record the line feed that a crash took."""
-        before = Tip(end.digest, end.offset - 1, end.seq, end.at, end.life)
-        with suppress(Moved, Exists):  # another writer was faster
-            self._backend.append(state.name, b"\n", expect=before, tip=end)
-
-    def cut_tail(self, state: LogState) -> bool:
-        """Move a torn tail to quarantine, and record that; `scanning` is held. False where somebody else wrote meanwhile.
-
-        Raises LogDamaged.
-        """
-        version = state.scan.here.seq
-        try:
-            with self._backend.lock(f"log/{state.name}"):
-                scan = state.catch_up()
-                damage = state.damage()
-                if damage:
-                    raise damage
-                if scan.fault is not None and scan.here.seq == version:
-                    self.cut(state, "torn tail")
-                    return state.scan.here.seq == version + 1
-                return False
-        except (Moved, Missing):
-            return False
-        except (OutcomeUnknown, ReadRefused) as error:
-            raise AppendRefused(state.session_id, error.file, error.errno) from error
-        except Refused as error:
-            raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
-
-    def cut(self, state: LogState, reason: str) -> None:
-        """Move all that stands behind the scan to quarantine, and append the event that records it. The log's lock is held."""
-        scan = state.scan
-        place = scan.here.offset
-        found = self._backend.cut(state.name, scan.here)
-        event = LogRepaired(
-            offset_bytes=place, removed_bytes=found.removed_bytes, quarantine=found.quarantine, reason=reason
-        )
-        scan.fault, scan.unended, state.end = None, None, place
-        batch = prepare([event], codec.MAX_EVENT_BYTES)
-        data, tip = seal(batch, scan.here, max(clock.now(), scan.here.at))
-        if self._swap(state, scan.here, data, tip, [], sync=True, wait=True) < tip.seq:
-            state.forget()
-            return
-        scan.here, state.end = tip, tip.offset
 
 
 def _filled(decided: list[Outcome], made: list[Outcome]) -> list[Outcome]:

@@ -10,7 +10,7 @@ from log.test_interleavings import run
 
 from eventstore.backends.memory import MemoryBackend, _Log
 from eventstore.events import SessionCreated
-from eventstore.log import append, engine, moves, redact
+from eventstore.log import append, healing, engine, moves, redact
 from eventstore.log.append import Appender
 from eventstore.log.base import Appended
 from eventstore.log.batch import prepare
@@ -151,7 +151,7 @@ MUTANTS = {
         Appender, "_reached", lambda self, state, data, tip: tip.seq - data.count(b"\n"), faults("append many")
     ),
     "a line is overwritten before that is recorded": Mutant(EventLog, "redact", overwrite_first, faults("redact")),
-    "an open redaction is left open": Mutant(append, "finish_redactions", lambda backend, state: None, open_redaction),
+    "an open redaction is left open": Mutant(healing, "finish_redactions", lambda backend, state: None, open_redaction),
     "a tail is cut without reading it again": Mutant(Appender, "cut_tail", cut_at_once, heal_elsewhere),
     "the expected tip is not looked at": Mutant(
         MemoryBackend,

@@ -227,9 +227,7 @@ class Handle:
         if not size:
             return True
         if tip.life:
-            if (
-                tip.life != self.life
-            ):  # a file that was empty when it was opened, or was emptied since, begins with another line
+            if tip.life != self.life:  # a file that was empty, or was emptied since, begins with another line now
                 self.life = read_life(self.descriptor, found)
             if tip.life != self.life or self.seen.is_overwritten(self.life, size, mtime_ns):
                 return False

@@ -1,0 +1,115 @@
+"""The swap: lines are written where a log ends as expected, and what came of it is found out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from eventstore.errors import (
+    ReadRefused,
+)
+from eventstore.log.port import Exists, Key, Missing, Moved, NotStored, Poisoned, PortError, Refused, Unclear
+from eventstore.log.state import LogState, read_line, whole_lines
+from eventstore.log.states import States
+from eventstore.record import hash_chain
+from eventstore.record.scan import Tip
+
+_TRIES = 3  # of the same lines at the same place, while answers are lost
+
+
+class Swapper:
+    """Writes to the logs of `States` by compare-and-swap. Whoever calls holds the log's `writing`."""
+
+    def __init__(self, states: States) -> None:
+        self._states, self._backend = states, states.backend
+        self._keeps_tip = states.backend.capabilities.keeps_tip
+        self._syncs_apart = not states.backend.capabilities.blocking
+
+    def settle(self, state: LogState, here: Tip, line: bytes, tip: Tip, error: PortError) -> bool:
+        """Find out what came of a write of one line that failed; False where it was not written. Raises as `append` does.
+
+        The log is looked at first. What may still come is written again, the same bytes at the same place, so it cannot double.
+        """
+        if isinstance(error, NotStored | Poisoned):
+            state.forget()
+        if isinstance(error, Refused) and not isinstance(error, Unclear):
+            raise self._states.refused(state, error) from error
+        if self._is_there(state, tip):
+            return True
+        return isinstance(error, Unclear) and self._swap(state, here, line, tip, [], sync=False, wait=True) == tip.seq
+
+    def _swap(
+        self, state: LogState, here: Tip | None, data: bytes, tip: Tip, keys: Sequence[Key], *, sync: bool, wait: bool
+    ) -> int:
+        """Write lines behind `here` (None: as a new log); return the number of the last of them that is written.
+
+        That is less than the tip's where the log does not end at `here`, or where only some whole batches were written.
+        A refusal is not believed before the log was looked at: an answer that was lost, or an attempt that an engine repeated by
+        itself, may have written these very lines.
+        """
+        unclear: Unclear | None = None
+        for _ in range(_TRIES):
+            try:
+                tip.life = self._backend.append(state.name, data, expect=here, tip=tip, keys=keys, sync=sync, wait=wait)
+            except (Moved, Exists, Missing):
+                reached = self._reached(state, data, tip)
+                if reached == tip.seq or unclear is None or self._still_holds(state, here):
+                    return reached
+                break  # what may have been written is not there to look at any more
+            except Unclear as error:
+                unclear = error
+                if self._is_there(state, tip):
+                    return tip.seq
+            except (NotStored, Poisoned) as error:
+                state.forget()
+                raise self._states.refused(state, error) from error
+            except Refused as error:
+                raise self._states.refused(state, error) from error
+            else:
+                return tip.seq
+        assert unclear is not None  # noqa: S101 - only that goes round
+        state.forget()
+        raise self._states.refused(state, unclear) from unclear
+
+    def _reached(self, state: LogState, data: bytes, tip: Tip) -> int:
+        """Return the number of the last line of some that stands in the log, from the first of them on."""
+        lines = data.split(b"\n")[:-1]
+        before = tip.seq - len(lines)
+        if self._is_there(state, tip):
+            return tip.seq
+        if len(lines) == 1:
+            return before
+        with suppress(Missing, Moved), self._looking(state):
+            reading = self._backend.read(state.name, before, tip.seq)
+            there = b"".join(whole_lines(reading.chunks, len(lines))).split(b"\n")[:-1]
+            for number, (mine, found) in enumerate(zip(lines, there, strict=False)):
+                if mine[-hash_chain.HASH_AT :] != found[-hash_chain.HASH_AT :]:
+                    return before + number
+            return before + len(there)
+        return before
+
+    def _is_there(self, state: LogState, tip: Tip) -> bool:
+        """Tell whether the line at a tip's number is the one that was to be written there; the tip gets its log's life then."""
+        with suppress(Missing, Moved), self._looking(state):
+            reading = self._backend.read(state.name, tip.seq - 1, tip.seq)
+            parts = hash_chain.split(read_line(reading, tip.seq)[1])
+            if parts is not None and parts[1] == tip.digest:
+                tip.life = reading.life
+                return True
+        return False
+
+    def _still_holds(self, state: LogState, here: Tip | None) -> bool:
+        """Tell whether the log is still the one that was to be written to: then what is not in it was not written."""
+        if here is None:
+            return True
+        with suppress(Missing, Moved), self._looking(state):
+            self._backend.read(state.name, Tip(here.digest, here.offset, here.seq, here.at), here.seq)
+            return True
+        return False
+
+    @contextmanager
+    def _looking(self, state: LogState) -> Iterator[None]:
+        """Look what came of a write; where that is refused nobody knows."""
+        try:
+            yield
+        except ReadRefused as error:
+            state.forget()
+            raise self._states.unknown(state, error) from error
