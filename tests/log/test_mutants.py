@@ -10,7 +10,7 @@ from log.test_interleavings import run
 
 from eventstore.backends.memory import MemoryBackend, _Log
 from eventstore.events import SessionCreated
-from eventstore.log import append, healing, engine, moves, redact
+from eventstore.log import engine, healing, moves, redact
 from eventstore.log.append import Appender
 from eventstore.log.base import Appended
 from eventstore.log.batch import prepare
