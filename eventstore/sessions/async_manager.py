@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from eventstore.errors import LogDamaged
 from eventstore.events import Event
+from eventstore.ids import check_log_id
 from eventstore.log.base import Appended
 from eventstore.sessions.append_queue import AppendQueue
 from eventstore.sessions.appending import Appending, AppendOptions
@@ -209,6 +210,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         await self.close()
 
     async def _write(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
+        check_log_id(session_id)
         return await self._queue.append(session_id, event, expected_version)
 
 

@@ -141,10 +141,17 @@ class RegistryLog:
     # --- comparing with a log
 
     def first_hash(self, session_id: str, before: int) -> str:
-        """Return the hash of the event after the first `before` ones; empty where it cannot be read."""
+        """Return the hash of a session's first own event, which follows `before` inherited ones; empty without one.
+
+        The session may have been deleted and made anew since it was created with `before`: then the event at that number may be
+        one that a fork inherits, or any event of another session, and says nothing of a creation.
+        """
         with suppress(SessionNotFound, LogDamaged):
             event = next(self._log.read(session_id, before, before + 1), None)
-            return "" if event is None else event.hash
+            if event is None or self._log.own_beginning(session_id).version > before:
+                return ""
+            begins = not before or (isinstance(event, SessionCreated) and event.forked_from is not None)
+            return event.hash if begins else ""
         return ""
 
     def fits(self, life: Life, session_id: str) -> bool:

@@ -353,3 +353,37 @@ def test_a_session_restored_where_another_was_created_stays_in_the_trash(tmp_pat
         store.trash.restore("s")
     assert store.storage.log.trashed() == ["s"]
     assert not wrong(tmp_path)
+
+
+@pytest.mark.parametrize("again", ["fork", "create"])
+def test_a_creation_that_is_recorded_late_is_not_taken_for_that_of_a_session_made_anew(
+    tmp_path: Path, again: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(manager: SessionManager, how: str) -> None:
+        if how == "fork":
+            manager.fork_session("p", new_id="s")
+            return
+        manager.create_session("s")
+        for n in range(4):
+            manager.add_conversation_message("s", "user", str(n))
+
+    with (
+        FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no") as one,
+        FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no") as two,
+    ):
+        mine, other = SessionManager(one), SessionManager(two)
+        mine.create_session("p")
+        mine.add_conversation_message("p", "user", "hi")
+        record, late = one.registry.record_created, [True]
+
+        def record_late(created: dict[str, int]) -> bool:
+            if late.pop() if late else False:
+                other.delete_session("s")
+                make(other, again)
+            return record(created)
+
+        monkeypatch.setattr(one.registry, "record_created", record_late)
+        make(mine, "create")  # a fork is recorded under the lock that a deletion takes too
+        other.create_session("next")
+        assert [one.outcome for one in verify_all(two) if one.outcome in ("damaged", "tampered")] == []
+        assert not late

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 CHUNK = 128 * 1024
 SMALL = 4 * 1024
-SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
 _NUMBER_BYTES = 256
 """So many bytes from its start a line's number surely ends: types are short."""
+SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
 _LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
 
@@ -58,10 +58,17 @@ def find_line(descriptor: int, seq: int, end: int) -> int:
 def _walk(descriptor: int, start: int, seq: int, end: int) -> int:
     """Find the byte that line `seq` begins at, or `end`, from the start of an earlier line on."""
     while start < end:
-        found = SEQ.match(os.pread(descriptor, min(_NUMBER_BYTES, end - start), start))
-        if found is not None and int(found[1]) >= seq:
-            return start
-        start = line_end(descriptor, start, end)
+        block, place = os.pread(descriptor, min(SMALL, end - start), start), 0
+        while True:
+            found = SEQ.match(block, place)
+            if found is not None and int(found[1]) >= seq:
+                return start + place
+            behind = block.find(b"\n", place) + 1
+            if not behind:
+                break
+            place = behind
+        # a line that the block cut off is read again from its beginning; one that is longer than a block is passed over
+        start = start + place if place else line_end(descriptor, start, end)
     return end
 
 
