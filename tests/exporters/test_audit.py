@@ -523,7 +523,7 @@ def test_a_hundred_thousand_events_are_exported_in_little_memory(
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from eventstore import FileSystemSessionStorage, export_audit\n"
+        "from eventstore import FileSystemSessionStorage\nfrom eventstore.exporters import export_audit\n"
         "with FileSystemSessionStorage(sys.argv[1], sys.argv[2]) as storage:\n"
         "    export_audit(storage, ['s'], Path(sys.argv[3]))\n"
         "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
