@@ -43,7 +43,12 @@ class Blobs:
                 raise
             return []
         try:
-            found = [f"{inner}/{name}" for inner in (CHECKPOINTS, QUARANTINE) for name in _plain_files(folder, inner)]
+            found = [
+                f"{inner}/{name}"
+                for inner in (CHECKPOINTS, QUARANTINE)
+                for name in _plain_files(folder, inner)
+                if _NAME.fullmatch(name)
+            ]
             if not needs_log(log):
                 found += [
                     name for name in _plain_files(folder, "") if _NAME.fullmatch(name) and name not in (LOG, FEED)

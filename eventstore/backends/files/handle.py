@@ -296,7 +296,10 @@ class Handle:
             finally:
                 if self._is_locked:
                     self._is_locked = False
-                    fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+                    try:
+                        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+                    except OSError:  # what was written is written: closing gives the lock up as well
+                        self.close()
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             return False
         finally:
