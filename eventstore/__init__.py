@@ -11,6 +11,7 @@ from eventstore.door import open_door
 if TYPE_CHECKING:
     from eventstore.backends.files.log import FileSystemEventLog as FileSystemEventLog
     from eventstore.backends.memory import MemoryEventLog as MemoryEventLog
+    from eventstore.custom_events import CustomEvent as CustomEvent
     from eventstore.derived.analytics import Figures as Figures
     from eventstore.derived.search import Hit as Hit
     from eventstore.errors import AppendRefused as AppendRefused
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
     from eventstore.settings import env_manager as env_manager
     from eventstore.settings import load_settings as load_settings
     from eventstore.store.as_of import At as At
+    from eventstore.store.engine_storage import open_store as open_store
+    from eventstore.store.local_storage import FileSystemSessionStorage as FileSystemSessionStorage
+    from eventstore.store.local_storage import MemorySessionStorage as MemorySessionStorage
     from eventstore.store.pages import Page as Page
     from eventstore.store.storage import SessionStorage as SessionStorage
-    from eventstore.store.storages import FileSystemSessionStorage as FileSystemSessionStorage
-    from eventstore.store.storages import MemorySessionStorage as MemorySessionStorage
     from eventstore.store.tool_history import Record as Record
     from eventstore.store.tool_history import ToolHistory as ToolHistory
     from eventstore.subscriptions.subscription import Delivered as Delivered
@@ -50,12 +52,14 @@ if TYPE_CHECKING:
     from projections.models import Session as Session
     from projections.models import SessionMetadata as SessionMetadata
     from projections.models import SessionStatus as SessionStatus
+    from projections.projection import Projection as Projection
 
 __getattr__, __dir__, __all__ = open_door(
     __name__,
     {
         "eventstore.backends.files.log": "FileSystemEventLog",
         "eventstore.backends.memory": "MemoryEventLog",
+        "eventstore.custom_events": "CustomEvent",
         "eventstore.derived.analytics": "Figures",
         "eventstore.derived.search": "Hit",
         "eventstore.errors": "AppendRefused EventRefused EventStoreError InvalidSessionId LogDamaged "
@@ -69,12 +73,14 @@ __getattr__, __dir__, __all__ = open_door(
         "eventstore.sessions.manager": "SessionManager",
         "eventstore.settings": "EnvironmentManager Settings env_manager load_settings",
         "eventstore.store.as_of": "At",
+        "eventstore.store.engine_storage": "open_store",
         "eventstore.store.pages": "Page",
         "eventstore.store.storage": "SessionStorage",
-        "eventstore.store.storages": "FileSystemSessionStorage MemorySessionStorage",
+        "eventstore.store.local_storage": "FileSystemSessionStorage MemorySessionStorage",
         "eventstore.store.tool_history": "Record ToolHistory",
         "eventstore.subscriptions.subscription": "Delivered Subscription",
         "projections.difference": "Change",
         "projections.models": "Conversation ConversationMessage Session SessionMetadata SessionStatus",
+        "projections.projection": "Projection",
     },
 )

@@ -1,5 +1,5 @@
 """`python -m eventstore`: the command line."""
 
-from eventstore.cli import main
+from eventstore.cli import program
 
-main()
+program()

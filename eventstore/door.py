@@ -1,4 +1,4 @@
-"""Doors: a package that imports its public names when they are first asked for (PEP 562), so that importing it stays fast."""
+"""Doors: a package that imports its public names when they are first used (PEP 562), so that importing it stays fast."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -15,7 +15,9 @@
     ├── ReadRefused                          the system refused to read a log
     ├── OutcomeUnknown                       an append may or may not be stored
     ├── HandlePoisoned                       an earlier flush of this log failed
+    ├── ServingRefused                       the server did not start
     ├── OperationRefused                     the system refused to delete, trash or restore a session
+    ├── HistoryRefused                       the system refused to write the history folder of tool calls
     ├── NotSupported                         the backend or the system does not support the operation
     ├── LogDamaged                           a log holds bytes that no append wrote
     │   ├── LogTampered                      a redaction that no event records, or a wrong signature
@@ -30,7 +32,7 @@
     ├── ExtraMissing          (ImportError)  an optional package is not installed
     └── InvalidSetting        (ValueError)   a setting with an invalid value
 
-Every error says what happened, to which session, what was not done and what to do next. Event content is never quoted.
+Every error states what happened, to which session, what was not done and what to do next. Event content is never quoted.
 """
 
 import os
@@ -44,16 +46,16 @@ class EventStoreError(Exception):
 
 
 class InvalidSessionId(EventStoreError, ValueError):
-    """The text cannot be a session id. Nothing was read or written."""
+    """The text cannot be a session id, or the name of a `kind` that follows its rules. Nothing was read or written."""
 
-    def __init__(self, session_id: str, reason: str) -> None:
-        super().__init__(session_id, reason)
-        self.session_id, self.reason = session_id, reason
+    def __init__(self, session_id: str, reason: str, kind: str = "session id") -> None:
+        super().__init__(session_id, reason, kind)
+        self.session_id, self.reason, self.kind = session_id, reason, kind
 
     def __str__(self) -> str:
         shown = self.session_id if len(self.session_id) <= 80 else self.session_id[:77] + "..."
         return (
-            f"invalid session id {shown!a}: {self.reason}; nothing was done: use 1-128 of "
+            f"invalid {self.kind} {shown!a}: {self.reason}; nothing was done: use 1-128 of "
             "A-Z a-z 0-9 . _ - with a letter or digit first and no dot last"
         )
 
@@ -61,12 +63,15 @@ class InvalidSessionId(EventStoreError, ValueError):
 class SessionNotFound(EventStoreError, ValueError, LookupError):
     """No session has this id. Nothing was written.
 
-    `in_trash` is True if the trash was searched and the session is there.
+    `in_trash` is True if the trash was searched and the session is there. `kind` is what was looked for, such as "template".
+    `appending` is True for an append: it can create the session first.
     """
 
-    def __init__(self, session_id: str, *, in_trash: bool = False) -> None:
+    def __init__(
+        self, session_id: str, *, in_trash: bool = False, kind: str = "session", appending: bool = False
+    ) -> None:
         super().__init__(session_id)
-        self.session_id, self.in_trash = session_id, in_trash
+        self.session_id, self.in_trash, self.kind, self.appending = session_id, in_trash, kind, appending
 
     def __str__(self) -> str:
         if self.in_trash:
@@ -74,29 +79,46 @@ class SessionNotFound(EventStoreError, ValueError, LookupError):
                 f"session {self.session_id!r} is in the trash; nothing was done: bring it back with restore, or let cleanup "
                 "delete it for good"
             )
-        return f"session {self.session_id!r} not found; nothing was written: create it first, or check the id and the store"
+        if self.appending:
+            return f"session {self.session_id!r} not found; nothing was written: create it first, or check the id and the store"
+        name = "id" if self.kind == "session" else "name"
+        return f"{self.kind} {self.session_id!r} not found; nothing was done: check the {name} and the store"
 
 
 class NoSuchMoment(EventStoreError, ValueError):
-    """A query names a version that the session has not reached, or an invalid time. Nothing was returned."""
+    """A query names a version that the session has not reached, or an invalid time. Nothing was returned.
 
-    def __init__(self, at: object, reason: str) -> None:
-        super().__init__(at, reason)
-        self.at, self.reason = at, reason
+    `argument` is the name of an argument that takes times only, or empty.
+    """
+
+    def __init__(self, at: object, reason: str, argument: str = "") -> None:
+        super().__init__(at, reason, argument)
+        self.at, self.reason, self.argument = at, reason, argument
 
     def __str__(self) -> str:
-        return f"no such moment: {str(self.at)[:80]!a}: {self.reason}; give a version or a time that the session has reached"
+        shown = f"{str(self.at)[:80]!a}"
+        if self.argument:
+            return f"{self.argument} {shown} is not a time; nothing was returned: write it as 2026-01-31T12:00:00Z"
+        return f"no such moment: {shown}: {self.reason}; give a version or a time that the session has reached"
 
 
 class SessionExists(EventStoreError, ValueError):
-    """A session with this id already exists. Nothing was written."""
+    """A session with this id already exists. Nothing was written.
 
-    def __init__(self, session_id: str) -> None:
+    `kind` is what exists, such as "template". `restoring` is True if it prevents restoring one from the trash.
+    """
+
+    def __init__(self, session_id: str, *, kind: str = "session", restoring: bool = False) -> None:
         super().__init__(session_id)
-        self.session_id = session_id
+        self.session_id, self.kind, self.restoring = session_id, kind, restoring
 
     def __str__(self) -> str:
-        return f"session {self.session_id!r} already exists; nothing was written: choose another id, or get the session"
+        exists = f"{self.kind} {self.session_id!r} already exists"
+        if self.restoring:
+            return f"{exists}; nothing was restored: if another one is in the trash, trash or delete this one first"
+        if self.kind == "session":
+            return f"{exists}; nothing was written: choose another id, or get the session"
+        return f"{exists}; nothing was written: choose another name, or remove it first"
 
 
 class VersionConflict(EventStoreError):
@@ -185,7 +207,8 @@ class ReadRefused(EventStoreError):
         self.session_id, self.file, self.errno = session_id, file, errno
 
     def __str__(self) -> str:
-        what = f"session {self.session_id!r}" if self.session_id else "the store"
+        # No session begins with _, but the logs of the store itself do.
+        what = f"session {self.session_id!r}" if self.session_id[:1].isalnum() else "the store"
         return (
             f"{what} could not be read: {os.strerror(self.errno)} ({self.file}); nothing was changed: "
             "remove the cause, then try again"
@@ -236,6 +259,31 @@ class OperationRefused(EventStoreError):
         return (
             f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer completes "
             "or reverts the unfinished step: remove the cause, then try again"
+        )
+
+
+class ServingRefused(EventStoreError):
+    """The server did not start at `address`; `reason` is why, and what to do."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address, self.reason = address, reason
+
+    def __str__(self) -> str:
+        return f"nothing is served at {self.address}: {self.reason}"
+
+
+class HistoryRefused(EventStoreError):
+    """The history folder cannot be written, and the tool call has no session that would record it."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(file, reason)
+        self.file, self.reason = file, reason
+
+    def __str__(self) -> str:
+        return (
+            f"a tool call without a session could not be recorded in {self.file}: {self.reason}; its result is not kept: "
+            "remove the cause, or give the call a session"
         )
 
 
@@ -331,13 +379,15 @@ class LogRolledBack(EventStoreError):
 
 
 class CursorRefused(EventStoreError, ValueError):
-    """A cursor cannot be resumed from. Nothing was read."""
+    """A cursor cannot be resumed from, or no position can have this name: then `kind` says so. Nothing was read."""
 
-    def __init__(self, cursor: str, reason: str) -> None:
-        super().__init__(cursor, reason)
-        self.cursor, self.reason = cursor, reason
+    def __init__(self, cursor: str, reason: str, kind: str = "cursor") -> None:
+        super().__init__(cursor, reason, kind)
+        self.cursor, self.reason, self.kind = cursor, reason, kind
 
     def __str__(self) -> str:
+        if self.kind != "cursor":
+            return f"{self.kind} {self.cursor[:80]!a} {self.reason}; nothing was read: choose another name"
         return f"cursor {self.cursor[:80]!a} {self.reason}; nothing was read: pass a cursor that this store returned, or none"
 
 
@@ -356,15 +406,18 @@ class PositionNotSaved(EventStoreError):
 
 
 class ImportRefused(EventStoreError, ValueError):
-    """A foreign file cannot be imported. `line` counts from 1; 0 means the entire file."""
+    """A foreign file cannot be imported. `line` counts from 1; 0 means the entire file.
 
-    def __init__(self, path: str, line: int, reason: str) -> None:
-        super().__init__(path, line, reason)
-        self.path, self.line, self.reason = path, line, reason
+    `verb` is the requested operation, if it was another one.
+    """
+
+    def __init__(self, path: str, line: int, reason: str, verb: str = "import") -> None:
+        super().__init__(path, line, reason, verb)
+        self.path, self.line, self.reason, self.verb = path, line, reason, verb
 
     def __str__(self) -> str:
         where = f"{self.path} line {self.line}" if self.line else self.path
-        return f"cannot import {where}: {self.reason}"
+        return f"cannot {self.verb} {where}: {self.reason}"
 
 
 class ExportRefused(EventStoreError, ValueError):
@@ -420,7 +473,7 @@ class ExtraMissing(EventStoreError, ImportError):
 
     def __str__(self) -> str:
         return (
-            f"{self.what} needs the extra `{self.extra}`, which is not installed; nothing was written: "
+            f"{self.what} needs the extra `{self.extra}`, which is not installed; nothing was done: "
             f"{install_hint(self.extra)}"
         )
 
@@ -433,4 +486,6 @@ class InvalidSetting(EventStoreError, ValueError):
         self.name, self.value, self.expected = name, value, expected
 
     def __str__(self) -> str:
+        if not self.name.isupper():  # an argument, such as the URL of a store
+            return f"{self.name} {self.value!r} is not {self.expected}; nothing was opened"
         return f"{self.name}={self.value!r} is not {self.expected}: change it in the environment or in .env"

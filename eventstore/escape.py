@@ -5,13 +5,19 @@ import unicodedata
 _HARMFUL = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 _BLANK = frozenset([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xE0100, 0xE01F0)])
 """Letters and marks that are drawn as blank, so that text could hide in them."""
+_JOINER = "\u200d"
 
 
 def clean(text: str, *, keep_lf: bool = False) -> str:
     r"""Escape control, reordering and invisible characters as `\\x1b`, `\\u202e`, ...; `keep_lf` keeps line feeds."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_clean_one(one, keep_lf) for one in text)
+    shown = [_clean_one(one, keep_lf) for one in text]
+    if _JOINER in text:
+        for place in range(1, len(text) - 1):
+            if text[place] == _JOINER and _joins(text[place - 1], text[place + 1]):
+                shown[place] = _JOINER
+    return "".join(shown)
 
 
 def clean_json(text: str) -> str:
@@ -33,6 +39,12 @@ def _clean_one(one: str, keep_lf: bool) -> str:
         return one
     # a tab is harmless, but escaped it would be unreadable in code, and raw it would break the alignment of columns
     return "    " if one == "\t" and keep_lf else one.encode("unicode_escape").decode("ascii")
+
+
+def _joins(before: str, after: str) -> bool:
+    """Return True between two pictures: the joiner makes one of them, such as a family, and hides nothing."""
+    is_picture = unicodedata.category(before) == "So" or before == "\ufe0f" or "\U0001f3fb" <= before <= "\U0001f3ff"
+    return is_picture and unicodedata.category(after) == "So"
 
 
 def _is_harmful(one: str) -> bool:

@@ -1,7 +1,8 @@
 """The event types of a session, one frozen class each.
 
-Tags and fields never change, because stored logs contain them; class names and this module may move. A new field needs a
-default. The log sets the envelope (`seq`, `at`, ...) when an event is appended; until then it is empty.
+Tags and fields never change, because stored logs contain them. The classes are public: `match event:` and `isinstance`
+distinguish them apart, for type checkers too. Types of one's own are subclasses of `eventstore.CustomEvent`. A new
+field needs a default. The log sets the envelope (`seq`, `at`, ...) when an event is appended; until then it is empty.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
@@ -17,12 +18,15 @@ Status: TypeAlias = Literal["active", "completed", "failed", "abandoned"]
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     """The line of a foreign file from which an event was imported. All lines joined are the file.
 
-    `line` is the text with its terminator. `line_base64` replaces it if the bytes are not UTF-8.
+    `line` is the text with its terminator. `line_base64` replaces it if the bytes are not UTF-8. A log may hold the line
+    compressed, as `line_deflate` and `own_bytes` (`record/packed_origin.py`); an event that is read has `line` instead.
     """
 
     format: str
     line: str | None = None
     line_base64: str | None = None
+    line_deflate: str | None = None
+    own_bytes: int = 0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -40,7 +44,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
     - `hash`: hash of the chain up to and including this event, 64 hex digits.
     """
 
-    version: ClassVar[int] = 1
+    schema_version: ClassVar[int] = 1
 
     seq: int = 0
     at: str = ""
@@ -67,7 +71,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_de
 class SessionCreated(Event, frozen=True, kw_only=True, tag="session.created"):
     """The session was created. Always its first own event. A fork inherits its parent's values for fields that are not set.
 
-    `used_before` is True if an earlier session, since deleted or trashed, had the same id.
+    `used_before` is True if an earlier session, since deleted or trashed, had the same id. `external_key` is the name, any text,
+    that another program has for the session.
     """
 
     purpose: str | None = None
@@ -76,6 +81,7 @@ class SessionCreated(Event, frozen=True, kw_only=True, tag="session.created"):
     custom_metadata: dict[str, Any] = {}
     forked_from: dict[str, Any] | None = None
     used_before: bool = False
+    external_key: str | None = None
 
 
 class SessionUpdated(Event, frozen=True, kw_only=True, tag="session.updated"):
@@ -124,13 +130,20 @@ class MessageAdded(Event, frozen=True, kw_only=True, tag="message.added"):
     """A message of the conversation. Its order is the order of the log.
 
     With an `invocation_id`, an assistant message is a tool call (`content` is the JSON of its arguments) and a tool message
-    is its result.
+    is its result. A `copied` one is counted and found in the session that it was copied from.
+
+    `blocks` are the content as it was given, if it is more than text; `content` is then its text. Of images and files the base64
+    text is left empty in `blocks`, and `blobs` has one object for each: `at` (its path), `prefix` (`data:image/png;base64,`),
+    `value_bytes` and `value_sha256` of the bytes, which are an attachment of the log.
     """
 
     role: Role
     content: str
     tool_name: str | None = None
     invocation_id: str | None = None
+    copied: bool = False
+    blocks: list[Any] | None = None
+    blobs: list[Any] | None = None
 
 
 class ReasoningRecorded(Event, frozen=True, kw_only=True, tag="reasoning.recorded"):
@@ -149,11 +162,37 @@ class ConversationRewound(Event, frozen=True, kw_only=True, tag="conversation.re
     to: int
 
 
+class MessagesWithdrawn(Event, frozen=True, kw_only=True, tag="messages.withdrawn"):
+    """Messages are no longer part of the conversation: those that were recorded as the events `targets`."""
+
+    targets: tuple[int, ...]
+
+
+class InvocationStarted(Event, frozen=True, kw_only=True, tag="invocation.started"):
+    """A tool call began in this session. `invocation.linked` with the same `invocation_id` records how it ended.
+
+    `input` is what the tool was given, any JSON value; left out where it is not known. A value over 256 KiB is not in the event
+    but is an attachment of the log: `input_bytes` and `input_sha256` (hex) are the size and hash of its JSON text.
+    `invocation_dir` is that of InvocationLinked.
+    """
+
+    invocation_id: str
+    tool_name: str | None = None
+    invocation_dir: str | None = None
+    input: Any = UNSET
+    input_bytes: int | None = None
+    input_sha256: str | None = None
+    copied: bool = False
+
+
 class InvocationLinked(Event, frozen=True, kw_only=True, tag="invocation.linked"):
     """A tool was called in this session.
 
     A later event with the same `invocation_id` adds fields, such as the outcome; the call counts once. `invocation_dir` is
-    relative to the history folder if it is inside it, else absolute. `duration_ms` is in milliseconds.
+    relative to the history folder if it is inside it, else absolute. `duration_ms` is in milliseconds. `result` is what the
+    tool answered, any JSON value; left out where it is not known. `result_bytes` and `result_sha256` are those of a result over
+    256 KiB, as the input of InvocationStarted has them. A `copied` call counts in the session that it was copied from.
+    `sub_session` is the session of the sub-agent that the call ran.
     """
 
     invocation_id: str
@@ -162,6 +201,11 @@ class InvocationLinked(Event, frozen=True, kw_only=True, tag="invocation.linked"
     duration_ms: float | None = None
     success: bool | None = None
     error: str | None = None
+    result: Any = UNSET
+    result_bytes: int | None = None
+    result_sha256: str | None = None
+    sub_session: str | None = None
+    copied: bool = False
 
 
 class InvocationUnlinked(Event, frozen=True, kw_only=True, tag="invocation.unlinked"):
@@ -173,14 +217,18 @@ class InvocationUnlinked(Event, frozen=True, kw_only=True, tag="invocation.unlin
 class UsageRecorded(Event, frozen=True, kw_only=True, tag="usage.recorded"):
     """The model used tokens or money.
 
-    `tokens` counts by kind (`input`, `output`, `cache_read`, `cache_write`, `reasoning`, or the caller's own). Events with
-        the same `key` describe the same use: they fold by maximum per field and are not added up.
+    `tokens` counts by kind (`input`, `output`, `cache_read`, `cache_write`, `reasoning`, or the caller's own). No token is in two
+    kinds: `input` is without the cached ones, `output` without those of reasoning. `cache_write_hour` is how many
+    of `cache_write` were written for an hour, which costs more. Events with the same `key` describe the same use: they
+    fold by maximum per field and are not added up. A `copied` use counts in the session that it was copied from.
     """
 
     tokens: dict[str, int] = {}
     cost: float | None = None
     model: str | None = None
     key: str | None = None
+    cache_write_hour: int = 0
+    copied: bool = False
 
 
 class DataSet(Event, frozen=True, kw_only=True, tag="data.set"):
@@ -200,8 +248,44 @@ class DataCleared(Event, frozen=True, kw_only=True, tag="data.cleared"):
     """All of the session's own data was deleted."""
 
 
+class RecordPut(Event, frozen=True, kw_only=True, tag="record.put"):
+    """A program put a value into one of its streams: lists and maps inside the session.
+
+    Without `key` the value comes last in the list. With `key` it replaces the value of that key and keeps its place; a new key
+    comes last. With `once` the first value of a key stays. `value` is any JSON value; with `base64` it is the text of bytes.
+    A value over 256 KiB is an attachment of the log: then `value_bytes` and `value_sha256` (hex) are set.
+    """
+
+    stream: str
+    key: str | None = None
+    value: Any = None
+    once: bool = False
+    base64: bool = False
+    value_bytes: int | None = None
+    value_sha256: str | None = None
+
+
+class RecordRemoved(Event, frozen=True, kw_only=True, tag="record.removed"):
+    """A program removed values from its streams. The log keeps them.
+
+    With `stream`: the value of `key`, or the value without a key that was put by event `item`, or the `last` value, or else all.
+    With `prefix` instead: all values of all streams whose names begin with it.
+    """
+
+    stream: str | None = None
+    key: str | None = None
+    item: int | None = None
+    last: bool = False
+    prefix: str | None = None
+
+
 class ForeignRecorded(Event, frozen=True, kw_only=True, tag="foreign.recorded"):
-    """A foreign line that no event type describes. `origin` holds the line."""
+    """A foreign line that no event type describes. `origin` holds the line.
+
+    `withheld_bytes` is the size of a line that is not kept, because a copy of it was redacted in this store before.
+    """
+
+    withheld_bytes: int = 0
 
 
 class LogRepaired(Event, frozen=True, kw_only=True, tag="log.repaired"):
@@ -217,8 +301,8 @@ class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
     """The content of event `target` was, or is about to be, overwritten; `leaf` is its leaf hash, 64 hex digits.
 
     `target_type` and `target_at` repeat the type and time that the redacted line keeps, because its hash no longer covers them.
-    `target_id`, `target_batch` and `target_origin_bytes` record the idempotency key, the place in its batch and the length of
-    the foreign line: the redacted line no longer has them.
+    `target_id`, `target_batch`, `target_origin_bytes` and `target_time` record the idempotency key, the place in its batch, the
+    length of the foreign line and when it happened: the redacted line no longer has them.
     """
 
     target: int
@@ -229,6 +313,7 @@ class EventRedacted(Event, frozen=True, kw_only=True, tag="event.redacted"):
     target_id: str | None = None
     target_batch: tuple[int, int] | None = None
     target_origin_bytes: int | None = None
+    target_time: str | None = None
 
 
 class CheckpointSigned(Event, frozen=True, kw_only=True, tag="checkpoint.signed"):
@@ -292,13 +377,15 @@ class StoreTrashPurged(Event, frozen=True, kw_only=True, tag="store.trash_purged
 class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_redacted"):
     """In the registry: events of a session are about to be redacted in every copy that the store keeps.
 
-    `leaves` are the leaf hashes (64 hex digits) of the events `targets`: they identify a copy that is restored later.
+    `leaves` are the leaf hashes (64 hex digits) of the events `targets`: they identify a copy that is restored later. `lines` are
+    marks of the imported lines among them (32 hex digits, of ids and places, not of texts): they identify other copies of these.
     """
 
     session_id: str
     targets: tuple[int, ...]
     reason: str
     leaves: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 class StoreCheckpointSigned(Event, frozen=True, kw_only=True, tag="store.checkpoint_signed"):
@@ -321,12 +408,23 @@ class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
         """The tag in the stored line."""
         return self.known_as
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The event's own fields: the JSON object without the envelope. Empty for a redacted event."""
+        try:
+            raw: dict[str, Any] = msgspec.json.decode(self.raw, type=dict[str, Any])
+        except (msgspec.DecodeError, RecursionError):  # a number, say, that Python cannot hold
+            return {}
+        return {name: value for name, value in raw.items() if name not in _ENVELOPE}
+
 
 class RedactedEvent(UnknownEvent, frozen=True, kw_only=True, tag="redacted"):
     """A redacted event. `known_as` is its type, `leaf` the leaf hash of the removed event, 64 hex digits."""
 
     leaf: str = ""
 
+
+_ENVELOPE = frozenset([*Event.__struct_fields__, "type", "redacted"])
 
 AnyEvent: TypeAlias = (
     SessionCreated
@@ -339,12 +437,16 @@ AnyEvent: TypeAlias = (
     | ReasoningRecorded
     | ConversationCleared
     | ConversationRewound
+    | MessagesWithdrawn
+    | InvocationStarted
     | InvocationLinked
     | InvocationUnlinked
     | UsageRecorded
     | DataSet
     | DataDeleted
     | DataCleared
+    | RecordPut
+    | RecordRemoved
     | ForeignRecorded
     | LogRepaired
     | EventRedacted
@@ -370,6 +472,9 @@ def with_origin(event: Event, origin: Origin) -> Event:
     """Return the event with `origin` set."""
     return replace(event, origin=origin)
 
+
+InvocationEvent: TypeAlias = InvocationStarted | InvocationLinked
+"""What is recorded of a tool call: its start, and its outcome."""
 
 EVENT_TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}
 """Event class by tag."""

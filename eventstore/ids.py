@@ -20,27 +20,39 @@ TEMPLATE = "_template."
 TRASH = "_trash/"
 """The prefix of the names of logs in the trash; the name in the trash follows."""
 
+LATEST = "latest"
+"""What commands read as the session updated last. No new session may have this id; one of an earlier release opens as before."""
+
 _SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 # Windows opens a device instead of a file with such a name, whatever the extension.
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
-_BESIDE = re.compile(r"checkpoints/[0-9]{12}-[0-9a-f]{8}\.note|quarantine/[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+_BESIDE = re.compile(
+    r"checkpoints/[0-9]{12}-[0-9a-f]{8}\.note|quarantine/[A-Za-z0-9][A-Za-z0-9._-]{0,199}|values/[0-9a-f]{64}", re.ASCII
+)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 
 
-def check_session_id(session_id: str) -> str:
-    """Validate a session id and return it.
+def check_session_id(session_id: str, kind: str = "session id") -> str:
+    """Validate a session id and return it; `kind` is how errors call a name that follows the same rules.
 
     Allowed are 1-128 of `A-Z a-z 0-9 . _ -`, a letter or digit first, no dot last, and no Windows device name
     (`con`, `nul.txt`, ...), so that the id is a safe folder name on every system. Raises InvalidSessionId.
     """
     if not isinstance(session_id, str):
-        raise InvalidSessionId(repr(session_id), "it is not text")
+        raise InvalidSessionId(repr(session_id), "it is not text", kind)
     if not _SESSION_ID.fullmatch(session_id):
-        raise InvalidSessionId(session_id, _why_not(session_id))
+        raise InvalidSessionId(session_id, _why_not(session_id), kind)
     if session_id.endswith("."):
-        raise InvalidSessionId(session_id, "it ends in a dot")
+        raise InvalidSessionId(session_id, "it ends in a dot", kind)
     if session_id.partition(".")[0].lower() in _DEVICES:
-        raise InvalidSessionId(session_id, "it is a device name on Windows")
+        raise InvalidSessionId(session_id, "it is a device name on Windows", kind)
+    return session_id
+
+
+def check_new_session_id(session_id: str) -> str:
+    """Validate the id of a session that is to be created and return it. Raises InvalidSessionId."""
+    if check_session_id(session_id) == LATEST:
+        raise InvalidSessionId(session_id, "it is the word for the session updated last")
     return session_id
 
 
@@ -65,8 +77,8 @@ def owner_of(name: str) -> str:
     return id_of(name.removeprefix(TRASH)) if name.startswith(TRASH) else name
 
 
-def is_beside(name: str) -> bool:
-    """Return True for a valid attachment name: `checkpoints/<size>-<key>.note` or `quarantine/<name>`."""
+def is_attachment(name: str) -> bool:
+    """Return True for a valid attachment name: `checkpoints/<size>-<key>.note`, `quarantine/<name>` or `values/<sha256>`."""
     return _BESIDE.fullmatch(name) is not None
 
 
@@ -81,7 +93,7 @@ def id_of(name: str) -> str:
     """Return the session id of a name in the trash. Raises InvalidSessionId if it is not a valid name."""
     session_id, tilde, number = name.partition("~")
     if tilde and not (number.isascii() and number.isdecimal()):
-        raise InvalidSessionId(name, "it is not a valid name in the trash")
+        raise InvalidSessionId(name, "its number behind ~ is none", "name in the trash")
     return check_session_id(session_id)
 
 
@@ -99,6 +111,28 @@ def new_session_id(now: datetime | None = None) -> str:
     """Create an id such as `session_20261123_051701_<32 hex digits>`: the time in UTC, then 128 random bits."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return f"session_{moment:%Y%m%d_%H%M%S}_{os.urandom(16).hex()}"
+
+
+_HASHED = "key-"
+
+
+def session_id_for(external_key: str) -> str:
+    """Return the session id for the name, any text, that another program has for a session: always the same one.
+
+    A name that a session may have stays as it is, unless it begins with `key-` or has capital letters, which some file
+    systems do not distinguish from small ones. Any other name gives `key-` and 40 hex digits of its SHA-256. Two
+    programs that create the session of one name therefore meet at one session.
+    """
+    from hashlib import sha256
+
+    if not isinstance(external_key, str):
+        raise ValueError(f"external_key is a {type(external_key).__name__}, not text; nothing was done")
+    if external_key == external_key.lower() and not external_key.startswith(_HASHED):
+        try:
+            return check_new_session_id(external_key)
+        except InvalidSessionId:
+            pass
+    return _HASHED + sha256(external_key.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 def file_name(text: str, limit: int = 200) -> str:

@@ -1,4 +1,4 @@
-"""Which version of the package is installed. The number itself stands in pyproject.toml only."""
+"""The installed version of the package. The number itself is only in pyproject.toml."""
 
 DISTRIBUTION = "agent-eventstore"
 """The name to install the package by; on PyPI, `eventstore` is another project."""
@@ -16,15 +16,12 @@ def version() -> str:
 
 
 def install_hint(extra: str) -> str:
-    """Return the command that installs what `extra` needs, as it is written in errors.
-
-    Where the package is installed, from a wheel or a checkout, pip only adds the packages of the extra.
-    """
-    return f"pip install '{DISTRIBUTION}[{extra}]'"
+    """Return how to install what `extra` needs, as errors say it: from a checkout or a wheel, as the project itself."""
+    return f"run pip install '.[{extra}]' in a checkout of {DISTRIBUTION}, or pip install 'FILE.whl[{extra}]' with its wheel"
 
 
 def __getattr__(name: str) -> str:
-    """Look the version up when `__version__` is asked for, and not before."""
+    """Look the version up when `__version__` is first read."""
     if name == "__version__":
         return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,89 +1,45 @@
-"""Patterns of secrets: find keys, tokens and passwords in texts and replace them by `[redacted:<label>]`."""
+"""Find keys, tokens and passwords in texts and replace them by `[redacted:<label>]`. Their shapes are in `secret_shapes.py`."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import fields, replace
 
+from eventstore.custom_events import CustomEvent
+from eventstore.errors import EventNotEncodable
 from eventstore.events import Event, Origin
+from eventstore.secret_shapes import CHECKS, HINTS, SECRET_NAME, is_secret_value
+from eventstore.secret_shapes import PERSONAL as PERSONAL
+from eventstore.secret_shapes import SECRETS as SECRETS
+from eventstore.secret_shapes import SHARED as SHARED
 
 E = TypeVar("E", bound=Event)
-
-SECRETS: dict[str, str] = {
-    "private-key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
-    r"(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|\Z)",
-    "age-key": r"AGE-SECRET-KEY-1[A-Z0-9]{50,}",
-    "aws-key-id": r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",
-    "aws-secret": r"(?i:aws_?secret_?(?:access_?)?key)[\"'\s:=]{1,8}\K[A-Za-z0-9/+=]{40}",
-    "azure-key": r"(?i:AccountKey)=\K[A-Za-z0-9+/=]{40,}",
-    "google-key": r"\bAIza[0-9A-Za-z_-]{35}",
-    "google-token": r"\bya29\.[0-9A-Za-z_-]{20,}",
-    "github-token": r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
-    "gitlab-token": r"\bgl(?:pat|dt|rt|ptt|cbt)-[A-Za-z0-9_-]{20,}",
-    "slack-token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
-    "slack-webhook": r"https://hooks\.slack\.com/services/\K[A-Za-z0-9/_+-]{20,}",
-    "stripe-key": r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
-    "anthropic-key": r"\bsk-ant-[A-Za-z0-9_-]{20,}",
-    "openai-key": r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{20,}",
-    "huggingface-token": r"\bhf_[A-Za-z0-9]{30,}",
-    "npm-token": r"\bnpm_[A-Za-z0-9]{36}",
-    "pypi-token": r"\bpypi-AgEI[A-Za-z0-9_-]{50,}",
-    "digitalocean-token": r"\bdo[oprt]_v1_[a-f0-9]{64}",
-    "sendgrid-key": r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
-    "telegram-token": r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",
-    "jwt": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
-    "authorization": r"(?i:authorization)[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?i:bearer|basic|token)\s{1,4}\K[A-Za-z0-9._~+/=-]{8,}",
-    "url-password": r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,100}:\K[^\s/@\"'<>]{1,200}(?=@)",
-}
-"""Regular expression by label. Text before `\\K` must match but stays; the secret begins after it."""
-
-
-_HINTS: dict[str, tuple[str, ...]] = {
-    "private-key": ("-----BEGIN",),
-    "age-key": ("AGE-SECRET-KEY-1",),
-    "aws-key-id": ("AKIA", "ASIA", "ABIA", "ACCA"),
-    "aws-secret": ("aws",),
-    "azure-key": ("accountkey=",),
-    "google-key": ("AIza",),
-    "google-token": ("ya29.",),
-    "github-token": ("gh", "github_pat_"),
-    "gitlab-token": ("gl",),
-    "slack-token": ("xox",),
-    "slack-webhook": ("hooks.slack.com",),
-    "stripe-key": ("k_live_", "k_test_"),
-    "anthropic-key": ("sk-ant-",),
-    "openai-key": ("sk-",),
-    "huggingface-token": ("hf_",),
-    "npm-token": ("npm_",),
-    "pypi-token": ("pypi-AgEI",),
-    "digitalocean-token": ("_v1_",),
-    "sendgrid-key": ("SG.",),
-    "telegram-token": (":AA",),
-    "jwt": ("eyJ",),
-    "authorization": ("authorization",),
-    "url-password": ("://",),
-}
-"""Substrings by label, compared without case. A pattern is tried only if one is in the text: the test is 100 times faster."""
 
 
 class Patterns:
     """Labelled patterns, such as `SECRETS`, searched in one pass. Raises re.error for an invalid pattern."""
 
     def __init__(self, patterns: Mapping[str, str] = SECRETS) -> None:
+        if not isinstance(patterns, Mapping):
+            raise TypeError(f"patterns is a {type(patterns).__name__}, not a mapping of labels to regular expressions")
         self._patterns = dict(patterns)
+        ours = {label for label, pattern in patterns.items() if SHARED.get(label) == pattern}
         self._hints = [
             (hint.lower(), label)
-            for label, pattern in patterns.items()
-            for hint in (_HINTS[label] if SECRETS.get(label) == pattern else ("",))
+            for label in patterns
+            for hint in (HINTS.get(label, ("",)) if label in ours else ("",))
         ]
-        self._compiled: dict[frozenset[str], Callable[[str], Iterator[re.Match[str]]]] = {}
+        self._checks = {label: check for label, check in CHECKS.items() if label in ours}
+        self._names = "assigned-secret" in ours
+        self._compiled: dict[frozenset[str], re.Pattern[str]] = {}
         self._labels = {f"p{number}": label for number, label in enumerate(patterns)}
         self._finder(
             frozenset(patterns)
         )  # compile now, so that an invalid pattern fails here and not at the first search
 
-    def _finder(self, labels: frozenset[str]) -> Callable[[str], Iterator[re.Match[str]]]:
+    def _finder(self, labels: frozenset[str]) -> re.Pattern[str]:
         found = self._compiled.get(labels)
         if found is None:
             parts = []
@@ -91,17 +47,29 @@ class Patterns:
                 if label in labels:
                     front, cut, secret = self._patterns[label].rpartition(r"\K")
                     parts.append(f"{front if cut else ''}(?P<{name}>{secret})")
-            found = self._compiled[labels] = re.compile("|".join(parts)).finditer
+            if len(self._compiled) >= _MOST_COMPILED:
+                self._compiled.clear()
+            found = self._compiled[labels] = re.compile("|".join(parts))
         return found
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Stream (start, end, label) of each secret in a text, in characters, in order, without overlaps."""
         lower = text.lower()
         labels = frozenset(label for hint, label in self._hints if hint in lower)
-        for found in self._finder(labels)(text) if labels else ():
+        if not labels:
+            return
+        finder, here = self._finder(labels), 0
+        while (found := finder.search(text, here)) is not None:
             group = found.lastgroup
-            if group is not None and found.end(group) > found.start(group):
-                yield found.start(group), found.end(group), self._labels[group]
+            assert group is not None  # noqa: S101 - each alternative is one
+            start, end = found.span(group)
+            label = self._labels[group]
+            check = self._checks.get(label)
+            if start < end and (check is None or check(found[group], text[max(0, start - 20) : start])):
+                yield start, end, label
+                here = end
+            else:
+                here = max(start, found.start() + 1)  # another kind may begin here
 
     def replace(self, text: str) -> str:
         """Return the text with each secret replaced by `[redacted:<label>]`."""
@@ -111,19 +79,84 @@ class Patterns:
             done = end
         return "".join([*parts, text[done:]]) if parts else text
 
+    def labels(self, value: Any) -> Iterator[str]:
+        """Stream the label of each secret in a text, a JSON value, an event or an Origin."""
+        return (label for label, _ in self.secrets(value))
+
+    def secrets(self, value: Any) -> Iterator[tuple[str, str]]:
+        """Stream (label, secret) of each secret in a text, a JSON value, an event or an Origin."""
+        for key, text in _texts(value, "", keys=True):
+            if key is not None and self.is_named(key, text):
+                yield "assigned-secret", text
+            else:
+                for start, end, label in self.find(text):
+                    yield label, text[start:end]
+
+    def replace_in(self, value: Any) -> Any:
+        """Return a JSON value with each secret in its texts replaced; the same object if it has none.
+
+        A text under a key such as `password` is replaced completely.
+        """
+        return self._replaced(value, "")
+
+    def _replaced(self, value: Any, key: str) -> Any:
+        if isinstance(value, str):
+            new = "[redacted:assigned-secret]" if self.is_named(key, value) else self.replace(value)
+            return value if new == value else new
+        if isinstance(value, dict):
+            pairs = {
+                (self.replace(name) if isinstance(name, str) else name): self._replaced(item, str(name))
+                for name, item in value.items()
+            }
+            same = len(pairs) == len(value) and all(
+                name in value and value[name] is item for name, item in pairs.items()
+            )
+            return value if same else pairs
+        if isinstance(value, list | tuple):
+            items = [self._replaced(item, key) for item in value]
+            return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
+        return value
+
+    def is_named(self, key: str, value: str) -> bool:
+        """Return whether a text is a secret because of the name of its field, such as `password`."""
+        return (
+            self._names
+            and bool(key)
+            and SECRET_NAME.search(key) is not None
+            and not value.startswith("[redacted:")
+            and is_secret_value(value, is_quoted=True)
+        )
+
     def clean(self, event: E) -> E:
         """Return the event without secrets, or the same object if it has none."""
+        if isinstance(event, CustomEvent):
+            return self._clean_custom(event)
         changed = {}
         for field in fields(event):
             if field.name in _NEVER_CLEANED:
                 continue
             value = getattr(event, field.name)
-            new = cleaned(value, self.replace)
+            new = self.replace_in(value)
             if new is not value:
                 changed[field.name] = new
         return replace(event, **changed) if changed else event
 
+    def _clean_custom(self, event: E) -> E:
+        """Return an event of a program's own type without secrets; its fields may hold objects of any class."""
+        try:
+            raw = msgspec.to_builtins(event)
+        except (TypeError, ValueError, RecursionError):
+            return event  # it has no JSON form, so that it cannot be written
+        new = {name: value if name in _NEVER_CLEANED else cleaned(value, self.replace) for name, value in raw.items()}
+        if all(new[name] is value for name, value in raw.items()):
+            return event
+        try:
+            return msgspec.json.decode(msgspec.json.encode(new), type=type(event))
+        except (msgspec.DecodeError, TypeError):
+            raise EventNotEncodable(event.type, "$", "does not fit its class once secrets are replaced in it") from None
 
+
+_MOST_COMPILED = 200  # combinations of labels; a long-lived program meets many
 _NEVER_CLEANED = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at", "id", "origin"])
 
 
@@ -144,20 +177,26 @@ def cleaned(value: Any, clean: Callable[[str], str]) -> Any:
 
 def texts(value: Any, *, keys: bool = True) -> Iterator[str]:
     """Stream every text in an event, a JSON value or an Origin. `keys` includes the keys of objects."""
+    for _, text in _texts(value, None, keys=keys):
+        yield text
+
+
+def _texts(value: Any, key: str | None, *, keys: bool) -> Iterator[tuple[str | None, str]]:
+    """Stream (key of the object it is under, text) of every text."""
     if isinstance(value, str):
-        yield value
+        yield key, value
     elif isinstance(value, dict):
-        for key, item in value.items():
+        for name, item in value.items():
             if keys:
-                yield from texts(key)
-            yield from texts(item, keys=keys)
+                yield from _texts(name, None, keys=keys)
+            yield from _texts(item, name if isinstance(name, str) else None, keys=keys)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from texts(item, keys=keys)
+            yield from _texts(item, key, keys=keys)
     elif isinstance(value, Origin):
-        yield from texts([value.line, value.line_base64])
+        yield from _texts([value.line, value.line_base64], None, keys=keys)
     elif isinstance(value, Event):
-        yield from texts(_own(value), keys=keys)
+        yield from _texts(_own(value), None, keys=keys)
 
 
 def numbers(value: Any) -> Iterator[int | float]:
@@ -174,6 +213,8 @@ def numbers(value: Any) -> Iterator[int | float]:
 
 
 def _own(event: Event) -> list[Any]:
+    if isinstance(event, CustomEvent):
+        return [value for name, value in msgspec.to_builtins(event).items() if name not in _ENVELOPE and name != "type"]
     return [getattr(event, field.name) for field in fields(event) if field.name not in _ENVELOPE]
 
 

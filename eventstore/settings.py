@@ -4,7 +4,9 @@
 |---|---|---|
 | `SESSION_STORAGE_ENABLED` | true | false keeps sessions in memory only |
 | `SESSION_STORAGE_PATH` | `.sessions` | the sessions folder |
-| `SESSION_STORAGE_BACKEND` | `filesystem` | `filesystem` or `memory` |
+| `SESSION_STORAGE_BACKEND` | `filesystem` | `filesystem`, `memory`, `postgresql` or `objects`; the last two need the URL |
+| `SESSION_STORAGE_URL` | | the store by URL, as `open_store` takes it, in place of path and backend |
+| `SESSION_STORAGE_CACHE` | the user's cache folder | where caches of stores on other hosts are kept |
 | `SESSION_STORAGE_RETENTION_DAYS` | 30 | age in days at which `cleanup` removes a session; `SESSION_RETENTION_DAYS` is read too |
 | `SESSION_STORAGE_FSYNC` | `always` | `always`, `everysec` or `no` |
 | `SESSION_STORAGE_REDACT_SECRETS` | false | true replaces what looks like a key, token or password before it is written |
@@ -14,14 +16,20 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from eventstore.errors import InvalidSetting
 from eventstore.ids import Fsync
 
-Backend = Literal["filesystem", "memory"]
+Backend = Literal["filesystem", "memory", "postgresql", "objects"]
+_SCHEMES = {
+    "filesystem": ("file",),
+    "memory": ("memory",),
+    "postgresql": ("postgresql", "postgres"),
+    "objects": ("s3", "az", "gs"),
+}
 _YES = frozenset(["1", "true", "yes", "on"])
 _NO = frozenset(["0", "false", "no", "off"])
 _MAX_DAYS = 365_000  # a thousand years: the cutoff date stays within what datetime can hold
@@ -29,7 +37,7 @@ _MAX_DAYS = 365_000  # a thousand years: the cutoff date stays within what datet
 
 @dataclass(frozen=True)
 class Settings:
-    """The validated values of the variables. `retention_days` is in days."""
+    """The validated values of the variables. `retention_days` is in days. `url` may hold a password: it is in no repr."""
 
     storage_enabled: bool = True
     storage_path: Path = Path(".sessions")
@@ -39,6 +47,8 @@ class Settings:
     redact_secrets: bool = False
     history_enabled: bool = True
     history_path: Path = Path(".history")
+    url: str | None = field(default=None, repr=False)
+    cache_path: Path | None = None
 
 
 def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
@@ -47,16 +57,44 @@ def load_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None 
     An empty value counts as not set. Raises InvalidSetting, which names the variable.
     """
     values = _Values({**_dotenv(dotenv or Path(".env")), **(os.environ if environ is None else environ)})
+    url, backend = _url_and_backend(values)
     return Settings(
         storage_enabled=values.flag("SESSION_STORAGE_ENABLED", default=True),
         storage_path=values.path("SESSION_STORAGE_PATH", ".sessions"),
-        backend=cast("Backend", values.choice("SESSION_STORAGE_BACKEND", "filesystem", get_args(Backend))),
+        backend=backend,
         retention_days=values.days("SESSION_STORAGE_RETENTION_DAYS", "SESSION_RETENTION_DAYS", default=30),
         fsync=cast("Fsync", values.choice("SESSION_STORAGE_FSYNC", "always", get_args(Fsync))),
         redact_secrets=values.flag("SESSION_STORAGE_REDACT_SECRETS", default=False),
         history_enabled=values.flag("TOOL_HISTORY_ENABLED", default=True),
         history_path=values.path("TOOL_HISTORY_PATH", ".history"),
+        url=url,
+        cache_path=values.path("SESSION_STORAGE_CACHE", "") if values.text("SESSION_STORAGE_CACHE", "") else None,
     )
+
+
+def source_of(name: str, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> str | None:
+    """Return where a variable is set, `the environment` or `.env`; None if it is not, or empty."""
+    values = os.environ if environ is None else environ
+    if name in values:  # it overrides `.env` even where it is empty
+        return "the environment" if values[name].strip() else None
+    path = dotenv or Path(".env")
+    return path.name if _dotenv(path).get(name, "").strip() else None
+
+
+def _url_and_backend(values: "_Values") -> tuple[str | None, Backend]:
+    """Read which store is meant: by URL, or by the kind of its backend; both must agree."""
+    url, name = values.text("SESSION_STORAGE_URL", ""), "SESSION_STORAGE_BACKEND"
+    backend = cast("Backend", values.choice(name, "filesystem", get_args(Backend)))
+    if not url:
+        if backend in ("postgresql", "objects"):
+            raise InvalidSetting("SESSION_STORAGE_URL", "", f"the URL of a store, which {name}={backend} needs")
+        return None, backend
+    scheme = url.partition(":")[0].lower()
+    if values.text(name, "") and scheme not in _SCHEMES[backend]:
+        raise InvalidSetting(
+            name, backend, f"the kind of store that SESSION_STORAGE_URL names, which begins with {scheme}:"
+        )
+    return url, next((kind for kind in get_args(Backend) if scheme in _SCHEMES[kind]), backend)
 
 
 def _dotenv(path: Path) -> dict[str, str]:
@@ -118,7 +156,7 @@ class EnvironmentManager:
         return load_settings().retention_days
 
     def get_session_storage_backend(self) -> str:
-        """Return `filesystem` or `memory`."""
+        """Return `filesystem`, `memory`, `postgresql` or `objects`."""
         return load_settings().backend
 
     def is_session_storage_enabled(self) -> bool:

@@ -13,17 +13,17 @@ import msgspec
 from msgspec import json
 
 from eventstore import events as e
-from projections import invocations, usage
+from projections import calls, usage
 from projections import summary as summary_fold
-from projections.projection import Projection
+from projections.fold import Fold
 
 Kind: TypeAlias = Literal["message", "call", "usage", "session", "data", "log", "redacted", "unknown"]
 """The subject of an entry: a message, a tool call, usage, the session, its data, its log, a redaction, an unknown event."""
 State: TypeAlias = Literal["done", "unfinished", "unexplained"]
-"""A redaction is `done`; recorded but `unfinished`, so the text is still there; or `unexplained`: the text is gone, but no
+"""A redaction is `done`; recorded but `unfinished`, so the text is still there; or `unexplained`: the text is missing, but no
 matching event records it."""
 
-# Bounds on memory: entries wait in order behind an unfinished call only up to these limits.
+# Bounds on memory: entries wait in order after an unfinished call only up to these limits.
 _HELD_ENTRIES, _HELD_CHARACTERS = 1000, 4_000_000
 _MOST_NAMES = 1000  # actors and models are chosen by the writer, so their number is unbounded
 
@@ -50,8 +50,8 @@ class Removal:
 class Entry:
     """One action, recorded by the events `seqs`. Times are RFC 3339, `duration_ms` is in milliseconds.
 
-    `time` is the time of the first event, `ended` that of the last. `input` and `result` of a call are None if the log has no
-    such message. `tokens` and `cost` are what the event adds to the totals: a repeated usage event adds nothing.
+    `time` is the time of the first event, `ended` that of the last. `input` and `result` of a call are None if the log does not
+    have them. `tokens` and `cost` are what the event adds to the totals: a repeated usage event adds nothing.
     """
 
     seqs: tuple[int, ...]
@@ -154,12 +154,12 @@ def apply(state: Index, event: e.Event) -> None:
         _count_call(state, event)
 
 
-projection: Projection[Index] = Projection(Index, Index.copy, apply)
+projection: Fold[Index] = Fold(Index, Index.copy, apply)
 """The index of a session."""
 
 
 def _count_call(state: Index, event: e.Event) -> None:
-    invocation_id = _call_of(event)
+    invocation_id = calls.call_of(event)
     if invocation_id is not None:
         state.parts[invocation_id] += 1
         if isinstance(event, e.InvocationLinked) and event.success is not None:
@@ -181,15 +181,6 @@ def redacted_leaf(event: e.Event) -> str | None:
     return event.leaf if isinstance(event, e.RedactedEvent) else None
 
 
-def _call_of(event: e.Event) -> str | None:
-    """Return the id of the tool call that an event belongs to, or None."""
-    if isinstance(event, e.InvocationLinked):
-        return event.invocation_id
-    if isinstance(event, e.MessageAdded) and event.role in ("assistant", "tool"):
-        return event.invocation_id
-    return None
-
-
 # --- entries
 
 
@@ -197,55 +188,58 @@ def _call_of(event: e.Event) -> str | None:
 class _Open:
     """A call some of whose events are still to come. `left` is their number."""
 
-    first: e.Event
+    call: calls.Call
     left: int
-    known: invocations.Invocation | None = None
     last: str = ""
-    tool_name: str | None = None
     seqs: list[int] = field(default_factory=list)
-    inputs: list[str] = field(default_factory=list)
-    results: list[str] = field(default_factory=list)
+    characters: int = 0
     by: dict[str, Any] = field(default_factory=dict)
     is_late: bool = False
 
     def add(self, event: e.Event) -> int:
         """Add an event of the call; return the number of characters it holds."""
+        self.call.add(event)
         self.seqs.append(event.seq)
         self.left -= 1
         self.last = max(self.last, event.time)
         self.by = {**(event.by or {}), **self.by}
-        if isinstance(event, e.InvocationLinked):
-            self.known = invocations.merge(self.known, event)
-            return 0
-        if not isinstance(event, e.MessageAdded):
-            return 0
-        self.tool_name = self.tool_name or event.tool_name
-        (self.inputs if event.role == "assistant" else self.results).append(event.content)
-        return len(event.content)
+        held = _held(event)
+        self.characters += held
+        return held
 
     def close(self) -> Entry:
         """Return the call as one entry."""
-        known, actor = self.known, self.by.get("actor")
-        success = known.success if known else None
-        outcome = {None: "called a tool", True: "called a tool: succeeded", False: "called a tool: failed"}
+        call, known, actor = self.call, self.call.known, self.by.get("actor")
+        success = known.success
+        outcome = {None: "called a tool", True: "called a tool: succeeded", False: "called a tool: failed"}[success]
         return Entry(
             seqs=tuple(self.seqs),
-            time=self.first.time,
+            time=call.start,
             ended=self.last,
             kind="call",
             who="assistant",
-            what=outcome[success],
+            what="called a tool: no end recorded" if known.is_open else outcome,
             actor=actor if isinstance(actor, str) else "",
-            tool_name=(known.tool_name if known else None) or self.tool_name,
-            input="\n".join(self.inputs) if self.inputs else None,
-            result="\n".join(self.results) if self.results else None,
-            error=known.error if known else None,
-            folder=known.invocation_dir if known else None,
-            invocation_id=_call_of(self.first),
+            tool_name=call.tool_name,
+            input=call.input.text,
+            result=call.result.text,
+            error=known.error,
+            folder=known.invocation_dir,
+            invocation_id=call.invocation_id,
             success=success,
-            duration_ms=known.duration_ms if known else None,
+            duration_ms=known.duration_ms,
             by=self.by,
         )
+
+
+def _held(event: e.Event) -> int:
+    """Return about how many characters of input or result an event of a call holds."""
+    if isinstance(event, e.MessageAdded):
+        return len(event.content)
+    values = (getattr(event, name, msgspec.UNSET) for name in ("input", "result"))
+    return sum(
+        len(one) if isinstance(one, str) else 0 if one is msgspec.UNSET else len(json.encode(one)) for one in values
+    )
 
 
 class _Held:
@@ -268,7 +262,7 @@ class _Held:
         """Add one of `parts` events of a call; stream the entries that can be released."""
         call = self._calls.get(invocation_id)
         if call is None:
-            call = self._calls[invocation_id] = _Open(event, parts)
+            call = self._calls[invocation_id] = _Open(calls.Call(invocation_id, event.seq, event.time), parts)
             self._push(call, 0)
         size = call.add(event)
         if not call.is_late:
@@ -293,7 +287,7 @@ class _Held:
         while self._queue:
             one, size = self._queue[0]
             if isinstance(one, _Open):
-                size = sum(map(len, one.inputs)) + sum(map(len, one.results))
+                size = one.characters
                 is_full = len(self._queue) > _HELD_ENTRIES or self._characters > _HELD_CHARACTERS
                 if one.left > 0 and not is_full:
                     return
@@ -315,7 +309,7 @@ def entries(events: Iterable[e.Event], index: Index) -> Iterator[Entry]:
     """
     held, uses = _Held(), dict[str, usage.Use]()
     for event in events:
-        invocation_id = _call_of(event)
+        invocation_id = calls.call_of(event)
         if invocation_id is not None:
             yield from held.add_part(invocation_id, event, index.parts[invocation_id])
         elif isinstance(event, e.UsageRecorded):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
+from eventstore.events import InvocationEvent, MessageAdded, UsageRecorded
 from projections import usage
-from projections.projection import FoldInput
+from projections.fold import FoldInput
 
 
 class Ancestor(NamedTuple):
@@ -71,7 +71,7 @@ def summarize(session_id: str, events: Iterable[FoldInput]) -> Branch:
         if isinstance(event, MessageAdded):
             branch.messages += 1
             branch.turns += event.role == "user"
-        elif isinstance(event, InvocationLinked):
+        elif isinstance(event, InvocationEvent):
             calls[event.invocation_id] = event.tool_name or calls.get(event.invocation_id)
         elif isinstance(event, UsageRecorded):
             _use(branch, uses, event)

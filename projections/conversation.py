@@ -1,12 +1,12 @@
-"""The current conversation: the messages that were neither cleared nor rewound."""
+"""The current conversation: the messages that were neither cleared, rewound nor withdrawn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded
+from eventstore.events import ConversationCleared, ConversationRewound, MessageAdded, MessagesWithdrawn
 from eventstore.record.message_run import Message, MessageRun
-from projections.projection import FoldInput, Projection
+from projections.fold import Fold, FoldInput
 
 
 @dataclass(slots=True)
@@ -22,7 +22,17 @@ class State:
 
 def _added(state: State, event: MessageAdded) -> None:
     state.messages.append(
-        Message(event.seq, event.at, event.role, event.content, event.occurred_at, event.tool_name, event.invocation_id)
+        Message(
+            event.seq,
+            event.at,
+            event.role,
+            event.content,
+            event.occurred_at,
+            event.tool_name,
+            event.invocation_id,
+            event.blocks,
+            event.blobs,
+        )
     )
 
 
@@ -39,11 +49,17 @@ def _rewound(state: State, event: ConversationRewound) -> None:
         state.messages.pop()
 
 
+def _withdrawn(state: State, event: MessagesWithdrawn) -> None:
+    targets = set(event.targets)
+    state.messages = [message for message in state.messages if message.seq not in targets]
+
+
 HANDLERS: dict[type[FoldInput], Callable[[State, Any], None]] = {
     MessageAdded: _added,
     MessageRun: _added_run,
     ConversationCleared: _cleared,
     ConversationRewound: _rewound,
+    MessagesWithdrawn: _withdrawn,
 }
 
 
@@ -54,5 +70,5 @@ def apply(state: State, event: FoldInput) -> None:
         handler(state, event)
 
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+projection: Fold[State] = Fold(State, State.copy, apply)
 """The current messages."""

@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from eventstore.events import DataCleared, DataDeleted, DataSet, Event
-from projections.projection import Projection
+from projections.fold import Fold
 
 
 def apply(state: dict[str, Any], event: Event) -> None:
@@ -17,5 +17,5 @@ def apply(state: dict[str, Any], event: Event) -> None:
         state.clear()
 
 
-projection: Projection[dict[str, Any]] = Projection(dict, deepcopy, apply)
+projection: Fold[dict[str, Any]] = Fold(dict, deepcopy, apply)
 """Values by key."""

@@ -1,25 +1,31 @@
-"""Usage facts: figures of a session by day, tool and model. They can be summed over sessions."""
+"""Usage facts: figures of a session by time, tool and model. They can be summed over sessions."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from eventstore.events import InvocationLinked, MessageAdded, UsageRecorded
+from eventstore.events import InvocationEvent, InvocationLinked, MessageAdded, UsageRecorded
 from eventstore.record.message_run import MessageRun
 from projections import usage
-from projections.projection import FoldInput, Projection
+from projections.fold import Fold, FoldInput
 
 
 class Place(NamedTuple):
-    """The key of a fact: the day (UTC, `2026-01-31`), and the tool and the model, or an empty text."""
+    """The key of a fact: the quarter of an hour (UTC, `2026-01-31T10:45`), and the tool and the model, or an empty text.
 
-    day: str
+    Every time zone begins its days with one of these quarters.
+    """
+
+    quarter: str
     tool: str = ""
     model: str = ""
 
 
 @dataclass(slots=True)
 class Fact:
-    """Counts: messages, calls, failed calls, tokens (of all kinds, input, output); milliseconds in tools; cost."""
+    """Counts: messages, calls, failed calls, tokens (of all kinds, input, output); milliseconds in tools; cost.
+
+    `unpriced_...` are the tokens of uses without a recorded cost; their output includes reasoning.
+    """
 
     messages: int = 0
     calls: int = 0
@@ -29,6 +35,11 @@ class Fact:
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
+    unpriced_input: int = 0
+    unpriced_cache_read: int = 0
+    unpriced_cache_write: int = 0
+    unpriced_cache_write_hour: int = 0
+    unpriced_output: int = 0
 
 
 @dataclass(slots=True)
@@ -40,11 +51,13 @@ class _Call:
 
 @dataclass(slots=True)
 class State:
-    """Facts by place. `calls` and `uses` remember what was counted of each call id and usage key, so that none counts twice."""
+    """Facts by place. `calls` and `uses` store what was counted for each call id and usage key, so that none counts twice."""
 
     facts: dict[Place, Fact] = field(default_factory=dict)
     calls: dict[str, _Call] = field(default_factory=dict)
     uses: dict[str, usage.Use] = field(default_factory=dict)
+    hours: dict[str, int] = field(default_factory=dict)
+    priced: set[str] = field(default_factory=set)
 
     def copy(self) -> "State":
         """Return an independent state."""
@@ -60,30 +73,40 @@ class State:
         return found
 
 
+def quarter_of(time: str) -> str:
+    """Return the quarter of an hour that a time is in: RFC 3339 in UTC."""
+    minute = time[14:16]
+    return f"{time[:14]}{int(minute) // 15 * 15:02d}" if minute.isdecimal() else time[:10]
+
+
 def apply(state: State, event: FoldInput) -> None:
     """Apply one event, or one run of messages."""
     if isinstance(event, MessageRun):
-        if event.since[:10] == event.until[:10]:  # all on one day: count them without decoding any
-            state.at(Place(event.since[:10])).messages += event.last - event.first + 1
+        if quarter_of(event.since) == quarter_of(event.until):  # count them without decoding any
+            state.at(Place(quarter_of(event.since))).messages += event.last - event.first + 1
         else:
             for message in event.read():
-                state.at(Place(message.time[:10])).messages += 1
+                state.at(Place(quarter_of(message.time))).messages += 1
     elif isinstance(event, MessageAdded):
-        state.at(Place(event.time[:10])).messages += 1
-    elif isinstance(event, InvocationLinked):
-        _linked(state, event)
-    elif isinstance(event, UsageRecorded):
+        if not event.copied:
+            state.at(Place(quarter_of(event.time))).messages += 1
+    elif isinstance(event, InvocationEvent):
+        if not event.copied:
+            _linked(state, event)
+    elif isinstance(event, UsageRecorded) and not event.copied:
         _used(state, event)
 
 
-def _linked(state: State, event: InvocationLinked) -> None:
-    """Count a call once: on the day of its first link, under the first tool name that a link gives."""
+def _linked(state: State, event: InvocationEvent) -> None:
+    """Count a call once: on the day it began or was first linked, under the first tool name that an event gives."""
     call = state.calls.get(event.invocation_id)
     if call is None:
-        call = state.calls[event.invocation_id] = _Call(Place(event.time[:10], event.tool_name or ""))
+        call = state.calls[event.invocation_id] = _Call(Place(quarter_of(event.time), event.tool_name or ""))
         state.at(call.place).calls += 1
     elif event.tool_name and not call.place.tool:
         _move(state, call, call.place._replace(tool=event.tool_name))
+    if not isinstance(event, InvocationLinked):
+        return
     fact = state.at(call.place)
     if event.duration_ms is not None:
         fact.duration_ms += event.duration_ms - call.duration_ms
@@ -109,14 +132,37 @@ def _used(state: State, event: UsageRecorded) -> None:
     known = state.uses.get(event.key) if event.key is not None else None
     tokens = {kind: max(count, 0) for kind, count in event.tokens.items()}
     added, use = usage.merge(known, tokens, max(event.cost or 0.0, 0.0))
-    fact = state.at(Place(event.time[:10], "", event.model or ""))
+    fact = state.at(Place(quarter_of(event.time), "", event.model or ""))
     fact.tokens += sum(added.tokens.values())
     fact.input_tokens += added.tokens.get("input", 0)
     fact.output_tokens += added.tokens.get("output", 0)
     fact.cost += added.cost or 0.0
+    _unpriced(state, event, fact, added, known)
     if event.key is not None:
         state.uses[event.key] = use
 
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+def _unpriced(state: State, event: UsageRecorded, fact: Fact, added: usage.Use, known: usage.Use | None) -> None:
+    """Count the tokens of a use without a cost; subtract them again if the cost is recorded later."""
+    hour = max(event.cache_write_hour, 0)
+    if event.key is not None:
+        before, state.hours[event.key] = state.hours.get(event.key, 0), max(hour, state.hours.get(event.key, 0))
+        hour = state.hours[event.key] - before
+    is_priced = event.key in state.priced
+    if event.cost is not None and event.key is not None:
+        state.priced.add(event.key)
+    if event.cost is None and not is_priced:
+        tokens, sign = added.tokens, 1
+    elif known is not None and not is_priced:
+        tokens, sign, hour = known.tokens, -1, state.hours.get(event.key or "", 0) - hour
+    else:
+        return
+    fact.unpriced_input += sign * tokens.get("input", 0)
+    fact.unpriced_cache_read += sign * tokens.get("cache_read", 0)
+    fact.unpriced_cache_write += sign * tokens.get("cache_write", 0)
+    fact.unpriced_cache_write_hour += sign * hour
+    fact.unpriced_output += sign * (tokens.get("output", 0) + tokens.get("reasoning", 0))
+
+
+projection: Fold[State] = Fold(State, State.copy, apply)
 """Facts by place."""

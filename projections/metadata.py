@@ -10,12 +10,14 @@ from eventstore import events as e
 from eventstore.record import clock
 from eventstore.record.message_run import MessageRun
 from projections import invocations, usage
+from projections.fold import Fold, FoldInput
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
-from projections.projection import FoldInput, Projection
 
 _NO_UPDATE = frozenset([e.LogRepaired, e.EventRedacted, e.CheckpointSigned, e.RedactedEvent, e.SessionPinned])
 """Events about the log or its retention. They do not change `updated_at`."""
+
+_NO_UPDATE_TYPES = frozenset(tag for tag, kind in e.EVENT_TYPES.items() if kind in _NO_UPDATE)
 
 
 @dataclass(slots=True)
@@ -23,7 +25,9 @@ class State:
     """The metadata. `calls` and `uses` remember each call id and usage key, so that none counts twice.
 
     A use is stored as JSON, which takes a quarter of the memory: there is one per model response, and few are read again.
-    `forks` are the ancestors as (session id, version at the fork), the oldest first.
+    `forks` are the ancestors as (session id, version at the fork), the oldest first. `began_redacted` is True while `created_at`
+    is only the time of writing of a redacted event: when that happened is in a later event. `adjusted` has, by name, the event
+    that set a time to another value than that of the events before it.
     """
 
     created_at: str = ""
@@ -42,6 +46,9 @@ class State:
     uses: dict[str, bytes] = field(default_factory=dict)
     forks: tuple[tuple[str, int], ...] = ()
     pinned: bool = False
+    external_key: str | None = None
+    began_redacted: bool = False
+    adjusted: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> "State":
         """Return an independent state. Frozen values are shared."""
@@ -52,6 +59,7 @@ class State:
             custom_metadata=deepcopy(self.custom_metadata),
             calls=self.calls.copy(),
             uses=self.uses.copy(),
+            adjusted=self.adjusted.copy(),
         )
 
     def to_model(self, session_id: str) -> SessionMetadata:
@@ -71,6 +79,7 @@ class State:
             token_usage=None if self.token_usage is None else self.token_usage.copy(),
             custom_metadata=deepcopy(self.custom_metadata),
             pinned=self.pinned,
+            external_key=self.external_key,
         )
 
 
@@ -81,24 +90,45 @@ _NEVER = "1970-01-01T00:00:00+00:00"
 def apply(state: State, event: FoldInput) -> None:
     """Apply one event, or one run of messages."""
     if isinstance(event, MessageRun):
-        state.created_at = state.created_at or event.since
-        state.updated_at = max(state.updated_at, event.until)
+        _happened(state, event.since)
+        _happened(state, event.until)
         return
     kind = type(event)
     if kind not in _NO_UPDATE:
         time = event.occurred_at or event.at
-        if time > state.updated_at:
-            state.updated_at = time
-        if not state.created_at:
-            state.created_at = time
+        if time > state.updated_at or state.began_redacted or not state.created_at:
+            _happened(state, time)
     elif kind is e.RedactedEvent and not state.created_at:
         state.created_at = state.updated_at = event.at  # `occurred_at` was redacted with the rest
+        state.began_redacted = True
     handler = _HANDLERS.get(kind)
     if handler is not None:
         handler(state, event)
 
 
+def _happened(state: State, time: str) -> None:
+    """Record the time of an activity."""
+    is_first = not state.created_at or (state.began_redacted and time < state.created_at)
+    state.began_redacted = False
+    if is_first:  # what was redacted before it was written when it was imported, and happened earlier
+        state.created_at = state.updated_at = time
+    elif time > state.updated_at:
+        state.updated_at = time
+
+
+def _redacted(state: State, event: e.EventRedacted) -> None:
+    """Count the time of an event that was redacted: a redaction is no activity, and takes none away."""
+    time = event.target_time
+    if time is None or event.target_type in _NO_UPDATE_TYPES:
+        return
+    if event.target > state.adjusted.get("updated_at", 0):
+        _happened(state, time)
+    if event.target == 1 and not state.forks and "created_at" not in state.adjusted:
+        state.created_at = time
+
+
 def _created(state: State, event: e.SessionCreated) -> None:
+    state.external_key = event.external_key  # a fork is another session: it has none of its parent
     if event.forked_from is None:
         state.user_id, state.purpose, state.tags = event.user_id, event.purpose, event.tags
         state.custom_metadata = deepcopy(event.custom_metadata)
@@ -135,15 +165,17 @@ def _adjusted(state: State, event: e.SessionAdjusted) -> None:
         value = getattr(event, name)
         if value is not msgspec.UNSET:
             setattr(state, name, list(value) if name == "tools_used" else deepcopy(value))
+            if name in ("created_at", "updated_at"):
+                state.adjusted[name] = event.seq
 
 
-def _linked(state: State, event: e.InvocationLinked) -> None:
+def _linked(state: State, event: e.InvocationEvent) -> None:
     old = state.calls.get(event.invocation_id)
     new = invocations.merge(old, event)
     state.calls[event.invocation_id] = new
     if old is None:
         state.total_invocations += 1
-    if event.duration_ms is not None:
+    if isinstance(event, e.InvocationLinked) and event.duration_ms is not None:
         state.total_duration_ms += event.duration_ms - ((old.duration_ms or 0.0) if old else 0.0)
     if event.tool_name is not None and (old is None or old.tool_name != event.tool_name):
         if old is not None:
@@ -187,10 +219,12 @@ _HANDLERS: dict[type[e.Event], Any] = {
     e.SessionReopened: _reopened,
     e.SessionPinned: _pinned,
     e.SessionAdjusted: _adjusted,
+    e.InvocationStarted: _linked,
     e.InvocationLinked: _linked,
     e.InvocationUnlinked: _unlinked,
     e.UsageRecorded: _used,
+    e.EventRedacted: _redacted,
 }
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+projection: Fold[State] = Fold(State, State.copy, apply)
 """Metadata and figures."""

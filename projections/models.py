@@ -1,10 +1,11 @@
 """Sessions as mutable Python objects. Changes reach the store only when the session is saved."""
 
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self, cast, get_args, overload
+from typing import Any, Self, get_args, overload
 
 from eventstore.events import Role
 from eventstore.record.clock import read_time, to_datetime, to_utc
@@ -24,8 +25,10 @@ class SessionStatus(StrEnum):
 class ConversationMessage:
     """One message. `role` is user, assistant, tool or system; a `timestamp` without a zone is local time.
 
-    A stored message has its timestamp in UTC; before that it stays as given. Two messages are equal if their fields are equal;
-    timestamps are equal if they are the same moment.
+    A stored message has its timestamp in UTC; before that it stays as given. Two messages are equal if their fields are
+    equal; timestamps are equal if they are the same moment. `blocks` are the content as given, if it is more than text.
+    In a loaded session, the bytes of its files are left out, and `blobs` has their places;
+    `SessionManager.conversation` returns everything.
     """
 
     role: str
@@ -33,6 +36,8 @@ class ConversationMessage:
     timestamp: datetime
     tool_name: str | None = None
     invocation_id: str | None = None
+    blocks: list[Any] | None = None
+    blobs: list[Any] | None = None
 
     def __post_init__(self) -> None:
         check_role(self.role)
@@ -46,12 +51,18 @@ class ConversationMessage:
         return self._values() == other._values()
 
     def _values(self) -> tuple[object, ...]:
-        return self.role, self.content, to_utc(self.timestamp), self.tool_name, self.invocation_id
+        stored = self.blocks, self.blobs
+        return self.role, self.content, to_utc(self.timestamp), self.tool_name, self.invocation_id, *stored
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, the time as ISO text; optional fields only if they are set."""
         found = {"role": self.role, "content": self.content, "timestamp": _iso(self.timestamp)}
-        optional = {"tool_name": self.tool_name, "invocation_id": self.invocation_id}
+        optional: dict[str, Any] = {
+            "tool_name": self.tool_name,
+            "invocation_id": self.invocation_id,
+            "blocks": self.blocks,
+            "blobs": self.blobs,
+        }
         return found | {name: value for name, value in optional.items() if value is not None}
 
     @classmethod
@@ -63,6 +74,8 @@ class ConversationMessage:
             timestamp=_time(data, "timestamp"),
             tool_name=data.get("tool_name"),
             invocation_id=data.get("invocation_id"),
+            blocks=data.get("blocks"),
+            blobs=data.get("blobs"),
         )
 
 
@@ -85,7 +98,13 @@ class Conversation(MutableSequence[ConversationMessage]):
         item = self._items[index]
         if isinstance(item, Message):
             item = self._items[index] = ConversationMessage(
-                item.role, item.content, read_time(item.time, item.at), item.tool_name, item.invocation_id
+                item.role,
+                item.content,
+                read_time(item.time, item.at),
+                item.tool_name,
+                item.invocation_id,
+                deepcopy(item.blocks),
+                deepcopy(item.blobs),
             )
         return item
 
@@ -147,6 +166,7 @@ class SessionMetadata:
     token_usage: dict[str, int] | None = None
     custom_metadata: dict[str, Any] = field(default_factory=dict)
     pinned: bool = False
+    external_key: str | None = None
 
     def __post_init__(self) -> None:
         self.created_at = _zoned(self.created_at, "created_at")
@@ -154,8 +174,10 @@ class SessionMetadata:
         self.status = SessionStatus(self.status)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values: times as ISO text, the status as its value, `pinned` only if True."""
-        pinned = {"pinned": True} if self.pinned else {}
+        """Return the fields as JSON values: times as ISO text, the status as its value; `pinned`, `external_key` only if set."""
+        optional: dict[str, Any] = {"pinned": True} if self.pinned else {}
+        if self.external_key is not None:
+            optional["external_key"] = self.external_key
         return {
             "session_id": self.session_id,
             "created_at": _iso(self.created_at),
@@ -170,7 +192,7 @@ class SessionMetadata:
             "estimated_cost": self.estimated_cost,
             "token_usage": None if self.token_usage is None else dict(self.token_usage),
             "custom_metadata": dict(self.custom_metadata),
-            **pinned,
+            **optional,
         }
 
     @classmethod
@@ -181,7 +203,7 @@ class SessionMetadata:
             session_id=_need(data, "session_id"),
             created_at=_time(data, "created_at"),
             updated_at=_time(data, "updated_at"),
-            status=SessionStatus(data.get("status", "active")),
+            status=data.get("status", "active"),
             user_id=data.get("user_id"),
             purpose=data.get("purpose"),
             tags=list(data.get("tags") or ()),
@@ -192,6 +214,7 @@ class SessionMetadata:
             token_usage=None if usage is None else dict(usage),
             custom_metadata=dict(data.get("custom_metadata") or {}),
             pinned=bool(data.get("pinned")),
+            external_key=data.get("external_key"),
         )
 
 
@@ -284,12 +307,14 @@ def check_role(role: str) -> Role:
     """Validate the role of a message and return it. Raises ValueError."""
     if role not in _ROLES:
         raise ValueError(f"role {role!r} is not one of {', '.join(_ROLES)}; nothing was added")
-    return cast("Role", role)
+    return role  # type: ignore[return-value]  # a cast is one more call for each message
 
 
 def _zoned(moment: datetime, name: str) -> datetime:
     if not isinstance(moment, datetime):
         raise ValueError(f"{name} is a {type(moment).__name__}, not a datetime")
+    if moment.tzinfo is UTC:
+        return moment
     try:
         return to_utc(moment)
     except ValueError:

@@ -7,9 +7,9 @@ from typing import Any
 from projections import conversation as conversation_fold
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
+from projections.fold import Fold, FoldInput
 from projections.invocations import Invocation
 from projections.models import Conversation, Session
-from projections.projection import FoldInput, Projection
 
 
 @dataclass(slots=True)
@@ -64,5 +64,5 @@ def apply(state: State, event: FoldInput) -> None:
     conversation_fold.apply(state.conversation, event)
 
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+projection: Fold[State] = Fold(State, State.copy, apply)
 """The full state."""

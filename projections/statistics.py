@@ -3,17 +3,33 @@
 from typing import Any
 
 from projections import summary
+from projections.fold import Fold
 from projections.models import SessionMetadata
-from projections.projection import Projection
 from projections.summary import State
 
-projection: Projection[State] = summary.projection
+projection: Fold[State] = summary.projection
 """The figures come from the summary. Messages are counted in the current conversation, without cleared or rewound ones."""
 
 
 def to_dict(state: State, session_id: str) -> dict[str, Any]:
     """Return the figures as JSON values: times as ISO text, `duration_seconds` from creation to the last update."""
     return show(state.metadata.to_model(session_id), len(state.spoken))
+
+
+def add(figures: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return figures with those of a sub-agent added: messages, calls, their duration, tokens, cost and tools. Times stay."""
+    total = dict(figures)
+    for name in ("total_invocations", "total_duration_ms", "message_count"):
+        total[name] += more[name]
+    if more["estimated_cost"] is not None:
+        total["estimated_cost"] = (total["estimated_cost"] or 0.0) + more["estimated_cost"]
+    total["tools_used"] = list(dict.fromkeys([*total["tools_used"], *more["tools_used"]]))
+    if more["token_usage"] is not None:
+        tokens = dict(total["token_usage"] or {})
+        for kind, count in more["token_usage"].items():
+            tokens[kind] = tokens.get(kind, 0) + count
+        total["token_usage"] = tokens
+    return total
 
 
 def show(known: SessionMetadata, messages: int) -> dict[str, Any]:

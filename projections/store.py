@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 from eventstore import events as e
 from eventstore.ids import TEMPLATE
-from projections.projection import FoldInput, Projection
+from projections.fold import Fold, FoldInput
 
 
 @dataclass(slots=True, frozen=True)
 class Life:
     """One session under an id: the hash of its first own event, and the fork point (`parent`, `upto`) recorded before it.
 
-    `first_hash` is empty where the registry never recorded the creation.
+    `first_hash` is empty if the registry never recorded the creation.
     """
 
     first_hash: str = ""
@@ -41,6 +41,7 @@ class State:
     - `there`: the ids of existing sessions. `lives`: the last session of each id, existing or not.
     - `forked_at`: the number of inherited events of each fork.
     - `forks`: how often a log was forked.
+    - `redacted_lines`: marks of the imported lines that were redacted.
     - `unsettled_names` and `unsettled_ids`: names in the trash and ids whose last step a crash may have prevented; a writer who
       has compared them with the logs removes them.
     """
@@ -56,6 +57,7 @@ class State:
     forks: int = 0
     unsettled_names: set[str] = field(default_factory=set)
     unsettled_ids: set[str] = field(default_factory=set)
+    redacted_lines: set[str] = field(default_factory=set)
 
     def copy(self) -> "State":
         """Return an independent state."""
@@ -71,6 +73,7 @@ class State:
             self.forks,
             self.unsettled_names.copy(),
             self.unsettled_ids.copy(),
+            self.redacted_lines.copy(),
         )
 
     def descendants(self, session_id: str) -> list[str]:
@@ -120,6 +123,8 @@ def apply(state: State, event: FoldInput) -> None:
         state.trashed.pop(event.name, None)
         state.purged.add(event.name)
         state.unsettled_names.add(event.name)
+    elif isinstance(event, e.StoreEventsRedacted):
+        state.redacted_lines.update(event.lines)
 
 
 def _unlink(state: State, session_id: str) -> None:
@@ -138,5 +143,5 @@ def _end(state: State, event: e.StoreSessionDeleted | e.StoreSessionTrashed) -> 
     state.used[event.session_id] = max(state.used.get(event.session_id, 0), event.events)
 
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+projection: Fold[State] = Fold(State, State.copy, apply)
 """Forks, templates, the trash, ids that were used."""

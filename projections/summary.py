@@ -9,7 +9,7 @@ from eventstore.record.message_run import MessageRun
 from projections import data as data_fold
 from projections import metadata as metadata_fold
 from projections import tree
-from projections.projection import FoldInput, Projection
+from projections.fold import Fold, FoldInput
 
 
 def _numbers() -> "array[int]":
@@ -77,10 +77,14 @@ def apply(state: State, event: FoldInput) -> None:
         state.rewritten_at = event.seq
         while state.spoken and state.spoken[-1] > event.to:
             state.spoken.pop()
+    elif isinstance(event, e.MessagesWithdrawn):
+        state.rewritten_at = event.seq
+        targets = set(event.targets)
+        state.spoken = array("q", (seq for seq in state.spoken if seq not in targets))
 
 
-_LINK_EVENTS = frozenset([e.InvocationLinked, e.InvocationUnlinked])
+_LINK_EVENTS = frozenset([e.InvocationStarted, e.InvocationLinked, e.InvocationUnlinked])
 _DATA_EVENTS = frozenset([e.DataSet, e.DataDeleted, e.DataCleared])
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+projection: Fold[State] = Fold(State, State.copy, apply)
 """Everything except the text of the conversation."""

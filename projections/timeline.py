@@ -6,7 +6,8 @@ from typing import Any
 
 from eventstore import events as e
 from eventstore.record.clock import read_time
-from projections.projection import Projection
+from projections import calls
+from projections.fold import Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,14 @@ class State:
 def row(state: State, event: e.Event) -> Row:
     """Return the row of one event, and update `start` and `tools` of the state for later rows."""
     time = event.time
-    state.start = state.start or time
+    if not state.start and not isinstance(event, e.RedactedEvent):  # of that one only the time of writing is left
+        state.start = time
     who, what, text = _describe(event)
     actor = (event.by or {}).get("actor")
     return Row(
         seq=event.seq,
         time=time,
-        since_start_seconds=(read_time(time, event.at) - read_time(state.start, event.at)).total_seconds(),
+        since_start_seconds=(read_time(time, event.at) - read_time(state.start or time, event.at)).total_seconds(),
         who=actor if isinstance(actor, str) and not isinstance(event, e.MessageAdded) else who,
         what=what,
         text=text,
@@ -72,12 +74,12 @@ def apply(state: State, event: e.Event) -> None:
     state.rows.append(row(state, event))
 
 
-projection: Projection[State] = Projection(State, State.copy, apply)
+projection: Fold[State] = Fold(State, State.copy, apply)
 """All rows."""
 
 
 def _tool(state: State, event: e.Event) -> str | None:
-    if not isinstance(event, e.InvocationLinked | e.MessageAdded):
+    if not isinstance(event, e.InvocationEvent | e.MessageAdded):
         return None
     if event.invocation_id is not None and event.tool_name is not None:
         state.tools[event.invocation_id] = event.tool_name
@@ -100,10 +102,14 @@ def _describe(event: e.Event) -> tuple[str, str, str]:
             return event.role, "calls" if called else "says", event.content
         case e.ReasoningRecorded():
             return "assistant", "thinks", event.content
+        case e.InvocationStarted():
+            return "tool", "starts", _value(event, "input")
         case e.InvocationLinked():
-            return "tool", _outcome(event), event.error or ""
+            return "tool", _outcome(event), event.error or _value(event, "result")
         case e.UsageRecorded():
             return "model", "used", event.model or ""
+        case e.RecordPut() | e.RecordRemoved():
+            return "program", event.type.partition(".")[2], _record(event)
         case e.DataSet() | e.DataDeleted():
             return "session", event.type.replace(".", " "), event.key
         case e.RedactedEvent():
@@ -118,6 +124,18 @@ def _describe(event: e.Event) -> tuple[str, str, str]:
             return "log", "repaired", f"{event.removed_bytes} bytes moved to {event.quarantine}"
         case _:
             return "session", event.type.replace(".", " "), ""
+
+
+def _value(event: e.InvocationEvent, name: str) -> str:
+    """Return the input or result that an event holds, as text."""
+    value = calls.Value()
+    value.take(event, name)
+    return value.text or ""
+
+
+def _record(event: e.RecordPut | e.RecordRemoved) -> str:
+    stream = event.stream if event.stream is not None else f"{getattr(event, 'prefix', None) or ''}*"
+    return stream if event.key is None else f"{stream} {event.key}"
 
 
 def _outcome(event: e.InvocationLinked) -> str:

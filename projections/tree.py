@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from eventstore.ids import file_name
 from projections import invocations
+from projections.fold import Fold
 from projections.invocations import Invocation
-from projections.projection import Projection
 
-projection: Projection[dict[str, Invocation]] = invocations.projection
-"""The calls that are linked to."""
+projection: Fold[dict[str, Invocation]] = invocations.projection
+"""The folder of the links."""
 
 
 def plan(calls: Iterable[Invocation]) -> dict[str, str]:

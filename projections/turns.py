@@ -7,6 +7,8 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from eventstore.record.message_run import Message
+from projections.content import to_anthropic as to_anthropic_blocks
+from projections.content import to_openai as to_openai_blocks
 from projections.models import ConversationMessage
 
 Format: TypeAlias = Literal["plain", "openai", "anthropic"]
@@ -93,6 +95,7 @@ class _Step:
 
     role: str
     text: str = ""
+    blocks: list[Any] | None = None
     calls: "tuple[tuple[Message | ConversationMessage, Message | ConversationMessage], ...]" = ()
 
 
@@ -108,7 +111,7 @@ def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
         if message.role == "tool":
             continue  # added with its call; the formats have no place for a result without a call
         if message.role != "assistant" or message.invocation_id is None:
-            steps.append(_Step(message.role, message.content))
+            steps.append(_Step(message.role, message.content, message.blocks))
             continue
         pair = (message, results[message.invocation_id].pop(0))
         if steps and steps[-1].calls:
@@ -118,12 +121,22 @@ def _steps(messages: Iterable[Message | ConversationMessage]) -> list[_Step]:
     return steps
 
 
+def _openai_content(message: "Message | ConversationMessage") -> Any:
+    return message.content if message.blocks is None else to_openai_blocks(message.blocks)
+
+
+def _anthropic_content(message: "Message | ConversationMessage") -> Any:
+    return message.content if message.blocks is None else to_anthropic_blocks(message.blocks)
+
+
 def to_openai(messages: Sequence[M]) -> list[dict[str, Any]]:
     """Return a conversation as messages of OpenAI's chat completions, without incomplete tool calls."""
     shown: list[dict[str, Any]] = []
     for step in _steps(complete_calls(messages)):
         if not step.calls:
-            shown.append({"role": step.role, "content": step.text})
+            shown.append(
+                {"role": step.role, "content": step.text if step.blocks is None else to_openai_blocks(step.blocks)}
+            )
             continue
         calls = [
             {
@@ -135,7 +148,7 @@ def to_openai(messages: Sequence[M]) -> list[dict[str, Any]]:
         ]
         shown.append({"role": "assistant", "content": None, "tool_calls": calls})
         shown += [
-            {"role": "tool", "tool_call_id": call.invocation_id, "content": result.content}
+            {"role": "tool", "tool_call_id": call.invocation_id, "content": _openai_content(result)}
             for call, result in step.calls
         ]
     return shown
@@ -152,7 +165,10 @@ def to_anthropic(messages: Sequence[M]) -> dict[str, Any]:
         if step.role == "system":
             system.append(step.text)
         elif not step.calls:
-            _append_block(shown, step.role, {"type": "text", "text": step.text})
+            for block in (
+                [{"type": "text", "text": step.text}] if step.blocks is None else to_anthropic_blocks(step.blocks)
+            ):
+                _append_block(shown, step.role, block)
         else:
             for call, _ in step.calls:
                 name, arguments = call.tool_name or "unknown", _arguments(call.content)
@@ -165,7 +181,7 @@ def to_anthropic(messages: Sequence[M]) -> dict[str, Any]:
                 _append_block(
                     shown,
                     "user",
-                    {"type": "tool_result", "tool_use_id": call.invocation_id, "content": result.content},
+                    {"type": "tool_result", "tool_use_id": call.invocation_id, "content": _anthropic_content(result)},
                 )
     return {"system": "\n\n".join(system), "messages": shown}
 

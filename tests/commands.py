@@ -5,21 +5,29 @@ that has everything imported and forks for each command.
 """
 
 import atexit
+import fcntl
 import importlib
 import json
 import os
 import pkgutil
 import pty
 import select
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import eventstore
+from eventstore import cli
 
 ROOT = Path(eventstore.__file__).parents[1]
 PATIENCE_SECONDS = 60
@@ -30,18 +38,26 @@ HOSTILE = "a\x1b[31mred\x07\u202egnp.exe\x9b2J\r\x00\u2028\ue000end"
 def clean_environment(home: Path) -> dict[str, str]:
     """Give an environment without settings, in which warnings are errors."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSION_", "TOOL_HISTORY"))}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "HOME": str(home), "TERM": "xterm-256color"}
+    kept = {
+        name: value
+        for name, value in kept.items()
+        if name not in ("NO_COLOR", "FORCE_COLOR", "PAGER") and name[:4] != "XDG_"
+    }
+    ours = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "HOME": str(home), "TERM": "xterm-256color"}
+    return (
+        kept | ours | {"SESSION_STORAGE_PATH": ".sessions", "XDG_STATE_HOME": str(home.with_name(f"{home.name}-state"))}
+    )
 
 
 def run(*arguments: str | Path, cwd: Path, check: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with a clean environment and expect its exit status."""
+    """Run a command with a clean environment and expect its exit status. A variable with an empty value is not set."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         named = list(map(str, arguments))
         asked = {
             "arguments": named,
             "cwd": str(cwd),
-            "environment": clean_environment(cwd) | environment,
+            "environment": {name: value for name, value in (clean_environment(cwd) | environment).items() if value},
             "out": str(out),
             "err": str(err),
         }
@@ -52,11 +68,12 @@ def run(*arguments: str | Path, cwd: Path, check: int = 0, **environment: str) -
     return result
 
 
-def in_terminal(arguments: Sequence[str | Path], cwd: Path) -> str:
-    """Run a command on a terminal of 100 columns and return all that it shows."""
+def in_terminal(arguments: Sequence[str | Path], cwd: Path, width: int = 100) -> str:
+    """Run a command on a terminal of some columns and return all that it shows."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     os.set_blocking(leader, False)
-    environment = clean_environment(cwd) | {"COLUMNS": "100", "LINES": "40"}
+    environment = clean_environment(cwd) | {"COLUMNS": str(width), "LINES": "40", "PAGER": "cat"}
     command = [sys.executable, "-m", "eventstore", *map(str, arguments)]
     with subprocess.Popen(command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower) as child:
         os.close(follower)
@@ -79,6 +96,41 @@ def in_terminal(arguments: Sequence[str | Path], cwd: Path) -> str:
 def objects(text: str) -> list[Any]:
     """Decode lines of JSON."""
     return [json.loads(line) for line in text.splitlines()]
+
+
+class Shell:
+    """Runs commands in this process, which costs a twentieth of one of their own."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self._patch, self._capture = patch, capture
+        patch.chdir(folder)
+        for name, value in clean_environment(folder).items():
+            patch.setenv(name, value)
+        for name in ("NO_COLOR", "FORCE_COLOR", "PAGER", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+            patch.delenv(name, raising=False)
+
+    def go(self, folder: str) -> None:
+        """Change the working folder."""
+        self._patch.chdir(folder)
+
+    def unset(self, *names: str) -> None:
+        """Remove variables from the environment."""
+        for name in names:
+            self._patch.delenv(name, raising=False)
+
+    def set_zone(self, zone: str) -> None:
+        """Move to a time zone."""
+        self._patch.setenv("TZ", zone)
+        time.tzset()
+
+    def __call__(self, *arguments: str, check: int | None = 0) -> tuple[str, str]:
+        """Run a command and return its output and its errors. It must end with this status; None means any but 0."""
+        self._patch.setattr(sys, "argv", ["eventstore", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = self._capture.readouterr()
+        assert ended.value.code == check or (check is None and ended.value.code), (arguments, shown)
+        return shown.out, shown.err
 
 
 # --- the server
@@ -118,7 +170,8 @@ def _serve() -> None:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, name + "."):
             if not module.name.endswith(("__main__", ".contract")):
-                importlib.import_module(module.name)
+                with suppress(ImportError):  # its extra is not installed
+                    importlib.import_module(module.name)
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -12,6 +12,9 @@ settings.register_profile("patient", deadline=None, max_examples=200)
 settings.load_profile("house")
 pytest.register_assert_rewrite("eventstore.log.contract")
 
+from object_servers import new_memory_backend, new_seaweed_backend  # noqa: E402
+from postgres import new_backend  # noqa: E402
+
 from eventstore import (  # noqa: E402 - the line above must come before the first import of it
     EventLog,
     FileSystemEventLog,
@@ -21,13 +24,28 @@ from eventstore import (  # noqa: E402 - the line above must come before the fir
     SessionManager,
     SessionStorage,
 )
+from eventstore.store import EngineSessionStorage  # noqa: E402
 
-BACKENDS = ["memory", "filesystem"]
+ENGINES = {"postgresql": new_backend, "objects": new_memory_backend, "seaweed": new_seaweed_backend}
+MARKS = {"seaweed": pytest.mark.seaweed}
+BACKENDS = [
+    "memory",
+    "filesystem",
+    *(pytest.param(name, marks=MARKS.get(name, pytest.mark.engines)) for name in ENGINES),
+]
+"""Where tests of logs and sessions run. PostgreSQL and SeaweedFS are real servers, started for the first test that needs them."""
 
 
 @pytest.fixture(params=BACKENDS)
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    with MemoryEventLog() if request.param == "memory" else FileSystemEventLog(tmp_path / "logs", fsync="no") as log:
+    opened: EventLog
+    if request.param == "memory":
+        opened = MemoryEventLog()
+    elif request.param == "filesystem":
+        opened = FileSystemEventLog(tmp_path / "logs", fsync="no")
+    else:
+        opened = EventLog(ENGINES[request.param]())
+    with opened as log:
         yield log
 
 
@@ -36,6 +54,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionS
     made: SessionStorage
     if request.param == "memory":
         made = MemorySessionStorage(tmp_path / ".history")
+    elif request.param in ENGINES:
+        backend = ENGINES[request.param]()
+        made = EngineSessionStorage(backend, cache_dir=tmp_path / ".cache", history_dir=tmp_path / ".history")
     else:
         made = FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")
     with made:
@@ -56,19 +77,51 @@ def files(tmp_path: Path) -> Iterator[FileSystemSessionStorage]:
 LONG_FILES = frozenset(
     f"tests/{name}.py"
     for name in (
+        "backends/objectstore/test_contract",
+        "backends/objectstore/test_requests",
+        "backends/objectstore/test_settling",
+        "backends/test_change_feed",
+        "backends/test_filesystem_log",
         "backends/test_odd_files",
+        "cli/test_cli",
+        "cli/test_cli_browse",
+        "cli/test_cli_completion",
         "cli/test_cli_edges",
         "cli/test_cli_follow",
         "cli/test_cli_life",
+        "cli/test_cli_moving",
+        "cli/test_cli_search",
+        "cli/test_cli_signals",
         "derived/test_catalog_faults",
+        "derived/test_snapshots",
         "exporters/test_archive",
+        "exporters/test_audit",
         "exporters/test_verifier",
+        "importers/test_sources",
+        "importers/test_sub_agents",
+        "integrations/test_mcp_record",
+        "integrations/test_mcp_server",
         "integrity/test_proofs",
         "integrity/test_redaction_left",
+        "integrity/test_redaction_races",
+        "integrity/test_verification",
         "log/test_interleavings",
+        "log/test_linear",
+        "log/test_port_errors",
+        "log/test_repair_tells",
+        "projections/test_moments",
+        "server/test_api",
+        "server/test_live",
+        "server/test_one_file",
+        "server/test_page",
+        "server/test_process",
+        "sessions/test_arguments",
+        "store/test_copying",
         "store/test_pairs",
         "store/test_store_steps",
         "subscriptions/test_positions",
+        "test_golden_store",
+        "tools/test_order_mutants",
     )
 )
 """Half of the time of all tests: real processes, every order of two operations. `.ci/run` runs them, and who names one does."""

@@ -54,3 +54,63 @@ EVENTS: list[e.Event] = [
     e.StoreCheckpointSigned(session_id="s", size=3, root="AA==", key="ann+00000000"),
     e.SessionReopened(),
 ]
+
+CALLS: list[e.Event] = [
+    e.SessionCreated(),
+    e.InvocationStarted(invocation_id="i"),
+    e.InvocationStarted(
+        invocation_id="j",
+        tool_name="grep",
+        invocation_dir="d",
+        input={"q": [1, None]},
+        occurred_at="2026-01-02T03:04:05.000006Z",
+    ),
+    e.InvocationLinked(invocation_id="j", duration_ms=1.5, success=True, result=None),
+    e.InvocationStarted(invocation_id="k", tool_name="cat", input_bytes=300000, input_sha256="4" * 64),
+    e.InvocationLinked(invocation_id="k", success=True, result_bytes=300001, result_sha256="5" * 64),
+    e.SessionReopened(),
+]
+"""Calls with their inputs and results."""
+
+RECORDS: list[e.Event] = [
+    e.SessionCreated(external_key="thread/42"),
+    e.RecordPut(stream="items", value={"role": "user"}),
+    e.RecordPut(stream="items"),
+    e.RecordPut(stream="agents", key="a", value=[1, None], once=True),
+    e.RecordPut(stream="blobs", key="b", value="AAE=", base64=True),
+    e.RecordPut(stream="blobs", key="c", value_bytes=300000, value_sha256="6" * 64),
+    e.RecordRemoved(stream="items", last=True),
+    e.RecordRemoved(stream="items", item=2),
+    e.RecordRemoved(stream="agents", key="a"),
+    e.RecordRemoved(stream="agents"),
+    e.RecordRemoved(prefix="b"),
+    e.SessionReopened(),
+]
+"""Lists and maps of programs."""
+
+IMPORTS: list[e.Event] = [
+    e.MessagesWithdrawn(targets=(2, 3)),
+    e.MessageAdded(role="user", content="said before", copied=True),
+    e.InvocationLinked(invocation_id="i", tool_name="grep", copied=True),
+    e.UsageRecorded(tokens={"input": 1, "cache_write": 5}, cache_write_hour=2, key="k", copied=True),
+]
+"""What an import says of copied history."""
+
+CONTENT: list[e.Event] = [
+    e.SessionCreated(),
+    e.MessageAdded(
+        role="user",
+        content="look\n[image]",
+        blocks=[
+            {"type": "text", "text": "look"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}},
+        ],
+        blobs=[{"at": [1, "source", "data"], "prefix": "", "value_bytes": 5000, "value_sha256": "7" * 64}],
+    ),
+    e.SessionReopened(),
+    e.SessionReopened(),
+]
+"""Messages of more than text."""
+
+EVENTS_OF = {"0.1.0": EVENTS, "calls": CALLS, "imports": IMPORTS, "records": RECORDS, "content": CONTENT}
+"""The events of each file in `golden`."""

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore import events as e
@@ -52,6 +53,7 @@ KINDS: dict[type[e.Event], st.SearchStrategy[Any]] = {
     e.ReasoningRecorded: st.builds(e.ReasoningRecorded, content=TEXTS),
     e.ConversationCleared: st.builds(e.ConversationCleared),
     e.ConversationRewound: st.builds(e.ConversationRewound, to=st.integers(0, 30)),
+    e.MessagesWithdrawn: st.builds(e.MessagesWithdrawn, targets=st.lists(st.integers(0, 30), max_size=3).map(tuple)),
     e.InvocationLinked: st.builds(
         e.InvocationLinked,
         invocation_id=IDS,
@@ -60,12 +62,27 @@ KINDS: dict[type[e.Event], st.SearchStrategy[Any]] = {
         duration_ms=DURATIONS,
         success=st.none() | st.booleans(),
         error=st.none() | TEXTS,
+        result=st.just(UNSET) | JSON,
+        sub_session=st.none() | IDS,
+    ),
+    e.InvocationStarted: st.builds(
+        e.InvocationStarted,
+        invocation_id=IDS,
+        tool_name=st.none() | IDS,
+        invocation_dir=st.none() | IDS,
+        input=st.just(UNSET) | JSON,
     ),
     e.InvocationUnlinked: st.builds(e.InvocationUnlinked, invocation_id=IDS),
     e.UsageRecorded: st.builds(e.UsageRecorded, tokens=COUNTS, cost=COSTS, key=st.none() | IDS),
     e.DataSet: st.builds(e.DataSet, key=IDS, value=JSON),
     e.DataDeleted: st.builds(e.DataDeleted, key=IDS),
     e.DataCleared: st.builds(e.DataCleared),
+    e.RecordPut: st.builds(e.RecordPut, stream=IDS, key=st.none() | IDS, value=JSON, once=st.booleans()),
+    e.RecordRemoved: st.builds(e.RecordRemoved, stream=IDS)
+    | st.builds(e.RecordRemoved, stream=IDS, key=IDS)
+    | st.builds(e.RecordRemoved, stream=IDS, item=st.integers(1, 30))
+    | st.builds(e.RecordRemoved, stream=IDS, last=st.just(True))
+    | st.builds(e.RecordRemoved, prefix=st.sampled_from(["", "a"])),
     e.ForeignRecorded: st.builds(e.ForeignRecorded),
     e.LogRepaired: st.builds(
         e.LogRepaired,

@@ -67,6 +67,7 @@ class Schedule(Gate):
         self._actors: dict[int, int] = {}
         self._states: list[str] = []
         self._granted: int | None = None
+        self._free: dict[int, Callable[[], bool]] = {}
 
     def run(self, *works: Callable[[], object]) -> list[BaseException | None]:
         """Run each in a thread of its own, and return what each raised."""
@@ -132,14 +133,15 @@ class Schedule(Gate):
         """Wait, as an actor that cannot go on, until another one has made that true."""
         actor = self._actors[threading.get_ident()]
         with self._changed:
+            self._free[actor] = is_free
             self._set(actor, "blocked")
             self._wait(is_free)
 
     def freed(self) -> None:
-        """Let blocked actors try again when they are let."""
+        """Let actors try again that waited for what is free now."""
         with self._changed:
             for actor, state in enumerate(self._states):
-                if state == "blocked":
+                if state == "blocked" and self._free[actor]():
                     self._set(actor, "running")
 
     def _set(self, actor: int, state: str) -> None:

@@ -23,6 +23,8 @@ SAMPLES = [
     errors.OutcomeUnknown("", "f", 5),
     errors.HandlePoisoned("s", "f", 5),
     errors.OperationRefused("s", "deleted", "f", 13),
+    errors.ServingRefused("127.0.0.1:1", "no"),
+    errors.HistoryRefused("f", "the disk is full"),
     errors.NotSupported("s", "memory", "do that", "do this"),
     errors.NotSupported("", "memory", "do that", "do this"),
     errors.LogDamaged("s", "f", 3, 120, "the line is odd", 2),

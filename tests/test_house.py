@@ -5,12 +5,14 @@ import importlib
 import inspect
 import subprocess
 import sys
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import eventstore
+from eventstore.errors import ExtraMissing
 
 ROOT = Path(eventstore.__file__).parents[1]
 MODULES = sorted(
@@ -36,7 +38,18 @@ FLOORS = [
     ["cli"],
 ]
 """The packages, from the ground up: a file imports its own package and what is further down, and nothing else."""
-GROUND = {"door", "errors", "events", "ids", "settings", "secret_patterns", "escape", "release"}
+GROUND = {
+    "custom_events",
+    "door",
+    "errors",
+    "events",
+    "ids",
+    "settings",
+    "secret_patterns",
+    "secret_shapes",
+    "escape",
+    "release",
+}
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 
@@ -94,12 +107,14 @@ for module in sys.argv[1:]:
         try:
             importlib.import_module(module)
         except BaseException as error:
-            print(module, repr(error), flush=True)
+            if type(error).__name__ != "ExtraMissing":  # the package of another, which tests need not have
+                print(module, repr(error), flush=True)
         os._exit(0)
     os.waitpid(child, 0)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", sorted(set(map(package_of, MODULES))))
 def test_each_module_can_be_imported_first(package: str) -> None:
     modules = [name for name in MODULES if package_of(name) == package and not name.endswith("__main__")]
@@ -175,7 +190,11 @@ def test_the_front_door_has_the_names_of_everyday_use_only() -> None:
 def test_every_public_name_is_documented(module: str) -> None:
     if module == "eventstore.__main__":
         return
-    found = importlib.import_module(module)
+    try:
+        found = importlib.import_module(module)
+    except ExtraMissing:  # a framework of others, which tests need not have: look at its text
+        check_documented(ast.parse(path_of(module).read_text("utf-8")), module)
+        return
     assert found.__doc__
     for name, thing in vars(found).items():
         if name.startswith("_") or getattr(thing, "__module__", None) != module:
@@ -190,7 +209,31 @@ def test_every_public_name_is_documented(module: str) -> None:
                     assert inspect.getdoc(getattr(thing, method)), f"{module}.{name}.{method} has no docstring"
 
 
+def check_documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, where: str) -> None:
+    assert ast.get_docstring(node), f"{where} has no docstring"
+    for inner in node.body if isinstance(node, ast.Module | ast.ClassDef) else ():
+        if isinstance(inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not inner.name.startswith("_"):
+            check_documented(inner, f"{where}.{inner.name}")
+
+
 def test_no_module_has_the_name_of_a_thing_it_exports() -> None:
     for module in MODULES:
         if module != "eventstore.__main__":
-            assert module.rpartition(".")[2] not in vars(importlib.import_module(module)).get("__all__", [])
+            with suppress(ExtraMissing):
+                assert module.rpartition(".")[2] not in vars(importlib.import_module(module)).get("__all__", [])
+
+
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_CLASS = 500, 300
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_and_no_class_has_too_many_lines(module: str) -> None:
+    text = path_of(module).read_text("utf-8")
+    if module != "eventstore.exporters.verify":  # one file on purpose: auditors copy it
+        assert text.count("\n") <= MOST_LINES_OF_A_FILE
+    lengths = {
+        one.name: (one.end_lineno or 0) - one.lineno + 1
+        for one in ast.walk(ast.parse(text))
+        if isinstance(one, ast.ClassDef)
+    }
+    assert {name: count for name, count in lengths.items() if count > MOST_LINES_OF_A_CLASS} == {}

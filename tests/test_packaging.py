@@ -36,12 +36,14 @@ def test_source_that_is_not_installed_runs_and_does_not_know_its_version(monkeyp
 
 
 def test_the_extra_that_an_error_names_is_one_of_the_distribution() -> None:
-    for extra in ("parquet", "sign"):
+    for extra in ("parquet", "postgres", "sign"):
         assert extra in PROJECT["optional-dependencies"]
-        assert f"pip install '{PROJECT['name']}[{extra}]'" in str(ExtraMissing(extra, "this"))
+        assert f"pip install '.[{extra}]' in a checkout of {PROJECT['name']}" in str(ExtraMissing(extra, "this"))
 
 
-def test_long_tests_are_left_out_unless_they_are_asked_for() -> None:
+def test_long_tests_and_those_of_real_servers_are_left_out_unless_they_are_asked_for() -> None:
     options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
-    assert "-m=not long" in options["addopts"]
-    assert "-m long" in (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "-m=not long and not engines and not seaweed" in options["addopts"]
+    runs = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "long and not engines and not seaweed$left" in runs
+    assert "-m engines" in runs

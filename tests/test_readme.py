@@ -15,7 +15,10 @@ from eventstore.cli import _COMMANDS
 ROOT = Path(eventstore.__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted(
-    page for top in ("eventstore", "projections", "tests", "tools") for page in (ROOT / top).rglob("README.md")
+    page
+    for top in ("eventstore", "projections", "tests", "tools")
+    for page in (ROOT / top).rglob("README.md")
+    if "node_modules" not in page.parts
 )
 PAGES.append(ROOT / "README.md")
 WITH_PROGRAMS = ["README.md", "eventstore/sessions/README.md", "projections/README.md"]

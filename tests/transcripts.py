@@ -86,6 +86,7 @@ def codex_session() -> list[dict[str, Any]]:
         "reasoning_output_tokens": 8,
         "total_tokens": 540,
     }
+    twice = {name: 2 * count for name, count in used.items()}
     output = json.dumps({"output": "3 commits\n", "metadata": {"exit_code": 0, "duration_seconds": 0.25}})
     failed = json.dumps({"output": "no such file", "metadata": {"exit_code": 1, "duration_seconds": 0}})
     return [
@@ -102,7 +103,8 @@ def codex_session() -> list[dict[str, Any]]:
         codex("event_msg", 4, type="token_count", info={"last_token_usage": used, "total_token_usage": used}),
         codex("response_item", 5, type="function_call", name="shell", arguments="not json", call_id="c2"),
         codex("response_item", 6, type="function_call_output", call_id="c2", output=failed),
-        codex("event_msg", 7, type="token_count", info={"last_token_usage": used, "total_token_usage": used}),
+        codex("event_msg", 7, type="token_count", info={"last_token_usage": used, "total_token_usage": twice}),
+        codex("event_msg", 7.1, type="token_count", info={"last_token_usage": used, "total_token_usage": twice}),
         codex("event_msg", 7, type="token_count", info=None),
         codex("response_item", 8, type="message", role="assistant", content=[{"type": "output_text", "text": "It was."}]),
     ]  # fmt: skip

@@ -22,7 +22,9 @@ from breaking import (  # noqa: E402
     machine,
     mixed,
     mutants,
+    object_faults,
     order_mutants,
+    postgres,
     processes,
     redaction,
     simulation,
@@ -53,6 +55,15 @@ PROGRAMS: dict[str, Callable[..., Counts]] = {
     "mixed": mixed.mixed,
     "terminal": hostile.terminal,
     "tamper": tamper.tamper,
+    "objects": object_faults.objects,
+    "objects_stale": object_faults.stale,
+    "objects_answers": object_faults.answers,
+    "postgres": postgres.postgres,
+    "postgres_gap": postgres.postgres_gap,
+    "postgres_failover": postgres.postgres_failover,
+    "postgres_lost_tail": postgres.postgres_lost_tail,
+    "postgres_stale": postgres.postgres_stale,
+    "postgres_pooler": postgres.postgres_pooler,
     "mutants": mutants.mutants,
     "order": order_mutants.order,
 }
@@ -110,7 +121,15 @@ def table(lines: str) -> str:
     return "\n".join(rows)
 
 
-OPTIONAL = {"kill": ("torn_tails", "unacknowledged"), "writers": ("conflicts",), "errnos": ("shim_fired",)}
+OPTIONAL = {
+    "postgres": ("unknown", "repeated_by_id"),
+    "postgres_pooler": ("unknown", "repeated_by_id"),
+    "kill": ("torn_tails", "unacknowledged"),
+    "writers": ("conflicts",),
+    "errnos": ("shim_fired",),
+    "objects": ("unknown",),
+    "objects_answers": ("refused", "unknown"),
+}
 """Counts that a short run may leave at nothing."""
 
 if __name__ == "__main__":

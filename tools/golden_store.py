@@ -116,7 +116,7 @@ def write_branches(manager: Any) -> None:
 
 
 def write_redacted(manager: Any) -> None:
-    """Write a session of which a message, data and a tool call were redacted."""
+    """Write a session with a redacted message, redacted data and a redacted tool call."""
     manager.create_session("redacted", "keep secrets", "eve", ["secret"])
     for n in range(3):
         manager.add_conversation_message(
@@ -135,7 +135,7 @@ def write_redacted(manager: Any) -> None:
 
 
 def write_trash(manager: Any) -> None:
-    """Write sessions in the trash, one id twice, one that came back, some gone, one whose id is used again."""
+    """Write sessions in the trash: one id twice, a restored one, purged ones, one whose id is used again."""
     manager.create_session("purged", "out of the trash for good")
     manager.trash.put("purged")
     manager.cleanup_old_sessions(36_500, 0)
@@ -221,7 +221,7 @@ def sign(folder: Path, out: Path) -> None:
 
 
 def follow(folder: Path) -> dict[str, str]:
-    """Give cursor texts of followers of one session and of all, and keep named ones in the store."""
+    """Return cursor texts of followers of one session and of all, and store named ones."""
     texts = {}
     with opened(folder) as manager:
         for session_id in ("everything", "fork-of-fork", "redacted"):
@@ -245,7 +245,7 @@ def grow(folder: Path) -> None:
 
 
 def leave(folder: Path, out: Path) -> dict[str, Any]:
-    """Write an archive, of all sessions but the long one, and an audit bundle; say what its verifier finds."""
+    """Write an archive, of all sessions but the long one, and an audit bundle; return what its verifier finds."""
     from eventstore.exporters import export_archive, export_audit, verify
 
     with opened(folder) as manager:
@@ -271,7 +271,7 @@ def judge(program: Path, out: Path, *options: str) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Give a value as JSON has it."""
+    """Return a value in the form of JSON."""
     import msgspec
 
     return json.loads(msgspec.json.encode(value))
@@ -312,7 +312,7 @@ def answers_of_store(manager: Any) -> dict[str, Any]:
     from eventstore.integrity import verify_all
 
     pages = {sort: manager.page_sessions(sort=sort, limit=None).sessions for sort in ("updated", "created", "cost")}
-    hits = {text: manager.search(text, limit=100) for text in SEARCHES}
+    hits = {text: manager.search(text, limit=100, wait_s=None) for text in SEARCHES}
     return {
         "lists": {sort: [one.session_id for one in found] for sort, found in pages.items()},
         "metadata": {one.session_id: one.to_dict() for one in pages["updated"]},
@@ -353,7 +353,7 @@ def rest_of(manager: Any, texts: dict[str, str]) -> dict[str, Any]:
 
 
 def by_session(follower: Any) -> dict[str, list[int]]:
-    """Give the first and last number of the events by session, after a check that none is missing between them."""
+    """Return the first and last number of the events by session, after a check that none is missing between them."""
     numbers: dict[str, list[int]] = {}
     for one in follower:
         numbers.setdefault(one.session_id, []).append(one.event.seq)

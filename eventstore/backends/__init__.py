@@ -1,1 +1,1 @@
-"""Where the bytes of logs are kept."""
+"""Backends: where the bytes of logs are stored."""

@@ -1,4 +1,4 @@
-"""Forks of the process: what a child must not take along."""
+"""Forks of the process: what a child must not inherit."""
 
 import os
 import threading
@@ -9,9 +9,9 @@ _taken: list[threading.Lock] = []
 
 
 def hold_while_forking(lock: threading.Lock) -> None:
-    """Let no child of this process begin while a lock is held, by whatever thread, for as long as the lock exists.
+    """Delay forks of this process while any thread holds a lock, for as long as the lock exists.
 
-    A child has the descriptors of its parent, and with them the locks on files, but not the thread that would let go of them.
+    A child has the descriptors of its parent, and with them the file locks, but not the thread that would release them.
     """
     _held.add(lock)
 

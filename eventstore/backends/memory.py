@@ -54,7 +54,7 @@ class _Log:
         return self.life == tip.life and self.first + len(self.lines) - 1 == tip.seq and self._has(tip)
 
     def place_behind(self, tip: Tip) -> int | None:
-        """Return the index of the line behind a tip; None where the log does not have it."""
+        """Return the index of the line after a tip; None if the log does not have it."""
         return tip.seq - self.first + 1 if self._has(tip) else None
 
     def _has(self, tip: Tip) -> bool:
@@ -64,7 +64,7 @@ class _Log:
 
 
 class MemoryBackend(Backend):
-    """Logs that live as long as the object. One lock, safe for threads."""
+    """Logs that exist as long as the object. One lock, safe for threads."""
 
     capabilities = Capabilities(durable=False, shared=False)
 
@@ -108,7 +108,6 @@ class MemoryBackend(Backend):
         tip: Tip,
         keys: Sequence[Key] = (),
         sync: bool = True,
-        wait: bool = True,
     ) -> str:
         with self._mutex:
             if expect is None:
@@ -249,7 +248,7 @@ class MemoryBackend(Backend):
         """Do nothing: there is no stable storage."""
 
     def close(self) -> None:
-        """Do nothing: the logs stay for as long as the object."""
+        """Do nothing: the logs exist as long as the object."""
 
     def _find(self, log: str) -> _Log:
         found = self._logs.get(log)
@@ -268,7 +267,7 @@ class MemoryBackend(Backend):
         self._note(log)
 
     def _note(self, log: str) -> None:
-        """Note that a log changed, for `changed` and for whoever watches."""
+        """Record that a log changed, for `changed` and for watches."""
         if log.startswith(TRASH):
             return
         self._changes[log] = next(self._numbers)
@@ -277,7 +276,7 @@ class MemoryBackend(Backend):
 
 
 class MemoryEventLog(EventLog):
-    """Logs that live as long as the object, safe for threads."""
+    """Logs that exist as long as the object, safe for threads."""
 
     def __init__(self, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
         super().__init__(MemoryBackend(), max_event_bytes=max_event_bytes)

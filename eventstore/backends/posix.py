@@ -1,4 +1,4 @@
-"""The modules of Python that only POSIX systems have. Elsewhere the package imports, and sessions can be kept in memory."""
+"""The Python modules that only POSIX systems have. On other systems the package can be imported, with sessions in memory."""
 
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ else:
 
 
 def require_posix(where: str) -> None:
-    """Raise NotSupported where files cannot be locked. `where` is the folder that was asked for."""
+    """Raise NotSupported if files cannot be locked. `where` is the requested folder."""
     if not hasattr(fcntl, "flock"):
         raise NotSupported(
             "", where, "lock files: this system has no fcntl", "keep sessions in memory, or use Linux or macOS"

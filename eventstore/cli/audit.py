@@ -1,14 +1,15 @@
 """Bundles and reports for an auditor."""
 
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 import click
 
+from eventstore.cli import naming
+from eventstore.cli.output import check_output, force_option, private_file, say_written
 from eventstore.cli.store import naming_the_others, open_manager, store_option
-from eventstore.cli.terminal import clean, print_json, write_out
+from eventstore.cli.terminal import clean, print_json, some, write_out
 
 _ENDINGS = (".html", ".htm", ".md")
 
@@ -24,9 +25,16 @@ def audit_command() -> None:
 @click.option("--all", "every", is_flag=True, help="All sessions, templates and the registry.")
 @click.option("--store-log", is_flag=True, help="Include the registry, which records deletions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@force_option
 @store_option
 def export_command(
-    store: str | None, sessions: Sequence[str], output: Path | None, every: bool, store_log: bool, as_json: bool
+    store: str | None,
+    sessions: Sequence[str],
+    output: Path | None,
+    every: bool,
+    store_log: bool,
+    as_json: bool,
+    force: bool,
 ) -> None:
     """Write the logs, checkpoints, reports and tables of sessions, the verifier, and a manifest of hashes.
 
@@ -37,18 +45,17 @@ def export_command(
         raise click.UsageError("name sessions, or use --all")
     from eventstore.exporters.bundle import export_audit
 
-    path = output or Path(f"{sessions[0] if len(sessions) == 1 else 'eventstore'}.audit.zip")
     with open_manager(store) as manager:
-        wanted = None if every else sessions
+        wanted = None if every else naming.sessions(manager, sessions, logs=True)
+        path = output or Path(f"{wanted[0] if wanted and len(wanted) == 1 else 'eventstore'}.audit.zip")
+        check_output(path, force=force)
         with naming_the_others(every=every):
             done = export_audit(manager, wanted, path, include_store=store_log)
     if as_json:
         print_json(done.to_dict())
         return
     count = len(done.sessions)
-    click.echo(
-        f"{clean(str(done.path))}: {count} log{'s' if count > 1 else ''}, {done.files} files, {done.size_bytes:,} bytes"
-    )
+    click.echo(f"{clean(str(done.path))}: {some(count, 'log')}, {some(done.files, 'file')}, {done.size_bytes:,} bytes")
     click.echo(f"{done.manifest_sha256}  manifest.json")
 
 
@@ -60,28 +67,28 @@ def export_command(
     type=click.Path(path_type=Path, dir_okay=False),
     help="A file that ends in .html or .md, written atomically.",
 )
+@force_option
 @store_option
-def report_command(store: str | None, session_id: str, output: Path | None) -> None:
+def report_command(store: str | None, session_id: str, output: Path | None, force: bool) -> None:
     """Write a report: who did what, when, with which tool, input and result, and what was redacted.
+
+    The entries of sub-agents are below the calls that started them.
 
     The name of the file decides between HTML and Markdown. Without -o, Markdown is written to standard output.
     """
     if output is not None and output.suffix not in _ENDINGS:
         raise click.UsageError(f"{output.name} ends in neither .html nor .md")
+    check_output(output, force=force)
     from eventstore.exporters import questions, report
 
     with open_manager(store) as manager:
-        found = [questions.audit_session(manager.storage, session_id)]
+        found = [questions.audit_with_sub_agents(manager.storage, naming.session(manager, session_id))]
         if output is None:
             text = BytesIO()
             report.write_markdown(text, found)
             write_out([text.getvalue()], is_json=False)
             return
         write = report.write_html if output.suffix.startswith(".htm") else report.write_markdown
-        temporary = output.with_name(f".{output.name}.new")
-        try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-                write(stream, found)
-            temporary.replace(output)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with private_file(output) as stream:
+            write(stream, found)
+        say_written(output)

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.cli import naming
 from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.sub_agents import as_json as sub_agents_json
+from eventstore.cli.sub_agents import below, print_sub_agents
 from eventstore.cli.terminal import Column, clean, print_json, print_table
+from eventstore.derived.listing import parent_of
 from eventstore.errors import LogDamaged
 from eventstore.ids import TEMPLATE
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from projections.branches import Ancestor, Branch
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))
+_LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("STATE", "yellow"))
 
 
 @click.command("lineage", short_help="Show the sessions that a fork comes from.")
@@ -24,9 +28,14 @@ _LINE = (Column("SESSION"), Column("EVENTS", "cyan"), Column("IS", "yellow"))
 @_json
 @store_option
 def lineage_command(store: str | None, session_id: str, as_json: bool) -> None:
-    """Show the ancestors of a fork, the oldest first, then the session itself, each with its range of events."""
+    """Show the ancestors of a fork, the oldest first, then the session itself, each with its range of events.
+
+    Then its sub-agents, and of a sub-agent the session that it belongs to.
+    """
     with open_manager(store) as manager:
+        session_id = naming.session(manager, session_id)
         line = manager.lineage(session_id)
+        agents, parent = below(manager, session_id), parent_of(manager.storage.metadata(session_id).custom_metadata)
         states = [_state(manager.storage.log, one.session_id) for one in line]
     before, rows = 0, []
     for one, state in zip(line, states, strict=True):
@@ -34,8 +43,14 @@ def lineage_command(store: str | None, session_id: str, as_json: bool) -> None:
             print_json({**one._asdict(), "state": state})
         rows.append((_shown(one), f"{before + 1:,} to {one.version:,}", state))
         before = one.version
-    if not as_json:
-        print_table(_LINE, rows)
+    if as_json:
+        for agent in sub_agents_json(agents):
+            print_json({**agent, "state": "sub-agent"})
+        return
+    print_table(_LINE, rows)
+    if parent is not None:
+        click.echo(f"a sub-agent of {clean(parent)}")
+    print_sub_agents(agents)
 
 
 def _state(log: "EventLog", session_id: str) -> str:
@@ -61,6 +76,7 @@ def compare_command(store: str | None, a: str, b: str, as_json: bool) -> None:
     Without a common event, all events are compared.
     """
     with open_manager(store) as manager:
+        a, b = naming.session(manager, a), naming.session(manager, b)
         found = manager.compare_branches(a, b)
     if as_json:
         ancestor = found.common._asdict() if found.common else None

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 import eventstore
+from eventstore.cli import naming
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import clean, print_json, print_pairs
+from eventstore.cli.terminal import clean, print_json, print_pairs, progress, some
 from eventstore.ids import STORE_ID, TEMPLATE, file_name
 from eventstore.integrity import Consistency, Inclusion, SigningKey, parse_note
 
@@ -43,34 +45,47 @@ def keygen_command(name: str, output: Path | None) -> None:
     type=click.Path(path_type=Path),
     help="The file of the secret key.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the notes to this folder too.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the notes to this folder, not to standard output.",
+)
 @store_option
 def checkpoint_command(
     store: str | None, sessions: Sequence[str], every: bool, store_log: bool, key_file: Path, out: Path | None
 ) -> None:
-    """Verify sessions, sign a checkpoint of each, and print the signed notes.
+    """Verify sessions, sign a checkpoint of each, and print the signed notes, or write them to a folder.
 
-    Keep the notes elsewhere, where nobody who can write to the store can change them. `verify --checkpoint` then shows that a
+    Keep the notes elsewhere, where no one who can write to the store can change them. `verify --checkpoint` then shows that a
     session still begins with exactly those events. A session without new events keeps its checkpoint. A damaged session is not
     signed but reported, and the exit status is 1.
     """
     if every == bool(sessions) and not (store_log and not every):
         raise click.UsageError("name sessions, or use --all or --store-log")
     key = SigningKey.load(key_file)
-    damaged: list[eventstore.LogDamaged] = []
-    with open_manager(store) as manager:
-        wanted = list(sessions)
+    damaged, kept = list[eventstore.LogDamaged](), 0
+    with open_manager(store) as manager, ExitStack() as bars:
+        wanted = naming.sessions(manager, sessions, logs=True)
         if every:
             wanted = [*sorted(manager.storage.log.ids()), *(TEMPLATE + name for name in manager.templates.list())]
-        for session_id in [*wanted, *([STORE_ID] if store_log else [])]:
+        signed = [*wanted, *([STORE_ID] if store_log else [])]
+        bar = bars.enter_context(progress("signing", len(signed)))
+        for session_id in signed:
             try:
                 note = manager.proofs.sign_checkpoint(session_id, key)
             except eventstore.LogDamaged as damage:
                 damaged.append(damage)
                 continue
-            click.echo(note, nl=False)
-            if out is not None:
+            if out is None:
+                click.echo(note, nl=False)
+            else:
                 _keep(out, session_id, note, key)
+                kept += 1
+            bar.advance()
+    if out is not None:
+        click.echo(
+            f"{some(kept, 'note')} in {clean(str(out))}: keep them where no one who can write to the store can change them"
+        )
     exit_for(damaged)
 
 
@@ -113,6 +128,7 @@ def prove_command(
         raise click.UsageError("use --event or --since")
     given = size is not None
     with open_manager(store) as manager:
+        session_id = naming.session(manager, session_id, logs=True)
         proof: Inclusion | Consistency
         if event is not None:
             size = size or _newest_size(manager, session_id, event)

@@ -29,11 +29,11 @@ def demo_command() -> None:
             record(manager, history)
             _show(manager)
         _check(Path(folder, ".sessions"))
-    click.echo("\nNext: eventstore import claude-code    (or: eventstore import codex), then: eventstore list")
+    click.echo("\nNext: eventstore import, then eventstore list and eventstore replay latest")
 
 
 def record(manager: "SessionManager", history: "eventstore.ToolHistory") -> None:
-    """Record a sample session: a question, three tool calls of which one fails, an answer."""
+    """Record a sample session: a question, three tool calls (one fails), an answer."""
     clock = _clock()
     manager.create_session(SESSION, "Find out why logins fail", "ana", ["bug", "auth"], occurred_at=next(clock))
     manager.add_conversation_message(

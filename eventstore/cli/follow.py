@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -15,8 +16,9 @@ from zlib import crc32
 import click
 from msgspec import Raw
 
-from eventstore.cli.store import open_manager, store_option
-from eventstore.cli.terminal import clean, print_json
+from eventstore.cli import naming
+from eventstore.cli.store import open_manager, since_option, store_option
+from eventstore.cli.terminal import clean, pad, print_json
 from eventstore.cli.timeline import print_row
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import EVENT_TYPES
@@ -46,7 +48,7 @@ def _as_lines(context: click.Context, parameter: click.Parameter, value: str) ->
 @click.option("--tool", "tools", multiple=True, help="Only calls of this tool; may be repeated.")
 @click.option("--user", help="Only sessions of this user.")
 @click.option("--tag", "tags", multiple=True, help="Only sessions with this tag; may be repeated.")
-@click.option("--since", metavar="TIME", help="Only events recorded at or after this.")
+@since_option("Only events recorded at or after this, such as 1h or yesterday.")
 @click.option(
     "--cursor-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -90,6 +92,8 @@ def follow_command(
         raise click.UsageError("name a SESSION, or use --all")
     if cursor_file is not None and name is not None:
         raise click.UsageError("use --cursor-file or --name, not both")
+    if every and click.get_current_context().get_parameter_source("lines") is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--lines needs a SESSION; with --all, use --since to choose where to start")
     _check_types(types)
     damaged: list[LogDamaged] = []
 
@@ -98,6 +102,8 @@ def follow_command(
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
 
     with open_manager(store) as manager:
+        if session_id is not None:
+            session_id = naming.session(manager, session_id)
         wanted = _Wanted(types or None, tools or None, user, tags or None, since)
         after: str | int | None = _load(cursor_file)
         if after is None and (name is None or manager.storage.positions.load(name) is None):
@@ -163,6 +169,11 @@ def _check_types(types: Sequence[str]) -> None:
             raise click.UsageError(
                 f"{one!r} is not an event type; the known types are {', '.join(sorted(EVENT_TYPES))}."
             )
+        close = [] if one in EVENT_TYPES else get_close_matches(one, EVENT_TYPES, 1, 0.8)
+        if close:  # a type of a later release is possible, so this is no error
+            click.echo(
+                f"eventstore: no event type of this release is {clean(one)!r}: did you mean {close[0]!r}?", err=True
+            )
 
 
 def _before_last(manager: "SessionManager", session_id: str, count: int, wanted: _Wanted) -> int:
@@ -178,7 +189,7 @@ def _before_last(manager: "SessionManager", session_id: str, count: int, wanted:
 
 
 def _print_all(follower: "Subscription", show: "Callable[[Delivered], None]", cursor_file: Path | None) -> None:
-    """Print events as they come, until the subscription ends or the reader of the pipe is gone."""
+    """Print events as they come, until the subscription or the reader of the pipe ends."""
     try:
         while found := follower.take():
             for one in found:
@@ -204,7 +215,7 @@ def _stop_when_interrupted(follower: "Subscription") -> threading.Event:
 
 
 def _stop_with_the_pipe(follower: "Subscription") -> None:
-    """Stop when the reader of standard output is gone, even if there is nothing to write."""
+    """Stop when the reader of standard output has ended, even if there is nothing to write."""
     poll = select.poll()
     try:
         poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are always reported
@@ -236,7 +247,7 @@ class _Rows:
             self._states[name] = self._begin(name, event.seq)
         front = ""
         if self._every:
-            front = click.style(name.ljust(_ID_WIDTH), fg=_COLOURS[crc32(name.encode()) % len(_COLOURS)])
+            front = click.style(pad(name, _ID_WIDTH), fg=_COLOURS[crc32(name.encode()) % len(_COLOURS)])
         print_row(row(self._states[name], event), front=front)
 
     def _begin(self, name: str, seq: int) -> State:

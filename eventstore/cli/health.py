@@ -1,5 +1,6 @@
 """Commands on damage: verify, repair, recover."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,25 +8,35 @@ from pathlib import Path
 import click
 
 import eventstore
+from eventstore.cli import naming
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import Finite, clean, print_json
-from eventstore.errors import CheckpointRefused, KeyRefused
+from eventstore.cli.table import wrap
+from eventstore.cli.terminal import Column, Finite, clean, is_terminal, print_json, print_table, progress, width
+from eventstore.errors import CheckpointRefused, ImportRefused, KeyRefused
 from eventstore.ids import STORE_ID
 from eventstore.integrity import Verdict, VerifierKey, verify_all, verify_session, verify_store
+from eventstore.integrity.known_sessions import is_empty, is_known
 from eventstore.integrity.log_audit import read_claim
-from eventstore.integrity.verification import is_empty, is_known, limits, worst_of
+from eventstore.integrity.verification import limits, worst_of
 
 _sessions = click.argument("sessions", metavar="SESSION...", nargs=-1)
 _all = click.option("--all", "every", is_flag=True, help="All sessions, and the registry.")
 _foreign = click.option(
     "--format",
     "form",
-    type=click.Choice(["claude-code", "codex"]),
+    type=click.Choice(["claude-code", "codex", "copilot", "gemini", "pi", "qwen"]),
     help="Inspect transcripts of that tool instead; SESSION... are then files.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 
 
+_VERDICTS = (
+    Column("SESSION", "cyan", least=12),
+    Column("INTACT TO EVENT", number=True),
+    Column("SIGNED TO", number=True),
+    Column("KEPT OUTSIDE TO", number=True),
+    Column("NOTES"),
+)
 _STATUS = {"whole": 0, "damaged": 3, "tampered": 4, "incomplete": 5, "unreadable": 6}
 
 
@@ -66,34 +77,73 @@ def verify_command(
       6  unreadable: the system refused to read it, or there is nothing to read
       5  incomplete: intact, but the last events are not proven (only with --key or --checkpoint)
       0  whole: intact; with checkpoints (else keys), proven to the last event
-    1 and 2 are other errors and wrong usage: nothing was verified. With --format, 1 means that a fault was found.
+    1 and 2 are other errors and wrong usage: nothing was verified.
+    With --format, 1 means that a fault was found, or a file of another format.
     """
     _need_some([*sessions, *map(str, kept)], every and form is None)
     if form is not None:
-        sys.exit(_verify_files([Path(name) for name in sessions], as_json))
+        sys.exit(_verify_files([Path(name) for name in sessions], form, as_json))
     pinned = [_read_key(one) for one in keys]
     anchors = [_read_note(one) for given in kept for one in _notes_in(given)]
-    asked = set(sessions) if sessions and not every else None
-    others = len([one for one in anchors if asked is not None and read_claim(one).session_id not in asked])
+    anchored = [read_claim(one).session_id for one in anchors]
     with open_manager(store) as manager:
+        if not every:
+            sessions = [
+                one if one in anchored or is_known(manager.storage, one) else naming.session(manager, one)
+                for one in sessions
+            ]
+        others = len([one for one in anchored if sessions and not every and one not in sessions])
         if every and not anchors and is_empty(manager.storage):
             click.echo("no sessions: nothing was verified", err=True)
             sys.exit(1)
-        verdicts = list(_verdicts(manager, sessions, every, pinned, anchors))
-    for verdict in verdicts:
-        if as_json:
-            print_json(verdict.to_dict())
-        else:
-            text = clean(verdict.describe(with_keys=bool(pinned)))
-            click.echo(click.style(text, fg="red") if verdict.findings else text)
+        total = sum(1 for _ in manager.storage.log.ids()) if every else len(sessions)
+        verdicts = []
+        with progress("verifying", total) as bar:
+            for verdict in _verdicts(manager, sessions, every, pinned, anchors):
+                verdicts.append(verdict)
+                bar.advance()
+    if as_json or not is_terminal():
+        for verdict in verdicts:
+            _print_verdict(verdict, with_keys=bool(pinned), as_json=as_json)
+    else:
+        _show_verdicts(verdicts, naming.short_ids(store, [one.session_id for one in verdicts]), with_keys=bool(pinned))
     outcome = worst_of(verdict.outcome for verdict in verdicts)
     if not as_json:
         for limit in limits(pinned, anchors, verdicts):
-            click.echo(f"note: {limit}")
+            for line in wrap(f"note: {limit}", width()) if is_terminal() else [f"note: {limit}"]:
+                click.echo(line)
         if others:
             click.echo(f"note: {others} kept checkpoints are of sessions that were not named")
         click.echo(f"{outcome} (exit status {_STATUS[outcome]})")
     sys.exit(_STATUS[outcome])
+
+
+def _print_verdict(verdict: Verdict, *, with_keys: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(verdict.to_dict())
+    else:
+        text = clean(verdict.describe(with_keys=with_keys))
+        click.echo(click.style(text, fg="red") if verdict.findings else text)
+
+
+def _show_verdicts(verdicts: Sequence[Verdict], short: naming.ShortIds, *, with_keys: bool) -> None:
+    """Print a table of what is intact, and below it, uncut, what is not."""
+    rows = (
+        [
+            short(one.session_id),
+            f"{one.events:,}",
+            f"{one.signed_to:,}" if with_keys and one.signed_to else "",
+            f"{one.anchored_to:,}" if one.anchored_to else "",
+            "; ".join(map(clean, one.notes)),
+        ]
+        for one in verdicts
+        if not one.findings
+    )
+    print_table(_VERDICTS, rows)
+    for one in verdicts:
+        if one.findings:
+            for line in wrap(clean(one.describe(with_keys=with_keys)), width()):
+                click.echo(click.style(line, fg="red"))
 
 
 def _read_key(given: str) -> "eventstore.VerifierKey":
@@ -154,24 +204,27 @@ def _verdicts(
 ) -> "Iterator[Verdict]":
     storage = manager.storage
     if every:
-        yield from verify_all(storage, keys, anchors)
+        yield from verify_all(storage, keys, anchors, jobs=os.cpu_count() or 1)
         return
     anchored = [read_claim(one).session_id for one in anchors]
-    for session_id in sessions:
-        if session_id not in anchored and not is_known(storage, session_id):
-            raise eventstore.SessionNotFound(session_id)
     for session_id in dict.fromkeys(sessions or anchored):
         verify = verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
         yield verify or verify_session(storage, session_id, keys=keys, anchors=anchors)
 
 
-def _verify_files(files: Sequence[Path], as_json: bool) -> int:
+def _verify_files(files: Sequence[Path], form: str, as_json: bool) -> int:
     from eventstore.importers.inspection import inspect
 
     count = 0
     for file in files:
         found = 0
-        for flaw in inspect(file):
+        try:
+            flaws = inspect(file, form)
+        except ImportRefused as refused:
+            click.echo(f"eventstore: {clean(str(refused))}", err=True)
+            count += 1
+            continue
+        for flaw in flaws:
             found += 1
             if as_json:
                 print_json({"path": str(file), **flaw.to_dict()})
@@ -201,13 +254,13 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
     """
     _need_some(sessions, every and form is None)
     if form is not None:
-        _repair_files([Path(name) for name in sessions], yes)
+        _repair_files([Path(name) for name in sessions], form, yes)
         return
     planned, damaged, left = 0, list[eventstore.LogDamaged](), list[Verdict]()
     with open_manager(store) as manager:
         if yes:
             manager.storage.settle()
-        for session_id in sorted(manager.storage.log.ids()) if every else sessions:
+        for session_id in sorted(manager.storage.log.ids()) if every else naming.sessions(manager, sessions, logs=True):
             try:
                 plan = manager.storage.repair_session(session_id, dry_run=not yes)
             except eventstore.LogDamaged as damage:
@@ -247,19 +300,27 @@ def _print_plan(plan: "eventstore.Repair") -> None:
         )
 
 
-def _repair_files(files: Sequence[Path], yes: bool) -> None:
+def _repair_files(files: Sequence[Path], form: str, yes: bool) -> None:
     from eventstore.importers.inspection import inspect, mend
 
+    refused = False
     for file in files:
-        found = [flaw for flaw in inspect(file) if flaw.mendable]
+        try:
+            found = [flaw for flaw in inspect(file, form) if flaw.mendable]
+        except ImportRefused as error:
+            click.echo(f"eventstore: {clean(str(error))}", err=True)
+            refused = True
+            continue
         for flaw in found:
             click.echo(f"{clean(str(file))}: line {flaw.line}, byte {flaw.offset_bytes}: {flaw.kind}")
         if not found:
             click.echo(f"{clean(str(file))}: nothing that repair can fix")
         elif yes:
-            click.echo(f"{clean(str(file))}: repaired; the original is {clean(str(mend(file)))}")
+            click.echo(f"{clean(str(file))}: repaired; the original is {clean(str(mend(file, form)))}")
         else:
             click.echo("nothing was changed: use --yes to repair")
+    if refused:
+        sys.exit(1)
 
 
 @click.command("recover", short_help="Mark sessions as abandoned whose program has ended.")

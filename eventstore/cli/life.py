@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.cli import naming
 from eventstore.cli.store import open_manager, store_option
-from eventstore.cli.terminal import Column, clean, moment, print_json, print_table
+from eventstore.cli.terminal import Column, clean, moment, print_json, print_table, some
 from eventstore.errors import LogDamaged, SessionNotFound
 
 if TYPE_CHECKING:
@@ -41,7 +42,14 @@ def create_command(
         if template is not None and template not in manager.templates.list():
             raise click.ClickException(f"there is no template {clean(template)!r}; nothing was created")
         session = manager.create_session(session_id, purpose, user, tags or None, template=template)
+        naming.remember(manager, session.metadata.session_id)
+        is_kept = manager.storage.log.capabilities.durable
     click.echo(session.metadata.session_id)
+    if not is_kept:
+        click.echo(
+            "eventstore: this session is gone with its store: name another with --store, see `eventstore where`",
+            err=True,
+        )
 
 
 @click.command("trash", short_help="Move a session to the trash, or list the trash.")
@@ -60,8 +68,9 @@ def trash_command(store: str | None, session_id: str | None, listing: bool, as_j
         if session_id is None:
             _list_trash(manager, as_json=as_json)
             return
+        session_id = naming.session(manager, session_id)
         if not manager.trash.put(session_id):
-            raise _not_found(manager, session_id)
+            raise SessionNotFound(session_id)  # another program was faster
     click.echo(f"{session_id} is in the trash")
 
 
@@ -81,11 +90,6 @@ def _since(at: str) -> str:
     return moment(datetime.fromisoformat(at)) if at else "unknown"
 
 
-def _not_found(manager: "SessionManager", session_id: str) -> SessionNotFound:
-    """Return the error for a missing session, which says if it is in the trash."""
-    return SessionNotFound(session_id, in_trash=any(one.session_id == session_id for one in manager.trash.list()))
-
-
 @click.command("delete", short_help="Delete a session permanently; without --yes show what would be deleted.")
 @_session
 @click.option("--yes", is_flag=True, help="Delete it. Without this, show what would be deleted, with exit status 1.")
@@ -97,18 +101,18 @@ def delete_command(store: str | None, session_id: str, yes: bool, history: bool)
     The registry records its number of events and its last hash. This cannot be undone; `eventstore trash` can.
     """
     with open_manager(store) as manager:
+        session_id = naming.session(manager, session_id, fixed=True)
         if not yes:
             try:
                 head = manager.head(session_id)
-                size = f"{head.version:,} events, {head.size_bytes:,} bytes, the last of {head.at}"
+                last = moment(datetime.fromisoformat(head.at))
+                size = f"{some(head.version, 'event')}, {head.size_bytes:,} bytes, the last of {last}"
             except LogDamaged as damage:
                 size = f"a damaged log with {damage.readable:,} readable events"
-            except SessionNotFound:
-                raise _not_found(manager, session_id) from None
-            calls = " with the folders of its tool calls" if history else ""
-            click.echo(f"{session_id}: {size}, and its views would be deleted permanently{calls}")
+            what = "its views and the folders of its tool calls" if history else "its views"
+            click.echo(f"{session_id}, with {what}, would be deleted permanently:\n  {size}")
             click.echo("nothing was deleted: use --yes to delete", err=True)
             sys.exit(1)
         if not manager.delete_session(session_id, history=history):
-            raise _not_found(manager, session_id)
+            raise SessionNotFound(session_id)  # another program was faster
     click.echo(f"{session_id} is deleted permanently")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventstore.cli import naming
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import Column, clean, print_json, print_table
+from eventstore.cli.terminal import Column, clean, one_line, print_json, print_table, some
 from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ _COLUMNS = (
     Column("SESSION"),
     Column("EVENT", number=True),
     Column("TYPE", "cyan"),
-    Column("FOUND"),
+    Column("FOUND", least=10),
+    Column("WOULD GO", least=16),
     Column("OBSTACLE", "red"),
 )
+_SHOWN = 60  # cells of an event that was named by its number
 
 
 @click.command("redact", short_help="Remove the content of events permanently, after showing a plan.")
@@ -44,9 +47,13 @@ _COLUMNS = (
     type=click.File("r", encoding="utf-8"),
     help="Search for the lines of this file (- is standard input): keeps secrets out of the shell's history.",
 )
+@click.option("--whole", is_flag=True, help="Remove the complete content of events with a match.")
 @click.option("--reason", help="The reason; it is recorded permanently.")
 @click.option("--by", "actor", metavar="WHO", help="Who redacts; recorded too.")
 @click.option("--yes", is_flag=True, help="Carry out the plan. Without it the plan is shown and nothing is changed.")
+@click.option(
+    "--vacuum", is_flag=True, help="Then rewrite the tables of PostgreSQL without the removed text; others wait for it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 @store_option
 def redact_command(
@@ -57,15 +64,18 @@ def redact_command(
     secrets: bool,
     patterns: Sequence[str],
     texts: Iterable[str] | None,
+    whole: bool,
     reason: str | None,
     actor: str | None,
     yes: bool,
+    vacuum: bool,
     as_json: bool,
 ) -> None:
-    """Remove the content of events permanently: by number, or by a search in events and in records of tool calls.
+    """Remove content permanently: of events by number, or what a search finds in events and in records of tool calls.
 
-    It is removed from the log, forks, views, search, quarantine and records. The type and time of the event stay, and who removed
-    it and why. The hash chain and every checkpoint still verify. This cannot be undone.
+    What is found is replaced inside of the text, and the rest is kept; --event and --whole remove all content of an event. It is
+    removed from the log, forks, views, search, quarantine and records. The type and time of the event stay, and who removed it
+    and why. The hash chain and every checkpoint still verify. This cannot be undone.
     """
     searched = _patterns(secrets, patterns, texts)
     if bool(seqs) == (searched is not None):
@@ -74,10 +84,13 @@ def redact_command(
         raise click.UsageError("--event needs exactly one session")
     if not sessions and not every:
         raise click.UsageError("name sessions, or use --all")
+    if vacuum and not yes:
+        raise click.UsageError("--vacuum needs --yes")
     if yes and not (reason and reason.strip()):
         raise click.UsageError("--yes needs a --reason")
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
+        sessions = naming.sessions(manager, sessions, fixed=yes, logs=True)
         plan = (
             _plan_events(manager, sessions[0], seqs)
             if searched is None
@@ -85,21 +98,29 @@ def redact_command(
         )
         if not yes:
             _show(plan, as_json)
-            click.echo(
-                "nothing was changed: use --yes and --reason to redact" if plan else "nothing was found", err=True
-            )
+            click.echo(_advice(plan), err=True)
             exit_for(damaged)
-            return
+            sys.exit(1 if plan and all(one.obstacle for one in plan) else 0)
         by = {"actor": actor} if actor else None
         done = (
             [manager.redactions.redact(sessions[0], seqs, reason or "", by=by)]
             if searched is None
-            else manager.redactions.carry_out(plan, reason or "", searched, by=by)
+            else manager.redactions.carry_out(plan, reason or "", searched, inside=not whole, by=by)
         )
+        residue = manager.redactions.vacuum() if vacuum else _residue_of(done)
     blocked = [one for one in plan if one.obstacle]
-    _print_done(done, blocked, as_json)
+    _print_done(done, blocked, residue, as_json)
     exit_for(damaged)
     sys.exit(1 if blocked else 0)
+
+
+def _advice(plan: "Sequence[Redactable]") -> str:
+    """Return what to do next."""
+    if not plan:
+        return "nothing was found"
+    if all(one.obstacle for one in plan):
+        return "eventstore: nothing can be redacted, see OBSTACLE; nothing was changed"
+    return "nothing was changed: use --yes and --reason to redact"
 
 
 def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | None) -> "Patterns | None":
@@ -118,13 +139,18 @@ def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | Non
 
 
 def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]) -> "list[Redactable]":
-    from eventstore.integrity.redaction import Redactable
+    from eventstore.integrity.redaction_plan import Redactable
+    from projections.timeline import rows
 
-    events = {seq: next(manager.storage.log.read(session_id, seq - 1, seq), None) for seq in sorted(set(seqs))}
-    return [
-        Redactable(session_id, seq, event.type if event else "", (), obstacle="" if event else "there is no such event")
-        for seq, event in events.items()
-    ]
+    found = []
+    for seq in sorted(set(seqs)):
+        event = next(manager.storage.log.read(session_id, seq - 1, seq), None)
+        if event is None:
+            found.append(Redactable(session_id, seq, "", (), obstacle="there is no such event"))
+            continue
+        text = next(rows([event])).text
+        found.append(Redactable(session_id, seq, event.type, (), shown=(one_line(text, _SHOWN),) if text else ()))
+    return found
 
 
 def _show(plan: "Sequence[Redactable]", as_json: bool) -> None:
@@ -138,20 +164,29 @@ def _show(plan: "Sequence[Redactable]", as_json: bool) -> None:
 def _row(one: "Redactable") -> list[str]:
     where = f"{one.session_id} (trash)" if one.trashed else one.session_id
     found = clean(", ".join(one.labels))
-    return [where, str(one.seq or ""), clean(one.folder or one.type), found, clean(one.obstacle)]
+    shown = one_line(", ".join(one.shown))
+    return [where, str(one.seq or ""), clean(one.folder or one.type), found, shown, clean(one.obstacle)]
 
 
-def _print_done(done: "Sequence[Redacted]", blocked: "Sequence[Redactable]", as_json: bool) -> None:
+def _residue_of(done: "Sequence[Redacted]") -> tuple[str, ...]:
+    return tuple(dict.fromkeys(place for one in done for place in one.residue))
+
+
+def _print_done(
+    done: "Sequence[Redacted]", blocked: "Sequence[Redactable]", residue: Sequence[str], as_json: bool
+) -> None:
     for one in done:
         if as_json:
             print_json(vars(one))
             continue
-        events = f"{len(one.seqs)} events in {len(one.logs)} logs" if one.seqs else ""
-        records = f"{len(one.records)} records of tool calls" if one.records else ""
+        events = f"{some(len(one.seqs), 'event')} in {some(len(one.logs), 'log')}" if one.seqs else ""
+        records = f"{some(len(one.records), 'record')} of tool calls" if one.records else ""
         what = " and ".join(filter(None, [events, records]))
         click.echo(f"{one.session_id}: {what} redacted" if what else f"{one.session_id}: was redacted before")
         for left in one.left:
             click.echo(f"eventstore: not changed, inspect it yourself: {clean(left)}", err=True)
+    for place in residue:
+        click.echo(f"eventstore: the store keeps removed text for a while in: {clean(place)}", err=True)
     for other in blocked:
         click.echo(f"eventstore: event {other.seq} of {other.session_id} was not redacted: {other.obstacle}", err=True)
     if not done:

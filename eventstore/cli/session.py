@@ -1,51 +1,87 @@
 """Commands on sessions: list, show, stats, diff, tree."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from eventstore.cli.store import as_moment, at_option, exit_for, list_rows, open_manager, store_option
+from eventstore.cli import naming
+from eventstore.cli.calls import as_json as calls_json
+from eventstore.cli.calls import print_calls, told_in_events
+from eventstore.cli.place import no_sessions
+from eventstore.cli.reading import Style, paged, print_session
+from eventstore.cli.store import (
+    as_moment,
+    at_option,
+    exit_for,
+    list_rows,
+    open_manager,
+    since_option,
+    store_option,
+    until_option,
+)
+from eventstore.cli.sub_agents import as_json as sub_agents_json
+from eventstore.cli.sub_agents import below, print_sub_agents
 from eventstore.cli.terminal import (
+    Cell,
     Column,
+    cells,
     clean,
+    cost,
+    count,
+    cut,
     duration,
-    heading,
     is_terminal,
     moment,
     one_line,
+    plain,
     print_json,
     print_pairs,
     print_table,
+    relative,
+    some,
     tokens,
+    width,
 )
-from eventstore.derived.catalog import Filter, Sort
-from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.derived.listing import Filter, Sort
+from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound
 from eventstore.record import clock
 
 if TYPE_CHECKING:
-    from eventstore import At, Change, ConversationMessage, Session, SessionManager, SessionMetadata
+    from eventstore import At, Change, Session, SessionManager
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
-_COLOURS = {"user": "green", "assistant": "blue", "tool": "magenta", "system": "yellow"}
 _COLUMNS = (
-    Column("SESSION"),
-    Column("STATUS", "cyan"),
-    Column("UPDATED"),
-    Column("CALLS", number=True),
-    Column("USER"),
-    Column("TAGS", "yellow"),
-    Column("PURPOSE"),
+    Column("ID", "cyan", name="session_id"),
+    Column("STATUS", name="status", drop=4),
+    Column("UPDATED", name="updated_at"),
+    Column("PROJECT", "magenta", name="project", least=10, drop=2),
+    Column("TITLE", name="purpose", least=24),
+    Column("CALLS", number=True, name="total_invocations", drop=5),
+    Column("TOKENS", number=True, name="tokens", drop=1),
+    Column("COST", number=True, name="estimated_cost", drop=3),
+    Column("USER", name="user_id", least=6, drop=6),
+    Column("TAGS", "yellow", name="tags", least=6, drop=7),
 )
+_STATUS_COLOURS = {"completed": "green", "failed": "red", "abandoned": "yellow"}
 
 
 def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> "Session":
-    """Load a session, now or as of a moment. Raises SessionNotFound."""
+    """Load a session, now or as of a moment. Raises SessionNotFound, and NoSuchMoment if it began later."""
     session = manager.get_session(session_id, at)
     if session is None:
-        raise SessionNotFound(session_id)
+        raise _began_later(manager, session_id, at)
     return session
+
+
+def _began_later(manager: "SessionManager", session_id: str, at: "At | None") -> NoSuchMoment | SessionNotFound:
+    """Return the error for a session without events at a moment."""
+    first = None if at is None else next(manager.events(session_id), None)
+    if first is None:
+        return SessionNotFound(session_id)
+    began = clock.to_datetime(first.time)
+    return NoSuchMoment(at, f"session {session_id!r} began later, at {moment(began)}")
 
 
 @click.command("list", short_help="List sessions, the most recently updated first.")
@@ -54,9 +90,10 @@ def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> 
     "--status", type=click.Choice(["active", "completed", "failed", "abandoned"]), help="Only with this status."
 )
 @click.option("--tag", "tags", multiple=True, help="Only with this tag; may be repeated.")
-@click.option("--purpose", help="Only with this text in their purpose.")
-@click.option("--since", metavar="TIME", help="Only updated at or after this.")
-@click.option("--until", metavar="TIME", help="Only updated at or before this.")
+@click.option("--purpose", help="Only with this text in their title.")
+@click.option("--project", help="Only in this folder: its name, or a path (. is this folder).")
+@since_option("Only updated at or after this, such as yesterday, 7d or 2025-10.")
+@until_option("Only updated at or before this.")
 @click.option(
     "--sort",
     type=click.Choice(get_args(Sort)),
@@ -67,6 +104,7 @@ def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> 
 @click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, help="The maximum number of sessions."
 )
+@click.option("--sub-agents", is_flag=True, help="Also sub-agents, which calls of other sessions started.")
 @at_option
 @_json
 @store_option
@@ -76,25 +114,40 @@ def list_command(
     status: str | None,
     tags: Sequence[str],
     purpose: str | None,
+    project: str | None,
     since: str | None,
     until: str | None,
     sort: Sort,
     limit: int,
+    sub_agents: bool,
     at: str | int | None,
     as_json: bool,
 ) -> None:
-    """List sessions, the most recently updated first. Times are shown in your time zone."""
+    """List sessions, the most recently updated first, without sub-agents. Times are shown in your time zone."""
     damaged: list[LogDamaged] = []
     wanted = Filter(user, status, tags, purpose, _as_time(since), _as_time(until), sort, min(limit, 2**53))
-    found = list_rows(store, wanted, at, damaged.append)
+    wanted = wanted._replace(sub_agents=sub_agents or _is_about_sub_agents(tags))
+    if project is None:
+        found = list_rows(store, wanted, at, damaged.append)
+    else:
+        every = list_rows(store, wanted._replace(limit=None), at, damaged.append)
+        wanted_project = naming.as_project(project)
+        found = [one for one in every if naming.is_of(one["custom_metadata"], wanted_project)][:limit]
     if as_json:
         for one in found:
             print_json(one)
     elif found:
-        print_table(_COLUMNS, (_row(one) for one in found))
+        print_table(_COLUMNS, _rows(store, found))
+        if len(found) == limit and is_terminal():
+            click.echo(f"the first {limit}: --limit shows more, --project, --since or --purpose fewer", err=True)
     elif not damaged:
-        click.echo("no sessions", err=True)
+        click.echo(no_sessions(store), err=True)
     exit_for(damaged)
+
+
+def _is_about_sub_agents(tags: Sequence[str]) -> bool:
+    """Return whether a request for these tags includes sub-agents."""
+    return "sub-agent" in tags
 
 
 def _as_time(text: str | None) -> str | None:
@@ -106,78 +159,85 @@ def _as_time(text: str | None) -> str | None:
     return clock.to_iso(moments.as_text(text))
 
 
-def _row(one: dict[str, Any]) -> list[str]:
-    return [
-        one["session_id"],
-        one["status"],
-        moment(datetime.fromisoformat(one["updated_at"])),
-        str(one["total_invocations"]),
-        clean(one["user_id"] or ""),
-        clean(",".join(one["tags"])),
-        one_line(one["purpose"] or "", 200),
-    ]
+def _rows(store: str | None, found: Sequence[dict[str, Any]]) -> Iterator[list[str | Cell]]:
+    short = naming.short_ids(store, [one["session_id"] for one in found])
+    now = datetime.now(UTC)
+    for one in found:
+        updated, used = datetime.fromisoformat(one["updated_at"]), sum((one["token_usage"] or {}).values())
+        yield [
+            Cell(short(one["session_id"]), one["session_id"]),
+            Cell("" if one["status"] == "active" else one["status"], one["status"], _STATUS_COLOURS.get(one["status"])),
+            Cell(relative(updated, now), moment(updated)),
+            clean(naming.project_of(one["custom_metadata"])),
+            one_line(one["purpose"], 200) if one["purpose"] else Cell("(none)", "", "bright_black"),
+            Cell(f"{one['total_invocations']:,}" if one["total_invocations"] else "", str(one["total_invocations"])),
+            Cell(count(used) if used else "", str(used)),
+            cost(one["estimated_cost"]),
+            clean(one["user_id"] or ""),
+            clean(",".join(one["tags"])),
+        ]
 
 
 @click.command("show", short_help="Show a session: its metadata and its conversation.")
-@click.argument("session_id", metavar="SESSION")
+@click.argument("session_id", metavar="SESSION[:SEQ]")
+@click.option(
+    "-C", "--context", type=click.IntRange(min=0), default=3, show_default=True, help="With :SEQ, messages around it."
+)
+@click.option("--full", is_flag=True, help="Fold nothing.")
+@click.option("--plain", is_flag=True, help="Show texts as they were written, without Markdown.")
+@click.option("--pager/--no-pager", default=True, help="Show long output in a pager [default: in a terminal].")
 @at_option
 @_json
 @store_option
-def show_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
-    """Show the metadata and the conversation of a session."""
-    with open_manager(store) as manager:
+def show_command(
+    store: str | None,
+    session_id: str,
+    context: int,
+    full: bool,
+    plain: bool,
+    pager: bool,
+    at: str | int | None,
+    as_json: bool,
+) -> None:
+    """Show the metadata and the conversation of a session; with SESSION:SEQ, one event and the messages around it.
+
+    In a terminal Markdown is rendered and long outputs are folded. Redacted events are marked where they were.
+    """
+    style = Style(full=full, plain=plain)
+    with open_manager(store) as manager, paged(wanted=pager and not as_json):
+        name, seq = naming.split(session_id)
+        if seq is not None and at is None:
+            from eventstore.cli.around import show_around  # it knows all events; a list does not
+
+            show_around(manager, naming.session(manager, name), seq, context, style, as_json=as_json)
+            return
+        session_id, at = naming.at_moment(manager, session_id, at)
         session = load(manager, session_id, at)
-    if as_json:
-        print_json(session.to_dict())
-    else:
-        print_session(session)
-
-
-def print_session(session: "Session") -> None:
-    """Print the metadata and the conversation of a session."""
-    _print_metadata(session.metadata)
-    for message in session.conversation:
-        _print_message(message)
-
-
-def _print_metadata(known: "SessionMetadata") -> None:
-    heading(one_line(known.purpose or known.session_id))
-    print_pairs(
-        [
-            ("session", known.session_id),
-            ("status", known.status.value),
-            ("created", moment(known.created_at)),
-            ("updated", moment(known.updated_at)),
-            ("user", clean(known.user_id or "")),
-            ("tags", clean(", ".join(known.tags))),
-            ("tools", clean(", ".join(known.tools_used))),
-            ("tool calls", f"{known.total_invocations} in {duration(known.total_duration_ms)}"),
-            ("tokens", tokens(known.token_usage)),
-            ("cost", "" if known.estimated_cost is None else f"{known.estimated_cost:.4f}"),
-            *((clean(name), one_line(str(value))) for name, value in known.custom_metadata.items()),
-        ]
-    )
-
-
-def _print_message(message: "ConversationMessage") -> None:
-    who = f"{message.role} · {clean(message.tool_name)}" if message.tool_name else message.role
-    when = moment(message.timestamp)
-    click.echo()
-    click.echo(click.style(who, fg=_COLOURS.get(message.role), bold=True) + click.style(f"  {when}", dim=True))
-    click.echo(clean(message.content, keep_lf=True))
+        agents, calls = below(manager, session_id), told_in_events(manager, session_id, at)
+        if as_json:
+            more = {"calls": calls_json(calls), "sub_agents": sub_agents_json(agents)}
+            print_json({**session.to_dict(), **{name: found for name, found in more.items() if found}})
+        else:
+            print_session(session, manager.events(session_id), style)
+            print_calls(calls)
+            print_sub_agents(agents)
 
 
 @click.command("stats", short_help="Show a session's figures.")
 @click.argument("session_id", metavar="SESSION")
+@click.option("--with-sub-agents", is_flag=True, help="Add the figures of its sub-agents.")
 @at_option
 @_json
 @store_option
-def stats_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
+def stats_command(
+    store: str | None, session_id: str, with_sub_agents: bool, at: str | int | None, as_json: bool
+) -> None:
     """Show a session's figures: times, tool calls, messages, tokens, cost."""
     with open_manager(store) as manager:
-        found = manager.get_session_statistics(session_id, at)
-    if found is None:
-        raise SessionNotFound(session_id)
+        session_id, at = naming.at_moment(manager, session_id, at)
+        found = manager.get_session_statistics(session_id, at, with_sub_agents=with_sub_agents)
+        if found is None:
+            raise _began_later(manager, session_id, at)
     if as_json:
         print_json(found)
         return
@@ -185,19 +245,19 @@ def stats_command(store: str | None, session_id: str, at: str | int | None, as_j
 
 
 def _figures(found: dict[str, Any]) -> list[tuple[str, str]]:
-    cost = found["estimated_cost"]
     return [
         ("session", found["session_id"]),
         ("status", found["status"]),
-        ("created", found["created_at"]),
-        ("updated", found["updated_at"]),
+        ("created", moment(datetime.fromisoformat(found["created_at"]))),
+        ("updated", moment(datetime.fromisoformat(found["updated_at"]))),
         ("lasted", duration(found["duration_seconds"] * 1000)),
+        *([("sub-agents", f"{found['sub_agents']:,}")] if "sub_agents" in found else []),
         ("messages", f"{found['message_count']:,}"),
         ("tool calls", f"{found['total_invocations']:,}"),
-        ("in tools", duration(found["total_duration_ms"])),
+        ("in tools", duration(found["total_duration_ms"]) if found["total_duration_ms"] else ""),
         ("tools", clean(", ".join(found["tools_used"]))),
         ("tokens", tokens(found["token_usage"])),
-        ("cost", "" if cost is None else f"{cost:.4f}"),
+        ("cost", cost(found["estimated_cost"])),
     ]
 
 
@@ -210,6 +270,7 @@ def _figures(found: dict[str, Any]) -> list[tuple[str, str]]:
 def diff_command(store: str | None, session_id: str, a: str, b: str | None, as_json: bool) -> None:
     """Show what changed in a session between two moments, which are numbers of events or times. Without TO: until now."""
     with open_manager(store) as manager:
+        session_id = naming.session(manager, session_id)
         changes = manager.diff(session_id, as_moment(a), None if b is None else as_moment(b))
     for change in changes:
         if as_json:
@@ -219,26 +280,30 @@ def diff_command(store: str | None, session_id: str, a: str, b: str | None, as_j
 
 
 def _print_change(change: "Change") -> None:
-    name = f"{change.kind} {one_line(str(change.key), 60)}"
+    name = f"{change.kind} {one_line(str(change.key), 40)}"
     for sign, colour, value in (("-", "red", change.before), ("+", "green", change.after)):
         if value is not None:
-            click.echo(click.style(f"{sign} {name}: {one_line(str(value), 200)}", fg=colour))
+            line = f"{sign} {name}: {one_line(plain(value), 200)}"
+            click.echo(click.style(cut(line, width()) if is_terminal() else line, fg=colour))
 
 
-@click.command("tree", short_help="Show a session's tool calls and where their folders are.")
+@click.command("tree", short_help="Show a session's tool calls, where their folders are, and its sub-agents.")
 @click.argument("session_id", metavar="SESSION")
 @at_option
 @_json
 @store_option
 def tree_command(store: str | None, session_id: str, at: str | int | None, as_json: bool) -> None:
-    """Show the links to a session's tool calls. Targets are relative to the history folder, or absolute."""
+    """Show the links to a session's tool calls, and its sub-agents. Targets are relative to the history folder, or absolute."""
     with open_manager(store) as manager:
+        session_id, at = naming.at_moment(manager, session_id, at)
         links = manager.tree(session_id, at)
         history = manager.tool_history
+        agents = below(manager, session_id)
     if as_json:
-        print_json(links)
+        print_json({**links, **({"sub_agents": sub_agents_json(agents)} if agents else {})})
         return
     print_tree(session_id, links, str(history.path) if history else "")
+    print_sub_agents(agents)
 
 
 def print_tree(session_id: str, links: dict[str, str], history: str) -> None:
@@ -255,6 +320,10 @@ def print_tree(session_id: str, links: dict[str, str], history: str) -> None:
     root = Tree(Text(session_id, style="bold"))
     calls = root.add(Text("invocations", style="cyan"))
     for link, target in links.items():
-        calls.add(Text.assemble(link.partition("/")[2], (" → ", "dim"), (clean(target), "green")))
-    root.add(Text(f"{len(links)} links into {clean(history)}", style="dim"))
+        name = link.partition("/")[2]
+        arrow = "" if name == target else " → "
+        room = width() - 8 - len(arrow)
+        shown = cut(clean(target), room if not arrow else max(room - cells(name), room // 2)) if arrow else ""
+        calls.add(Text.assemble(cut(name, room - cells(shown)), (arrow, "dim"), (shown, "green")))
+    root.add(Text(f"{some(len(links), 'link')} into {clean(history)}", style="dim", no_wrap=True, overflow="ellipsis"))
     console().print(root)

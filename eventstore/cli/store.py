@@ -10,10 +10,13 @@ import click
 
 import eventstore
 from eventstore.backends.files.change_feed import ChangeFeed
+from eventstore.cli import when
+from eventstore.cli.place import locate
 from eventstore.cli.terminal import clean, progress
-from eventstore.derived.catalog import FOLDER, Catalog, Filter
+from eventstore.derived.catalog import FOLDER, Catalog
+from eventstore.derived.listing import Filter
 from eventstore.errors import LogDamaged
-from eventstore.settings import load_settings
+from eventstore.record import clock
 
 _MANY = 2_000  # sessions: fewer are read before a progress bar would be seen
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,15 +26,53 @@ def store_option(command: F) -> F:
     """Add the option --store to a command. It overrides a --store before the command."""
     return click.option(
         "--store",
-        type=click.Path(file_okay=False),
-        callback=lambda context, parameter, value: value or context.find_root().obj,
-        help="The folder that holds .sessions and .history.",
+        metavar="STORE",
+        callback=lambda context, parameter, value: _as_store(value or context.find_root().obj),
+        help="The folder that holds .sessions and .history, or the URL of a store.",
     )(command)
 
 
+def _as_store(value: str | None) -> str | None:
+    if value is not None and Path(value).is_file():
+        raise click.BadParameter(f"Directory {value!r} is a file.")
+    return value
+
+
 def as_moment(text: str) -> str | int:
-    """Parse a moment: an integer is a version, anything else a time."""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 18 else text
+    """Parse a moment: an integer is a version, anything else a time as people say it, or RFC 3339 text."""
+    if text.isdecimal() and text.isascii() and len(text) < 18:
+        return int(text)
+    if when.parse(text) is None:
+        try:
+            clock.to_datetime(text)
+        except ValueError:
+            raise click.BadParameter(f"{clean(text)!r} is neither a number of events nor a time: {when.HOW}") from None
+    return when.since(text) or text
+
+
+def _as_period(text: str | None, read: Callable[[str | None], str | None]) -> str | None:
+    """Parse where a period begins or ends. Raises BadParameter."""
+    found = read(text)
+    if found is None:
+        return None
+    try:
+        return clock.to_text(clock.to_datetime(found))
+    except ValueError:
+        raise click.BadParameter(f"{clean(str(text))!r} is not a time: {when.HOW}") from None
+
+
+def since_option(text: str) -> Callable[[F], F]:
+    """Return the option --since: where a period begins."""
+    return click.option(
+        "--since", metavar="TIME", callback=lambda context, parameter, value: _as_period(value, when.since), help=text
+    )
+
+
+def until_option(text: str) -> Callable[[F], F]:
+    """Return the option --until: where a period ends."""
+    return click.option(
+        "--until", metavar="TIME", callback=lambda context, parameter, value: _as_period(value, when.until), help=text
+    )
 
 
 def at_option(command: F) -> F:
@@ -40,7 +81,7 @@ def at_option(command: F) -> F:
         "--at",
         metavar="MOMENT",
         callback=lambda context, parameter, value: None if value is None else as_moment(value),
-        help="As of this moment: a number of events, or a time such as 2026-01-31T12:00.",
+        help="As of this moment: a number of events, or a time such as yesterday, 2h or 2026-01-31T12:00.",
     )(command)
 
 
@@ -72,31 +113,16 @@ def _tracked(names: Sequence[str]) -> Iterator[str]:
 
 
 def _sessions_folder(store: str | None) -> Path | None:
-    settings = load_settings()
-    if store is None:
-        return settings.storage_path if settings.storage_enabled and settings.backend == "filesystem" else None
-    return _folder_of(store) / ".sessions"
+    return locate(store).sessions
 
 
-def _folder_of(store: str) -> Path:
-    folder = Path(store)
-    return folder.parent if folder.name == ".sessions" else folder
-
-
-def open_manager(store: str | None, **changes: Any) -> "eventstore.SessionManager":
-    """Open the store in a folder, or else the store of the settings. Raises InvalidSetting."""
-    settings = load_settings()
-    if store is None:
-        manager = eventstore.SessionManager.from_settings(settings)
-        if not isinstance(manager.storage, eventstore.FileSystemSessionStorage):
-            click.echo(
-                "eventstore: the settings select a store in memory: nothing is kept after this command", err=True
-            )
-        return manager
-    folder = _folder_of(store)
-    fsync = changes.get("fsync", settings.fsync)
-    storage = eventstore.FileSystemSessionStorage(folder / ".sessions", folder / ".history", fsync=fsync)
-    return eventstore.SessionManager(storage)
+def open_manager(store: str | None) -> "eventstore.SessionManager":
+    """Open the store of a command: see `place`. Raises as `open_store` does."""
+    place = locate(store)
+    manager = eventstore.SessionManager.from_settings(place.settings)
+    if not manager.storage.log.capabilities.durable:
+        click.echo(f"eventstore: the store is in memory ({place.why}): nothing is kept after this command", err=True)
+    return manager
 
 
 @click.command("rebuild", short_help="Rebuild all files derived from the logs, or compare them.")
@@ -114,7 +140,9 @@ def rebuild_command(store: str | None, check: bool, jobs: int | None) -> None:
 
         storage = manager.storage
         if not isinstance(storage, eventstore.FileSystemSessionStorage):
-            raise click.ClickException("sessions in memory have no views")
+            raise click.ClickException(
+                "this store has no files that are derived from its logs: there is nothing to rebuild; nothing was changed"
+            )
         total = sum(1 for _ in storage.log.ids())
         good, bad = 0, 0
         with progress("comparing" if check else "rebuilding", total) as bar:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstore.cli.session import print_session
+from eventstore.cli import naming
+from eventstore.cli.reading import print_session
 from eventstore.cli.store import as_moment, exit_for, open_manager, store_option
 from eventstore.cli.terminal import Column, clean, one_line, print_json, print_table
 from eventstore.errors import LogDamaged, SessionExists
@@ -30,8 +31,9 @@ def template_command() -> None:
 def save_command(store: str | None, name: str, session_id: str, at: str | None) -> None:
     """Save a session, up to its end or an earlier moment, as a template. Later changes of the session do not affect it."""
     with open_manager(store) as manager:
+        session_id, moment = naming.at_moment(manager, session_id, None if at is None else as_moment(at))
         try:
-            manager.templates.save(name, session_id, None if at is None else as_moment(at))
+            manager.templates.save(name, session_id, moment)
         except SessionExists:
             raise click.ClickException(
                 f"template {name!r} exists already; nothing was saved: remove it, or choose another name"

@@ -1,30 +1,31 @@
-"""Output for people: escaped text, tables and progress bars in a terminal, tab-separated columns in a pipe."""
+"""Output for people: escaped text, JSON, numbers. Everything that prints imports its names from here."""
 
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from itertools import chain
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventstore.cli.progress import progress as progress
+from eventstore.cli.screen import cells as cells
+from eventstore.cli.screen import cut as cut
+from eventstore.cli.screen import is_terminal as is_terminal
+from eventstore.cli.screen import pad as pad
+from eventstore.cli.screen import width as width
+from eventstore.cli.table import Cell as Cell
+from eventstore.cli.table import Column as Column
+from eventstore.cli.table import print_pairs as print_pairs
+from eventstore.cli.table import print_table as print_table
+from eventstore.cli.when import moment as moment
+from eventstore.cli.when import relative as relative
 from eventstore.escape import clean as clean
 from eventstore.escape import clean_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
-
-
-class Column(NamedTuple):
-    """A column of a table: title, colour in a terminal, and True for numbers."""
-
-    title: str
-    colour: str | None = None
-    number: bool = False
 
 
 class Finite(click.FloatRange):
@@ -39,15 +40,28 @@ class Finite(click.FloatRange):
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """Return a text on one line, escaped, and cut at `limit` characters."""
+    """Return a text on one line, escaped, and cut at `limit` cells."""
     head = text if limit is None else text[: 4 * limit]
     line = clean(" ".join(head.split()))
-    return line if limit is None or (len(line) <= limit and len(head) == len(text)) else line[: limit - 1] + "…"
+    return line if limit is None else cut(line if len(head) == len(text) else line + " " * limit, limit)
 
 
-def is_terminal() -> bool:
-    """Return True if standard output is a terminal."""
-    return sys.stdout.isatty()
+def plain(value: Any) -> str:
+    """Return a value as people write it: text as it is, all else as JSON, numbers with 12 digits."""
+    if isinstance(value, str):
+        return value
+    from msgspec import json
+
+    return json.encode(_rounded(value), enc_hook=str).decode()
+
+
+def _rounded(value: Any) -> Any:
+    """Return a value without the last digits of its numbers, which are those of their binary form: 0.1 + 0.2 is 0.3."""
+    if isinstance(value, float) and isfinite(value):
+        return float(f"{value:.12g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -73,55 +87,10 @@ def write_out(chunks: Iterable[bytes], *, is_json: bool) -> None:
         sys.stdout.buffer.flush()
         return
     decoder = getincrementaldecoder("utf-8")("backslashreplace")
-    for chunk in chain(chunks, [b""]):
+    for number, chunk in enumerate(chain(chunks, [b""])):
         text = decoder.decode(chunk, final=not chunk).replace("\r", "")
+        text = text if number else text.removeprefix("\ufeff")  # of CSV, for spreadsheets
         click.echo(clean_json(text) if is_json else clean(text, keep_lf=True), nl=False)
-
-
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows: tab-separated in a pipe, as a table in a terminal. Cells must be escaped.
-
-    The table omits empty columns, and cuts the last column to fit the line.
-    """
-    if not is_terminal():
-        click.echo("\t".join(column.title for column in columns))
-        for row in rows:
-            click.echo("\t".join(row))
-        return
-    found = list(rows)
-    shown = [place for place in range(len(columns)) if any(row[place] for row in found)]
-    _print_grid([columns[place] for place in shown], [[row[place] for place in shown] for row in found])
-
-
-def _print_grid(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    import shutil
-
-    from rich.cells import cell_len, set_cell_size
-
-    widths = [max(map(cell_len, cells)) for cells in zip([column.title for column in columns], *rows, strict=True)]
-    room = shutil.get_terminal_size((100, 24)).columns - sum(widths[:-1]) - 2 * len(widths[:-1]) - 1
-    widths[-1] = min(widths[-1], max(room, 10))
-    click.echo(
-        "  ".join(
-            click.style(column.title.rjust(width) if column.number else column.title.ljust(width), bold=True)
-            for column, width in zip(columns, widths, strict=True)
-        )
-    )
-    for row in rows:
-        cells = []
-        for column, width, text in zip(columns, widths, row, strict=True):
-            pad = " " * (width - cell_len(text))
-            cut = text if cell_len(text) <= width else set_cell_size(text, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
-            cells.append(click.style(pad + cut if column.number else cut + pad, fg=column.colour))
-        click.echo("  ".join(cells).rstrip())
-
-
-def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair per line. Values must be escaped."""
-    found = [(name, value) for name, value in pairs if value != ""]
-    width = max((len(name) for name, _ in found), default=0)
-    for name, value in found:
-        click.echo(f"{click.style(name.ljust(width), fg='cyan')}  {value}")
 
 
 def heading(text: str) -> None:
@@ -129,32 +98,13 @@ def heading(text: str) -> None:
     click.echo(click.style(text, bold=True))
 
 
-@contextmanager
-def progress(title: str, total: int | None) -> Iterator["Progress | None"]:
-    """Show a progress bar on standard error while the block runs; yields None if that is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        bar.add_task(title, total=total)
-        yield bar
-
-
 def duration(milliseconds: float | None) -> str:
     """Format a duration: 12 ms, 3.4 s, 2 min 05 s, 1 h 02 min."""
     if milliseconds is None:
         return ""
     seconds = milliseconds / 1000
+    if not seconds:
+        return "0 ms"
     if seconds < 1:
         return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{milliseconds:.2f} ms"
     if seconds < 60:
@@ -173,14 +123,25 @@ def since_start(seconds: float) -> str:
     return f"+{hours}:{minutes:02d}:{rest:06.3f}" if hours else f"+{minutes:02d}:{rest:06.3f}"
 
 
-def moment(when: datetime) -> str:
-    """Format a time in the local zone, to the second; in UTC if the zone would leave the years 1 to 9999."""
-    try:
-        return when.astimezone().isoformat(" ", "seconds")[:19]
-    except (OverflowError, OSError, ValueError):
-        return when.astimezone(UTC).isoformat(" ", "seconds")[:19] + " UTC"
-
-
 def tokens(counts: dict[str, int] | None) -> str:
     """Format tokens by kind: 1,200 input, 80 output."""
     return ", ".join(f"{count:,} {clean(kind)}" for kind, count in (counts or {}).items())
+
+
+def count(number: int) -> str:
+    """Format a count in four characters or so: 950, 12k, 3.4M."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size * 0.9995:
+            found = number / size
+            return f"{found:.1f}{letter}" if found < 9.95 else f"{found:.0f}{letter}"
+    return str(number)
+
+
+def cost(value: float | None) -> str:
+    """Format a cost: two digits from 1 on, four below."""
+    return "" if value is None else f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
+
+
+def some(number: int, what: str, many: str = "") -> str:
+    """Format a number of things: 1 event, 2,000 events."""
+    return f"{number:,} {what if number == 1 else many or what + 's'}"

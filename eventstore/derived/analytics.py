@@ -1,38 +1,52 @@
-"""Analytics: figures over many sessions, by day, user, tag, tool or model.
+"""Analytics: figures over many sessions, by day, week, month, project, user, tag, tool or model.
 
 A local cache holds the facts of each session. `EventLog.changed` names the sessions that changed; only those are read. Events
 that a fork inherits count once, for its parent.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from eventstore.derived.catalog import check_text
 from eventstore.derived.database import Cache, Database
+from eventstore.derived.listing import check_text
+from eventstore.derived.prices import KINDS, estimate
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
 from projections import facts
+from projections.project import project_of
 
-By: TypeAlias = Literal["day", "user", "tag", "tool", "model"]
+By: TypeAlias = Literal["day", "week", "month", "project", "user", "tag", "tool", "model", "total"]
 Describe = Callable[[str], Mapping[str, Any]]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
-    session_id TEXT, day TEXT, tool TEXT, model TEXT, messages INTEGER, calls INTEGER, errors INTEGER, duration_ms REAL,
-    tokens INTEGER, input_tokens INTEGER, output_tokens INTEGER, cost REAL, PRIMARY KEY (session_id, day, tool, model)
+    session_id TEXT, quarter TEXT, tool TEXT, model TEXT, messages INTEGER, calls INTEGER, errors INTEGER,
+    duration_ms REAL, tokens INTEGER, input_tokens INTEGER, output_tokens INTEGER, cost REAL, unpriced_input INTEGER,
+    unpriced_cache_read INTEGER, unpriced_cache_write INTEGER, unpriced_cache_write_hour INTEGER,
+    unpriced_output INTEGER, PRIMARY KEY (session_id, quarter, tool, model)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS facts_of_day ON facts (day);
+CREATE INDEX IF NOT EXISTS facts_of_quarter ON facts (quarter);
 CREATE TABLE IF NOT EXISTS tags (session_id TEXT, tag TEXT, PRIMARY KEY (session_id, tag)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tagged ON tags (tag);
-CREATE TABLE IF NOT EXISTS sessions (session_id TEXT PRIMARY KEY, text TEXT, user TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (session_id TEXT PRIMARY KEY, text TEXT, user TEXT, project TEXT) WITHOUT ROWID;
 """
 _SESSIONS_AT_ONCE = 100
 _SUMS = "messages", "calls", "errors", "duration_ms", "tokens", "input_tokens", "output_tokens", "cost"
+_TIMES = "day", "week", "month"
+_UNPRICED = tuple(f"unpriced_{kind}" for kind in KINDS)
+_COLUMNS = *_SUMS, *_UNPRICED
 _KEYS = {
-    "day": "facts.day",
+    "day": "local_day(facts.quarter, 'day', :zone)",
+    "week": "local_day(facts.quarter, 'week', :zone)",
+    "month": "local_day(facts.quarter, 'month', :zone)",
+    "project": "coalesce(sessions.project, '')",
+    "total": "''",
     "user": "coalesce(sessions.user, '')",
     "tag": "coalesce(tags.tag, '')",
     "tool": "facts.tool",
@@ -41,7 +55,11 @@ _KEYS = {
 
 
 class Figures(NamedTuple):
-    """The sums of one day, user, tag, tool or model (`key`; empty where there is none): durations in milliseconds.
+    """The sums of one day, week, month, project, user, tag, tool or model, or of all: durations in milliseconds.
+
+    `key` is its name, empty if there is none: that of a week is its Monday, that of a month `2026-01`, that of a
+    project the path of its folder. `estimated_cost`, in US dollars, is that of tokens without a recorded cost, by the price
+    table of the extra `prices`; 0.0 without it.
 
     A session with two tags counts under both; sessions, messages and calls without a model count under none.
     """
@@ -56,13 +74,16 @@ class Figures(NamedTuple):
     input_tokens: int
     output_tokens: int
     cost: float
+    estimated_cost: float = 0.0
 
 
 class Analytics(Cache):
     """Figures over the sessions of a log, stored in a folder, or in memory without one."""
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
-        super().__init__(Database(folder, "analytics.db", _SCHEMA, ("facts", "tags", "sessions")))
+        super().__init__(
+            Database(folder, "analytics.db", _SCHEMA, ("facts", "tags", "sessions"), {"local_day": local_day})
+        )
         self._log = log
 
     def figures(
@@ -74,18 +95,25 @@ class Analytics(Cache):
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        timezone: str = "UTC",
     ) -> list[Figures]:
-        """Update the facts and sum them: days in order, other keys by cost and then messages, greatest first.
+        """Update the facts and sum them: days, weeks and months in order, other keys by cost and then messages, greatest first.
 
-        Days are UTC, both included. `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged;
-        `on_damage` is called with the latter. Raises ValueError for an unknown `by`.
+        `since` and `until` are days, both included. Days are those of a time zone: an IANA name, or
+        `local`. `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged; `on_damage` is called with the
+        latter. Raises ValueError for an unknown `by` or time zone.
         """
-        text, values = _query(by, user_id, tag, since, until)
+        text, prices, values = _query(by, user_id, tag, since, until, timezone)
 
         def work() -> list[Figures]:
             self.catch_up(describe, on_damage)
             with self._base.reading() as base:
-                return [Figures(*row) for row in base.execute(text, values)]
+                estimates = Counter[str]()
+                for key, model, *counts in base.execute(prices, values):
+                    estimates[key] += estimate(model, dict(zip(KINDS, counts, strict=True)))  # type: ignore[assignment]
+                found = [Figures(*row) for row in base.execute(text, values)]
+            found = [row._replace(estimated_cost=float(estimates[row.key])) for row in found]
+            return found if by in _TIMES else sorted(found, key=lambda row: -(row.cost + row.estimated_cost))
 
         return self._base.run(work)
 
@@ -119,7 +147,9 @@ class Analytics(Cache):
                 failed.add(session_id)
                 on_damage(damage)
             else:
-                rows = [(session_id, *place, *(getattr(one, n) for n in _SUMS)) for place, one in state.facts.items()]
+                rows = [
+                    (session_id, *place, *(getattr(one, n) for n in _COLUMNS)) for place, one in state.facts.items()
+                ]
                 waiting.append((session_id, partial(_put, session_id, text, known, rows)))
             if len(waiting) >= _SESSIONS_AT_ONCE:
                 write(before)
@@ -128,13 +158,13 @@ class Analytics(Cache):
         return failed
 
     def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
-        """Update the facts and return all of them, by session. Raises ValueError where the cache cannot be read."""
+        """Update the facts and return all of them, by session. Raises ValueError if the cache cannot be read."""
         found = dict[str, list[tuple[Any, ...]]]()
         try:
             self.catch_up(describe, lambda damage: None)
             with self._base.reading() as base:
                 for text in (
-                    "SELECT session_id, user FROM sessions",
+                    "SELECT session_id, user, project FROM sessions",
                     "SELECT * FROM tags ORDER BY 1, 2",
                     "SELECT * FROM facts ORDER BY 1, 2, 3, 4",
                 ):
@@ -150,31 +180,67 @@ def _put(
 ) -> None:
     for table in ("facts", "tags"):
         base.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))  # noqa: S608 - names of ours
-    base.executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    places = ", ".join("?" * (4 + len(_COLUMNS)))
+    base.executemany(f"INSERT INTO facts VALUES ({places})", rows)  # noqa: S608 - question marks
     base.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(session_id, tag) for tag in known["tags"]])
-    base.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (session_id, text, known["user_id"]))
+    project = project_of(known["custom_metadata"])
+    base.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", (session_id, text, known["user_id"], project))
 
 
-def _query(by: By, user_id: str | None, tag: str | None, since: str | None, until: str | None) -> tuple[str, list[Any]]:
-    """Return the SQL statement of the sums, with its values. Raises ValueError."""
+def _query(
+    by: By, user_id: str | None, tag: str | None, since: str | None, until: str | None, timezone: str
+) -> tuple[str, str, dict[str, Any]]:
+    """Return the SQL statements of the sums and of the tokens without a cost by model, with their values. Raises ValueError."""
     if by not in get_args(By):
         raise ValueError(f"by {by!r} is not one of {', '.join(get_args(By))}")
-    conditions, values = ["1"], list[Any]()
+    conditions, values = ["1"], dict[str, Any](zone=_checked_zone(timezone))
     for name, condition, value in (
-        ("user_id", "sessions.user = ?", user_id),
-        ("since", "facts.day >= ?", since),
-        ("until", "facts.day <= ?", until),
-        ("tag", "facts.session_id IN (SELECT session_id FROM tags WHERE tag = ?)", tag),
+        ("user_id", "sessions.user = :user_id", user_id),
+        ("since", "local_day(facts.quarter, 'day', :zone) >= :since", since),
+        ("until", "local_day(facts.quarter, 'day', :zone) <= :until", until),
+        ("tag", "facts.session_id IN (SELECT session_id FROM tags WHERE tag = :tag)", tag),
     ):
         if value is not None:
             conditions.append(condition)
-            values.append(check_text(name, value)[: 10 if "day" in condition else None])
-    sums = ", ".join(f"sum(facts.{name})" for name in _SUMS)
+            values[name] = check_text(name, value)[: 10 if "quarter" in condition else None]
     tags = " LEFT JOIN tags ON tags.session_id = facts.session_id" if by == "tag" else ""
-    order = "1" if by == "day" else "10 DESC, 3 DESC, 1"
-    text = (
-        f"SELECT {_KEYS[by]}, count(DISTINCT facts.session_id), {sums} FROM facts"  # noqa: S608 - names of ours
-        f" JOIN sessions ON sessions.session_id = facts.session_id{tags}"
-        f" WHERE {' AND '.join(conditions)} GROUP BY 1 ORDER BY {order}"
+    order = "1" if by in _TIMES else "10 DESC, 3 DESC, 1"
+    source = (
+        f" FROM facts JOIN sessions ON sessions.session_id = facts.session_id{tags}"
+        f" WHERE {' AND '.join(conditions)} GROUP BY 1"
     )
-    return text, values
+    sums, unpriced = (", ".join(f"sum(facts.{name})" for name in names) for names in (_SUMS, _UNPRICED))
+    text = f"SELECT {_KEYS[by]}, count(DISTINCT facts.session_id), {sums}{source} ORDER BY {order}"
+    prices = f"SELECT {_KEYS[by]}, facts.model, {unpriced}{source}, 2"
+    return text, prices, values
+
+
+def _checked_zone(timezone: str) -> str:
+    """Return the name of a time zone. Raises ValueError."""
+    if timezone != "local":
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(check_text("timezone", timezone))
+        except (ZoneInfoNotFoundError, OSError) as error:
+            raise ValueError(
+                f"timezone {timezone!r} is not known: give `local` or an IANA name, such as Asia/Tokyo"
+            ) from error
+    return timezone
+
+
+@lru_cache(maxsize=100_000)
+def local_day(quarter: str, by: str, timezone: str) -> str:
+    """Return the day, the Monday of the week, or the month in a time zone of a quarter of an hour in UTC."""
+    from zoneinfo import ZoneInfo
+
+    zone = None if timezone == "local" else ZoneInfo(timezone)
+    try:
+        moment = datetime.fromisoformat(f"{quarter}:00+00:00").astimezone(zone)
+    except (ValueError, OverflowError):  # at the ends of the calendar
+        return quarter[: 7 if by == "month" else 10]
+    day = moment.date()
+    if by == "week":
+        with suppress(OverflowError):  # the first week of the calendar has no Monday
+            day -= timedelta(days=day.weekday())
+    return day.isoformat()[: 7 if by == "month" else None]

@@ -4,65 +4,46 @@ Rows hold only `SessionMetadata.to_dict`; `EventLog.changed` names the sessions 
 read from the log again. This module imports only the standard library, so that a list starts fast.
 """
 
-import binascii
 import json
-import math
 import sqlite3
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
-from zlib import crc32
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstore.derived.database import FOLDER, Cache, Database
+from eventstore.derived.listing import COLUMNS, SQLITE, Filter, Query, columns_of, cursor_of, row_sum
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.log.base import Changes
-from eventstore.log.engine import EventLog
+from eventstore.log.changes import Changes
 
-__all__ = ["FOLDER", "Catalog", "Filter", "Sort"]
+if TYPE_CHECKING:
+    from eventstore.log.engine import EventLog  # as in database.py
 
-Sort: TypeAlias = Literal["updated", "created", "cost"]
+__all__ = ["FOLDER", "Catalog"]
+
 Row: TypeAlias = tuple[Mapping[str, Any], str]
 """A session's metadata, from `SessionMetadata.to_dict`, and the text that `EventLog.changed` gave before it was read."""
 
-_MOST_ROWS = 2**31
-_COLUMNS = "updated, created, cost, status, user, purpose, sum"
-_MOST_CURSOR = 2_000
-_ROWS_AT_ONCE = 200
+_ROWS_AT_ONCE, _ROWS_OF_STATEMENT = 200, 100
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for each row
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     session_id TEXT PRIMARY KEY, text TEXT, updated TEXT, created TEXT, cost REAL, status TEXT, user TEXT, purpose TEXT,
-    shown TEXT, sum INTEGER
+    external TEXT, parent TEXT, shown TEXT, sum INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_updated ON sessions (updated DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_created ON sessions (created DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_cost ON sessions (cost DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_user ON sessions (user, status, updated DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_status ON sessions (status, updated DESC, session_id);
+CREATE INDEX IF NOT EXISTS by_external ON sessions (external, updated DESC, session_id) WHERE external IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_parent ON sessions (parent, created DESC, session_id) WHERE parent IS NOT NULL;
 CREATE TABLE IF NOT EXISTS tags (
     tag TEXT, updated TEXT, session_id TEXT, PRIMARY KEY (tag, updated DESC, session_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_of ON tags (session_id);
 """
-
-
-class Filter(NamedTuple):
-    """Which sessions to list, in which order.
-
-    `tags` match any, `purpose` a part of it in any case, times the last update (ISO, UTC). `limit` is how many at most.
-    """
-
-    user_id: str | None = None
-    status: str | None = None
-    tags: Sequence[str] | None = None
-    purpose: str | None = None
-    since: str | None = None
-    until: str | None = None
-    sort: Sort = "updated"
-    limit: int | None = 100
-    cursor: str | None = None
 
 
 class Catalog(Cache):
@@ -77,7 +58,7 @@ class Catalog(Cache):
     def page(
         self,
         wanted: Filter,
-        log: EventLog,
+        log: "EventLog",
         describe: Callable[[str], Mapping[str, Any]],
         on_damage: Callable[[LogDamaged], None],
         track: Callable[[Sequence[str]], Iterable[str]] = iter,
@@ -88,7 +69,7 @@ class Catalog(Cache):
         `track` receives the ids of the sessions to read, and yields each one when it is to be read.
         Raises ValueError as `find` does.
         """
-        _query(wanted)
+        Query.of(wanted, SQLITE)
 
         def work() -> tuple[list[dict[str, Any]], str | None]:
             self._base.catch_up(log, lambda stale: self._take(stale, describe, on_damage, track))
@@ -136,13 +117,14 @@ class Catalog(Cache):
         """Write rows, unless `forget` was called since they were read; return the ids of rows that were not written."""
         refused = list[str]()
 
-        def piece(row: Row, base: sqlite3.Connection) -> None:
+        def piece(some: Sequence[Row], base: sqlite3.Connection) -> None:
             if self._base.is_at(base, state):
-                _write_row(base, *row)
+                _write_rows(base, some)
             else:
-                refused.append(row[0]["session_id"])
+                refused.extend(known["session_id"] for known, _ in some)
 
-        self._base.in_slices(partial(piece, row) for row in rows)
+        starts = range(0, len(rows), _ROWS_OF_STATEMENT)
+        self._base.in_slices(partial(piece, rows[start : start + _ROWS_OF_STATEMENT]) for start in starts)
         return refused
 
     def find(self, wanted: Filter) -> tuple[list[dict[str, Any]], str | None]:
@@ -152,29 +134,43 @@ class Catalog(Cache):
         """
         return self._base.run(lambda: self._find(wanted))
 
+    def count(self, wanted: Filter) -> int:
+        """Count the sessions that match, on all pages. Raises ValueError as `find` does."""
+
+        def work() -> int:
+            query = Query.of(wanted._replace(cursor=None), SQLITE)
+            with self._base.reading() as base:
+                return int(base.execute(query.counting(), query.values).fetchone()[0])
+
+        return self._base.run(work)
+
     def _find(self, wanted: Filter) -> tuple[list[dict[str, Any]], str | None]:
-        text, values, limit = _query(wanted)
+        query = Query.of(wanted, SQLITE)
+        limit, columns = query.limit, f"sessions.shown, {query.order}, sessions.session_id, sessions.sum"
         with self._base.reading() as base:
-            found = base.execute(text, values).fetchall()
+            found = base.execute(query.page(columns), query.values).fetchall()
         more = None
         if limit is not None and len(found) > limit:
             found = found[:limit]
-            more = _cursor(wanted.sort, found[-1][1], found[-1][2]) if found else None
-        bad = [session_id for shown, _, session_id, total in found if _sum(session_id, shown) != total]
+            more = cursor_of(wanted.sort, found[-1][1], found[-1][2]) if found else None
+        bad = [session_id for shown, _, session_id, total in found if row_sum(session_id, shown) != total]
         if bad:
             for session_id in bad:
                 self._base.forget(session_id)
             raise _BadRows
-        return [json.loads(shown) for shown, *_ in found], more
+        shown = ",".join([row[0] for row in found])  # one text: a call of json.loads costs as much as its row
+        return json.loads(f"[{shown}]"), more
 
-    def content(self, log: EventLog, describe: Callable[[str], Mapping[str, Any]]) -> dict[str, list[tuple[Any, ...]]]:
+    def content(
+        self, log: "EventLog", describe: Callable[[str], Mapping[str, Any]]
+    ) -> dict[str, list[tuple[Any, ...]]]:
         """Update the catalogue and return all rows, by session, damaged ones too, for a comparison."""
 
         def work() -> dict[str, list[tuple[Any, ...]]]:
             found = dict[str, list[tuple[Any, ...]]]()
             self._base.catch_up(log, lambda stale: self._take(stale, describe, lambda damage: None, iter))
             with self._base.reading() as base:
-                for row in base.execute(f"SELECT session_id, shown, {_COLUMNS} FROM sessions"):  # noqa: S608 - ours
+                for row in base.execute(f"SELECT session_id, shown, {COLUMNS}, sum FROM sessions"):  # noqa: S608 - ours
                     found[row[0]] = [row]
                 for row in base.execute("SELECT session_id, tag, updated FROM tags ORDER BY 1, 2, 3"):
                     found.setdefault(row[0], []).append(row)
@@ -193,121 +189,14 @@ class _BadRows(Exception):
     """Rows were damaged and have been deleted."""
 
 
-def _write_row(base: sqlite3.Connection, known: Mapping[str, Any], text: str) -> None:
-    session_id, updated, purpose = known["session_id"], known["updated_at"], known["purpose"]
-    shown = json.dumps(known, ensure_ascii=False)
-    base.execute(
-        "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            session_id,
-            text,
-            updated,
-            known["created_at"],
-            known["estimated_cost"] or 0.0,
-            known["status"],
-            known["user_id"],
-            None if purpose is None else purpose.casefold(),
-            shown,
-            _sum(session_id, shown),
-        ),
-    )
-    base.execute("DELETE FROM tags WHERE session_id = ?", (session_id,))
-    base.executemany(
-        "INSERT OR IGNORE INTO tags VALUES (?, ?, ?)", [(tag, updated, session_id) for tag in known["tags"]]
-    )
-
-
-def _sum(session_id: object, shown: object) -> int:
-    """Return the checksum of a row."""
-    return crc32(f"{session_id} {shown}".encode("utf-8", "replace"))
-
-
-def _query(wanted: Filter) -> tuple[str, list[Any], int | None]:
-    """Return the SQL statement of a filter, its values, and its limit. Raises ValueError."""
-    if wanted.sort not in get_args(Sort):
-        raise ValueError(f"sort {wanted.sort!r} is not one of {', '.join(get_args(Sort))}")
-    limit = check_limit(wanted.limit)
-    tags = [check_text("a tag", tag) for tag in wanted.tags or ()]
-    source, order, conditions, values = "sessions", f"sessions.{wanted.sort}", list[str](), list[Any]()
-    if len(tags) == 1 and wanted.sort == "updated":
-        source, order = "tags JOIN sessions USING (session_id)", "tags.updated"
-        conditions.append("tags.tag = ?")
-        values.append(tags[0])
-    elif tags:
-        conditions.append("session_id IN (SELECT session_id FROM tags WHERE tag IN (SELECT value FROM json_each(?)))")
-        values.append(json.dumps(tags))
-    for name, condition, value in (
-        ("user_id", "sessions.user = ?", wanted.user_id),
-        ("status", "sessions.status = ?", wanted.status),
-        ("purpose", "instr(sessions.purpose, ?) > 0", wanted.purpose),
-        ("since", "sessions.updated >= ?", wanted.since),
-        ("until", "sessions.updated <= ?", wanted.until),
-    ):
-        if value is not None:
-            text = check_text(name, value)
-            conditions.append(condition)
-            values.append(text.casefold() if name == "purpose" else text)
-    if wanted.cursor is not None:
-        last, session_id = _read_cursor(wanted.sort, wanted.cursor)
-        conditions.append(f"({order} < ? OR ({order} = ? AND session_id > ?))")
-        values += [last, last, session_id]
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    most = "" if limit is None else f" LIMIT {limit + 1}"
-    text = (
-        f"SELECT shown, {order}, session_id, sum FROM {source}{where}"  # noqa: S608 - names of ours
-        f" ORDER BY {order} DESC, session_id{most}"
-    )
-    return text, values, limit
-
-
-def check_limit(limit: object) -> int | None:
-    """Return the greatest number of rows; None for all. Raises ValueError."""
-    if limit is None:
-        return None
-    if isinstance(limit, bool) or not isinstance(limit, int):
-        raise ValueError(f"limit {str(limit)[:40]!a} is not a whole number")
-    return min(max(limit, 0), _MOST_ROWS)
-
-
-def check_text(name: str, value: object) -> str:
-    """Return the value if it is valid text. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError(f"{name} {str(value)[:40]!a} is not text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} {value[:40]!a} is not valid Unicode") from None
-    return value
-
-
-def _cursor(sort: Sort, value: object, session_id: str) -> str:
-    return urlsafe_b64encode(json.dumps([sort, value, session_id]).encode()).decode("ascii").rstrip("=")
-
-
-def _read_cursor(sort: Sort, text: object) -> tuple[str | float, str]:
-    """Decode a cursor. Raises ValueError for one that no list of this order gave."""
-    try:
-        found = _decoded(text)
-        place, value, session_id = found
-        if place == sort:
-            return _check_value(sort, value), check_text("an id", session_id)
-    except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error):
-        pass
-    raise ValueError(f"cursor {str(text)[:40]!a} is not one that a list sorted by {sort} gave")
-
-
-def _decoded(text: object) -> list[Any]:
-    if not isinstance(text, str) or len(text) > _MOST_CURSOR:
-        raise ValueError
-    found = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    if not isinstance(found, list):
-        raise TypeError
-    return found
-
-
-def _check_value(sort: Sort, value: object) -> str | float:
-    if sort != "cost":
-        return check_text("a time", value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError
-    return float(value)
+def _write_rows(base: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Write rows with one statement for each table: row by row the statements cost more than their work."""
+    found, tags = list[tuple[Any, ...]](), list[tuple[str, str, str]]()
+    for known, text in rows:
+        session_id, updated, shown = known["session_id"], known["updated_at"], _encode(known)
+        found.append((session_id, text, *columns_of(known), shown, row_sum(session_id, shown)))
+        tags += [(tag, updated, session_id) for tag in known["tags"]]
+    base.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", found)
+    names = json.dumps([row[0] for row in found])
+    base.execute("DELETE FROM tags WHERE session_id IN (SELECT value FROM json_each(?))", (names,))
+    base.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?, ?)", tags)

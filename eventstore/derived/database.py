@@ -9,16 +9,19 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from eventstore.backends.files.descriptor import SAFE
 from eventstore.ids import STORE_ID, TEMPLATE
-from eventstore.log.base import Changes
-from eventstore.log.engine import EventLog
+from eventstore.log.changes import Changes
+
+if TYPE_CHECKING:
+    from eventstore.log.engine import EventLog  # a list that is current opens no log, and must start fast
 
 T = TypeVar("T")
 
@@ -29,22 +32,54 @@ BUSY_SECONDS = 2.0
 """How long a transaction waits for others before the answer comes from memory."""
 MEMORY_SECONDS = 10.0
 """How long answers come from memory before the file is tried again."""
-_VERSION = 2
+_MANY_COMPARED = 256
+"""After comparing so many logs that had not changed, it is worth a write to begin behind them the next time."""
+_VERSION = 6
 _SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
 _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
 _UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
 """Result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read at present: the file stays."""
 
 
+class _Compared(NamedTuple):
+    """A comparison of a cache with the logs.
+
+    It has the stored token, the next one, the sessions to read with their texts, the deleted ones, and how many were compared.
+    """
+
+    token: str | None
+    following: str
+    stale: dict[str, str]
+    gone: list[str]
+    compared: int
+
+
+def _texts(base: sqlite3.Connection, names: Iterable[str] | None) -> dict[str, str]:
+    if names is None:
+        return dict(base.execute("SELECT session_id, text FROM sessions"))
+    found = (
+        base.execute("SELECT session_id, text FROM sessions WHERE session_id = ?", (name,)).fetchone() for name in names
+    )
+    return {row[0]: row[1] for row in found if row is not None}
+
+
 class Database:
     """One cache: a file in the folder of caches, or in memory where there is none. Safe for threads and processes.
 
     Its schema has a table `sessions` with the columns `session_id` and `text`, the text that `EventLog.changed` gave. `tables`
-    are all tables with a column `session_id`.
+    are all tables with a column `session_id`. `functions` are those that the schema and the questions call, by name.
     """
 
-    def __init__(self, folder: Path | None, name: str, schema: str, tables: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        name: str,
+        schema: str,
+        tables: Sequence[str],
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
         self._folder, self._name, self._schema, self._tables = folder, name, _SCHEMA + schema, tuple(tables)
+        self._functions = dict(functions or {})
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
@@ -123,7 +158,7 @@ class Database:
             if is_waiting and time.monotonic() >= self._memory_until and self._folder_is_there():
                 self._drop()
             elif self._identity is not None and self._identity != self._at_path():
-                self._drop()  # somebody deleted or replaced the file
+                self._drop()  # another program deleted or replaced the file
         if self._base is None:
             if self._folder is None or not self._folder_is_there():  # a list makes no sessions folder
                 self._use_memory(None)
@@ -157,7 +192,7 @@ class Database:
         base = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             has_tables = base.execute("SELECT 1 FROM sqlite_master").fetchone()
-            (version,) = base.execute("PRAGMA user_version").fetchone()  # behind that: both come in one transaction
+            (version,) = base.execute("PRAGMA user_version").fetchone()  # after that: both come in one transaction
             if version != _VERSION and (version or has_tables):
                 raise sqlite3.DatabaseError("it is of another version")
             base.execute("PRAGMA journal_mode=WAL")
@@ -171,6 +206,9 @@ class Database:
 
     def _prepare(self, base: sqlite3.Connection, *, is_new: bool) -> None:
         base.execute("PRAGMA secure_delete=ON")
+        for name, function in self._functions.items():
+            count = len(signature(function).parameters)
+            base.create_function(name, count, function, deterministic=True)
         if is_new:
             script = f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version={_VERSION};"
             epoch = f"INSERT OR IGNORE INTO known VALUES ('epoch', '{os.urandom(16).hex()}');"  # noqa: S608 - ours
@@ -234,29 +272,38 @@ class Database:
         """Check, in a transaction that writes, that nothing was forgotten since `state`."""
         return f"{get(base, 'epoch')} {get(base, 'forgotten')}" == state
 
-    def catch_up(self, log: EventLog, take: Callable[[list[tuple[str, str]]], set[str]]) -> None:
+    def catch_up(self, log: "EventLog", take: Callable[[list[tuple[str, str]]], set[str] | None]) -> bool:
         """Update the database with one call of the log's `changed`; `take` reads the sessions that changed.
 
         `take` receives ids with their texts, writes both, and returns the ids that it could not read: they are tried again the
-        next time. Deleted sessions are forgotten.
+        next time. Deleted sessions are forgotten. Where `take` stops early it returns None; then False is returned, and the next
+        call continues.
         """
         for _ in range(4):
-            token, following, stale, gone = self._compare(log.changed)
+            token, following, stale, gone, _ = self._compare(log.changed)
             if gone:
                 self.in_slices(partial(self._delete, name) for name in gone)
             bad = take(list(stale.items())) if stale else set()
+            if bad is None:
+                return False
             if token == following and not stale and not gone:
-                return
+                return True
             if self._settle(following, {name: text for name, text in stale.items() if name not in bad}, bad):
-                return
+                return True
+        return True
 
     def is_current(self, changed: Callable[[str | None], Changes]) -> bool:
-        """Return whether no log changed since the last update."""
-        _, _, stale, gone = self._compare(changed)
-        return not stale and not gone
+        """Return whether no log changed since the last update. After many comparisons, the next call begins behind them."""
+        token, following, stale, gone, compared = self._compare(changed)
+        if stale or gone:
+            return False
+        if compared >= _MANY_COMPARED and following not in ("", token):
+            with suppress(sqlite3.Error, OSError), self.writing() as base:  # a reader may not be allowed to write
+                if get(base, "token") == token:
+                    put(base, "token", following)
+        return True
 
-    def _compare(self, changed: Callable[[str | None], Changes]) -> tuple[str | None, str, dict[str, str], list[str]]:
-        """Return the stored token, the next token, the sessions to read with their texts, and the deleted sessions."""
+    def _compare(self, changed: Callable[[str | None], Changes]) -> "_Compared":
         with self.reading() as base:
             token = get(base, "token")
             failed = set((get(base, "failed") or "").split())
@@ -264,31 +311,21 @@ class Database:
         named = {name: text for name, text in found.logs if name != STORE_ID and not name.startswith(TEMPLATE)}
         failed = {name for name in failed if named.get(name) or (name not in named and not found.complete)}
         with self.reading() as base:
-            rows = self._texts(base, None if found.complete else [*named, *failed])
+            rows = _texts(base, None if found.complete else [*named, *failed])
         gone = [name for name in rows if (found.complete or name in named) and named.get(name) is None]
         stale = {name: text for name, text in named.items() if text is not None and rows.get(name) != text}
         stale.update((name, named.get(name) or "") for name in failed)
-        return token, found.token, stale, gone
+        return _Compared(token, found.token, stale, gone, len(found.logs))
 
     def _settle(self, token: str, texts: dict[str, str], failed: set[str]) -> bool:
-        """Store the token and return True; False, to repeat the update, where another process wrote older rows meanwhile."""
+        """Store the token and return True; False, to repeat the update, if another process wrote older rows in the meantime."""
         with self.writing() as base:
-            known = self._texts(base, texts if len(texts) < 1_000 else None)
+            known = _texts(base, texts if len(texts) < 1_000 else None)
             if any(known.get(name) != text for name, text in texts.items() if text):
                 return False
             put(base, "token", token)
             put(base, "failed", " ".join(sorted(failed)))
         return True
-
-    @staticmethod
-    def _texts(base: sqlite3.Connection, names: Iterable[str] | None) -> dict[str, str]:
-        if names is None:
-            return dict(base.execute("SELECT session_id, text FROM sessions"))
-        found = (
-            base.execute("SELECT session_id, text FROM sessions WHERE session_id = ?", (name,)).fetchone()
-            for name in names
-        )
-        return {row[0]: row[1] for row in found if row is not None}
 
     def _delete(self, session_id: str, base: sqlite3.Connection) -> None:
         for table in self._tables:
@@ -307,7 +344,7 @@ class Database:
     def scrub(self) -> None:
         """Rewrite the file without the deleted rows. A file that is in use is deleted.
 
-        Takes as much memory as the file is large: a temporary file would lie outside the store.
+        Takes as much memory as the file is large: a temporary file would be outside the store.
         """
         with self._mutex:
             try:

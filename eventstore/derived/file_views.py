@@ -30,8 +30,8 @@ from eventstore.record import clock
 from eventstore.record.message_run import Message, MessageRun
 from projections import conversation as conversation_fold
 from projections import summary as summary_fold
+from projections.fold import FoldInput
 from projections.models import SessionMetadata
-from projections.projection import FoldInput
 
 Reader = Callable[[int], Iterator[FoldInput]]
 
@@ -42,16 +42,24 @@ INVOCATIONS = "invocations.json"
 DATA = "data.json"
 LINKS = "invocations"
 _BLOCK = 1 << 16
+_LEFT_OUT = -1
+MEANING = 2
+"""Raised when a release reads old logs differently: `_is_outdated` decides which earlier views are not used."""
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """The state of the log that a session's views show: sizes in bytes, `metadata` the SHA-256 of metadata.json."""
+    """The state of the log that a session's views show: sizes in bytes, `metadata` the SHA-256 of metadata.json.
+
+    `conversation_bytes` is -1 where the conversation was left out.
+    `meaning` is the `MEANING` of the release that wrote them.
+    """
 
     version: int
     size_bytes: int
     hash: str
     conversation_bytes: int
     metadata: str
+    meaning: int = 0
 
 
 class FileViews:
@@ -65,9 +73,11 @@ class FileViews:
         self._warned = False
         hold_while_forking(self._mutex)
 
-    def write(self, session_id: str, state: summary_fold.State, head: Head) -> None:
+    def write(self, session_id: str, state: summary_fold.State, head: Head, *, imported: bool = False) -> None:
         """Write the views of `state`, the fold of a session's log up to `head`.
 
+        Where all that is new was `imported`, the conversation is left out, unless it is there already: it would be one more copy
+        of the file.
         Views of a later version are left alone. A deleted session folder is not created again.
         """
         with suppress(FileNotFoundError), self._mutex, self._locked(session_id) as folder:
@@ -80,14 +90,16 @@ class FileViews:
                 old = None  # it shows another log
             metadata = _pretty(state.metadata.to_model(session_id).to_dict())
             _replace(folder, METADATA, [metadata])
-            size = _write_conversation(folder, old, state.rewritten_at, self._events(session_id, head))
+            size = _LEFT_OUT
+            if not imported or _exists(folder, CONVERSATION):
+                size = _write_conversation(folder, old, state.rewritten_at, self._events(session_id, head))
             known = old.version if old else -1
             if known < state.linked_at or not _exists(folder, INVOCATIONS):
                 _replace(folder, INVOCATIONS, [_pretty_list(state.metadata.calls)])
                 self._write_links(folder, session_id, state.links())
             if known < state.kept_at or bool(state.data) != _exists(folder, DATA):
                 _replace_or_remove(folder, DATA, _pretty(state.data) if state.data else None)
-            stamp = Stamp(head.version, head.size_bytes, head.hash, size, sha256(metadata).hexdigest())
+            stamp = Stamp(head.version, head.size_bytes, head.hash, size, sha256(metadata).hexdigest(), MEANING)
             _replace(folder, STAMP, [_pretty(msgspec.to_builtins(stamp))])
 
     def check(self, session_id: str, state: summary_fold.State, head: Head) -> Iterator[str]:
@@ -95,20 +107,25 @@ class FileViews:
         with self._folder(session_id) as folder:
             stamp = _read_stamp(folder)
             if stamp is not None and stamp.version > head.version:
-                yield f"{STAMP} stands for event {stamp.version}, and the log ends at {head.version}: an older log was put back"
+                yield f"{STAMP} stands for event {stamp.version}, and the log ends at {head.version}: an older log was restored"
             if stamp is None or stamp.version != head.version:
                 return
             if stamp.hash != head.hash:
                 yield f"{STAMP} stands for another log"
+            metadata = state.metadata.to_model(session_id).to_dict()
+            # Before 2, times were those of the redaction where the first event of an imported session was redacted.
+            is_old = _is_outdated(stamp, metadata) or (stamp.meaning < 2 and state.redacted_at > 0)
             wanted = {
-                METADATA: _pretty(state.metadata.to_model(session_id).to_dict()),
+                METADATA: _read_if_there(folder, METADATA) if is_old else _pretty(metadata),
                 INVOCATIONS: _pretty_list(state.metadata.calls),
                 DATA: _pretty(state.data) if state.data else None,
             }
             for name, data in wanted.items():
                 if _read_if_there(folder, name) != data:
                     yield f"{name} is not what the log gives"
-            if not _is_conversation(folder, _all_lines(state.rewritten_at, self._events(session_id, head))):
+            if stamp.conversation_bytes != _LEFT_OUT and not _is_conversation(
+                folder, _all_lines(state.rewritten_at, self._events(session_id, head))
+            ):
                 yield f"{CONVERSATION} is not what the log gives"
             yield from self._check_links(folder, session_id, state.links())
 
@@ -126,7 +143,7 @@ class FileViews:
             except OSError:
                 found = None
             if text is not None and found != text:
-                yield f"{link} does not lead where the log says"
+                yield f"{link} does not lead to the target in the log"
 
     def link(self, session_id: str, link: str, target: str) -> None:
         """Create one link of a session, such as `invocations/inv_1`, without waiting for the next write."""
@@ -148,7 +165,8 @@ class FileViews:
                 raw = _read(folder, METADATA)
                 if sha256(raw).hexdigest() != stamp.metadata:
                     return None
-                return SessionMetadata.from_dict(json.loads(raw))
+                shown = json.loads(raw)
+                return None if _is_outdated(stamp, shown) else SessionMetadata.from_dict(shown)
         except (OSError, ValueError):
             return None
 
@@ -247,7 +265,8 @@ def _relative_path(folder: str, start: str) -> str:
 
 def _write_conversation(folder: int, old: Stamp | None, rewritten_at: int, events: Reader) -> int:
     """Append the new messages if the file is the one in the stamp, else rewrite it; return its size."""
-    if old and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
+    is_known = old is not None and old.conversation_bytes != _LEFT_OUT
+    if old and is_known and old.version >= rewritten_at and _size(folder, CONVERSATION) == old.conversation_bytes:
         return old.conversation_bytes + _append(folder, CONVERSATION, _lines_of(events(old.version)))
     return _replace(folder, CONVERSATION, _all_lines(rewritten_at, events))
 
@@ -319,6 +338,11 @@ def _read_stamp(folder: int) -> Stamp | None:
         return msgspec.json.decode(_read(folder, STAMP), type=Stamp)
     except (OSError, msgspec.DecodeError, ValueError):
         return None
+
+
+def _is_outdated(stamp: Stamp, metadata: dict[str, Any]) -> bool:
+    """Return whether views show what an earlier release read in a log: the tokens of rollouts of Codex."""
+    return stamp.meaning < 1 and metadata.get("custom_metadata", {}).get("source") == "codex"
 
 
 def _read(folder: int, name: str) -> bytes:

@@ -1,80 +1,73 @@
 """Full-text search in all sessions: ranked hits, each with the session id and event number to cite.
 
 The index is a local cache. `EventLog.changed` names the sessions that changed, and only their new events are read. The index
-holds the texts of messages, purposes and tool names. It can be deleted: it is rebuilt. Lists do not use it and never wait for it.
+holds the texts of messages, purposes, tool names, and inputs and results of tool calls. It can be deleted: it is rebuilt. Lists
+do not use it and never wait for it, and a search does not wait for it either: it is updated in short transactions, for as long as
+the caller allows.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eventstore.derived.catalog import check_limit, check_text
+from msgspec import UNSET
+
+from eventstore.custom_events import ReadEvent
 from eventstore.derived.database import Cache, Database
+from eventstore.derived.search_query import TYPED, Asked, Hits, Indexing, best, checked
+from eventstore.derived.search_query import Hit as Hit
+from eventstore.derived.search_text import contains, parse, segmented
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.events import Event, EventRedacted, InvocationLinked, MessageAdded, SessionCreated, SessionUpdated
+from eventstore.events import (
+    Event,
+    EventRedacted,
+    InvocationEvent,
+    InvocationLinked,
+    InvocationStarted,
+    MessageAdded,
+    SessionCreated,
+    SessionUpdated,
+)
 from eventstore.log.engine import EventLog
+from eventstore.record import codec
+from projections.calls import INLINE_BYTES, Value
+from projections.project import is_in_project, project_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS said (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT, seq INTEGER, role TEXT, tool TEXT, time TEXT, text TEXT
+    id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT, seq INTEGER, role TEXT, tool TEXT, time TEXT, kind TEXT,
+    parted TEXT, text TEXT
 );
 CREATE INDEX IF NOT EXISTS said_in ON said (session_id, seq);
+CREATE VIEW IF NOT EXISTS indexed AS SELECT id, coalesce(parted, text) AS text, tool, kind FROM said;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
-    text, tool, content='said', content_rowid='id', tokenize="unicode61 remove_diacritics 2", prefix='2 3'
+    text, tool, kind, content='indexed', content_rowid='id', tokenize="unicode61 remove_diacritics 2"
 );
-CREATE TRIGGER IF NOT EXISTS said_added AFTER INSERT ON said BEGIN
-    INSERT INTO words (rowid, text, tool) VALUES (new.id, new.text, new.tool);
-END;
+INSERT INTO words (words, rank) VALUES ('automerge', 0);
 CREATE TRIGGER IF NOT EXISTS said_deleted AFTER DELETE ON said BEGIN
-    INSERT INTO words (words, rowid, text, tool) VALUES ('delete', old.id, old.text, old.tool);
+    INSERT INTO words (words, rowid, text, tool, kind)
+    VALUES ('delete', old.id, coalesce(old.parted, old.text), old.tool, old.kind);
 END;
 CREATE TABLE IF NOT EXISTS sessions (
-    session_id TEXT PRIMARY KEY, text TEXT, user TEXT, since INTEGER, version INTEGER, hash TEXT
+    session_id TEXT PRIMARY KEY, text TEXT, user TEXT, project TEXT, title TEXT, since INTEGER, version INTEGER, hash TEXT
 ) WITHOUT ROWID;
 """
-_ROWS_AT_ONCE = 100  # a transaction of so many messages takes 5 ms
-_RANKED = 5_000  # ranking so many takes 15 ms
-_MOST_WORDS, _TRIES = 200, 10
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"contains": contains, "in_project": is_in_project}
+_ROWS_AT_ONCE = 500  # a transaction of so many messages takes 10 ms, and leaves a part of the index to be merged
+_CHARACTERS_AT_ONCE = 200_000  # indexing so many takes 25 ms
+_MERGES, _MERGED_PAGES = 3, 40  # of 4 KB, for the 50 that a transaction writes at most
+_TRIES = 10
 Describe = Callable[[str], Mapping[str, Any]]
-
-
-class Hit(NamedTuple):
-    """A place where a text was found: cite it by `session_id` and `seq`.
-
-    `role` is the role of the message, `purpose` for a session's purpose, `call` for a tool call; `time` is when it happened.
-    `snippet` is the text around the matching words, which are between `[` and `]`; a better hit has a greater `score`.
-    """
-
-    session_id: str
-    seq: int
-    role: str
-    tool_name: str | None
-    time: str
-    snippet: str
-    score: float
-
-
-class Asked(NamedTuple):
-    """What to search for.
-
-    All words must match; `"quoted words"` must be adjacent; `word*` is a prefix of at least two letters.
-    """
-
-    text: str
-    user_id: str | None = None
-    role: str | None = None
-    tool: str | None = None
-    since: str | None = None
-    limit: int = 20
 
 
 class Search(Cache):
     """The full-text index over the sessions of a log, in a folder, or in memory without one."""
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
-        super().__init__(Database(folder, "search.db", _SCHEMA, ("said", "sessions")))
+        super().__init__(Database(folder, "search.db", _SCHEMA, ("said", "sessions"), _FUNCTIONS))
         self._log = log
 
     def find(
@@ -83,28 +76,46 @@ class Search(Cache):
         describe: Describe,
         on_damage: Callable[[LogDamaged], None],
         is_visible: Callable[[str, int], bool] = lambda session_id, seq: True,
-    ) -> list[Hit]:
+        wait_s: float | None = None,
+    ) -> Hits:
         """Update the index and return the best hits, the best first, without those that `is_visible` rejects.
 
-        `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged; `on_damage` is called with the latter.
-        Raises ValueError for an invalid query.
+        The update stops after `wait_s` seconds; with None it is completed. `describe` returns a session's metadata, or raises
+        SessionNotFound or LogDamaged; `on_damage` is called with the latter. Raises ValueError for an invalid query.
         """
-        words, asked = _as_match(asked.text), _checked(asked)
+        parts, asked = parse(asked.text), checked(asked)
 
-        def work() -> list[Hit]:
-            self.catch_up(describe, on_damage)
-            if not words:
-                return []
-            with self._base.reading() as base:
-                found = _rows(base, asked, words)
-                visible = (row for row in found if is_visible(row[0], row[1]))
-                return [_hit(base, row, words) for row, _ in zip(visible, range(asked.limit), strict=False)]
+        def work() -> Hits:
+            indexing = self.catch_up(describe, on_damage, wait_s)
+            hits = Hits()
+            if parts and asked.limit:
+                with self._base.reading() as base:
+                    hits = best(base, asked, parts, is_visible)
+            hits.indexing = indexing
+            return hits
 
         return self._base.run(work)
 
-    def catch_up(self, describe: Describe, on_damage: Callable[[LogDamaged], None]) -> None:
-        """Index the new events."""
-        self._base.catch_up(self._log, lambda stale: self._take(stale, describe, on_damage))
+    def catch_up(
+        self, describe: Describe, on_damage: Callable[[LogDamaged], None], wait_s: float | None = None
+    ) -> Indexing | None:
+        """Index the new events, for `wait_s` seconds or until all are indexed: then the result is None.
+
+        At least one transaction is made, so that every call continues.
+        """
+        until = None if wait_s is None else time.monotonic() + wait_s
+        left = 0
+
+        def take(stale: list[tuple[str, str]]) -> set[str] | None:
+            nonlocal left
+            failed, left = self._take(stale, describe, on_damage, until)
+            return None if left else failed
+
+        if self._base.catch_up(self._log, take):
+            return None
+        with self._base.reading() as base:
+            (known,) = base.execute("SELECT count(*) FROM sessions WHERE text != ''").fetchone()
+        return Indexing(known, known + left)
 
     def scrub(self) -> None:
         """Remove the deleted texts from the index and its file."""
@@ -121,23 +132,23 @@ class Search(Cache):
         def work() -> str:
             with self._base.reading() as base:
                 found = base.execute(
-                    "SELECT text FROM said WHERE session_id = ? AND seq = ?", (session_id, seq)
-                ).fetchone()
-            return found[0] if found else ""
+                    "SELECT text FROM said WHERE session_id = ? AND seq = ? ORDER BY id", (session_id, seq)
+                ).fetchall()
+            return "".join(row[0] for row in found)
 
         return self._base.run(work)
 
     def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
-        """Update the index and return all rows, by session. Raises ValueError where it is damaged."""
+        """Update the index and return all rows, by session. Raises ValueError if it is damaged."""
         found = dict[str, list[tuple[Any, ...]]]()
         try:
             self.catch_up(describe, lambda damage: None)
             with self._base.writing() as base:
                 base.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
-                for row in base.execute("SELECT session_id, user FROM sessions"):
+                for row in base.execute("SELECT session_id, user, project, title FROM sessions"):
                     found[row[0]] = [row]
                 for row in base.execute(
-                    "SELECT session_id, seq, role, tool, time, text FROM said ORDER BY session_id, seq"
+                    "SELECT session_id, seq, role, tool, time, kind, text FROM said ORDER BY session_id, seq, id"
                 ):
                     found.setdefault(row[0], []).append(row)
         except sqlite3.Error as error:
@@ -145,52 +156,120 @@ class Search(Cache):
         return found
 
     def _take(
-        self, stale: Sequence[tuple[str, str]], describe: Describe, on_damage: Callable[[LogDamaged], None]
-    ) -> set[str]:
-        failed = set[str]()
-        for session_id, text in stale:
+        self,
+        stale: Sequence[tuple[str, str]],
+        describe: Describe,
+        on_damage: Callable[[LogDamaged], None],
+        until: float | None,
+    ) -> tuple[set[str], int]:
+        """Index sessions until a time. Return those that could not be read, and how many were not completed."""
+        failed, waiting = set[str](), _Waiting()
+
+        def index(session_id: str, text: str, until: float | None, waiting: _Waiting | None) -> bool:
+            """Index one session, or let it wait; False at the time `until`."""
             try:
-                user = describe(session_id)["user_id"]
-                if not any(self._index(session_id, text, user) for _ in range(_TRIES)):
-                    failed.add(session_id)
+                about = _about(describe(session_id))
+                for _ in range(_TRIES):
+                    done = self._index(session_id, text, about, until, waiting)
+                    if done is not None:
+                        return done
+                failed.add(session_id)
             except SessionNotFound:
                 failed.add(session_id)
             except LogDamaged as damage:
                 failed.add(session_id)
                 on_damage(damage)
-        return failed
+            return True
 
-    def _index(self, session_id: str, text: str, user: str | None) -> bool:
-        """Index the new events of a session, without inherited ones. False where another process does it."""
-        state, since = self._base.state(), self._log.inherited(session_id)
+        def settle() -> None:
+            for session_id, text in self._write_waiting(waiting):
+                index(session_id, text, None, None)
+
+        for place, (session_id, text) in enumerate(stale):
+            is_done = index(session_id, text, until, waiting)
+            is_late = until is not None and time.monotonic() >= until
+            if is_late or waiting.is_full():
+                settle()
+            left = len(stale) - place - is_done
+            if left and (is_late or not is_done):
+                return failed, left
+        settle()
+        return failed, 0
+
+    def _index(
+        self, session_id: str, text: str, about: "_About", until: float | None, waiting: "_Waiting | None"
+    ) -> bool | None:
+        """Index the new events of a session, without inherited ones.
+
+        True when all are indexed, or wait to be written; False at the time `until`, None if another process indexes them.
+        """
+        state, lines = self._base.state(), self._log.small(session_id)
+        since = self._log.inherited(session_id) if lines is None else 0
         done = self._done(session_id, since)
         if done is None:
             self._empty(session_id)
             done = since, ""
-        here, pieces = done, list[_Piece]()
-        for event in self._log.read(session_id, done[0]):
+        is_begun = False
+        here, pieces, size = done, list[_Piece](), 0
+        for event in self._events(session_id, done[0], lines):
             if isinstance(event, EventRedacted):  # its line was read before, or is not overwritten yet
-                pieces.append(partial(_delete_one, session_id, event.target))
-            pieces += [partial(_add, row) for row in _texts(session_id, event)]
+                pieces.append((0, partial(_delete_one, session_id, event.target)))
+            for row in _texts(session_id, event):
+                pieces += [(len(part[-1]), partial(_add, part)) for part in _split(row)]
+                size += len(row[-1])
             here = event.seq, event.hash
-            if len(pieces) >= _ROWS_AT_ONCE:
-                if not self._write(pieces, state, done, (session_id, "", user, since, *here)):
+            if len(pieces) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+                if not self._write(pieces, state, done, (session_id, "", *about, since, *here)):
+                    return None
+                pieces, done, size, is_begun = [], here, 0, True
+                if until is not None and time.monotonic() >= until:
                     return False
-                pieces, done = [], here
-        return self._write(pieces, state, done, (session_id, text, user, since, *here))
+        last = _Ready(pieces, state, done, (session_id, text, *about, since, *here))
+        if waiting is None or is_begun:
+            return self._write(*last) or None
+        waiting.add(last, size)
+        return True
+
+    def _events(self, session_id: str, after: int, lines: bytes | None) -> Iterator[ReadEvent]:
+        """Stream the events of a session after one, with their large values; `lines` are those of a small log."""
+        if lines is None:
+            events = self._log.read(session_id, after)
+        else:
+            events = (event for event in codec.decode_lines(lines, packed=True) if event.seq > after)
+        return self._log.with_values(session_id, events, strict=False)
 
     def _done(self, session_id: str, since: int) -> tuple[int, str] | None:
-        """Return the number and hash of the last indexed event; None where the indexed log is not this one."""
+        """Return the number and hash of the last indexed event; None if the indexed log is not this one."""
         with self._base.reading() as base:
             row = base.execute(_PLACE, (session_id,)).fetchone()
         if row is None or row[0] != since:
             return None
         _, version, last = row
+        if "+" in last:  # another program stopped between the transactions of a large event
+            last = self._restart(session_id, row)
         event = next(self._log.read(session_id, version - 1, version), None) if version > since else None
         return (version, last) if version == since or (event is not None and event.hash == last) else None
 
+    def _restart(self, session_id: str, place: tuple[int, int, str]) -> str:
+        """Delete the rows of events that were not indexed completely. Return the hash of the event before them."""
+        _, version, last = place
+        count = 1
+        while count:
+            with self._base.writing() as base:
+                if base.execute(_PLACE, (session_id,)).fetchone() != place:
+                    return last  # another program continues it
+                some = "SELECT id FROM said WHERE session_id = ? AND seq > ? LIMIT 1"
+                count = base.execute(f"DELETE FROM said WHERE id IN ({some})", (session_id, version)).rowcount  # noqa: S608 - ours
+                if not count:
+                    last = last.partition("+")[0]
+                    base.execute("UPDATE sessions SET hash = ? WHERE session_id = ?", (last, session_id))
+        return last
+
     def _empty(self, session_id: str) -> None:
-        """Delete the rows of a session; rows that others add meanwhile stay."""
+        """Delete the rows of a session; rows that others add in the meantime stay."""
+        with self._base.reading() as base:
+            if base.execute(_ANY_ROW, (session_id, session_id)).fetchone() is None:
+                return
         with self._base.writing() as base:
             base.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
             (last,) = base.execute("SELECT max(id) FROM said WHERE session_id = ?", (session_id,)).fetchone()
@@ -201,120 +280,164 @@ class Search(Cache):
                 values = session_id, last, _ROWS_AT_ONCE
                 count = base.execute(f"DELETE FROM said WHERE id IN ({some})", values).rowcount  # noqa: S608 - ours
 
-    def _write(
-        self,
-        pieces: Sequence["_Piece"],
-        state: str,
-        done: tuple[int, str],
-        row: tuple[str, str, str | None, int, int, str],
-    ) -> bool:
-        """Write rows; False where another process did, or `forget` was called since their events were read."""
-        with self._base.writing() as base:
-            known = base.execute(_PLACE, (row[0],)).fetchone()
-            is_ours = known == (row[3], *done) if known is not None else done == (row[3], "")
-            if not is_ours or not self._base.is_at(base, state):
-                return False
-            for piece in pieces:
-                piece(base)
-            base.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?)", row)
+    def _write(self, pieces: Sequence["_Piece"], state: str, done: tuple[int, str], row: tuple[Any, ...]) -> bool:
+        """Write rows; False if another process did, or `forget` was called since their events were read.
+
+        Large texts take several transactions. Each but the last adds `+` to the stored hash, so that another process notices it,
+        and so that what a kill leaves is known as unfinished.
+        """
+        groups = _grouped(pieces)
+        place = row[-3], *done
+        for number, group in enumerate(groups, 1):
+            is_last = number == len(groups)
+            following = row[-3:] if is_last else (place[0], place[1], f"{place[2]}+")
+            with self._base.writing() as base:
+                if not self._is_ours(base, row, place, state):
+                    return False
+                for _, piece in group:
+                    piece(base)
+                base.execute(_PUT, row if is_last else (row[0], "", *row[2:-3], *following))
+            place = following
+            self._merge()
         return True
+
+    def _write_waiting(self, waiting: "_Waiting") -> list[tuple[str, str]]:
+        """Write the sessions that wait, in one transaction; return those that are not ours any more, with their texts."""
+        refused = list[tuple[str, str]]()
+        if waiting.ready:
+            with self._base.writing() as base:
+                for pieces, state, done, row in waiting.ready:
+                    if self._is_ours(base, row, (row[-3], *done), state):
+                        for _, piece in pieces:
+                            piece(base)
+                        base.execute(_PUT, row)
+                    else:
+                        refused.append((row[0], row[1]))
+            self._merge()
+        waiting.clear()
+        return refused
+
+    def _is_ours(self, base: sqlite3.Connection, row: tuple[Any, ...], place: tuple[Any, ...], state: str) -> bool:
+        """Return whether a session is indexed up to a place, and nothing was forgotten since `state`."""
+        known = base.execute(_PLACE, (row[0],)).fetchone()
+        is_there = known == place if known is not None else place == (row[-3], row[-3], "")
+        return is_there and self._base.is_at(base, state)
+
+    def _merge(self) -> None:
+        """Merge parts of the index that got many, a few pages in each transaction: SQLite would merge for 100 ms at once."""
+        for _ in range(_MERGES):
+            with self._base.writing() as base:
+                before = base.total_changes
+                base.execute("INSERT INTO words (words, rank) VALUES ('merge', ?)", (_MERGED_PAGES,))
+                if base.total_changes - before < 2:  # nothing was merged
+                    return
 
 
 _PLACE = "SELECT since, version, hash FROM sessions WHERE session_id = ?"
-_Piece = Callable[[sqlite3.Connection], object]
+_ANY_ROW = "SELECT 1 FROM sessions WHERE session_id = ? UNION ALL SELECT 1 FROM said WHERE session_id = ? LIMIT 1"
+_PUT = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_Piece = tuple[int, Callable[[sqlite3.Connection], object]]
+"""What to write, and how many characters of text it has."""
+
+
+class _Ready(NamedTuple):
+    """What is to be written of a session: rows, the state they were read in, the place before them, the row of `sessions`."""
+
+    pieces: Sequence[_Piece]
+    state: str
+    done: tuple[int, str]
+    row: tuple[Any, ...]
+
+
+class _Waiting:
+    """Sessions that are read to their ends, and wait to be written in one transaction."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all waiting rows."""
+        self.ready, self._rows, self._size = list[_Ready](), 0, 0
+
+    def add(self, ready: _Ready, size: int) -> None:
+        """Add one waiting row; `size` is the number of characters of its texts."""
+        self.ready.append(ready)
+        self._rows += 1 + len(ready.pieces)
+        self._size += size
+
+    def is_full(self) -> bool:
+        """Return whether a transaction is full: twice as much is the most that waits."""
+        return self._rows >= _ROWS_AT_ONCE or self._size >= _CHARACTERS_AT_ONCE
+
+
+_About = tuple[str | None, str | None, str | None]
+"""User, project and title of a session."""
+
+
+def _about(metadata: Mapping[str, Any]) -> _About:
+    return metadata["user_id"], project_of(metadata["custom_metadata"]), metadata["purpose"]
+
+
+def _grouped(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    """Divide pieces into groups, one for each transaction: at least one."""
+    groups, size = [list[_Piece]()], 0
+    for piece in pieces:
+        if groups[-1] and size + piece[0] > _CHARACTERS_AT_ONCE:
+            groups.append([])
+            size = 0
+        groups[-1].append(piece)
+        size += piece[0]
+    return groups
+
+
+def _split(row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Split the row of a very long text into several, between words where there are spaces."""
+    *front, text = row
+    found = list[tuple[Any, ...]]()
+    while len(text) > _CHARACTERS_AT_ONCE:
+        cut = text.rfind(" ", _CHARACTERS_AT_ONCE // 2, _CHARACTERS_AT_ONCE) + 1 or _CHARACTERS_AT_ONCE
+        found.append((*front, text[:cut]))
+        text = text[cut:]
+    found.append((*front, text) if found else row)
+    return found
 
 
 def _add(row: Sequence[Any], base: sqlite3.Connection) -> None:
-    base.execute("INSERT INTO said (session_id, seq, role, tool, time, text) VALUES (?, ?, ?, ?, ?, ?)", row)
+    """Add a row and its words. From a trigger SQLite ends a part of the index with each row, which takes twice as long."""
+    kind, tool = "typed" if row[2] in TYPED else "", row[3]
+    text = row[5].replace("\0", " ")  # SQLite's LIKE reads to the first NUL
+    parted = segmented(text)
+    added = base.execute(
+        "INSERT INTO said (session_id, seq, role, tool, time, kind, parted, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row[:5], kind, parted, text),
+    )
+    words = text if parted is None else parted
+    base.execute(
+        "INSERT INTO words (rowid, text, tool, kind) VALUES (?, ?, ?, ?)", (added.lastrowid, words, tool, kind)
+    )
 
 
 def _delete_one(session_id: str, seq: int, base: sqlite3.Connection) -> None:
     base.execute("DELETE FROM said WHERE session_id = ? AND seq = ?", (session_id, seq))
 
 
-def _checked(asked: Asked) -> Asked:
-    """Return a valid query. Raises ValueError."""
-    for name in ("user_id", "role", "tool", "since"):
-        if getattr(asked, name) is not None:
-            check_text(name, getattr(asked, name))
-    return asked._replace(limit=check_limit(asked.limit) or 0)
-
-
 def _texts(session_id: str, event: Event) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of an event."""
-    if isinstance(event, MessageAdded):
+    if isinstance(event, MessageAdded) and not event.copied:
         yield session_id, event.seq, event.role, event.tool_name, event.time, event.content
     elif isinstance(event, SessionCreated | SessionUpdated) and isinstance(event.purpose, str):
         yield session_id, event.seq, "purpose", None, event.time, event.purpose
-    elif isinstance(event, InvocationLinked) and event.tool_name is not None:
-        yield session_id, event.seq, "call", event.tool_name, event.time, event.error or ""
+    elif isinstance(event, InvocationEvent) and not event.copied:
+        text = _said_of_call(event)
+        # If the start of a call is an event, that event has the name: otherwise each call would be found twice.
+        tool = event.tool_name if isinstance(event, InvocationStarted) or event.result is UNSET else None
+        if text or tool is not None:
+            yield session_id, event.seq, "call", tool, event.time, text
 
 
-def _rows(base: sqlite3.Connection, asked: Asked, words: str) -> Iterator[tuple[Any, ...]]:
-    conditions, values = ["words MATCH ?"], [words]
-    for column, value in (("said.role", asked.role), ("said.tool", asked.tool), ("sessions.user", asked.user_id)):
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            values.append(value)
-    if asked.since is not None:
-        conditions.append("said.time >= ?")
-        values.append(asked.since)
-    text = (
-        "SELECT said.session_id, said.seq, said.role, said.tool, said.time, said.id, words.rank FROM words"  # noqa: S608 - ours
-        " JOIN said ON said.id = words.rowid JOIN sessions ON sessions.session_id = said.session_id"
-        f" WHERE {' AND '.join(conditions)} ORDER BY {_order(base, words)}"
-    )
-    return iter(base.execute(text, values))
-
-
-def _order(base: sqlite3.Connection, words: str) -> str:
-    """Return the order of the hits: by rank; for very common words, which all have the same rank, the newest first."""
-    common = "SELECT count(*) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)"
-    (count,) = base.execute(common, (words, _RANKED + 1)).fetchone()
-    return "words.rank, said.session_id, said.seq" if count <= _RANKED else "words.rowid DESC"
-
-
-def _hit(base: sqlite3.Connection, row: tuple[Any, ...], words: str) -> Hit:
-    (snippet,) = base.execute(
-        "SELECT snippet(words, -1, '[', ']', '…', 24) FROM words WHERE words MATCH ? AND rowid = ?", (words, row[5])
-    ).fetchone()
-    return Hit(row[0], row[1], row[2], row[3], row[4], " ".join(snippet.split()), -row[6])
-
-
-def _as_match(text: str) -> str:
-    """Return a user's query as an FTS5 query with every word quoted, so that no word is an operator."""
-    if not isinstance(text, str):
-        raise ValueError(f"{str(text)[:40]!a} is not a text to search for")
-    parts: list[str] = []
-    plain = text.replace("\0", " ").encode("utf-8", "replace").decode()
-    for place, part in enumerate(plain.split('"')):
-        if place % 2:
-            parts += ['"' + part + '"'] if any(one.isalnum() for one in part) else []
-            continue
-        for word in part.split():
-            bare = word.rstrip("*")
-            begins = word.endswith("*") and len(bare) > 1
-            if any(one.isalnum() for one in bare):
-                parts.append(f'"{bare}"' + ("*" if begins else ""))
-    if len(parts) > _MOST_WORDS or sum(map(len, parts)) > _MOST_WORDS * 100:
-        raise ValueError(f"{len(parts)} words are too many to search for: {_MOST_WORDS} are allowed")
-    return " ".join(parts)
-
-
-def pack(hits: Iterable[tuple[Hit, str]], budget_tokens: int, count: Callable[[str], int]) -> str:
-    """Return the best hits as one text for a prompt: each in full after its citation, as many as fit the budget."""
-    packed: list[str] = []
-    for hit, text in hits:
-        who = f"{hit.role} ({hit.tool_name})" if hit.tool_name else hit.role
-        part = f"[{hit.session_id}:{hit.seq}] {hit.time} {who}\n{text}"
-        cost = count(part)
-        if cost > budget_tokens:
-            continue
-        budget_tokens -= cost
-        packed.append(part)
-    return "\n\n".join(packed)
-
-
-def count_tokens(text: str) -> int:
-    """Estimate tokens: a quarter of the UTF-8 bytes, and two for the blank line."""
-    return len(text.encode("utf-8", "replace")) // 4 + 2
+def _said_of_call(event: InvocationEvent) -> str:
+    """Return the input, or the error and the result, that an event holds; of a large value its beginning."""
+    value = Value()
+    value.take(event, "input" if isinstance(event, InvocationStarted) else "result")
+    error = event.error if isinstance(event, InvocationLinked) else None
+    return "\n".join(one[:INLINE_BYTES] for one in (error, value.text) if one)

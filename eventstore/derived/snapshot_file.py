@@ -98,6 +98,8 @@ class _Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
     duration_ms: float | None
     success: bool | None
     error: str | None
+    started: bool
+    sub_session: str | None
 
 
 class _Rest(msgspec.Struct, frozen=True, array_like=True):
@@ -138,7 +140,7 @@ def code_fingerprint() -> bytes:
 
 
 def look(folder: int) -> Mark:
-    """Return the mark of the log in a session's folder. Raises Untrusted where it is not a plain file."""
+    """Return the mark of the log in a session's folder. Raises Untrusted if it is not a plain file."""
     found = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         raise Untrusted
@@ -223,10 +225,7 @@ def is_known(ids: "array[int]", kind: bytes, text: str) -> bool:
 
 
 def _rest_of(state: summary_fold.State) -> _Rest:
-    calls = [
-        _Call(one.invocation_id, one.time, one.tool_name, one.invocation_dir, one.duration_ms, one.success, one.error)
-        for one in state.metadata.calls.values()
-    ]
+    calls = [_Call(*(getattr(one, name) for name in _Call.__struct_fields__)) for one in state.metadata.calls.values()]
     gaps = _gaps(state.spoken)
     return _Rest(
         calls,
@@ -255,9 +254,7 @@ def state_of(front: Front, raw: bytes) -> summary_fold.State:
     metadata = replace(
         front.metadata,
         calls={
-            one.invocation_id: Invocation(
-                one.invocation_id, one.time, one.tool_name, one.invocation_dir, one.duration_ms, one.success, one.error
-            )
+            one.invocation_id: Invocation(*(getattr(one, name) for name in _Call.__struct_fields__))
             for one in rest.calls
         },
         uses=rest.uses,

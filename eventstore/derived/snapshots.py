@@ -47,8 +47,8 @@ from eventstore.log.engine import EventLog
 from eventstore.record import message_run
 from projections import metadata as metadata_fold
 from projections import summary as summary_fold
+from projections.fold import FoldInput
 from projections.models import SessionMetadata
-from projections.projection import FoldInput
 
 NAME = "summary.snapshot"
 LEAST_EVENTS = 1_000
@@ -104,7 +104,7 @@ class Snapshots:
         return None
 
     def mark(self, session_id: str) -> Mark | None:
-        """Return the mark of a session's log, to be taken before the fold for `write`. None where there is no file."""
+        """Return the mark of a session's log, to be taken before the fold for `write`. None if there is no file."""
         with suppress(*UNUSABLE), self._folder(session_id) as folder:
             return look(folder)
         return None
@@ -293,7 +293,7 @@ def _count(messages: int, event: FoldInput, metadata: metadata_fold.State, ids: 
         return messages + 1
     if isinstance(event, e.ConversationCleared):
         return 0
-    if isinstance(event, e.InvocationLinked):
+    if isinstance(event, e.InvocationEvent):
         known = metadata.calls.get(event.invocation_id)
         renamed = known is not None and event.tool_name not in (None, known.tool_name)
         if renamed or (known is None and is_known(ids, b"c", event.invocation_id)):
@@ -301,6 +301,6 @@ def _count(messages: int, event: FoldInput, metadata: metadata_fold.State, ids: 
     elif isinstance(event, e.UsageRecorded):
         if event.key is not None and event.key not in metadata.uses and is_known(ids, b"u", event.key):
             raise Untrusted
-    elif isinstance(event, e.InvocationUnlinked | e.ConversationRewound):
+    elif isinstance(event, e.InvocationUnlinked | e.ConversationRewound | e.MessagesWithdrawn):
         raise Untrusted
     return messages

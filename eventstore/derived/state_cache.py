@@ -12,7 +12,7 @@ from eventstore.events import EventRedacted
 from eventstore.log.base import BEGINNING, Head
 from eventstore.log.engine import EventLog
 from eventstore.record import codec, hash_chain, message_run
-from projections.projection import FoldInput, Projection
+from projections.fold import Fold, FoldInput
 
 S = TypeVar("S")
 
@@ -31,7 +31,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CachedState(Generic[S]):
-    """A folded state, and the place in the log that it includes. The state is shared: nobody may change it.
+    """A folded state, and the place in the log that it includes. The state is shared: do not change it.
 
     `mark` is set where the state came from a snapshot: the events before the snapshot were not verified.
     """
@@ -42,7 +42,7 @@ class CachedState(Generic[S]):
 
 
 class Opener(Protocol[S]):
-    """Folds a session from a snapshot, or from a state that this returned before; None where a full replay is needed."""
+    """Folds a session from a snapshot, or from a state that this returned before; None if a full replay is needed."""
 
     def __call__(
         self, session_id: str, known: CachedState[S] | None = None, version: int | None = None
@@ -56,7 +56,7 @@ class StateCache(Generic[S]):
     `from_snapshot` folds a session that is not cached from its snapshot.
     """
 
-    def __init__(self, log: EventLog, projection: Projection[S], most_events: int) -> None:
+    def __init__(self, log: EventLog, projection: Fold[S], most_events: int) -> None:
         self._log, self._projection, self._most_events = log, projection, most_events
         self.from_snapshot: Opener[S] = _replay
         self._kept: OrderedDict[str, CachedState[S]] = OrderedDict()
@@ -119,7 +119,7 @@ class StateCache(Generic[S]):
             self._drop(session_id)
 
     def _read_on(self, session_id: str, known: CachedState[S] | None) -> CachedState[S] | None:
-        """Fold the events after a known state, with one call of the log; None where the log was replaced or redacted."""
+        """Fold the events after a known state, with one call of the log; None if the log was replaced or redacted."""
         place = BEGINNING if known is None else known.head
         chunks = self._log.chunks(session_id, max(place.version - 1, 0))
         if known is not None:

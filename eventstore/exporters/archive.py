@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eventstore.backends.files.atomic_folder import ASIDE
 from eventstore.errors import ExportRefused, InvalidSessionId, LogTampered, SessionNotFound
-from eventstore.events import InvocationLinked
+from eventstore.events import InvocationEvent
 from eventstore.exporters.target import Files, ZipTarget, atomic_output, to_json
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.importers.archive_manifest import (
@@ -23,17 +24,19 @@ from eventstore.importers.archive_manifest import (
     odd_name,
 )
 from eventstore.log.base import Head
-from eventstore.log.ingest import Whole, verify_whole
+from eventstore.log.ingest import VerifiedLog, verify_whole
+from eventstore.log.values import FOLDER
 from eventstore.record import clock, codec, tombstone
 from eventstore.record.fork_point import read_fork_point
 from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
+from projections.calls import large_values
 
-_LINKED = b'{"type":"invocation.linked",'
+_VALUE = b'"value_sha256":"'
 _BLOCK = 1 << 17
 _LEVEL = 1  # measured: a fifth of the time of level 6, for a file a fifth larger
-_MEANWHILE = "its log was redacted, repaired or deleted meanwhile: export it again"
+_MEANWHILE = "its log was redacted, repaired or deleted in the meantime: export it again"
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,13 @@ def export_archive(
 ) -> Archive:
     """Write sessions and templates to one zip file. Templates are named `_template.<name>`. Without ids everything is written.
 
-    Logs are copied byte for byte, with checkpoints, quarantine and the folders of tool calls. Of a fork only its own events are
-    written if its parent is in the archive, else all of them. Events appended during the export are not included. The same
-    sessions and the same `made_at` (default: now) give the same bytes. The file is written atomically, with mode 0600, and
-    replaces an existing one. Memory grows with the number of files, not with their sizes.
+    Logs are copied byte for byte, with checkpoints, quarantine, large values and the folders of tool calls. Of a fork only its
+    own events are written if its parent is in the archive, else all of them. Events appended during the export are not included.
+    The same sessions and the same `made_at` (default: now) give the same bytes. The file is written atomically, with mode 0600,
+    and replaces an existing one. Memory grows with the number of files, not with their sizes.
 
-    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also if a session is deleted or redacted meanwhile.
-    Then nothing was written.
+    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also if a session is deleted or redacted in
+    the meantime. Then nothing was written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
     wanted = _wanted(storage, session_ids)
@@ -112,7 +115,7 @@ def _wanted(storage: SessionStorage, session_ids: Iterable[str] | None) -> list[
     if STORE_ID in found:
         raise InvalidSessionId(STORE_ID, "the registry cannot be exported")
     if not found:
-        raise ExportRefused("", "no session was named, or the store has none")
+        raise ExportRefused("", "there are none in the store" if session_ids is None else "no session was named")
     return sorted(set(found))
 
 
@@ -145,6 +148,7 @@ class _Writing:
         self._sessions: list[SessionEntry] = []
         self._history: list[str] = []
         self._above: set[str] = set()
+        self._values: set[str] = set()
         self.linked: set[str] = set()
         self.left_out: list[str] = []
 
@@ -172,10 +176,12 @@ class _Writing:
         ):
             raise ExportRefused(one.log_id, _MEANWHILE)
         self._refuse_unfinished(verified)
-        for name in log.beside(one.log_id):
-            with self._files.open(f"{folder}/{name}") as stream:
-                for chunk in log.read_beside(one.log_id, name):
-                    stream.write(chunk)
+        for name in log.attachments(one.log_id):
+            if not name.startswith(FOLDER):
+                with self._files.open(f"{folder}/{name}") as stream:
+                    for chunk in log.read_beside(one.log_id, name):
+                        stream.write(chunk)
+        self._add_values(one.log_id, folder)
         self._sessions.append(
             SessionEntry(
                 one.log_id,
@@ -190,20 +196,35 @@ class _Writing:
             )
         )
 
+    def _add_values(self, log_id: str, folder: str) -> None:
+        """Write the large values of the lines, also those that a fork has of a parent that is not exported."""
+        for digest in sorted(self._values):
+            try:
+                text = self._storage.log.read_value(log_id, digest)
+            except FileNotFoundError:
+                self.left_out.append(f"session {log_id!a}: {FOLDER}{digest} does not exist")
+                continue
+            if sha256(text).hexdigest() != digest:
+                raise ExportRefused(log_id, f"{FOLDER}{digest} is not what was recorded: verify the session")
+            with self._files.open(f"{folder}/{FOLDER}{digest}") as stream:
+                stream.write(text)
+        self._values.clear()
+
     def _passing(self, chunks: Iterable[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
         for chunk in chunks:
             write(chunk)
-            if _LINKED in chunk:
+            if codec.INVOCATION in chunk or _VALUE in chunk:
                 self._note_links(chunk)
             yield chunk
 
     def _note_links(self, chunk: bytes) -> None:
         for line in codec.lines(chunk):
-            event = codec.decode(line) if line.startswith(_LINKED) else None
-            if isinstance(event, InvocationLinked) and event.invocation_dir:
+            event = codec.read_valued(line)
+            self._values |= {digest for _, _, digest in large_values(event)}
+            if isinstance(event, InvocationEvent) and event.invocation_dir:
                 self.linked.add(event.invocation_dir)
 
-    def _refuse_unfinished(self, verified: Whole) -> None:
+    def _refuse_unfinished(self, verified: VerifiedLog) -> None:
         """Refuse to export content whose redaction is recorded but unfinished, after a crash."""
         for seq, leaf in verified.redactions.items():
             line = next(self._storage.log.lines(verified.session_id, seq - 1, seq), b"")

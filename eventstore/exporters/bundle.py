@@ -25,6 +25,7 @@ from eventstore.record import clock, codec
 from eventstore.release import version
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
+from projections.calls import large_values
 
 FORMAT = "eventstore-audit/1"
 MANIFEST = "manifest.json"
@@ -69,8 +70,8 @@ def export_audit(
     appended during the export are not included. The bundle is written atomically and readable by its owner only; an existing
     file is replaced. Memory does not grow with the sessions.
 
-    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also if a log is redacted meanwhile. Then nothing was
-    written.
+    Raises SessionNotFound, LogDamaged, InvalidSessionId, and ExportRefused, also if a log is redacted in the meantime.
+    Then nothing was written.
     """
     storage = store.storage if isinstance(store, SessionManager) else store
     is_all = session_ids is None
@@ -78,7 +79,7 @@ def export_audit(
     if include_store and STORE_ID not in wanted:
         wanted.append(STORE_ID)
     if not wanted:
-        raise ExportRefused("", "no session was named")
+        raise ExportRefused("", "there are none in the store" if is_all else "no session was named")
     path = Path(output)
     if path.suffix != ".zip" and os.path.lexists(path):
         raise ExportRefused(", ".join(wanted), f"{path} already exists: choose another folder, or move it away")
@@ -93,7 +94,7 @@ def export_audit(
 
 
 def _all_logs(storage: SessionStorage) -> list[str]:
-    """List all logs of the store as of one version of the registry. Retries if the registry grows meanwhile."""
+    """List all logs of the store as of one version of the registry. Retries if the registry grows in the meantime."""
     for _ in range(_TRIES):
         before = _store_version(storage)
         names = [*storage.log.ids(), *(TEMPLATE + name for name in storage.templates())]
@@ -185,7 +186,7 @@ def _lines_of(storage: SessionStorage, one: Audited) -> Iterator[bytes]:
 
 
 def _changed(one: Audited) -> ExportRefused:
-    reason = "its log was redacted or repaired meanwhile: export it again"
+    reason = "its log was redacted or repaired in the meantime: export it again"
     return ExportRefused(one.session_id, reason)
 
 
@@ -197,6 +198,19 @@ def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[
             stream.write(chunk)
     if files.written[log]["sha256"] != one.sha256:
         raise _changed(one)
+    for digest in _values_of(storage, one):
+        try:
+            text = storage.log.read_value(one.session_id, digest)
+        except FileNotFoundError:
+            text = b""
+        if sha256(text).hexdigest() != digest:
+            reason = (
+                f"a value of a call, values/{digest}, is {'not what was recorded' if text else 'missing'}: verify the "
+                "session"
+            )
+            raise ExportRefused(one.session_id, reason)
+        with files.open(verify.value_file(one.session_id, digest)) as stream:
+            stream.write(text)
     notes = []
     for name, note in storage.log.notes(one.session_id):
         if _size_of(name) <= one.version:
@@ -211,6 +225,12 @@ def _write_session(files: Files, storage: SessionStorage, one: Audited) -> dict[
         "head_hash": one.hash,
         "checkpoints": notes,
     }
+
+
+def _values_of(storage: SessionStorage, one: Audited) -> list[str]:
+    """Return the hashes of the large values of a session's calls."""
+    found = (codec.read_valued(line) for line in _lines_of(storage, one))
+    return sorted({digest for event in found for _, _, digest in large_values(event)})
 
 
 def _size_of(name: str) -> int:

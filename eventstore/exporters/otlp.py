@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
+from eventstore.custom_events import ReadEvent
 from eventstore.events import (
-    AnyEvent,
     ForeignRecorded,
     InvocationLinked,
     InvocationUnlinked,
@@ -27,11 +27,9 @@ from eventstore.events import (
     SessionCompleted,
     SessionCreated,
     SessionReopened,
-    UnknownEvent,
     UsageRecorded,
 )
 from eventstore.exporters.records import (
-    Call,
     Calls,
     Record,
     Source,
@@ -44,6 +42,7 @@ from eventstore.exporters.records import (
 from eventstore.log.engine import EventLog
 from eventstore.record.clock import read_time
 from projections import timeline
+from projections.calls import Call
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 """The version of the conventions that attribute names follow."""
@@ -114,7 +113,7 @@ class _Known:
     source: str | None = None
     status: str = "active"
 
-    def learn(self, event: AnyEvent | UnknownEvent, *, own: bool) -> None:
+    def learn(self, event: ReadEvent, *, own: bool) -> None:
         actor = (event.by or {}).get("actor")
         if isinstance(actor, str) and self.agent is None and own:
             self.agent = actor
@@ -201,8 +200,8 @@ class _Trace:
 
     def _tool(self, call: Call) -> dict[str, Any]:
         start = _nanoseconds(call.start)
-        if call.duration_ms is not None:
-            end = start + round(max(call.duration_ms, 0.0) * 1e6)
+        if call.known.duration_ms is not None:
+            end = start + round(max(call.known.duration_ms, 0.0) * 1e6)
         else:
             end = start if call.end is None else _nanoseconds(call.end)
         known: dict[str, Any] = {
@@ -212,13 +211,13 @@ class _Trace:
             "gen_ai.conversation.id": self._session_id,
             "gen_ai.agent.name": self._known.agent,
         }
-        if call.success is False:
-            known["error.type"] = _error_type(call.error)
+        if call.known.success is False:
+            known["error.type"] = _error_type(call.known.error)
         if self._content:
-            known |= {"gen_ai.tool.call.arguments": call.input, "gen_ai.tool.call.result": call.result}
-        status: dict[str, Any] = {"code": _ERROR} if call.success is False else {}
-        if status and self._content and call.error:
-            status["message"] = call.error
+            known |= {"gen_ai.tool.call.arguments": call.input.text, "gen_ai.tool.call.result": call.result.text}
+        status: dict[str, Any] = {"code": _ERROR} if call.known.success is False else {}
+        if status and self._content and call.known.error:
+            status["message"] = call.known.error
         return self._child(call.seq, _named("execute_tool", call.tool_name), _INTERNAL, start, end, known, status)
 
     def _chat(self, use: _Use) -> dict[str, Any]:

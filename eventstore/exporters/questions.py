@@ -1,7 +1,7 @@
 """The report of a session for an auditor: five questions with answers, figures, and the format of values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from typing import Literal, NamedTuple, TypeAlias
@@ -38,6 +38,48 @@ class Audited:
     read: Callable[[], Iterator[Event]]
     tail: str | None = None
     sha256: str = ""
+    agents: "tuple[AuditedAgent, ...]" = ()
+
+
+class AuditedAgent(NamedTuple):
+    """A sub-agent of an audited session, and the call that started it. `is_in_parent`: the parent's log has its calls."""
+
+    invocation_id: str | None
+    is_in_parent: bool
+    session: Audited
+
+
+def audit_with_sub_agents(storage: SessionStorage, session_id: str) -> Audited:
+    """Read and verify a session and all sub-agents below it. Raises SessionNotFound, LogDamaged."""
+    return _audit_family(storage, session_id, {session_id})
+
+
+def _audit_family(storage: SessionStorage, session_id: str, seen: set[str]) -> Audited:
+    found = []
+    for one in storage.sub_agents(session_id):
+        if one.session_id not in seen:
+            seen.add(one.session_id)
+            session = _audit_family(storage, one.session_id, seen)
+            found.append(AuditedAgent(one.invocation_id, one.is_in_parent, session))
+    return replace(audit_session(storage, session_id), agents=tuple(found))
+
+
+def entries(one: Audited, depth: int = 0, *, calls: bool = True) -> "Iterator[tuple[int, Audited, Entry]]":
+    """Stream the entries of a session, and those of sub-agents after the calls that started them, each with depth and session.
+
+    Without `calls` the calls of this session are left out: they are entries of its parent.
+    """
+    left = list(one.agents)
+    for entry in audit.entries(one.read(), one.index):
+        if entry.kind == "call" and not calls:
+            continue
+        yield depth, one, entry
+        if entry.kind == "call":
+            for agent in [agent for agent in left if agent.invocation_id == entry.invocation_id]:
+                left.remove(agent)
+                yield from entries(agent.session, depth + 1, calls=not agent.is_in_parent)
+    for agent in left:
+        yield from entries(agent.session, depth + 1, calls=not agent.is_in_parent)
 
 
 def audit_session(storage: SessionStorage, session_id: str) -> Audited:
@@ -55,7 +97,7 @@ def audit_session(storage: SessionStorage, session_id: str) -> Audited:
         raise LogDamaged(session_id, "its log", index.version + 1, offset, reason, index.version)
 
     def read() -> Iterator[Event]:
-        return log.read(session_id, 0, head.version)
+        return log.with_values(session_id, log.read(session_id, 0, head.version), strict=False)
 
     tail = log.tail(session_id)
     return Audited(session_id, root, head.version, head.hash, index, read, tail, hashed.hexdigest())
@@ -174,6 +216,7 @@ def _removed(one: Audited) -> Iterator[Fact]:
     removals = [
         ("conversation.cleared", "cleared"),
         ("conversation.rewound", "rewound"),
+        ("messages.withdrawn", "messages withdrawn"),
         ("invocation.unlinked", "calls unlinked"),
         ("data.deleted", "data deleted"),
         ("data.cleared", "data cleared"),
@@ -189,7 +232,10 @@ _MARKS: dict[str, Mark] = {"done": "warn", "unfinished": "warn", "unexplained": 
 def describe_removal(removal: Removal) -> str:
     """Return a redaction as one sentence."""
     if removal.state == "unexplained":
-        return f"{removal.type} of {moment(removal.at)}: its content is gone and no matching event.redacted records it: TAMPERING"
+        return (
+            f"{removal.type} of {moment(removal.at)}: its content is missing and no matching event.redacted "
+            "records it: TAMPERING"
+        )
     actor = removal.by or "an unnamed actor"
     record = f"by {actor}, {moment(removal.recorded_at)}, event {removal.recorded_in:,}: {removal.reason}"
     if removal.state == "unfinished":
@@ -208,7 +254,7 @@ def _check(one: Audited) -> Iterator[Fact]:
     )
     yield Fact(
         "Anchor",
-        "pass the public key and the checkpoints that you, or somebody you trust, kept; without them it can only "
+        "pass the public key and the checkpoints that you, or a person you trust, kept; without them it can only "
         "show that the log is consistent in itself",
     )
     yield Fact("By hand", "eventstore/record/README.md: each line's hash can be recomputed with sha256sum")
@@ -234,6 +280,7 @@ def figures(one: Audited) -> list[tuple[str, str]]:
         ("Events", f"{one.version:,}"),
         ("Messages", f"{known['message_count']:,}"),
         ("Tool calls", f"{known['total_invocations']:,}" + (f" ({failed:,} failed)" if failed else "")),
+        ("Sub-agents", f"{len(one.agents):,}" if one.agents else ""),
         ("Time in tools", duration(known["total_duration_ms"])),
         ("From creation to last update", duration(known["duration_seconds"] * 1000)),
         *((f"Tokens {kind}", f"{count:,}") for kind, count in tokens.items()),

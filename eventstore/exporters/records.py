@@ -5,22 +5,18 @@ a number for each call and each usage key, and the texts of open calls only.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from dataclasses import replace as replace_row
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
+from eventstore.custom_events import ReadEvent
 from eventstore.events import (
-    AnyEvent,
     DataSet,
     EventRedacted,
-    InvocationLinked,
     InvocationUnlinked,
-    MessageAdded,
     RedactedEvent,
-    UnknownEvent,
     UsageRecorded,
 )
 from eventstore.log.engine import EventLog
@@ -29,7 +25,8 @@ from eventstore.record.clock import to_datetime, to_text
 from eventstore.record.fork_point import read_fork_point
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.storage import SessionStorage
-from projections import invocations, timeline
+from projections import timeline
+from projections.calls import Call, call_of
 
 Source: TypeAlias = SessionStorage | SessionManager
 """The source of an export."""
@@ -39,27 +36,8 @@ class Record(NamedTuple):
     """A line without its LF, and its event. A redacted event has only its type, number, time and hash."""
 
     line: bytes
-    event: AnyEvent | UnknownEvent
+    event: ReadEvent
     redacted: bool = False
-
-
-@dataclass(slots=True)
-class Call:
-    """A tool call. `seq` and `start` (RFC 3339) are those of its first event; `duration_ms` is in milliseconds.
-
-    `end` is the time of its outcome. `input` and `result` are the texts of its messages.
-    """
-
-    invocation_id: str
-    seq: int
-    start: str
-    end: str | None = None
-    tool_name: str | None = None
-    duration_ms: float | None = None
-    success: bool | None = None
-    error: str | None = None
-    input: str | None = None
-    result: str | None = None
 
 
 def sessions_of(source: Source, session_ids: str | Sequence[str]) -> list[tuple[EventLog, str, int]]:
@@ -76,7 +54,7 @@ def records(log: EventLog, session_id: str, after: int = 0, upto: int | None = N
             yield Record(line, _with_valid_time(event), redacted=isinstance(event, RedactedEvent))
 
 
-def _with_valid_time(event: AnyEvent | UnknownEvent) -> AnyEvent | UnknownEvent:
+def _with_valid_time(event: ReadEvent) -> ReadEvent:
     """Normalise `occurred_at`, or drop it if it is not a time: an unknown event may hold any text there."""
     if event.occurred_at is None:
         return event
@@ -121,7 +99,7 @@ def _lines_of(log: EventLog, session_id: str, tag: bytes, upto: int | None) -> I
             yield from (line for line in codec.lines(chunk) if line.startswith(start))
 
 
-def text_of(state: timeline.State, event: AnyEvent | UnknownEvent) -> timeline.Row:
+def text_of(state: timeline.State, event: ReadEvent) -> timeline.Row:
     """Return the timeline row of an event, with the value of set data and the reason of a redaction."""
     row = timeline.row(state, event)
     if isinstance(event, DataSet):
@@ -134,13 +112,9 @@ def text_of(state: timeline.State, event: AnyEvent | UnknownEvent) -> timeline.R
 # --- tool calls
 
 
-def called(event: AnyEvent | UnknownEvent) -> str | None:
+def called(event: ReadEvent) -> str | None:
     """Return the id of the call that an event belongs to, or None."""
-    if isinstance(event, InvocationLinked | InvocationUnlinked):
-        return event.invocation_id
-    if isinstance(event, MessageAdded) and event.role in ("assistant", "tool"):
-        return event.invocation_id
-    return None
+    return event.invocation_id if isinstance(event, InvocationUnlinked) else call_of(event)
 
 
 def last_events(log: EventLog, session_id: str, after: int, upto: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -162,7 +136,7 @@ class Calls:
     def __init__(self, last: dict[str, int]) -> None:
         self._last, self._open = last, dict[str, Call]()
 
-    def done(self, event: AnyEvent | UnknownEvent) -> Call | None:
+    def done(self, event: ReadEvent) -> Call | None:
         """Add an event. Return its call if this is the last event of the call; an unlinked call is dropped."""
         invocation_id = called(event)
         if invocation_id is None:
@@ -173,24 +147,5 @@ class Calls:
         call = self._open.get(invocation_id)
         if call is None:
             call = self._open[invocation_id] = Call(invocation_id, event.seq, event.time)
-        if isinstance(event, InvocationLinked):
-            _link(call, event)
-        elif isinstance(event, MessageAdded):
-            _add_message(call, event)
+        call.add(event)
         return self._open.pop(invocation_id) if self._last[invocation_id] == event.seq else None
-
-
-def _link(call: Call, event: InvocationLinked) -> None:
-    for name, value in invocations.reported(event).items():
-        if name != "invocation_dir":
-            setattr(call, name, value)
-    if event.success is not None or event.duration_ms is not None:
-        call.end = event.time
-
-
-def _add_message(call: Call, event: MessageAdded) -> None:
-    call.tool_name = call.tool_name or event.tool_name
-    if event.role == "assistant":
-        call.input = event.content
-    else:
-        call.result, call.end = event.content, event.time

@@ -17,6 +17,7 @@ from eventstore.exporters.questions import (
     answers,
     describe_removal,
     duration,
+    entries,
     figures,
     moment,
     money,
@@ -26,7 +27,6 @@ from eventstore.exporters.questions import (
 )
 from eventstore.record import clock
 from eventstore.release import version
-from projections import audit
 from projections.audit import Entry
 
 _INLINE, _HTML_TEXT, _MARKDOWN_TEXT = 120, 20_000, 400  # characters
@@ -117,6 +117,7 @@ max-height:60vh;overflow:auto;unicode-bidi:plaintext}
 summary{cursor:pointer}
 summary small{display:inline}
 
+tr.sub td.n{border-inline-start:3px solid var(--line);overflow-wrap:anywhere}
 tr.redacted td{background:var(--warnbg)}
 tr.unexplained td{background:var(--badbg)}
 @media (max-width:860px){
@@ -229,27 +230,29 @@ def _html_answers(one: Audited, number: int) -> Iterator[str]:
 
 def _html_timeline(one: Audited, number: int) -> Iterator[str]:
     yield '<h3>What happened</h3>\n<div class="list">\n'
-    rows = audit.entries(one.read(), one.index)
+    rows = entries(one)
     while chunk := list(islice(rows, _CHUNK)):
         lazily = (
             " class=chunk" if len(chunk) == _CHUNK else ""
         )  # lets the browser skip the layout of tables outside the view
         yield f'<div{lazily}><table class="t"><thead>{_HEAD}</thead><tbody>\n'
-        for entry in chunk:
-            yield _html_row(one, entry, number)
+        for depth, whose, entry in chunk:
+            yield _html_row(whose, entry, number, depth)
         yield "</tbody></table></div>\n"
     yield "</div>\n"
 
 
-def _html_row(one: Audited, entry: Entry, number: int) -> str:
+def _html_row(one: Audited, entry: Entry, number: int, depth: int) -> str:
     day, _, clock = moment(entry.time).removesuffix(" UTC").partition(" ")
     state = " unexplained" if entry.removal and entry.removal.state == "unexplained" else ""
     who = f"<b>{_safe(entry.actor or entry.who)}</b>" + _small(entry.who if entry.actor else "") + _html_by(entry)
     what = _safe(entry.what)
     what = f'<span class="bad">{what}</span>' if entry.success is False or state else what
     cost = _small(f"cost {money(entry.cost)}" if entry.cost else "")
+    name = "" if depth else f' id="s{number}e{entry.seqs[0]}"'
+    agent = _small(f"sub-agent {one.session_id}") if depth else ""
     return (
-        f'<tr class="{entry.kind}{state}" id="s{number}e{entry.seqs[0]}"><td class=n>{numbers_of(entry)}'
+        f'<tr class="{entry.kind}{state}{" sub" if depth else ""}"{name}><td class=n>{"↳" * depth}{numbers_of(entry)}{agent}'
         f"<td class=w>{_safe(clock or day)}{_small(day if clock else '')}"
         f'<td class="o {entry.who if entry.who in _ROLES else ""}">{who}'
         f"<td class=d>{what}<td class=l>{_safe(entry.tool_name or '')}{_html_texts(one, entry)}"
@@ -367,8 +370,8 @@ def _markdown(sessions: Sequence[Audited], made_at: str) -> Iterator[str]:
         for name, value in figures(one):
             yield _row(_plain(name), _plain(value))
         yield "\n### What happened\n\n" + _row(*_COLUMNS) + _rule(len(_COLUMNS))
-        for entry in audit.entries(one.read(), one.index):
-            yield _markdown_row(entry)
+        for depth, whose, entry in entries(one):
+            yield _markdown_row(whose, entry, depth)
     yield "\nTexts over 400 characters are cut here. What proves something are the log, its checkpoints and your own verify.py.\n"
 
 
@@ -376,16 +379,16 @@ _WORDS = {"good": "✔", "warn": "⚠", "bad": "✘"}
 _COLUMNS = ("Event", "Time", "Who", "What", "Tool", "Input", "Result", "Took", "Tokens", "Cost")
 
 
-def _markdown_row(entry: Entry) -> str:
+def _markdown_row(one: Audited, entry: Entry, depth: int) -> str:
     text = describe_removal(entry.removal) if entry.removal else entry.text
     results = [f"error: {entry.error}" if entry.error and entry.error != entry.result else "", entry.result or ""]
     results.append(f"files in {entry.folder}" if entry.folder else "")
     who = f"{entry.actor} ({entry.who})" if entry.actor and entry.who else entry.actor or entry.who
     model = f" ({entry.model})" if entry.model else ""
     cells = [
-        numbers_of(entry),
+        f"{'↳' * depth}{numbers_of(entry)}",
         moment(entry.time),
-        who,
+        f"{who}, sub-agent {one.session_id}" if depth else who,
         entry.what,
         entry.tool_name or "",
         text if entry.kind != "call" else entry.input if entry.input is not None else "not recorded",

@@ -2,9 +2,10 @@ r"""Verify an audit bundle of eventstore.
 
     python verify.py export.zip [--key VKEY_OR_FILE]... [--checkpoint NOTE_FILE_OR_FOLDER]... [--json]
 
-One file, the standard library of Python 3.8 or later, no code in common with eventstore. A copy of it lies in every
-bundle, but whoever forges a bundle can change that copy too: use your own, and compare its SHA-256 with the published one.
-Nothing of the bundle is executed or unpacked, and nothing that was recorded is printed. The bundle may be a folder.
+This is one file. It needs only the standard library of Python 3.8 or later, and shares no code with eventstore. Every
+bundle has a copy of it, but an attacker who forges a bundle can change that copy too: use your own, and compare its SHA-256
+with the published one. Nothing of the bundle is executed or unpacked, and nothing that was recorded is printed. The bundle
+may be a folder.
 
 THE FORMAT
   manifest.json       {"format": "eventstore-audit/1", "sessions": [{"session_id", "root", "log", "events", "head_hash",
@@ -14,44 +15,48 @@ THE FORMAT
   events.jsonl        one event a line: {"type":...,"seq":...,"at":...,<more>,"hash":"<64 hex>"} and LF; seq is 1, 2, 3...
                       body = the bytes before `,"hash":"`                leaf(n) = SHA-256(0x00 || body)
                       hash(n) = SHA-256(0x01 || hash(n-1) || leaf(n))    hash(0) = SHA-256("eventstore/1\n" || root)
-                      root is the session itself or, for a fork, the first session of the line it comes from. Where a
-                      session goes on from another, a `session.created` says so: "forked_from": {"session_id", "seq",
-                      "hash" (of that event), "root", "into" (the session that goes on)}.
-  a batch             events written together carry "batch": [i, n], i from 0: all n of them are there, in a row.
+                      root is the session itself or, for a fork, the first session of its line of forks. Where a fork
+                      begins, a `session.created` records it: "forked_from": {"session_id", "seq", "hash" (of that
+                      event), "root", "into" (the id of the fork)}.
+  a large value       an input or result of a tool call, or the value of a record, over 256 KiB is not in its line: the line
+                      has "input_bytes" and "input_sha256" (or "result_...", "value_..."), and the JSON text, or the bytes,
+                      are the file `sessions/ID/values/SHA256`.
+  a batch             events written together have "batch": [i, n], i from 0: all n of them are in the log, in a row.
   a redacted line     {"type":...,"seq":...,"at":...,"redacted":"<leaf, base64url>"<spaces>,"hash":"..."}: its leaf is the
-                      one it tells. A later `event.redacted` of the same log names it: "target" (seq), "leaf" (hex),
-                      "target_type" and "target_at", which the line must still have. An event that does not say them
+                      one in "redacted". A later `event.redacted` of the same log names it: "target" (seq), "leaf" (hex),
+                      "target_type" and "target_at", which the line must still have. An event without these fields
                       confirms nothing: under a checkpoint such a line is tampered with.
   a checkpoint        a C2SP tlog-checkpoint in a C2SP signed note, Ed25519: `eventstore/<session id>`, size, base64 of the
                       Merkle root (RFC 6962) over the first `size` leaves, then lines `at <time>`, `chain <hash(size)>`.
-                      They stand in `checkpoints/*.note`, in `checkpoint.signed` events, and in files of your own.
-  the store's log     `sessions/_store/events.jsonl`: which sessions came into being and ended, and in `store.checkpoint_signed`
-                      the "size" and "root" of each checkpoint of a "session_id": the session there must fit them all.
-  a key               <name>+<8 hex>+<base64(0x01 || public key)>. Never taken from the bundle: you say which you trust.
+                      They are in `checkpoints/*.note`, in `checkpoint.signed` events, and in files of your own.
+  the store's log     `sessions/_store/events.jsonl`: which sessions were created and which ended. Its
+                      `store.checkpoint_signed` events have the "size" and "root" of each checkpoint of a "session_id":
+                      that session must fit all of them.
+  a key               <name>+<8 hex>+<base64(0x01 || public key)>. Never read from the bundle: you name the keys you trust.
 
 WHAT IS PROVEN
-  * Without keys and checkpoints: that the bundle is whole and agrees with itself. Whoever can write the bundle can compute
-    everything anew, so nothing shows that the events are those that were recorded.
+  * Without keys and checkpoints: that the bundle is intact and agrees with itself. Whoever can write the bundle can recompute
+    all of it, so nothing shows that the events are those that were recorded.
   * With --key: that the owner of the key signed the events up to the last checkpoint in the bundle that fits ("signed to").
-    Not that there were no later ones: a return to an older, signed state is not seen.
+    Not proven: that there were no later events. A return to an older, signed state is not detected.
   * With --checkpoint, a note that you kept elsewhere since it was signed: that the log still begins with exactly those events
-    ("anchored outside to"), and that this session was not removed, cut off or set back to before it. Where keys are
-    given too, such a note counts only if one of them signed it.
-  * Events after the last of these are unproven. A trailing `checkpoint.signed` that only records a proven checkpoint is let pass.
-  * Tables, reports and session.json are made again from the logs, and compared: they are as proven as the logs are. Other
-    files, and those of bundles made by other rules, are not proven: they are named, and no proof is complete with them.
-  * That no session is missing, only where the bundle says that it holds all ("scope"), or with --all.
-  * Not proven, ever: that what was recorded is true, that all that happened was recorded, the clock behind "at", what stood
-    in redacted lines. What a redacted line was, and when, is as proven as the event that records its redaction.
+    ("anchored outside to"), and that this session was not removed, truncated or set back to a state before it. Where keys
+    are given too, such a note counts only if one of them signed it.
+  * Events after the last of these are unproven. A trailing `checkpoint.signed` that only records a proven checkpoint is accepted.
+  * Tables, reports and session.json are rebuilt from the logs and compared: they are as proven as the logs are. Other
+    files, and those of bundles made by other rules, are not proven: they are listed, and no proof is complete with them.
+  * That no session is missing is proven only where the bundle claims to contain all ("scope"), or with --all.
+  * Never proven: that what was recorded is true, that all that happened was recorded, the clock behind "at", the content
+    of redacted lines. The type and time of a redacted line are as proven as the event that records its redaction.
 
-EXIT STATUS, the first of these that holds
-  4  tampered, or inconsistent with a checkpoint: what no accident explains
-  3  damaged: bytes are not what they were; without a checkpoint, an edit looks no different
-  6  unreadable: no bundle, or one that is refused unread (links, odd or repeated names, compression bombs, ...)
+EXIT STATUS, the first of these that applies
+  4  tampered, or inconsistent with a checkpoint: no accident explains it
+  3  damaged: bytes have changed; without a checkpoint, an edit looks the same
+  6  unreadable: no bundle, or one that is refused before it is read (links, odd or repeated names, compression bombs, ...)
   7  altered: a table or report is not what the logs give
-  5  incomplete: whole, but events at its end, or files, are unproven (only where keys or checkpoints were given), or a
-     session is missing that the store's own log in it records
-  0  whole; where checkpoints (else keys) were given: proven to the last event. Never for no events at all.
+  5  incomplete: intact, but events at its end, or files, are unproven (only where keys or checkpoints were given), or a
+     session is missing that the bundle's copy of the store's own log records
+  0  whole; where checkpoints (else keys) were given: proven to the last event. A bundle without events never has it.
   1 and 2 are other errors and wrong usage: nothing was verified.
 """
 
@@ -86,9 +91,9 @@ MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 MAX_NOTE_BYTES = 64 * 1024
 MAX_BUNDLE_BYTES = 64 * 1024**3
 MAX_RATIO, RATIO_FROM_BYTES = 200, 64 * 1024 * 1024
-"""Above so many bytes a file may not be more than so many times what it is compressed."""
+"""A file over RATIO_FROM_BYTES bytes may not be more than MAX_RATIO times its compressed size."""
 MAX_FINDINGS = 50
-"""How many findings of one kind are told; the rest only counts."""
+"""How many findings of one kind are listed; the rest is only counted."""
 
 SESSION_ID = re.compile(r"_store|(_template\.)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 STORE_LOG = "sessions/_store/events.jsonl"
@@ -102,7 +107,7 @@ RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
 
 
 class Refused(Exception):
-    """The bundle is not read on."""
+    """Reading of the bundle was stopped: it is not safe, or no bundle."""
 
 
 class Broken(Exception):
@@ -110,7 +115,7 @@ class Broken(Exception):
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong: what it means for the outcome, and where it is (line from 1, byte from 0)."""
+    """One thing that is wrong: its outcome, and its place (line from 1, byte from 0)."""
 
     status: int
     text: str
@@ -123,13 +128,13 @@ class Finding(NamedTuple):
 
 
 def worst(statuses: Iterable[int]) -> int:
-    """Choose the status that the whole has."""
+    """Return the worst of some statuses."""
     found = set(statuses)
     return next((status for status in WORST_FIRST if status in found), WHOLE)
 
 
 def shown(text: str, limit: int = 200) -> str:
-    """Quote a text of the bundle so that it cannot do anything to a terminal."""
+    """Quote a text of the bundle so that it cannot control a terminal."""
     return ascii(text if len(text) <= limit else text[:limit] + "...")
 
 
@@ -139,7 +144,7 @@ def sha256(data: bytes) -> bytes:
 
 
 def unbase64(text: str, length: int = 0) -> bytes:
-    """Decode base64 that is written in the one right way. Raises ValueError."""
+    """Decode canonical base64. Raises ValueError."""
     data = base64.b64decode(text.encode("ascii"), validate=True)
     if base64.b64encode(data).decode("ascii") != text or (length and len(data) != length):
         raise ValueError("not base64 of the right length")
@@ -180,23 +185,25 @@ def read_object(data: bytes) -> dict[str, Any]:
 
 
 def is_count(value: object) -> bool:
-    """Tell whether a value of JSON is a whole number from 0."""
+    """Check whether a JSON value is an integer of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def is_hex(value: object) -> bool:
-    """Tell whether a value of JSON is 64 hex digits."""
+    """Check whether a JSON value is 64 hex digits."""
     return isinstance(value, str) and HEX.fullmatch(value) is not None
 
 
-# --- the bundle: a zip or a folder, of which nothing is unpacked
+# --- the bundle: a zip or a folder; nothing of it is unpacked
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that could lead out of the bundle, or that tools read differently."""
+    """Refuse a name that could lead out of the bundle, or that different tools read differently."""
     parts = name.split("/")
     if not name.isprintable() or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-        raise Refused(f"the name {shown(name)} is absolute, climbs, or holds what no name of a bundle holds")
+        raise Refused(
+            f"the name {shown(name)} is absolute, has '..', or has characters that no name in a bundle may have"
+        )
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -252,23 +259,23 @@ class Archive:
             raise Refused("the zip has parts that overlap, or something in front of it or behind it")
 
     def sizes(self) -> dict[str, int]:
-        """Give the size of every file by its name."""
+        """Return the size of every file, by name."""
         return {name: entry.file_size for name, entry in self._entries.items()}
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Stream a file. Raises Broken where it cannot be read to its end."""
+        """Stream a file. Raises Broken if it cannot be read to its end."""
         entry, total = self._entries[name], 0
         try:
             with self._zip.open(entry) as file:
                 for chunk in iter(lambda: file.read(CHUNK), b""):
                     total += len(chunk)
                     if total > entry.file_size or total > max(RATIO_FROM_BYTES, MAX_RATIO * entry.compress_size):
-                        raise Refused(f"{shown(name)} is larger than it says")
+                        raise Refused(f"{shown(name)} is larger than its entry says")
                     yield chunk
         except self.ERRORS as error:
             raise Broken(f"cannot be read to its end ({type(error).__name__})") from None
         if total != entry.file_size:
-            raise Broken("is shorter than it says")
+            raise Broken("is shorter than its entry says")
 
 
 class Folder:
@@ -295,11 +302,11 @@ class Folder:
                 raise Refused(f"{shown(name)} is a link or no plain file")
 
     def sizes(self) -> dict[str, int]:
-        """Give the size of every file by its name."""
+        """Return the size of every file, by name."""
         return dict(self._sizes)
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Stream a file. Raises Broken where it cannot be read to its end."""
+        """Stream a file. Raises Broken if it cannot be read to its end."""
         left = self._sizes[name]
         try:
             flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -317,24 +324,24 @@ class Folder:
 
 
 def open_bundle(path: Path, max_bytes: int) -> Archive | Folder:
-    """Open a bundle and look at its names and sizes only. Raises Refused."""
+    """Open a bundle; read only its names and sizes. Raises Refused."""
     if not path.exists():
         raise Refused("there is no such file or folder")
     bundle = Folder(path) if path.is_dir() else Archive(path)
     if sum(bundle.sizes().values()) > max_bytes:
-        raise Refused(f"it holds more than {max_bytes} bytes: say --max-bytes if it should")
+        raise Refused(f"it holds more than {max_bytes} bytes: raise --max-bytes if that is right")
     return bundle
 
 
 def read_small(bundle: Archive | Folder, name: str, limit: int) -> bytes:
-    """Read a small file as a whole. Raises Refused, Broken."""
+    """Read a small file completely. Raises Refused, Broken."""
     if bundle.sizes().get(name, 0) > limit:
         raise Refused(f"{shown(name)} is larger than {limit} bytes")
     return b"".join(bundle.chunks(name))
 
 
 def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Split at LF only: each line without it, and whether it had one. Stops behind a line over the limit."""
+    """Split at LF only; return each line without its LF, and whether it had one. Stop after a line over the limit."""
     rest = b""
     for chunk in chunks:
         parts = (rest + chunk).split(b"\n")
@@ -350,8 +357,8 @@ def split_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 # --- the manifest
 
 
-class Told(NamedTuple):
-    """What the manifest tells of a session."""
+class Listed(NamedTuple):
+    """One session as the manifest lists it."""
 
     session_id: str
     root: str
@@ -364,10 +371,10 @@ class Told(NamedTuple):
 class Manifest(NamedTuple):
     """The sessions and the files that belong to a bundle.
 
-    `is_all`: it says that it holds all sessions. `derived` is the number of the rules that its tables and reports were made by.
+    `is_all`: the bundle claims to contain all sessions. `derived`: the number of the rules that made its tables and reports.
     """
 
-    sessions: tuple[Told, ...]
+    sessions: tuple[Listed, ...]
     files: dict[str, tuple[str, int]]
     is_all: bool = False
     made_at: str = ""
@@ -375,9 +382,9 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(bundle: Archive | Folder) -> Manifest:
-    """Read what should be there. Raises Refused."""
+    """Read the manifest: what the bundle should contain. Raises Refused."""
     if "manifest.json" not in bundle.sizes():
-        raise Refused("it has no manifest.json: it is no audit bundle")
+        raise Refused("it has no manifest.json: it is not an audit bundle")
     try:
         found = read_object(read_small(bundle, "manifest.json", MAX_MANIFEST_BYTES))
     except (ValueError, Broken):
@@ -389,45 +396,45 @@ def read_manifest(bundle: Archive | Folder) -> Manifest:
         raise Refused("its manifest.json lists no files or no sessions")
     if found.get("scope") not in (None, "all", "selected"):
         raise Refused("its manifest.json has a scope that is neither all nor selected")
-    names = {name: _file_told(name, value) for name, value in files.items()}
+    names = {name: _listed_file(name, value) for name, value in files.items()}
     made_at = found.get("made_at") if isinstance(found.get("made_at"), str) else ""
-    manifest = Manifest(tuple(map(_told, sessions)), names, found.get("scope") == "all", str(made_at))
+    manifest = Manifest(tuple(map(_listed, sessions)), names, found.get("scope") == "all", str(made_at))
     manifest = manifest._replace(derived=1 if found.get("derived") == DERIVED else 0)
     if len({one.session_id for one in manifest.sessions}) != len(manifest.sessions):
         raise Refused("its manifest.json has a session twice")
     return manifest
 
 
-def _file_told(name: str, value: object) -> tuple[str, int]:
+def _listed_file(name: str, value: object) -> tuple[str, int]:
     check_name(name)
     if not isinstance(value, dict) or not is_hex(value.get("sha256")) or not is_count(value.get("size_bytes")):
-        raise Refused(f"its manifest.json does not tell SHA-256 and size of {shown(name)}")
+        raise Refused(f"its manifest.json has no SHA-256 or no size for {shown(name)}")
     return value["sha256"], value["size_bytes"]
 
 
-def _told(value: object) -> Told:
+def _listed(value: object) -> Listed:
     if not isinstance(value, dict):
-        raise Refused("its manifest.json lists what is no session")
+        raise Refused("its manifest.json lists an entry that is not a session")
     for key in ("session_id", "root"):
         if not isinstance(value.get(key), str) or not SESSION_ID.fullmatch(value[key]):
-            raise Refused(f"its manifest.json has a session whose {key} no session can have")
+            raise Refused(f"its manifest.json has a session with an impossible {key}")
     session_id, notes = value["session_id"], value.get("checkpoints")
     folder = f"sessions/{session_id}/"
     if value.get("log") != folder + "events.jsonl" or not isinstance(notes, list):
-        raise Refused(f"its manifest.json tells odd places for the files of session {session_id}")
+        raise Refused(f"its manifest.json has wrong paths for the files of session {session_id}")
     if not all(isinstance(note, str) and note.startswith(folder + "checkpoints/") for note in notes):
-        raise Refused(f"its manifest.json tells odd places for the checkpoints of session {session_id}")
+        raise Refused(f"its manifest.json has wrong paths for the checkpoints of session {session_id}")
     if not is_count(value.get("events")) or not is_hex(value.get("head_hash")):
-        raise Refused(f"its manifest.json does not tell the events and head_hash of session {session_id}")
-    return Told(session_id, value["root"], value["log"], value["events"], value["head_hash"], tuple(notes))
+        raise Refused(f"its manifest.json has no events or no head_hash for session {session_id}")
+    return Listed(session_id, value["root"], value["log"], value["events"], value["head_hash"], tuple(notes))
 
 
 def check_files(
     bundle: Archive | Folder, manifest: Manifest, signed: dict[str, set[int]]
 ) -> tuple[list[Finding], set[str]]:
-    """Compare every file with the manifest; return what is wrong, and which files are not what it tells.
+    """Compare every file with the manifest; return the findings, and the names of files that differ from it.
 
-    On the way, collect the sizes of which each log in `signed` records checkpoints, and the store's own log for others.
+    In the same pass, collect into `signed` the sizes of the checkpoints that each log, or the store's own log, records.
     """
     there, listed = bundle.sizes(), {path for one in manifest.sessions for path in (one.log, *one.checkpoints)}
     findings = [Finding(TAMPERED, f"{shown(name)} {why}") for name, why in sorted(_odd_files(there, listed, manifest))]
@@ -436,7 +443,7 @@ def check_files(
     for name in sorted(manifest.files.keys() & there.keys()):
         try:
             digest, size = _read_through(bundle.chunks(name), name, signed)
-            why = "is not the file that the manifest tells of (size or SHA-256)"
+            why = "is not the file that the manifest lists (size or SHA-256)"
         except Broken as error:
             digest, size, why = "", 0, str(error)
         if (digest, size) != manifest.files[name]:
@@ -449,14 +456,14 @@ def _odd_files(there: dict[str, int], listed: set[str], manifest: Manifest) -> I
     for name in there.keys() - manifest.files.keys() - {"manifest.json"}:
         yield name, "is not in the manifest"
     for name in listed - manifest.files.keys():
-        yield name, "is of a session but not among the files of the manifest"
+        yield name, "belongs to a session but is not among the files of the manifest"
     for name in manifest.files.keys() - listed:
         if name.endswith((".note", "/events.jsonl")) and name.startswith("sessions/"):
-            yield name, "is a log or checkpoint of no session of the manifest"
+            yield name, "is a log or checkpoint, but of no session in the manifest"
 
 
 def _read_through(chunks: Iterator[bytes], name: str, signed: dict[str, set[int]]) -> tuple[str, int]:
-    """Hash a file to its end; of a log, also note the sizes that its `checkpoint.signed` events name."""
+    """Hash a file to its end. If it is a log, also collect the sizes in its `checkpoint.signed` events."""
     hasher, size = hashlib.sha256(), 0
 
     def hashed() -> Iterator[bytes]:
@@ -514,7 +521,7 @@ def double(a: Point) -> Point:
 
 
 def unpack_point(data: bytes) -> Point | None:
-    """Read a point that is written in the one right way, else None."""
+    """Read a canonically encoded point; None if it is not one."""
     number = int.from_bytes(data, "little")
     sign, y = number >> 255, number & (2**255 - 1)
     if y >= P:
@@ -552,7 +559,7 @@ BASE = unpack_point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little")) or ZERO
 
 @lru_cache(maxsize=4096)
 def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Tell whether an Ed25519 signature is that of the key: canonical encodings only, without cofactor."""
+    """Verify an Ed25519 signature: canonical encodings only, without cofactor."""
     point, s = unpack_point(public), int.from_bytes(signature[32:], "little")
     if point is None or len(signature) != 64 or s >= ORDER:
         return False
@@ -579,7 +586,7 @@ def read_key(text: str) -> Key:
     public = unbase64(data, 33)
     key_id = sha256(name.encode("utf-8") + b"\n" + public)[:4]
     if not name or not name.isprintable() or " " in name or public[0] != 1 or number != key_id.hex():
-        raise ValueError("not an Ed25519 verifier key, or one with a wrong digit")
+        raise ValueError("not an Ed25519 verifier key, or one digit of it is wrong")
     point = unpack_point(public[1:])
     if point is None or pack_point(double(double(double(point)))) == pack_point(ZERO):
         raise ValueError("not a public key of Ed25519")
@@ -587,7 +594,7 @@ def read_key(text: str) -> Key:
 
 
 class Checkpoint(NamedTuple):
-    """A signed statement: the first `size` events of a log have this Merkle root, and the chain this hash."""
+    """A signed statement: the first `size` events of a log have this Merkle root, and the chain has this hash there."""
 
     origin: str
     size: int
@@ -598,7 +605,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def session_id(self) -> str:
-        """The session it is of, as it says."""
+        """The id of the session that it names."""
         return self.origin[len("eventstore/") :] if self.origin.startswith("eventstore/") else ""
 
 
@@ -627,7 +634,7 @@ def _signature(line: str) -> tuple[str, bytes, bytes]:
 
 
 def count_signatures(checkpoint: Checkpoint, keys: list[Key]) -> tuple[int, int]:
-    """Count the signatures of trusted keys on it: the good and the bad."""
+    """Count the signatures of trusted keys on a checkpoint: the good ones and the bad ones."""
     good = bad = 0
     for name, key_id, signature in checkpoint.signatures:
         for key in keys:
@@ -665,14 +672,16 @@ class Tree:
 
 
 class Log:
-    """A log as far as it is read: `events` are whole and fit; behind a `fault`, lines only count as leaves of the tree."""
+    """A log as far as it is read: the first `events` are intact and fit. After a `fault`, lines are only leaves of the tree."""
 
-    def __init__(self, told: Told, roots: set[str], sizes: set[int], checkpoints: Checkpoints, store: Store) -> None:
-        self.told, self.roots, self.sizes = told, roots, sizes
+    def __init__(
+        self, listed: Listed, roots: set[str], sizes: set[int], checkpoints: Checkpoints, store: Store
+    ) -> None:
+        self.listed, self.roots, self.sizes = listed, roots, sizes
         self.checkpoints, self.store = checkpoints, store
-        self.digest = self.before = first_hash(told.root)
+        self.digest = self.before = first_hash(listed.root)
         self.head, self.events, self.line, self.byte, self.at = "", 0, 0, 0, ""
-        self.owner, self.first_own, self.first_own_type = told.root, "", ""
+        self.owner, self.first_own, self.first_own_type = listed.root, "", ""
         self.batch: tuple[int, int] | None = None
         self.loose_stubs = 0
         self.stubs: dict[int, tuple[str, str, str, int]] = {}
@@ -683,10 +692,11 @@ class Log:
         self.tree = Tree()
         self.points: dict[int, tuple[bytes, str]] = {}
         self.fault: Finding | None = None
-        self.facts = Facts(told.session_id, told.root)
+        self.values: dict[str, tuple[int, str, object]] = {}
+        self.facts = Facts(listed.session_id, listed.root)
 
     def read(self, chunks: Iterable[bytes]) -> None:
-        """Take in all lines."""
+        """Read all lines."""
         try:
             for line, has_end in split_lines(chunks):
                 self.line += 1
@@ -722,20 +732,20 @@ class Log:
             self._judge(record, start[3].decode("ascii"), leaf, is_stub)
         except ValueError:
             self._fail(
-                TAMPERED, "fits the chain but is no event: not one JSON object in UTF-8 with the keys it must have"
+                TAMPERED, "fits the chain but is not an event: not one JSON object in UTF-8 with the required keys"
             )
         self._grow(leaf)
 
     def _why_not(self, has_end: bool, has_hash: bool, leaf: bytes, line: bytes) -> tuple[int, str]:
         if not has_end:
-            return DAMAGED, "is cut off, or too long: it has no LF"
+            return DAMAGED, "is truncated or too long: it has no LF"
         if not has_hash:
-            return DAMAGED, "does not end as an event does"
+            return DAMAGED, "does not end like an event"
         if self.line == 1:
-            for other in sorted(self.roots - {self.told.root}):
+            for other in sorted(self.roots - {self.listed.root}):
                 if line[-66:-2] == binascii.hexlify(sha256(b"\x01" + first_hash(other) + leaf)):
-                    return TAMPERED, f"begins the chain of session {other}, not of {self.told.root}"
-        return DAMAGED, "has a hash that does not fit: it, or the line before it, is not what was written"
+                    return TAMPERED, f"begins the chain of session {other}, not of {self.listed.root}"
+        return DAMAGED, "has a hash that does not fit: this line, or the line before it, is not what was written"
 
     def _count(self, line: bytes) -> None:
         self._grow(leaf_of(line)[0])
@@ -746,11 +756,11 @@ class Log:
             self.points[self.tree.size] = self.tree.root(), "" if self.fault else self.digest.hex()
 
     def _judge(self, record: dict[str, Any], at: str, leaf: bytes, is_stub: bool) -> None:
-        """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
+        """Judge an event whose hash fits. A fault found here was made on purpose."""
         if record["seq"] != self.line:
-            self._fail(TAMPERED, f"fits the chain but has not the seq {self.line}")
+            self._fail(TAMPERED, f"fits the chain but does not have seq {self.line}")
         elif at < self.at:
-            self._fail(TAMPERED, "fits the chain but was recorded before the line in front of it")
+            self._fail(TAMPERED, "fits the chain but its time is before that of the previous line")
         elif not (self._place_stub() if is_stub else self._place(record.get("batch"))):
             self._fail(TAMPERED, "fits the chain but does not continue its batch")
         else:
@@ -765,7 +775,7 @@ class Log:
             self._understand({"type": "", "seq": self.line, "at": at} if is_stub else record)
 
     def _place(self, batch: object) -> bool:
-        """Take the place in a batch that an event claims; False where it cannot have it."""
+        """Check and record the place in a batch that an event claims; return False if it cannot have that place."""
         loose, self.loose_stubs = self.loose_stubs, 0
         if batch is None:
             return self.batch is None
@@ -778,7 +788,7 @@ class Log:
         return True
 
     def _place_stub(self) -> bool:
-        """Give a redacted line the place that its neighbours leave: what its batch was is not known."""
+        """Give a redacted line the place that its neighbours leave free: its batch is not known."""
         if self.batch is None:
             self.loose_stubs += 1
         else:
@@ -788,11 +798,23 @@ class Log:
 
     def _understand(self, record: dict[str, Any]) -> None:
         kind = record["type"]
-        if kind == "event.redacted":
+        if kind.startswith("invocation.") or kind == "record.put":
+            for name in ("input", "result", "value"):
+                if is_hex(record.get(f"{name}_sha256")):
+                    self.values[record[f"{name}_sha256"]] = record["seq"], name, record.get(f"{name}_bytes")
+        elif kind == "message.added" and isinstance(record.get("blobs"), list):
+            for one in record["blobs"]:
+                if isinstance(one, dict) and is_hex(one.get("value_sha256")):
+                    self.values[one["value_sha256"]] = record["seq"], "file", one.get("value_bytes")
+        elif kind == "message.added" and isinstance(record.get("blobs"), list):
+            for blob in record["blobs"]:
+                if isinstance(blob, dict) and is_hex(blob.get("value_sha256")):
+                    self.values[blob["value_sha256"]] = record["seq"], "file", blob.get("value_bytes")
+        elif kind == "event.redacted":
             self._redact(record)
         elif kind == "session.created" and isinstance(record.get("forked_from"), dict):
             self._fork(record, record["forked_from"])
-        elif self.told.session_id == "_store":
+        elif self.listed.session_id == "_store":
             self.store.take(record)
         self.checkpoints.take_event(self, record)
 
@@ -814,31 +836,33 @@ class Log:
         else:
             self.denied.add(target)
 
-    def _fork(self, record: dict[str, Any], told: dict[str, Any]) -> None:
-        """Follow the line from one session to the next that goes on from it."""
-        place, into = (told.get("seq"), told.get("hash"), told.get("root")), told.get("into")
-        if place == (self.line - 1, self.before.hex(), self.told.root) and isinstance(into, str):
+    def _fork(self, record: dict[str, Any], origin: dict[str, Any]) -> None:
+        """Follow a fork: from a session to the fork that continues it."""
+        place, into = (origin.get("seq"), origin.get("hash"), origin.get("root")), origin.get("into")
+        if place == (self.line - 1, self.before.hex(), self.listed.root) and isinstance(into, str):
             self.owner, self.first_own, self.first_own_type = into, record["hash"], record["type"]
 
-    def findings(self, *, is_file_told: bool) -> Iterator[Finding]:
-        """Say what is wrong with the log as a whole, once it is read. Behind a fault nothing more is known."""
+    def findings(self, *, is_file_intact: bool) -> Iterator[Finding]:
+        """Return what is wrong with the complete log. Call after reading. After a fault nothing more is known."""
         if self.fault is not None:
             yield self.fault
             return
         if not self.events:
-            yield Finding(DAMAGED, "holds no event")
+            yield Finding(DAMAGED, "has no event")
             return
-        if (self.events, self.head) != (self.told.events, self.told.head_hash):
-            text = f"has {self.events} events, and the manifest tells of {self.told.events}, or of another last hash"
-            yield Finding(TAMPERED if is_file_told else DAMAGED, text)
-        if self.owner != self.told.session_id:
-            yield Finding(TAMPERED, f"no session.created at its place leads from {self.told.root} to this session")
-        covered = max((self.checkpoints.covered, *self.store.sizes(self.told.session_id), 0))
+        if (self.events, self.head) != (self.listed.events, self.listed.head_hash):
+            text = f"has {self.events} events, and the manifest lists {self.listed.events}, or another last hash"
+            yield Finding(TAMPERED if is_file_intact else DAMAGED, text)
+        if self.owner != self.listed.session_id:
+            yield Finding(
+                TAMPERED, f"no session.created at the right place leads from {self.listed.root} to this session"
+            )
+        covered = max((self.checkpoints.covered, *self.store.sizes(self.listed.session_id), 0))
         for line in sorted(self.stubs.keys() - (self.redacted.keys() - self.denied))[:MAX_FINDINGS]:
             if line in self.denied:
-                text = "says another type or time"
+                text = "the event that records its redaction names another type or time"
             elif line not in self.vague:
-                text = "no later event tells of that redaction"
+                text = "no later event records its redaction"
             elif line <= covered:
                 text = "a checkpoint covers it, and no later event confirms its type and time"
             else:
@@ -846,7 +870,7 @@ class Log:
             yield Finding(TAMPERED, f"is redacted, and {text}", line, self.stubs[line][3])
 
     def notes(self, proven: int) -> Iterator[str]:
-        """Say what is worth knowing, and not wrong."""
+        """Return what is worth knowing but not wrong."""
         redacted = (self.redacted.keys() | self.vague.keys()) - self.denied
         if redacted:
             yield f"{len(redacted)} redacted"
@@ -872,7 +896,7 @@ def first_hash(root: str) -> bytes:
 
 
 def leaf_of(line: bytes) -> tuple[bytes, bool]:
-    """Compute the leaf of a line, or take the one that a redacted line tells; the latter is True then."""
+    """Compute the leaf of a line. A redacted line states its leaf: return that one, and True."""
     body = line[:-END_BYTES]
     start = START.match(body)
     stub = STUB.fullmatch(body, start.end()) if start else None
@@ -893,7 +917,7 @@ class Checkpoints:
         self.trailing: list[tuple[int, Checkpoint]] = []
 
     def take_event(self, log: Log, record: dict[str, Any]) -> None:
-        """Take in an event of the log: a checkpoint that it records, or anything else."""
+        """Process an event of the log: a checkpoint that it records, or any other event."""
         checkpoint = self._recorded(log, record) if record["type"] == "checkpoint.signed" else None
         if checkpoint is None or not RECORD_ONLY.issuperset(record):
             self.trailing.clear()
@@ -906,24 +930,24 @@ class Checkpoints:
         except ValueError:
             self.unsigned += 1
             return None
-        told = record.get("size"), record.get("root")
-        if told != (checkpoint.size, base64.b64encode(checkpoint.root).decode("ascii")):
+        recorded = record.get("size"), record.get("root")
+        if recorded != (checkpoint.size, base64.b64encode(checkpoint.root).decode("ascii")):
             self._find(
-                Finding(TAMPERED, "records a checkpoint of other size or root than its note", log.line, log.byte)
+                Finding(TAMPERED, "records a checkpoint with another size or root than its note", log.line, log.byte)
             )
             return None
         where = Finding(TAMPERED, "records a checkpoint that", log.line, log.byte)
         return checkpoint if self.judge(log, checkpoint, where, log.owner) else None
 
     def take_anchors(self, log: Log) -> None:
-        """Compare the log, once it is read, with what was kept outside."""
+        """Compare the log with the checkpoints that were kept outside. Call after reading the log."""
         for name, checkpoint in self.anchors:
             where = Finding(TAMPERED, f"the checkpoint kept outside in {shown(name)}")
-            if self.judge(log, checkpoint, where, log.told.session_id):
+            if self.judge(log, checkpoint, where, log.listed.session_id):
                 self.anchored = max(self.anchored, checkpoint.size)
 
     def judge(self, log: Log, checkpoint: Checkpoint, where: Finding, owner: str) -> bool:
-        """Tell whether a checkpoint fits the log and is signed by a trusted key, if there are any."""
+        """Check whether a checkpoint fits the log and is signed by a trusted key, if there are trusted keys."""
         good, bad = count_signatures(checkpoint, self.keys)
         why = "has a forged or broken signature of a key that you trust" if bad else _why_no_fit(log, checkpoint, owner)
         if why:
@@ -941,7 +965,7 @@ class Checkpoints:
             self.findings.append(finding)
 
     def recorded(self, proven: int) -> int:
-        """Tell to which event there are only records of proven checkpoints behind what is proven."""
+        """Return the last event up to which only records of proven checkpoints follow the proven events."""
         known = {checkpoint.text for _, checkpoint in self.anchors}
         last = proven
         for line, checkpoint in self.trailing:
@@ -950,7 +974,7 @@ class Checkpoints:
         return last
 
     def notes(self) -> Iterator[str]:
-        """Say what is worth knowing, and not wrong."""
+        """Return what is worth knowing but not wrong."""
         if self.keys and self.unsigned:
             yield f"{self.unsigned} checkpoints are unproven: no key of yours signed them"
 
@@ -959,7 +983,7 @@ def _why_no_fit(log: Log, checkpoint: Checkpoint, owner: str) -> str:
     if checkpoint.origin != f"eventstore/{owner}":
         return f"is of another session: {shown(checkpoint.origin)}"
     if checkpoint.size not in log.points:
-        return f"is of {checkpoint.size} events, and there are {log.tree.size}: the log was cut off or set back"
+        return f"is of {checkpoint.size} events, and the log has {log.tree.size}: it was truncated or set back"
     root, chain = log.points[checkpoint.size]
     if root != checkpoint.root:
         return f"does not fit: the first {checkpoint.size} events are not those that were signed"
@@ -969,7 +993,7 @@ def _why_no_fit(log: Log, checkpoint: Checkpoint, owner: str) -> str:
 
 
 class Store:
-    """What the store's own log records of sessions: which were made, and are not deleted or in the trash since."""
+    """What the store's own log records about sessions: which ones were created and are not deleted or in the trash."""
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
@@ -1031,45 +1055,49 @@ class Store:
         self._past.setdefault(session_id, []).append((self._seq, signed))
 
     def _root_of(self, session_id: str) -> str:
-        """Name the session that stands for all those that go on from each other, whatever became of them."""
+        """Return the first session of a line of forks. It represents all of them, deleted ones too."""
         found = session_id
         while self._family.get(found, found) != found:
             found = self._family[found]
         return found
 
-    def is_past(self, checkpoint: Checkpoint) -> bool:
-        """Tell whether a checkpoint was signed of an earlier session of its id, whose end a proven event records."""
+    def ended_at(self, checkpoint: Checkpoint) -> int:
+        """Return the seq of the event that records the end of the session of a checkpoint; 0 if there is none."""
         root = base64.b64encode(checkpoint.root).decode("ascii")
         past = self._past.get(checkpoint.session_id, [])
-        return any(seq <= self.proven and root in signed.get(checkpoint.size, ()) for seq, signed in past)
+        return next((seq for seq, signed in past if root in signed.get(checkpoint.size, ())), 0)
+
+    def is_past(self, checkpoint: Checkpoint) -> bool:
+        """Check whether a proven event records the end of the session of a checkpoint."""
+        return 0 < self.ended_at(checkpoint) <= self.proven
 
     def sizes(self, session_id: str) -> list[int]:
-        """List the sizes of the checkpoints that are recorded of a session."""
+        """List the sizes of the checkpoints that are recorded for a session."""
         return list(self.signed.get(session_id, ()))
 
     def findings(self, log: Log) -> Iterator[Finding]:
-        """Compare a session's first event, what was signed and what was redacted, with what the store's own log records."""
-        session_id = log.told.session_id
+        """Compare a session's first event, checkpoints and redactions with what the store's own log records."""
+        session_id = log.listed.session_id
         if session_id == "_store":
             for one in sorted(self.again)[:MAX_FINDINGS]:
-                text = "was created again, and nothing records what became of the one before"
+                text = "was created again, and no event records the end of the earlier one"
                 yield Finding(TAMPERED, f"session {shown(one)} {text}")
             return
         made = self.made.get(session_id, "")
         if made and log.events and made != log.first_own and log.first_own_type != "log.repaired":
-            yield Finding(TAMPERED, "its first event is not that of the session that the store's own log records")
+            yield Finding(TAMPERED, "its first event is not the one that the store's own log records")
         yield from self._against_signed(log)
         if session_id in self.made and log.fault is None:
             for seq in self._unknown(log)[:MAX_FINDINGS]:
-                text = f"event {seq} is redacted, and the store's own log records no such redaction"
+                text = f"event {seq} is redacted, and the store's own log does not record that redaction"
                 yield Finding(DAMAGED, f"{text}: compare it with a backup")
 
     def _against_signed(self, log: Log) -> Iterator[Finding]:
-        signed = self.signed.get(log.told.session_id, {})
+        signed = self.signed.get(log.listed.session_id, {})
         size = max(signed, default=0)
         if log.tree.size < size:
             text = f"has {log.tree.size} events, and the store's own log records a checkpoint of {size}"
-            yield Finding(TAMPERED, f"{text}: it was cut off or set back")
+            yield Finding(TAMPERED, f"{text}: it was truncated or set back")
             return
         for size in sorted(signed):
             if signed[size] != {base64.b64encode(log.points[size][0]).decode("ascii") if size in log.points else ""}:
@@ -1078,30 +1106,31 @@ class Store:
                 return
 
     def _unknown(self, log: Log) -> list[int]:
-        """List the redacted events that no `store.events_redacted` is about; those that came with an archive are older."""
-        session_id = log.told.session_id
+        """List redacted events that no `store.events_redacted` names. Skip those that came with an archive: they are older."""
+        session_id = log.listed.session_id
         created, family = self._created_at.get(session_id, ""), self._root_of(session_id)
         known = {seq for one, seqs in self._redacted.items() if self._root_of(one) == family for seq in seqs}
         found = {**log.vague, **log.redacted}
         return sorted(seq for seq, (_, at) in found.items() if created and at > created and seq not in known)
 
     def notes(self, log: Log) -> Iterator[str]:
-        """Say what is worth knowing, and not wrong."""
-        session_id = log.told.session_id
+        """Return what is worth knowing but not wrong."""
+        session_id = log.listed.session_id
         undone = {seq for seq in self._asked.get(session_id, set()) - log.stubs.keys() if seq <= log.events}
         if undone and session_id in self.made:
             some = ", ".join(map(str, sorted(undone)[:MAX_FINDINGS]))
-            yield f"a redaction was recorded and cut short: event {some} is still there; redact it again"
+            yield f"a redaction was recorded but not finished: event {some} is still there; redact it again"
         if self.is_there and session_id != "_store" and session_id not in self.made:
             yield "the store's own log does not record it"
 
 
-# --- what a bundle holds besides the logs: tables, reports and figures, all of them made from the logs by these rules
+# --- what a bundle has besides the logs: tables, reports and figures, all made from the logs by these rules
 
 DERIVED = 1
-"""The number of these rules: a bundle that was made by others says so, and its tables and reports cannot be compared."""
+"""The number of these rules. A bundle made by other rules has another number: its tables and reports cannot be compared."""
 KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")
 TOKENS = tuple(f"{kind}_tokens" for kind in KINDS)
+CODEX_COUNTS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
 COLUMNS = {
     "events": (
         *("session_id", "seq", "time", "recorded_at", "type", "actor", "role", "tool", "invocation_id", "text"),
@@ -1132,12 +1161,12 @@ HIDING = re.compile(
 
 
 def text_or_none(value: object) -> str | None:
-    """Give a value of JSON if it is text."""
+    """Return a JSON value if it is text, else None."""
     return value if isinstance(value, str) else None
 
 
 def number_or_none(value: object) -> float | None:
-    """Give a value of JSON as a number with a point, if it is a number."""
+    """Return a JSON value as a float if it is a number, else None."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
@@ -1147,32 +1176,37 @@ def to_json(value: object) -> str:
 
 
 def counts_of(value: object) -> dict[str, int]:
-    """Give the whole numbers of an object."""
+    """Return the integers of an object."""
     return {key: one for key, one in value.items() if is_count(one)} if isinstance(value, dict) else {}
 
 
 def time_of(record: dict[str, Any]) -> str:
-    """Tell when an event happened: what it says of that, else when it was recorded."""
+    """Return the time when an event happened, if it has one, else the time when it was recorded."""
     time = record.get("occurred_at")
     return time if isinstance(time, str) and TIME.fullmatch(time) else str(record["at"])
 
 
 def actor_of(record: dict[str, Any]) -> str | None:
-    """Name who did it, where that is recorded."""
+    """Return the actor of an event, if one is recorded."""
     by = record.get("by")
     return text_or_none(by.get("actor")) if isinstance(by, dict) else None
 
 
 def call_of(record: dict[str, Any]) -> str | None:
-    """Give the id of the tool call that an event is about."""
+    """Return the id of the tool call that an event is about."""
     kind = record["type"]
     if kind.startswith("invocation.") or (kind == "message.added" and record.get("role") in ("assistant", "tool")):
         return text_or_none(record.get("invocation_id"))
     return None
 
 
-def said_of(record: dict[str, Any]) -> str:
-    """Tell what an event says: the text of a message, else its own fields as JSON."""
+def value_file(session_id: str, digest: str) -> str:
+    """Return the file name of an input or result that is too large for a line."""
+    return f"sessions/{session_id}/values/{digest}"
+
+
+def text_of_event(record: dict[str, Any]) -> str:
+    """Return the text of an event: that of a message, else its own fields as JSON."""
     own = {"message.added": "content", "reasoning.recorded": "content", "event.redacted": "reason"}.get(record["type"])
     if own is not None:
         return str(record.get(own))
@@ -1181,7 +1215,7 @@ def said_of(record: dict[str, Any]) -> str:
 
 
 class Facts:
-    """What only a whole log tells: its figures, which event is the last about a call, why something was redacted."""
+    """What only a complete log shows: its figures, the last event of each call, and why events were redacted."""
 
     def __init__(self, session_id: str, root: str) -> None:
         self.session_id, self.root = session_id, root
@@ -1204,6 +1238,7 @@ class Facts:
         """Count one event."""
         self.events, self.last_at, self.hash = record["seq"], record["at"], record["hash"]
         self.first_at = self.first_at or self.last_at
+        record = read_use(record)
         kind = record["type"]
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if is_stub:
@@ -1256,7 +1291,7 @@ class Facts:
             self.known["status"] = "active"
 
     def redactions(self) -> Iterator[dict[str, Any]]:
-        """Tell of each redacted event what it was, and which event records that, by whom and why."""
+        """List each redacted event: its type, and which event records its redaction, by whom and why."""
         for target in sorted(self.stubs):
             kind, at = self.stubs[target]
             record = self.removals.get(target, {})
@@ -1271,7 +1306,7 @@ class Facts:
             }
 
     def to_file(self) -> bytes:
-        """Write session.json: what is known of the session without what was said in it."""
+        """Write session.json: the figures of the session, without its content."""
         checkpoint = self.checkpoint or {}
         known = {
             "session_id": self.session_id,
@@ -1290,18 +1325,37 @@ class Facts:
 
 
 def as_bytes(text: str) -> bytes:
-    """Write a text as UTF-8; what has none is shown."""
+    """Encode a text as UTF-8; show characters that have no encoding as escapes."""
     return text.encode("utf-8", "backslashreplace")
 
 
+def read_use(record: dict[str, Any]) -> dict[str, Any]:
+    """Convert token usage that version 0.1.0 imported from Codex to the later form: no token in two kinds, with a key."""
+    origin = record.get("origin")
+    if record["type"] != "usage.recorded" or "key" in record or not isinstance(origin, dict):
+        return record
+    if origin.get("format") != "codex":
+        return record
+    tokens = counts_of(record.get("tokens"))
+    for name, part in (("input", "cache_read"), ("output", "reasoning")):
+        if name in tokens:
+            tokens[name] = max(tokens[name] - tokens.get(part, 0), 0)
+    try:
+        total = json.loads(origin["line"])["payload"]["info"]["total_token_usage"]
+        key = ":".join(["total", *(str(total.get(name)) for name in CODEX_COUNTS)]) if total else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        key = None
+    return {**record, "tokens": tokens, "key": key}
+
+
 class Uses:
-    """What was recorded of uses of tokens: those with the same key are one, and count by the most that was said of it."""
+    """Token usage as recorded. Reports with the same key are about one use: the largest reported number counts."""
 
     def __init__(self) -> None:
         self._most: dict[str, tuple[dict[str, int], float]] = {}
 
     def more(self, record: dict[str, Any]) -> tuple[dict[str, int], float]:
-        """Tell which tokens and cost an event adds to what was recorded before."""
+        """Return the tokens and cost that an event adds to what was recorded before."""
         tokens, cost = counts_of(record.get("tokens")), number_or_none(record.get("cost")) or 0.0
         key = text_or_none(record.get("key"))
         known, paid = self._most.get(key, ({}, 0.0)) if key is not None else ({}, 0.0)
@@ -1315,7 +1369,7 @@ class Uses:
 
 
 class Rows:
-    """The rows of the three tables over one session, event by event."""
+    """The rows of the three tables for one session, event by event."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts, self._uses = facts, Uses()
@@ -1323,7 +1377,8 @@ class Rows:
         self._tools: dict[str, str] = {}
 
     def of(self, record: dict[str, Any], *, is_stub: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give the rows that an event adds, with the names of their tables."""
+        """Return the rows that an event adds, with the names of their tables."""
+        record = read_use(record)
         base = {"session_id": self._facts.session_id, "seq": record["seq"], "time": time_of(record)}
         base["inherited"] = record["seq"] < self._facts.own
         yield "events", self._event(record, base, is_stub=is_stub)
@@ -1349,7 +1404,7 @@ class Rows:
             self._tools[call] = tool
         row["tool"] = tool or self._tools.get(call or "")
         row["actor"], row["invocation_id"] = actor_of(record), text_or_none(record.get("invocation_id"))
-        row["text"] = said_of(record)
+        row["text"] = text_of_event(record)
         for name in ("role", "error", "model"):
             row[name] = text_or_none(record.get(name))
         for name in ("duration_ms", "cost"):
@@ -1369,7 +1424,7 @@ class Rows:
         return row
 
     def _call(self, call: str, record: dict[str, Any], base: dict[str, Any]) -> dict[str, Any] | None:
-        """Take a part of a call; give the call with its last part. One taken out of its session is none."""
+        """Add a part of a call; return the call at its last part. A call that was removed from its session gives None."""
         if record["type"] == "invocation.unlinked":
             self._calls.pop(call, None)
             return None
@@ -1382,6 +1437,8 @@ class Rows:
         }
         for name in ("input", "result"):
             value = record.get(name)
+            if value is None and is_hex(record.get(f"{name}_sha256")):
+                value = f"[{record.get(f'{name}_bytes')} bytes: {value_file(self._facts.session_id, record[f'{name}_sha256'])}]"
             parts[name] = value if value is None or isinstance(value, str) else to_json(value)
         if record["type"] == "message.added":
             parts["input" if record.get("role") == "assistant" else "result"] = text_or_none(record.get("content"))
@@ -1390,26 +1447,26 @@ class Rows:
 
 
 class Derivation:
-    """Makes tables and reports from logs; `write` takes the name of a file and the next bytes of it."""
+    """Makes tables and reports from logs; `write` receives a file name and the next bytes of that file."""
 
     def __init__(self, sessions: list[Facts], made_at: str, write: Callable[[str, bytes], None]) -> None:
         self._sessions, self._made_at, self._write = sessions, made_at, write
         self._rows = dict.fromkeys(COLUMNS, 0)
 
     def begin(self) -> None:
-        """Write what is in front of the first session, and the files of figures."""
+        """Write the part before the first session, and the files of figures."""
         for facts in self._sessions:
             self._write(f"sessions/{facts.session_id}/session.json", facts.to_file())
         for name, columns in COLUMNS.items():
             self._write(f"{name}.csv", b"\xef\xbb\xbf" + csv_row(columns))
         title = f"Audit of session {self._sessions[0].session_id}"
         title = title if len(self._sessions) == 1 else f"Audit of {len(self._sessions)} sessions"
-        made = f"Made {self._made_at} from the logs beside it, by the rules in verify.py, which compares it with them."
+        made = f"Made {self._made_at} from the logs in this bundle, by the rules in verify.py, which compares it with them."
         self._write("report.html", as_bytes(HTML.format(title=safe(title), made=safe(made))))
         self._write("report.md", as_bytes(f"# {plain(title)}\n\n{plain(made)}\n"))
 
     def session(self, facts: Facts, lines: Iterable[bytes]) -> None:
-        """Write all about one session; `lines` are those of its log."""
+        """Write everything about one session; `lines` are the lines of its log."""
         self._head(facts)
         rows = Rows(facts)
         for line in lines:
@@ -1441,21 +1498,21 @@ class Derivation:
         self._rows[table] += 1
 
     def end(self) -> None:
-        """Write what is behind the last session."""
+        """Write the part after the last session."""
         for table, count in self._rows.items():
             self._write(f"{table}.json", b"\n]\n" if count else b"[]\n")
         self._write("report.html", b"</main></body></html>\n")
 
 
 def csv_row(cells: Iterable[Any]) -> bytes:
-    """Write a row of CSV (RFC 4180); no cell is a formula to a spreadsheet."""
+    """Write a row of CSV (RFC 4180). No spreadsheet reads a cell as a formula."""
     found: list[str] = []
     csv.writer(_Lines(found)).writerow([_cell(one) for one in cells])
     return as_bytes(found[0])
 
 
 class _Lines:
-    """What a csv writer writes to."""
+    """Collects what a csv writer writes."""
 
     def __init__(self, lines: list[str]) -> None:
         self.write = lines.append
@@ -1471,7 +1528,7 @@ def _cell(value: Any) -> Any:
 
 
 def questions_of(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    """Answer what an auditor asks of a session."""
+    """Answer an auditor's questions about a session."""
     known = [f"Events 1 to {facts.events}, none missing; recorded {facts.first_at} to {facts.last_at}"]
     known += [f"Hash of the last: {facts.hash}", *(f"Began as a fork of {fork}" for fork in facts.forks)]
     if facts.known["status"]:
@@ -1490,7 +1547,7 @@ def questions_of(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     for one in islice(facts.redactions(), MOST_REMOVALS):
         why = "no event records it"
         if one["recorded_in"]:
-            why = f"recorded in event {one['recorded_in']} by {one['by'] or 'nobody named'}: {one['reason']}"
+            why = f"recorded in event {one['recorded_in']} by {one['by'] or 'no named actor'}: {one['reason']}"
         removed.append(f"Event {one['target']} ({one['type']}, {one['at']}): {why}")
     if len(facts.stubs) > MOST_REMOVALS:
         removed.append(f"and {len(facts.stubs) - MOST_REMOVALS} more")
@@ -1527,7 +1584,7 @@ pre{{white-space:pre-wrap;margin:4px 0;unicode-bidi:plaintext}}td{{unicode-bidi:
 
 
 def safe(value: object) -> str:
-    """Escape for HTML; what would act or hide is shown and marked."""
+    """Escape for HTML; show and mark control and invisible characters."""
     return HIDING.sub(lambda one: f"<span class=x>\\u{ord(one[0]):04x}</span>", escape(str(value)))
 
 
@@ -1538,7 +1595,7 @@ def plain(value: object) -> str:
 
 
 def _short(row: dict[str, Any]) -> tuple[str, str, str]:
-    """Tell who did what an event row tells of, how it ended, and what it used."""
+    """Return who did it, how it ended and what it used, from a row of the events table."""
     noun = row["type"].partition(".")[0]
     who = " ".join(filter(None, (row.get("actor"), row.get("role")))) or noun
     ended = {True: "succeeded", False: "failed", None: ""}[row.get("success")]
@@ -1549,7 +1606,7 @@ def _short(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def html_row(row: dict[str, Any]) -> str:
-    """Write an event as a row of the report; long texts are folded away, and very long ones cut."""
+    """Write an event as a row of the report; long texts are folded, very long ones cut."""
     who, ended, used = _short(row)
     text = f"redacted: {row['redacted']}" if row.get("redacted") else row.get("text") or ""
     shown = safe(text)
@@ -1574,13 +1631,13 @@ def markdown_row(row: dict[str, Any]) -> str:
 
 
 def derived_names(manifest: Manifest) -> set[str]:
-    """Name the files that are made from the logs."""
+    """Return the names of the files that are made from the logs."""
     names = {f"{table}.{form}" for table in COLUMNS for form in ("csv", "json")} | set(REPORTS)
-    return names | {f"sessions/{told.session_id}/session.json" for told in manifest.sessions}
+    return names | {f"sessions/{listed.session_id}/session.json" for listed in manifest.sessions}
 
 
 def check_derived(bundle: Archive | Folder, manifest: Manifest, logs: list[Log]) -> Iterator[Finding]:
-    """Make tables and reports anew from the logs, and compare their hashes with those of the manifest."""
+    """Rebuild tables and reports from the logs, and compare their hashes with those in the manifest."""
     names = derived_names(manifest) & manifest.files.keys()
     hashes = {name: hashlib.sha256() for name in names}
 
@@ -1591,16 +1648,29 @@ def check_derived(bundle: Archive | Folder, manifest: Manifest, logs: list[Log])
     made = Derivation([log.facts for log in logs], manifest.made_at, write)
     made.begin()
     for log in logs:
-        made.session(log.facts, (line for line, _ in split_lines(bundle.chunks(log.told.log))))
+        made.session(log.facts, (line for line, _ in split_lines(bundle.chunks(log.listed.log))))
     made.end()
     for name in sorted(names):
         if hashes[name].hexdigest() != manifest.files[name][0]:
             yield Finding(ALTERED, f"{shown(name)} is not what the logs give")
 
 
-def others_in(bundle: Archive | Folder, manifest: Manifest) -> Iterator[str]:
-    """Name the files that nothing is known of: neither logs, nor checkpoints, nor made from the logs, nor this program."""
-    known = {path for one in manifest.sessions for path in (one.log, *one.checkpoints)}
+def check_values(manifest: Manifest, log: Log) -> Iterator[Finding]:
+    """Compare the manifest's entries for large values with the size and SHA-256 in the events."""
+    for digest, (seq, what, size) in sorted(log.values.items(), key=lambda one: one[1][0]):
+        name = value_file(log.listed.session_id, digest)
+        if name not in manifest.files:
+            yield Finding(DAMAGED, f"the {what} of event {seq} is not in the bundle: {name}")
+        elif manifest.files[name] != (digest, size):
+            yield Finding(TAMPERED, f"the {what} of event {seq} is not what was recorded: {name}")
+
+
+def others_in(manifest: Manifest, values: set[str]) -> Iterator[str]:
+    """List the unknown files: not logs, not checkpoints, not made from the logs, not this program.
+
+    `values` are the files that events name by their SHA-256.
+    """
+    known = {path for one in manifest.sessions for path in (one.log, *one.checkpoints)} | values
     if manifest.derived == DERIVED:
         known |= derived_names(manifest)
     own = sha256(Path(__file__).read_bytes()).hex()
@@ -1609,11 +1679,11 @@ def others_in(bundle: Archive | Folder, manifest: Manifest) -> Iterator[str]:
             yield name
 
 
-# --- the whole
+# --- all of the bundle
 
 
 class Verdict(NamedTuple):
-    """What was found of one session. `signed` and `anchored` are 0 for not at all; `proven` includes trailing records."""
+    """The result for one session. `signed` and `anchored` are 0 for not at all; `proven` includes trailing records."""
 
     session_id: str
     events: int
@@ -1626,13 +1696,13 @@ class Verdict(NamedTuple):
     proof_asked: bool = False
 
     def status(self, *, is_proof_wanted: bool) -> int:
-        """Give the exit status of this session."""
+        """Return the exit status of this session."""
         if self.findings:
             return worst(one.status for one in self.findings)
         return INCOMPLETE if is_proof_wanted and self.recorded < self.events else WHOLE
 
     def describe(self, *, with_keys: bool) -> str:
-        """Say it in one line."""
+        """Describe it in one line."""
         signed = f"signed to {self.signed}" if self.signed else "not signed by your keys"
         text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
         text.append(f"anchored outside to {self.anchored}" if self.anchored else "not anchored outside")
@@ -1646,7 +1716,7 @@ class Verdict(NamedTuple):
         return "; ".join([", ".join(text), *more]) + notes
 
     def to_dict(self, *, is_proof_wanted: bool) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         status = self.status(is_proof_wanted=is_proof_wanted)
         return {
             "session_id": self.session_id,
@@ -1671,7 +1741,7 @@ def _finding_dict(one: Finding) -> dict[str, Any]:
 
 
 class Report(NamedTuple):
-    """What was found of a bundle."""
+    """The result for a bundle."""
 
     keys: int
     anchors: int
@@ -1682,7 +1752,7 @@ class Report(NamedTuple):
 
     @property
     def status(self) -> int:
-        """Give the exit status."""
+        """Return the exit status."""
         wanted = self.keys + self.anchors > 0
         statuses = [
             *([INCOMPLETE] if wanted and self.others else []),
@@ -1692,7 +1762,7 @@ class Report(NamedTuple):
         return worst(statuses)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {
             "format": "eventstore-verification/1",
             "status": self.status,
@@ -1706,26 +1776,30 @@ class Report(NamedTuple):
         }
 
     def limits(self) -> list[str]:
-        """Say what this verification could not show."""
-        said = []
+        """List what this verification could not prove."""
+        unproven = []
         if not self.keys and not self.anchors:
-            said.append(
-                "nothing was proven: whoever can write the bundle could have recomputed all of it; "
+            unproven.append(
+                "nothing was proven: anyone who can write the bundle can recompute all of it; "
                 "give --key and a --checkpoint kept outside"
             )
         elif not self.keys:
-            said.append("no signature was checked: no --key was given, and the checkpoints kept outside were believed")
+            unproven.append(
+                "no signature was checked: no --key was given, and the checkpoints kept outside were trusted"
+            )
         elif not self.anchors:
-            said.append("no --checkpoint kept outside was given: a return to an older, signed state would not be seen")
+            unproven.append(
+                "no --checkpoint kept outside was given: a return to an older, signed state would not be detected"
+            )
         if self.keys + self.anchors and any(one.recorded < one.events for one in self.verdicts):
-            said.append("unproven events are those after the last checkpoint: ask for a new one")
+            unproven.append("unproven events are those after the last checkpoint: ask for a new checkpoint")
         if self.others:
             names = ", ".join(map(shown, self.others[:MAX_FINDINGS]))
-            said.append(f"not proven, because these rules do not make them from the logs: {names}")
-        return [*said, *self.notes]
+            unproven.append(f"not proven, because these rules do not make them from the logs: {names}")
+        return [*unproven, *self.notes]
 
     def lines(self) -> Iterator[str]:
-        """Say it in words."""
+        """Describe it in lines of text."""
         for finding in self.findings:
             yield f"bundle: {finding}"
         for verdict in self.verdicts:
@@ -1738,14 +1812,14 @@ class Report(NamedTuple):
 def verify(
     path: Path, keys: list[Key], anchors: list[tuple[str, Checkpoint]], max_bytes: int, *, need_all: bool = False
 ) -> Report:
-    """Verify a bundle. With `need_all` it has to hold all sessions, whatever its manifest says."""
+    """Verify a bundle. With `need_all` it must contain all sessions, even if its manifest does not claim that."""
     notes: list[str] = []
     others: tuple[str, ...] = ()
     try:
         bundle = open_bundle(path, max_bytes)
         manifest = read_manifest(bundle)
-        findings, verdicts = _verify_all(bundle, manifest, keys, anchors, notes, need_all)
-        others = tuple(others_in(bundle, manifest))
+        findings, verdicts, values = _verify_all(bundle, manifest, keys, anchors, notes, need_all)
+        others = tuple(others_in(manifest, values))
     except Refused as error:
         findings, verdicts = [Finding(UNREADABLE, f"nothing was verified: {error}")], []
     return Report(len(keys), len(anchors), tuple(findings), tuple(verdicts), tuple(notes), others)
@@ -1758,26 +1832,27 @@ def _verify_all(
     anchors: list[tuple[str, Checkpoint]],
     notes: list[str],
     need_all: bool,
-) -> tuple[list[Finding], list[Verdict]]:
-    sizes: dict[str, set[int]] = {told.log: set() for told in manifest.sessions}
+) -> tuple[list[Finding], list[Verdict], set[str]]:
+    sizes: dict[str, set[int]] = {listed.log: set() for listed in manifest.sessions}
     findings, broken = check_files(bundle, manifest, sizes)
     if not manifest.sessions:
         findings.append(Finding(UNREADABLE, "nothing was verified: it has no sessions"))
     kept: dict[str, list[tuple[str, Checkpoint]]] = {}
     for name, one in anchors:
         kept.setdefault(one.session_id, []).append((name, one))
-    store, roots, done = Store(), {told.root for told in manifest.sessions}, {}
-    for told in sorted(manifest.sessions, key=lambda one: one.session_id != "_store"):
-        mine = [one for one in kept.get(told.session_id, []) if not store.is_past(one[1])]
-        log = Log(told, roots, sizes[told.log], Checkpoints(keys, mine), store)
-        done[told.session_id] = log, _read_log(bundle, manifest, log), told.log not in broken
-        if told.session_id == "_store":
+    store, roots, done = Store(), {listed.root for listed in manifest.sessions}, {}
+    for listed in sorted(manifest.sessions, key=lambda one: one.session_id != "_store"):
+        mine = [one for one in kept.get(listed.session_id, []) if not store.ended_at(one[1])]
+        log = Log(listed, roots, sizes[listed.log], Checkpoints(keys, mine), store)
+        done[listed.session_id] = log, _read_log(bundle, manifest, log), listed.log not in broken
+        if listed.session_id == "_store":
             store.proven = _proven(log, has_anchors=bool(anchors))
     findings += _against_scope(manifest, kept, store, notes, need_all)
-    verdicts = [_conclude(*done[told.session_id], has_anchors=bool(anchors)) for told in manifest.sessions]
+    values = {value_file(one, digest) for one, (log, *_) in done.items() for digest in log.values}
+    verdicts = [_conclude(*done[listed.session_id], has_anchors=bool(anchors)) for listed in manifest.sessions]
     is_readable = not broken and all(log.fault is None and log.events for log, *_ in done.values())
     if manifest.derived == DERIVED and is_readable and done:
-        altered = list(check_derived(bundle, manifest, [done[told.session_id][0] for told in manifest.sessions]))
+        altered = list(check_derived(bundle, manifest, [done[listed.session_id][0] for listed in manifest.sessions]))
         findings += altered
         if not altered:
             notes.append("tables and reports are what the logs give")
@@ -1785,7 +1860,7 @@ def _verify_all(
         notes.append(
             "tables and reports were not compared with the logs, because a file is missing, changed, or cannot be read to its end"
         )
-    return findings, verdicts
+    return findings, verdicts, values
 
 
 def _against_scope(
@@ -1795,12 +1870,17 @@ def _against_scope(
     notes: list[str],
     need_all: bool,
 ) -> Iterator[Finding]:
-    """Find what a bundle should hold and does not. One that claims some sessions only is not accused of lacking others."""
-    ids, others = {told.session_id for told in manifest.sessions}, 0
+    """Find what the bundle should contain but does not. A bundle that claims only some sessions may lack others."""
+    ids, others = {listed.session_id for listed in manifest.sessions}, 0
+    for session_id in sorted(kept):
+        ends = {seq for _, one in kept[session_id] if (seq := store.ended_at(one)) > store.proven}
+        for seq in sorted(ends):
+            text = f"event {seq} of the store's own log records the end of session {session_id}, and no checkpoint proves it"
+            yield Finding(INCOMPLETE, text)
     for session_id in sorted(kept.keys() - ids):
-        left = [one for _, one in kept[session_id] if not store.is_past(one)]
+        left = [one for _, one in kept[session_id] if not store.ended_at(one)]
         if left and (manifest.is_all or need_all):
-            text = f"session {session_id}, of which a checkpoint was kept outside, is not in the bundle"
+            text = f"session {session_id} is not in the bundle, and a checkpoint of it was kept outside"
             yield Finding(TAMPERED, text)
         others += len(left)
     past = sum(store.is_past(one) for claims in kept.values() for _, one in claims)
@@ -1814,37 +1894,35 @@ def _against_scope(
                 INCOMPLETE, f"session {shown(session_id)} is recorded in the store's own log, and not in the bundle"
             )
         if not manifest.is_all:
-            yield Finding(INCOMPLETE, "it does not say that it holds all sessions, and --all asked for that")
+            yield Finding(INCOMPLETE, "it does not claim to contain all sessions, and --all asked for that")
         return
     if others:
-        notes.append(f"{others} kept checkpoints are of sessions that this bundle does not claim to hold")
-    notes.append(
-        "the bundle claims to hold these sessions only: that another one is missing would not be seen; see --all"
-    )
+        notes.append(f"{others} kept checkpoints are of sessions that this bundle does not claim to contain")
+    notes.append("the bundle claims to contain only these sessions: a missing one would not be detected; see --all")
 
 
 def _read_log(bundle: Archive | Folder, manifest: Manifest, log: Log) -> list[Finding]:
-    """Read a log and hold its checkpoints against it; return what is wrong with the notes."""
-    notes, findings = _read_notes(bundle, manifest, log.told)
+    """Read a log and compare it with its checkpoints; return what is wrong with the notes."""
+    notes, findings = _read_notes(bundle, manifest, log.listed)
     log.sizes.update(one.size for _, one in (*notes, *log.checkpoints.anchors))
-    if log.told.log in bundle.sizes():
-        log.read(bundle.chunks(log.told.log))
+    if log.listed.log in bundle.sizes():
+        log.read(bundle.chunks(log.listed.log))
     for name, checkpoint in notes:
-        log.checkpoints.judge(log, checkpoint, Finding(TAMPERED, shown(name)), log.told.session_id)
+        log.checkpoints.judge(log, checkpoint, Finding(TAMPERED, shown(name)), log.listed.session_id)
     log.checkpoints.take_anchors(log)
-    return findings
+    return [*findings, *check_values(manifest, log)]
 
 
 def _read_notes(
-    bundle: Archive | Folder, manifest: Manifest, told: Told
+    bundle: Archive | Folder, manifest: Manifest, listed: Listed
 ) -> tuple[list[tuple[str, Checkpoint]], list[Finding]]:
     notes, findings = [], []
-    for name in told.checkpoints:
+    for name in listed.checkpoints:
         try:
             if name in bundle.sizes():
                 notes.append((name, read_checkpoint(read_small(bundle, name, MAX_NOTE_BYTES))))
         except (ValueError, Broken):
-            findings.append(Finding(DAMAGED, f"{shown(name)} is no checkpoint"))
+            findings.append(Finding(DAMAGED, f"{shown(name)} is not a checkpoint"))
     return notes, findings
 
 
@@ -1852,11 +1930,11 @@ def _proven(log: Log, *, has_anchors: bool) -> int:
     return min(log.checkpoints.anchored if has_anchors else log.checkpoints.signed, log.events)
 
 
-def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anchors: bool) -> Verdict:
+def _conclude(log: Log, findings: list[Finding], is_file_intact: bool, *, has_anchors: bool) -> Verdict:
     checkpoints, proven = log.checkpoints, _proven(log, has_anchors=has_anchors)
-    found = [*log.findings(is_file_told=is_file_told), *findings, *checkpoints.findings, *log.store.findings(log)]
+    found = [*log.findings(is_file_intact=is_file_intact), *findings, *checkpoints.findings, *log.store.findings(log)]
     return Verdict(
-        log.told.session_id,
+        log.listed.session_id,
         log.events,
         min(checkpoints.signed, log.events),
         min(checkpoints.anchored, log.events),
@@ -1869,7 +1947,7 @@ def _conclude(log: Log, findings: list[Finding], is_file_told: bool, *, has_anch
 
 
 class Misgiven(Exception):
-    """What was given on the command line is not what is wanted there."""
+    """An argument on the command line cannot be used."""
 
 
 def _given_key(given: str) -> Key:
@@ -1884,13 +1962,13 @@ def _given_key(given: str) -> Key:
     except (OSError, ValueError, RecursionError):
         what = "is neither a verifier key nor a file that holds one"
     else:
-        what = "holds a secret key, which nobody but its owner should have"
+        what = "holds a secret key, which only its owner should have"
     name = shown(given) if "PRIVATE+KEY+" not in given else "what was given"
     raise Misgiven(f"--key {name} {what}: give the verifier key, <name>+<8 hex>+<base64>, or a file that holds it")
 
 
 def _notes_in(given: str) -> list[str]:
-    """Name a note, or those of a folder. Raises Misgiven."""
+    """Return the name of a note, or the names of the notes in a folder. Raises Misgiven."""
     path = Path(given)
     if not path.is_dir():
         return [given]
@@ -1912,19 +1990,17 @@ def _read_anchor(name: str) -> tuple[str, Checkpoint]:
         if not SESSION_ID.fullmatch(checkpoint.session_id):
             raise ValueError("not of a session")
     except (OSError, ValueError, RecursionError) as error:
-        why = f"is no checkpoint of a session that can be read ({type(error).__name__})"
-        raise Misgiven(
-            f"--checkpoint {shown(name)} {why}: give a note as it was signed, or a folder of *.note"
-        ) from None
+        why = f"is not a readable checkpoint of a session ({type(error).__name__})"
+        raise Misgiven(f"--checkpoint {shown(name)} {why}: give an unchanged note, or a folder of *.note") from None
     return name, checkpoint
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Verify the bundle named on the command line, print what was found, and give the exit status."""
+    """Verify the bundle named on the command line, print the result, and return the exit status."""
     parser = argparse.ArgumentParser(
         "verify.py",
         description=(__doc__ or "").partition("\n")[0],
-        epilog="The text at the top of this file says the rest.",
+        epilog="The text at the top of this file explains the rest.",
     )
     parser.add_argument("bundle", help="an audit bundle: a .zip, or a folder")
     parser.add_argument(
@@ -1937,9 +2013,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="NOTES",
         help="a checkpoint that you kept elsewhere, or a folder of *.note files",
     )
-    parser.add_argument(
-        "--all", action="store_true", help="the bundle should hold all sessions: one that lacks is missed"
-    )
+    parser.add_argument("--all", action="store_true", help="the bundle must contain all sessions: report a missing one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--max-bytes", type=int, default=MAX_BUNDLE_BYTES, help="refuse larger bundles (unpacked)")
     asked = parser.parse_args(arguments)
@@ -1950,7 +2024,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"nothing was verified: {error}")
     try:
         report = verify(Path(asked.bundle), keys, anchors, asked.max_bytes, need_all=asked.all)
-    except Exception as error:  # whatever a made-up bundle brings about is no verification
+    except Exception as error:  # an error that a forged bundle causes must not look like a verification
         print(f"error: nothing was verified: {type(error).__name__}", file=sys.stderr)
         return ERROR
     print(json.dumps(report.to_dict(), indent=2) if asked.json else "\n".join(report.lines()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eventstore.errors import EventStoreError, ImportRefused, LogDamaged, SessionExists
+from eventstore.errors import EventStoreError, ImportRefused, LogDamaged, SessionExists, VersionConflict
 from eventstore.importers.archive_check import VerifiedArchive, verify_archive
 from eventstore.importers.archive_file import MAX_RATIO, OpenedArchive
 from eventstore.sessions.manager import SessionManager
@@ -20,23 +20,26 @@ from eventstore.store.tool_history import RECORD, cleaned_record
 class ImportedArchive:
     """What was imported from an archive, or would be: new and skipped sessions, events, folders of tool calls.
 
-    A session is `skipped` where the store has all of its events, and maybe more.
+    A session is `skipped` where the store has all of its events, and maybe more. It is `same`, and stays as it is here, where it
+    was made by an import of a transcript that this store has imported by itself.
     """
 
     path: Path
     sessions: tuple[str, ...]
     skipped: tuple[str, ...]
+    same: tuple[str, ...]
     events: int
     history: int
     size_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return {
             **vars(self),
             "path": str(self.path),
             "sessions": list(self.sessions),
             "skipped": list(self.skipped),
+            "same": list(self.same),
         }
 
 
@@ -53,9 +56,9 @@ def import_archive(
 
     First all of it is read and verified: names, sizes, hashes, chains, forks, and conflicts with the store. An error means that
     nothing was written. Then each folder of a tool call and each session is created in a temporary folder and renamed; a crash
-    leaves none of them incomplete, and a second import continues. A session is skipped where the store has all its events, and
-    refused where it is a different one or has more events in the archive. `dry_run` verifies only. `on_session` is called with
-    each session's id, and whether it is new.
+    leaves none of them incomplete, and a second import continues. A session is skipped where the store has all its events. It
+    gets those that only the archive has, if its log is the beginning of the one there; a different one is refused. `dry_run`
+    verifies only. `on_session` is called with each session's id, and whether it is new or has more.
 
     Events that the store has redacted are imported redacted, and so are the records of their tool calls, unless `again` is set.
     Modes and times of files are not kept: files get mode 0600 and the present time.
@@ -70,9 +73,11 @@ def import_archive(
     new = [verified.logs[one] for one in verified.new]
     return ImportedArchive(
         opened.path,
-        tuple(verified.new),
-        tuple(sorted(verified.logs.keys() - set(verified.new))),
-        sum(one.head.version - one.inherited for one in new),
+        (*verified.new, *verified.grown),
+        tuple(sorted(verified.logs.keys() - {*verified.new, *verified.grown, *verified.same})),
+        tuple(sorted(verified.same)),
+        sum(one.head.version - one.inherited for one in new)
+        + sum(verified.logs[one].head.version - version for one, version in verified.grown.items()),
         len(verified.folders),
         sum(entry.size_bytes for entry in opened.manifest.files.values()),
     )
@@ -91,16 +96,22 @@ def _write(
         for folder, names in verified.folders.items():
             assert storage.history is not None  # noqa: S101 - verified before
             files = ((name, opened.read(f"history/{folder}/{name}")) for name in names)
-            storage.history.adopt(folder, _redacted(files) if folder in verified.redacted else files)
+            storage.history.ingest(folder, _redacted(files) if folder in verified.redacted else files)
         for log_id in verified.new:
             entry = verified.entries[log_id]
             attachments = ((name, opened.read(f"{entry.folder}/{name}")) for name in verified.attachments[log_id])
-            storage.adopt(
+            storage.ingest(
                 verified.logs[log_id], opened.read(entry.log), attachments, ended=entry.ended_events, again=again
             )
             on_session(log_id, True)
-        for log_id in sorted(verified.logs.keys() - set(verified.new)):
-            storage.registry.record_imported(verified.logs[log_id])
+        for log_id in verified.grown:
+            entry = verified.entries[log_id]
+            attachments = ((name, opened.read(f"{entry.folder}/{name}")) for name in verified.attachments[log_id])
+            storage.fast_forward(verified.logs[log_id], opened.read(entry.log), attachments)
+            on_session(log_id, True)
+        for log_id in sorted(verified.logs.keys() - {*verified.new, *verified.grown}):
+            if log_id not in verified.same:
+                storage.registry.record_imported(verified.logs[log_id])
             on_session(log_id, False)
 
 
@@ -112,14 +123,15 @@ def _redacted(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[st
 
 @contextmanager
 def _refusing(opened: OpenedArchive) -> Iterator[None]:
-    """Raise ImportRefused where another writer was faster, or the archive changed since it was verified."""
+    """Raise ImportRefused if another writer was faster, or the archive changed since it was verified."""
     try:
         yield
-    except (SessionExists, FileExistsError, LogDamaged) as error:
+    except (SessionExists, VersionConflict, FileExistsError, LogDamaged) as error:
         what = f"session {error.session_id!r}" if isinstance(error, EventStoreError) else "the folder of a tool call"
         raise ImportRefused(
             str(opened.path),
             0,
-            f"{what} was written by another program meanwhile, or its parent is gone; it was not imported, but all that came "
+            f"{what} was written by another program in the meantime, or its parent was deleted; it was not "
+            "imported, but all that came "
             "before it was: import again",
         ) from error

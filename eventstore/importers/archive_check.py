@@ -8,17 +8,21 @@ from typing import NamedTuple
 
 from eventstore.backends.files.atomic_folder import ASIDE
 from eventstore.errors import ImportRefused, InvalidSessionId, LogDamaged, SessionNotFound
-from eventstore.events import InvocationLinked
+from eventstore.events import SessionCompleted, SessionCreated, SessionUpdated
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.importers.archive_file import NEXT, OpenedArchive
 from eventstore.importers.archive_manifest import MANIFEST, SessionEntry, find_twins, odd_name, place_of
-from eventstore.log.ingest import Whole, verify_whole
+from eventstore.importers.pieces import piece_of
+from eventstore.log.ingest import VerifiedLog, verify_whole
+from eventstore.log.values import FOLDER as VALUES
 from eventstore.record import codec, hash_chain
 from eventstore.store.known_redactions import Known, redacted_folders
+from eventstore.store.local_storage import FileSystemSessionStorage
 from eventstore.store.storage import SessionStorage
-from eventstore.store.storages import FileSystemSessionStorage
 
-_LINKED = b'{"type":"invocation.linked",'
+_ADVICE = "delete the one that is here, or export without that one"
+_OF_IMPORTS = SessionCreated, SessionUpdated, SessionCompleted
+"""Events of an import that are not of one line."""
 
 
 class _Parent(NamedTuple):
@@ -32,14 +36,19 @@ class _Parent(NamedTuple):
 class VerifiedArchive:
     """The verified content of an archive: its logs; the new ones, parents first; the folders of tool calls to create.
 
+    `grown` are sessions of which the archive has more events than the store, each with the number of those here. `same` are
+    those that hold a transcript of which the store has all lines, imported here.
+
     Folders of tool calls: `linked` are those that its logs name, `needed` those that new sessions name,
     `redacted` those of calls that this store has redacted.
     """
 
-    logs: dict[str, Whole] = field(default_factory=dict)
+    logs: dict[str, VerifiedLog] = field(default_factory=dict)
     entries: dict[str, SessionEntry] = field(default_factory=dict)
     attachments: dict[str, list[str]] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)
+    grown: dict[str, int] = field(default_factory=dict)
+    same: set[str] = field(default_factory=set)
     linked: set[str] = field(default_factory=set)
     needed: set[str] = field(default_factory=set)
     folders: dict[str, list[str]] = field(default_factory=dict)
@@ -59,6 +68,12 @@ def verify_archive(opened: OpenedArchive, storage: SessionStorage, known: Known)
     verified.new = _in_order(
         opened, verified, [one for one in verified.logs if not _is_here(opened, storage, verified, one)]
     )
+    for log_id in (*verified.new, *verified.grown):
+        fork = verified.logs[log_id].fork
+        if fork is not None and fork.parent in verified.same:
+            opened.refuse(
+                f"session {log_id!r} is a fork of {fork.parent!r}, which was imported here by itself", _ADVICE
+            )
     for log_id in verified.new if known else ():
         lines = (
             line for chunk in _complete_lines(opened.read(verified.entries[log_id].log)) for line in codec.lines(chunk)
@@ -91,6 +106,9 @@ def _check_entries(opened: OpenedArchive, verified: VerifiedArchive) -> None:
             opened.refuse(f"the file {name[:200]!a} belongs to a session that is not in its {MANIFEST}")
         if kind == "sessions" and name != verified.entries[what].log:
             verified.attachments[what].append(name.split("/", 2)[2])
+            digest = verified.attachments[what][-1].removeprefix(VALUES)
+            if f"/{VALUES}" in name and opened.manifest.files[name].sha256 != digest:
+                opened.refuse(f"the file {name[:200]!a} is not the value with the hash in its name")
 
 
 def _check_logs(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedArchive) -> None:
@@ -126,7 +144,7 @@ def _check_logs(opened: OpenedArchive, storage: SessionStorage, verified: Verifi
             opened.refuse(f"session {log_id!r} has an invalid number in its {MANIFEST}")
         verified.logs[log_id] = log
         verified.linked |= linked
-        if not _version_here(opened, storage, log_id):
+        if _version_here(opened, storage, log_id) < log.head.version:
             verified.needed |= linked
 
 
@@ -143,10 +161,10 @@ def _passing(chunks: Iterator[bytes], linked: set[str]) -> Iterator[bytes]:
     rest = b""
     for chunk in chunks:
         data, lf, rest = (rest + chunk).rpartition(b"\n")
-        if _LINKED in data:
+        if codec.INVOCATION in data:
             for line in codec.lines(data + lf):
-                event = codec.decode(line) if line.startswith(_LINKED) and codec.head(line) else None
-                if isinstance(event, InvocationLinked) and event.invocation_dir:
+                event = codec.read_invocation(line) if codec.head(line) else None
+                if event is not None and event.invocation_dir:
                     linked.add(event.invocation_dir)
         if len(rest) > codec.MAX_EVENT_BYTES:
             rest = b""
@@ -165,7 +183,7 @@ def _version_here(opened: OpenedArchive, storage: SessionStorage, log_id: str) -
 
 
 def _is_here(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedArchive, log_id: str) -> bool:
-    """Return whether the store has all events of a session. Refuse a different session, or one with more events than here."""
+    """Return whether the store has a session, and note if the archive has more of its events. Refuse a different session."""
     version, log = _version_here(opened, storage, log_id), verified.logs[log_id]
     if not version:
         return False
@@ -173,12 +191,32 @@ def _is_here(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedA
     here = hash_chain.split(next(storage.log.lines(log_id, common - 1, common), b""))
     there = bytes.fromhex(log.head.hash) if common == log.head.version else _digest_at(verified, log_id, common)
     if here is None or here[1] != there:
-        advice = "delete or rename the one that is here, or export without that one"
-        opened.refuse(f"a different session {log_id!r} is here already", advice)
+        if not _is_same_transcript(opened, storage, verified, log_id):
+            opened.refuse(f"a different session {log_id!r} is here already", _ADVICE)
+        verified.same.add(log_id)
+        return True
     if common < log.head.version:
-        reason = f"session {log_id!r} has {version} events here and {log.head.version} in the archive"
-        opened.refuse(reason, "delete the one that is here first")
+        verified.grown[log_id] = version
     return True
+
+
+def _is_same_transcript(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedArchive, log_id: str) -> bool:
+    """Return whether a session was made by nothing but an import of lines that are the first ones of the session here."""
+    if verified.logs[log_id].fork is not None:
+        return False
+    ours = (event.origin for event in storage.log.read(log_id) if event.origin is not None)
+    has_lines = is_imported = False
+    for chunk in _complete_lines(opened.read(verified.entries[log_id].log)):
+        for event in codec.decode_lines(chunk):
+            place, size = event.batch or (0, 1)
+            is_imported = (is_imported and place > 0) or isinstance(event, _OF_IMPORTS)
+            if event.origin is not None:
+                here, has_lines, is_imported = next(ours, None), True, True
+                if here is None or (here.format, piece_of(here)) != (event.origin.format, piece_of(event.origin)):
+                    return False
+            if place == size - 1 and not is_imported:
+                return False
+    return has_lines
 
 
 def _digest_at(verified: VerifiedArchive, log_id: str, seq: int) -> bytes | None:

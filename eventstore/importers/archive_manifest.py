@@ -4,6 +4,7 @@ manifest.json                           written last
 sessions/<id>/events.jsonl              the log's own lines, without inherited ones
 sessions/<id>/checkpoints/<...>.note    signed notes, unchanged
 sessions/<id>/quarantine/<...>          bytes that repairs removed
+sessions/<id>/values/<sha256>           inputs and results of calls that are too large for a line
 history/<folder>/<...>                  the folders of tool calls
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from eventstore.ids import is_beside
+from eventstore.ids import is_attachment
 
 FORMAT = "eventstore-archive/1"
 MANIFEST = "manifest.json"
@@ -126,7 +127,7 @@ def place_of(path: str) -> tuple[str, str] | None:
     if first == "history" and "/" in rest:
         return first, rest
     session_id, _, name = rest.partition("/")
-    if first == "sessions" and (name == LOG or is_beside(name)):
+    if first == "sessions" and (name == LOG or is_attachment(name)):
         return first, session_id
     return None
 

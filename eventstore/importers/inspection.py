@@ -5,11 +5,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from eventstore.errors import ImportRefused
+from eventstore.importers import detect
 from eventstore.importers.meaning import decode
 
+_HEAD_BYTES = 1 << 20
 _MOST_GLUED = 16  # objects searched per damaged line: bounds the work on hostile input
 
 
@@ -40,16 +42,18 @@ class _Seen:
     calls: set[str] = field(default_factory=set)
 
 
-def inspect(path: Path) -> Iterator[Flaw]:
-    """Stream the faults of a transcript of Claude Code or Codex, in order. Raises ImportRefused if it cannot be read."""
+def inspect(path: Path, form: str) -> Iterator[Flaw]:
+    """Stream the faults of a transcript of a format, in order. Raises ImportRefused if it cannot be read, or no line is of it."""
+    _check_format(path, form)
     return (flaw for _, _, flaws in _judged(path) for flaw in flaws)
 
 
-def mend(path: Path) -> Path:
+def mend(path: Path, form: str) -> Path:
     """Repair a transcript: drop lines that are not JSON objects, split concatenated objects, drop exact duplicates.
 
     The original file is kept in the same folder; its new path is returned. Raises ImportRefused; then nothing was changed.
     """
+    _check_format(path, form)
     kept = _free_name(path)
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -61,10 +65,36 @@ def mend(path: Path) -> Path:
         os.link(path, kept)
         temporary.replace(path)
     except OSError as error:
-        raise ImportRefused(str(path), 0, f"{error.strerror}; nothing was changed") from None
+        raise _refused(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
     return kept
+
+
+def _check_format(path: Path, form: str) -> None:
+    """Raise ImportRefused for a file without a line of a format: to repair it would be to empty it."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+            found = detect.detect(head)
+            if detect.has_lines(head, form) and found in (form, None):
+                return
+            if found is None and any(detect.is_line(line, form) for line in _again(stream)):
+                return
+    except OSError as error:
+        raise _refused(path, error) from None
+    agent = detect.agent_of(form)
+    if not head:
+        reason = "the file is empty"
+    elif found is not None:
+        reason = f"it is not a transcript of {agent}, but of {detect.agent_of(found)}: use --format {found}"
+    else:
+        reason = f"no line of it is of {agent}"
+    raise ImportRefused(str(path), 0, f"{reason}; nothing was changed", "inspect")
+
+
+def _refused(path: Path, error: OSError) -> ImportRefused:
+    return ImportRefused(str(path), 0, f"{error.strerror}; nothing was changed", "inspect")
 
 
 def _free_name(path: Path) -> Path:
@@ -79,11 +109,11 @@ def _judged(path: Path) -> Iterator[tuple[bytes, list[bytes], list[Flaw]]]:
     seen, offset = _Seen(), 0
     try:
         with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate([] if _is_one_object(path, stream.read(_HEAD_BYTES)) else _again(stream), 1):
                 yield line, *_judge(line, number, offset, seen)
                 offset += len(line)
     except OSError as error:
-        raise ImportRefused(str(path), 0, f"{error.strerror}; nothing was changed") from None
+        raise _refused(path, error) from None
 
 
 def _judge(line: bytes, number: int, offset: int, seen: _Seen) -> tuple[list[bytes], list[Flaw]]:
@@ -132,7 +162,8 @@ def _kind(line: bytes, parts: list[bytes]) -> str:
 
 def _links(found: dict[str, Any], line: bytes, seen: _Seen) -> Iterator[tuple[str, bool, str]]:
     """Stream duplicate ids, parents that no earlier line has, and results without an earlier call."""
-    uuid, parent = found.get("uuid"), found.get("parentUuid")
+    names = ("uuid", "parentUuid") if "uuid" in found or "parentId" not in found else ("id", "parentId")
+    uuid, parent = found.get(names[0]), found.get(names[1])
     if isinstance(uuid, str):
         same = hash(line.rstrip(b"\r\n"))  # 8 bytes per line instead of the line: transcripts can be gigabytes
         if seen.lines.get(uuid) == same:
@@ -157,5 +188,41 @@ def _calls(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "call", block["id"]
         if isinstance(block, dict) and block.get("type") == "tool_result" and isinstance(block.get("tool_use_id"), str):
             yield "result", block["tool_use_id"]
+    yield from _other_calls(found, message, content)
     if isinstance(payload, dict) and isinstance(payload.get("call_id"), str) and found.get("type") == "response_item":
         yield "result" if str(payload.get("type")).endswith("_output") else "call", payload["call_id"]
+
+
+def _other_calls(found: dict[str, Any], message: Any, content: Any) -> Iterator[tuple[str, str]]:
+    """Stream the calls and results in a line of pi, Qwen, Copilot or Gemini."""
+    data, kind = found.get("data"), found.get("type")
+    for block in content if isinstance(content, list) else []:
+        if isinstance(block, dict) and block.get("type") == "toolCall" and isinstance(block.get("id"), str):
+            yield "call", block["id"]
+    if isinstance(message, dict):
+        if message.get("role") == "toolResult" and isinstance(message.get("toolCallId"), str):
+            yield "result", message["toolCallId"]
+        for part in message["parts"] if isinstance(message.get("parts"), list) else []:
+            for name, what in (("functionCall", "call"), ("functionResponse", "result")):
+                one = part.get(name) if isinstance(part, dict) else None
+                if isinstance(one, dict) and isinstance(one.get("id"), str):
+                    yield what, one["id"]
+    if isinstance(data, dict) and kind in ("assistant.message", "tool.execution_start", "tool.execution_complete"):
+        requests = data.get("toolRequests")
+        for one in requests if isinstance(requests, list) else []:
+            if isinstance(one, dict) and isinstance(one.get("toolCallId"), str):
+                yield "call", one["toolCallId"]
+        if isinstance(data.get("toolCallId"), str):
+            yield "result" if kind == "tool.execution_complete" else "call", data["toolCallId"]
+
+
+def _is_one_object(path: Path, head: bytes) -> bool:
+    """Return whether a file is one JSON object on many lines, as the older files of Gemini CLI are."""
+    if decode(head.split(b"\n", 1)[0]) is not None or not head.lstrip().startswith(b"{"):
+        return False
+    return decode(head if len(head) < _HEAD_BYTES else path.read_bytes()) is not None
+
+
+def _again(stream: BinaryIO) -> BinaryIO:
+    stream.seek(0)
+    return stream

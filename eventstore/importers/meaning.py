@@ -1,15 +1,15 @@
-"""The meaning of one line of a transcript, and a tolerant JSON decoder for foreign files."""
+"""The meaning of one line of a transcript."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
-from eventstore.events import Event
+from eventstore.events import Event, Status
 from eventstore.record.clock import to_datetime, to_text
+from eventstore.store.foreign_json import decode as decode
 
-_decode = msgspec.json.Decoder().decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,28 @@ class Child:
 
 @dataclass(slots=True)
 class Meaning:
-    """The events of a line. Without events the line is stored as ForeignRecorded. `odd` describes what is wrong with it."""
+    """The events of a line. Without events the line is stored as ForeignRecorded. `odd` describes what is wrong with it.
+
+    `waited` are those of its events that earlier lines told, and that are no copies because this line is one.
+    """
 
     events: list[Event] = field(default_factory=list)
     children: list[Child] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     answers: list[ToolAnswer] = field(default_factory=list)
+    waited: list[Event] = field(default_factory=list)
     odd: str = ""
+
+
+class Ending(NamedTuple):
+    """How a session has ended so far: its status, and why."""
+
+    status: Status
+    reason: str
+
+
+ACTIVE = Ending("active", "")
+COMPLETED = Ending("completed", "")
 
 
 class Translator(Protocol):
@@ -60,55 +75,57 @@ class Translator(Protocol):
     format: str
     time: str | None
     """The time of the last line that has one, RFC 3339."""
+    is_copy: bool
+    """Set before `read`: the line is known to be a copy of one in another session."""
 
     def read(self, line: dict[str, Any]) -> Meaning:
         """Return the meaning of a line. Raises ValueError, TypeError or KeyError if its fields do not match its type."""
         ...
 
     def placed(self, seq: int) -> None:
-        """Note that the last event of the line just read has the number `seq`."""
+        """Record that the last event of the line just read has the number `seq`."""
         ...
 
     def unanswered(self) -> int:
         """Return the number of tool calls without a result so far."""
         ...
 
+    def ending(self) -> Ending:
+        """Return how the session has ended, by the last lines so far."""
+        ...
+
 
 class OpenCalls:
-    """Calls without a result so far: tool name and time by id."""
+    """Calls without a result so far: tool name and time by id. An id that was used before gets a number."""
 
     def __init__(self) -> None:
         self._open: dict[str, ToolCall] = {}
+        self._begun: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def begin(self, call: ToolCall) -> ToolCall:
-        """Remember a call, without its arguments, which may be large."""
-        self._open[call.invocation_id] = replace(call, arguments=None)
+        """Remember a call, without its arguments, which may be large. Return it with an id that no call before it has."""
+        self._begun[call.invocation_id] += 1
+        known, times = call.invocation_id, self._begun[call.invocation_id]
+        if times > 1:
+            call = replace(call, invocation_id=f"{known}#{times}")
+        self._open[known] = replace(call, arguments=None)
         return call
 
+    def is_open(self, invocation_id: str) -> bool:
+        """Return whether a call with this id has no result so far."""
+        return invocation_id in self._open
+
+    def last(self, invocation_id: str) -> str | None:
+        """Return the id that the last call with this id was given, or None if there was none."""
+        times = self._begun.get(invocation_id, 0)
+        return None if not times else invocation_id if times == 1 else f"{invocation_id}#{times}"
+
     def end(self, invocation_id: str) -> ToolCall | None:
-        """Remove and return the call with this id, or None if it is not open."""
+        """Remove and return the last call that was given this id, or None if it is not open."""
         return self._open.pop(invocation_id, None)
-
-
-def decode(text: bytes) -> dict[str, Any] | None:
-    """Decode one JSON object; None if the text is not one. Lone surrogates in it become `?`."""
-    try:
-        found = _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = _decode_leniently(text)
-    return found if isinstance(found, dict) else None
-
-
-def _decode_leniently(text: bytes) -> Any:
-    """Decode lone surrogates and integers of any size, which msgspec refuses but some tools write."""
-    try:
-        found = json.loads(text)
-        return json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
 
 
 def time_of(value: object) -> str | None:
@@ -128,7 +145,7 @@ def between_ms(start: str | None, end: str | None) -> float | None:
 
 def text_of(value: object) -> str:
     """Return a text unchanged, and anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return value if isinstance(value, str) else _encode(value)
 
 
 def count_of(value: object) -> int | None:

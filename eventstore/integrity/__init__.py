@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from eventstore.integrity.merkle import inclusion_proof as inclusion_proof
     from eventstore.integrity.merkle import verify_consistency as verify_consistency
     from eventstore.integrity.merkle import verify_inclusion as verify_inclusion
-    from eventstore.integrity.redaction import Redactable as Redactable
     from eventstore.integrity.redaction import Redacted as Redacted
+    from eventstore.integrity.redaction_plan import Redactable as Redactable
     from eventstore.integrity.signing import Consistency as Consistency
     from eventstore.integrity.signing import Inclusion as Inclusion
     from eventstore.integrity.verification import Finding as Finding
@@ -34,7 +34,8 @@ __getattr__, __dir__, __all__ = open_door(
         "eventstore.integrity.checkpoint": "Checkpoint Note SignatureLine Signed SigningKey VerifierKey "
         "open_note parse_note sign",
         "eventstore.integrity.merkle": "consistency_proof inclusion_proof verify_consistency verify_inclusion",
-        "eventstore.integrity.redaction": "Redactable Redacted",
+        "eventstore.integrity.redaction": "Redacted",
+        "eventstore.integrity.redaction_plan": "Redactable",
         "eventstore.integrity.signing": "Consistency Inclusion",
         "eventstore.integrity.verification": "Finding Verdict verify_all verify_session verify_store",
     },

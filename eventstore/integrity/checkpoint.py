@@ -121,12 +121,12 @@ class SigningKey:
         try:
             return cls.from_text(text.decode())
         except UnicodeDecodeError:
-            raise KeyRefused(shown, "it is no key file", "give the path of a key file") from None
+            raise KeyRefused(shown, "it is not a key file", "give the path of a key file") from None
         except KeyRefused as error:
             raise KeyRefused(shown, error.reason, error.advice) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the key to a new file of mode 0600 and flush it to disk. Raises KeyRefused where the path exists."""
+        """Write the key to a new file of mode 0600 and flush it to disk. Raises KeyRefused if the path exists."""
         target = Path(path)
         try:
             descriptor = os.open(target, NEW, 0o600)
@@ -178,9 +178,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for line in (self.origin, *self.extensions):
             if not line or "\n" in line or not _is_text(line):
-                raise CheckpointRefused("malformed", "a line of it is empty, or holds what no line can")
+                raise CheckpointRefused("malformed", "a line of it is empty, or has a character that no line may have")
         if not 0 <= self.size < 2**63:
-            raise CheckpointRefused("malformed", "its size is no number of events")
+            raise CheckpointRefused("malformed", "its size is not a number of events")
         if len(self.root) != 32:
             raise CheckpointRefused("malformed", f"its root has {len(self.root)} bytes, not 32")
 
@@ -189,11 +189,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
         """Read the lines of a checkpoint, without signatures. Raises CheckpointRefused."""
         lines = text.split("\n")
         if len(lines) < 4 or lines.pop() != "":
-            raise CheckpointRefused("malformed", "it has fewer than three whole lines")
+            raise CheckpointRefused("malformed", "it has fewer than three complete lines")
         origin, size, root, *extensions = lines
         digest = _bytes_of(root)
         if not _SIZE.fullmatch(size) or digest is None:
-            raise CheckpointRefused("malformed", "its second line is no size, or its third line is no base64")
+            raise CheckpointRefused("malformed", "its second line is not a size, or its third line is not base64")
         return cls(origin, int(size), digest, tuple(extensions))
 
     def to_text(self) -> str:
@@ -215,7 +215,7 @@ class SignatureLine(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """An unverified note, for display: anybody can have written it."""
+    """An unverified note, for display: anyone can have written it."""
 
     checkpoint: Checkpoint
     signatures: tuple[SignatureLine, ...]
@@ -238,8 +238,8 @@ def sign(checkpoint: Checkpoint, key: SigningKey) -> str:
 def open_note(text: str | bytes, keys: Sequence[VerifierKey]) -> Signed:
     """Verify the signatures in a note, and return the checkpoint with the keys that signed it.
 
-    Signatures of other keys are ignored, also where they share a name or a hash with a given key. Raises CheckpointRefused for
-    a malformed note, for a wrong signature of a given key, and where no given key signed.
+    Signatures of other keys are ignored, even if they have the name or the hash of a given key. Raises CheckpointRefused for
+    a malformed note, for a wrong signature of a given key, and if no given key signed.
     """
     body, note = _parse(text)
     signers: dict[VerifierKey, None] = {}
@@ -253,13 +253,13 @@ def open_note(text: str | bytes, keys: Sequence[VerifierKey]) -> Signed:
     if not signers:
         shown = ", ".join(ascii(line.id[:80]) for line in note.signatures[:3])
         raise CheckpointRefused(
-            "unknown", f"it claims to be signed by {shown}, and none of the {len(keys)} keys given is that"
+            "unknown", f"it claims to be signed by {shown}, and that is none of the {len(keys)} given keys"
         )
     return Signed(note.checkpoint, tuple(signers))
 
 
 def parse_note(text: str | bytes) -> Note:
-    """Read a note without verifying its claims. Raises CheckpointRefused where it is malformed."""
+    """Read a note without verifying its claims. Raises CheckpointRefused if it is malformed."""
     return _parse(text)[1]
 
 
@@ -268,7 +268,7 @@ def _parse(text: str | bytes) -> tuple[bytes, Note]:
     full = _decode(text)
     body, blank, end = full.rpartition("\n\n")
     if not blank or not end.endswith("\n"):
-        raise CheckpointRefused("malformed", "it has no blank line with whole signature lines behind it")
+        raise CheckpointRefused("malformed", "it has no blank line with complete signature lines after it")
     lines = end[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
         raise CheckpointRefused("malformed", f"it has more than {MAX_SIGNATURES} signatures")
@@ -284,7 +284,7 @@ def _decode(text: str | bytes) -> str:
     except UnicodeDecodeError:
         raise CheckpointRefused("malformed", "it is not UTF-8") from None
     if not _is_text(found):
-        raise CheckpointRefused("malformed", "it holds a character that is not allowed")
+        raise CheckpointRefused("malformed", "it has a character that is not allowed")
     return found
 
 
@@ -292,7 +292,7 @@ def _signature(line: str) -> SignatureLine:
     name, _, encoded = line.removeprefix(_DASH).partition(" ")
     raw = _bytes_of(encoded)
     if not line.startswith(_DASH) or not _is_name(name) or raw is None or len(raw) < 5:
-        raise CheckpointRefused("malformed", "a line behind its blank line is no signature")
+        raise CheckpointRefused("malformed", "a line after its blank line is not a signature")
     return SignatureLine(name, raw[:4], raw[4:])
 
 
@@ -312,7 +312,9 @@ def _is_name(name: str) -> bool:
 def _check_name(name: str) -> None:
     if not (_is_name(name) and name.isprintable()):
         raise KeyRefused(
-            name, "its name is empty, or holds a space, a plus, or what cannot be printed", "choose another name"
+            name,
+            "its name is empty, or has a space, a plus, or a character that cannot be printed",
+            "choose another name",
         )
 
 
@@ -337,7 +339,7 @@ def _base64(raw: bytes) -> str:
 
 
 def _bytes_of(encoded: str) -> bytes | None:
-    """Decode base64; None for an invalid or not canonical text: a note must have only one text."""
+    """Decode base64; None for an invalid or non-canonical text: a note must have only one form."""
     try:
         raw = b64decode(encoded, validate=True)
     except ValueError:
@@ -361,7 +363,7 @@ def _read_secret(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(mode):
             raise KeyRefused(os.fspath(path), "it is not a regular file", "give the path of a key file")
         if mode & 0o077:
-            reason = f"others than its owner may use the file (mode {stat.S_IMODE(mode):04o})"
+            reason = f"other users than its owner may use the file (mode {stat.S_IMODE(mode):04o})"
             advice = f"chmod 600 {os.fspath(path)}, and make a new key if others may have read it"
             raise KeyRefused(os.fspath(path), reason, advice)
         return os.read(descriptor, 4096)

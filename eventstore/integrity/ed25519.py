@@ -94,7 +94,7 @@ def _encode(point: Point) -> bytes:
 
 
 def _decode(encoded: bytes) -> Point | None:
-    """Return the point that 32 bytes encode; None for an invalid or not canonical encoding."""
+    """Return the point that 32 bytes encode; None for an invalid or non-canonical encoding."""
     number = int.from_bytes(encoded, "little")
     y, sign = number & (1 << 255) - 1, number >> 255
     if y >= _P:

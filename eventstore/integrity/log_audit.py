@@ -1,6 +1,6 @@
-"""Judging one log: every byte read again, its rules checked, and what signed checkpoints prove of it.
+"""Judge one log: read every byte again, check the rules, and find what signed checkpoints prove.
 
-The rules are those of `exporters/verify.py`, without its code: two programs that agree are better than one.
+The rules are those of `exporters/verify.py`, but the code is not shared: two independent programs that agree prove more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ from eventstore.record.fork_point import read_fork_point
 Outcome: TypeAlias = Literal["whole", "damaged", "tampered", "incomplete", "unreadable"]
 
 MOST_FLAWS = 50
-"""How many flaws of one kind are told of one log."""
+"""How many flaws of one kind are reported for one log."""
 
 _ORIGIN = "eventstore/"
 _SIGNED = b'{"type":"checkpoint.signed"'
@@ -30,11 +30,11 @@ _RECORD_ONLY = {"type", "seq", "at", "size", "root", "note", "salt", "hash"}
 _INSIGHT = frozenset(["event.redacted", "session.created", "checkpoint.signed", "log.repaired"])
 
 
-_NO_EVENT = (msgspec.MsgspecError, ValueError, KeyError, TypeError)  # whatever made-up lines bring about
+_NO_EVENT = (msgspec.MsgspecError, ValueError, KeyError, TypeError)  # any error that a forged line causes
 
 
 class Flaw(NamedTuple):
-    """What is wrong with a log, and what that means; the place, line from 1 and byte from 0 of its file, where there is one."""
+    """One fault of a log, its outcome, and its place if it has one: line from 1, byte of the file from 0."""
 
     outcome: Outcome
     text: str
@@ -46,7 +46,7 @@ class Flaw(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A note of ours, read and not yet believed: what it says of which log, and the note as it stands there."""
+    """A note of an eventstore log, read but not verified: its log, its checkpoint, and the text of the note."""
 
     session_id: str
     checkpoint: Checkpoint
@@ -55,14 +55,14 @@ class Claim(NamedTuple):
 
 
 class Record(NamedTuple):
-    """An event that records a checkpoint: its number, and what it says."""
+    """An event that records a checkpoint: its number and its fields."""
 
     seq: int
     claim: Claim
 
 
 def read_claim(note: str | bytes) -> Claim:
-    """Read a checkpoint of a log of ours. Raises CheckpointRefused; nothing it says is checked."""
+    """Read a checkpoint of an eventstore log, unverified. Raises CheckpointRefused."""
     checkpoint = parse_note(note).checkpoint
     chains = [line[6:] for line in checkpoint.extensions if line.startswith("chain ")]
     session_id = checkpoint.origin.removeprefix(_ORIGIN)
@@ -72,7 +72,7 @@ def read_claim(note: str | bytes) -> Claim:
         or not checkpoint.size
         or not _is_ours(checkpoint.origin, session_id)
     ):
-        raise CheckpointRefused("malformed", "it is no checkpoint of a log of an eventstore")
+        raise CheckpointRefused("malformed", "it is not a checkpoint of an eventstore log")
     return Claim(session_id, checkpoint, chains[0], note.decode() if isinstance(note, bytes) else note)
 
 
@@ -88,10 +88,11 @@ def _is_hash(text: str) -> bool:
 
 
 class Checkpoints:
-    """What checkpoints prove of one log: the first `signed` and `anchored` events. Keys and anchors are the caller's own.
+    """What checkpoints prove about one log: its first `signed` and `anchored` events. Keys and anchors come from the caller.
 
-    `anchors` are those of this log; `has_anchors` says that the caller kept some, of whatever log. `last_other` numbers the last
-    event that is no mere record of a checkpoint, whoever signed it; any checkpoint that fits covers the first `covered` events.
+    `anchors` are those of this log; `has_anchors`: the caller kept some, of any log. `last_other` is the number of the
+    last event that is more than a record of a checkpoint, whoever signed that checkpoint. A checkpoint that fits covers
+    the first `covered` events.
     """
 
     def __init__(self, keys: Sequence[VerifierKey], anchors: Sequence[Claim], *, has_anchors: bool) -> None:
@@ -104,11 +105,11 @@ class Checkpoints:
 
     @property
     def proven(self) -> int:
-        """How many events are proven: what was kept outside counts where there is any, else signatures do."""
+        """How many events are proven: by checkpoints kept outside if there are any, else by signatures."""
         return self.anchored if self.has_anchors else self.signed
 
     def take_record(self, log: "Examination", line: bytes, seq: int) -> None:
-        """Take in an event that records a checkpoint."""
+        """Process an event that records a checkpoint."""
         record: dict[str, Any] = msgspec.json.decode(line)
         count = len(self.records)
         claim = self._recorded(log, record)
@@ -120,7 +121,7 @@ class Checkpoints:
             self._trailing.append(Record(seq, claim))
 
     def take_other(self, seq: int) -> None:
-        """Take in any other event."""
+        """Process any other event."""
         self._trailing.clear()
         self.last_other = seq
 
@@ -133,7 +134,7 @@ class Checkpoints:
         told = record.get("size"), record.get("root")
         checkpoint = claim.checkpoint
         if told != (checkpoint.size, checkpoint.to_text().split("\n")[2]):
-            text = "records a checkpoint of other size or root than its note"
+            text = "records a checkpoint with another size or root than its note"
             self._find(Flaw("tampered", text, log.line, log.offset_bytes))
             return None
         self.records.append(Record(log.line, claim))
@@ -141,24 +142,24 @@ class Checkpoints:
         return claim if self.judge(log, claim, where, log.owner) else None
 
     def take_notes(self, log: "Examination", notes: Iterable[tuple[str, bytes]]) -> None:
-        """Hold the notes beside the log against it, once it is read."""
+        """Compare the log with the notes that are attached to it. Call after reading the log."""
         for name, note in notes:
             try:
                 claim = read_claim(note)
             except CheckpointRefused:
-                self._find(Flaw("damaged", f"{name} is no checkpoint"))
+                self._find(Flaw("damaged", f"{name} is not a checkpoint"))
             else:
                 self.judge(log, claim, Flaw("tampered", name), log.session_id)
 
     def take_anchors(self, log: "Examination") -> None:
-        """Hold what was kept outside against the log, once it is read."""
+        """Compare the log with the checkpoints that were kept outside. Call after reading the log."""
         for claim in self.anchors:
             where = Flaw("tampered", f"the checkpoint of {claim.checkpoint.size} events that was kept outside")
             if self.judge(log, claim, where, log.session_id):
                 self.anchored = max(self.anchored, claim.checkpoint.size)
 
     def judge(self, log: "Examination", claim: Claim, where: Flaw, owner: str) -> bool:
-        """Tell whether a checkpoint fits the log and is signed by a given key, if there are any."""
+        """Check whether a checkpoint fits the log and is signed by a given key, if keys were given."""
         kind = self._kind(claim.note)
         why = (
             "has a forged or broken signature of a key that you trust"
@@ -176,11 +177,11 @@ class Checkpoints:
         return kind == "good" or not self.keys
 
     def is_signed(self, note: str) -> bool:
-        """Tell whether a given key signed a note."""
+        """Check whether a given key signed a note."""
         return self._kind(note) == "good"
 
     def _kind(self, note: str) -> str:
-        """Tell whether a given key signed a note: good, forged, or another."""
+        """Judge the signatures of a note: good, forged, or only of other keys."""
         if note not in self._kinds:
             try:
                 open_note(note, self.keys)
@@ -194,7 +195,7 @@ class Checkpoints:
             self.flaws.append(flaw)
 
     def recorded(self) -> int:
-        """Tell to which event there are only records of proven checkpoints behind what is proven."""
+        """Return the last event up to which only records of proven checkpoints follow the proven events."""
         known = {claim.checkpoint for claim in self.anchors}
         last = proven = self.proven
         for seq, claim in self._trailing:
@@ -208,7 +209,7 @@ def _why_no_fit(log: "Examination", claim: Claim, owner: str) -> str:
     if claim.session_id != owner:
         return f"is of another session: {claim.session_id}"
     if size not in log.points:
-        return f"is of {size} events, and there are {log.tree.size}: the log was cut off or set back"
+        return f"is of {size} events, and the log has {log.tree.size}: it was truncated or set back"
     root, chain = log.points[size]
     if root != claim.checkpoint.root:
         return f"does not fit: the first {size} events are not those that were signed"
@@ -218,9 +219,9 @@ def _why_no_fit(log: "Examination", claim: Claim, owner: str) -> str:
 
 
 class Examination:
-    """A log as far as it is read: `events` are whole and fit; behind a `fault` lines only count as leaves of the tree.
+    """A log as far as it is read: the first `events` are intact and fit. After a `fault`, lines are only leaves of the tree.
 
-    `points` are roots and chain hashes after the sizes that were asked for.
+    `points` are the roots and chain hashes after the requested sizes.
     """
 
     def __init__(
@@ -250,7 +251,7 @@ class Examination:
         self._stubs: dict[int, tuple[tombstone.Tombstone, int]] = {}
 
     def read(self, chunks: Iterable[bytes]) -> None:
-        """Take in all lines."""
+        """Read all lines."""
         for line, is_ended in split_lines(chunks):
             if self.line == self._inherited:
                 self.offset_bytes = 0
@@ -276,7 +277,7 @@ class Examination:
             return
         head, stub = codec.head(line), tombstone.read_tombstone(line)
         if head is None:
-            self._fail("tampered", "fits the chain but is no event: not one JSON object with type, seq and at")
+            self._fail("tampered", "fits the chain but is not an event: not one JSON object with type, seq and at")
         else:
             self._judge(link, head, stub)
         self._grow(link.leaf)
@@ -284,13 +285,13 @@ class Examination:
     def _why_not(self, line: bytes, *, is_ended: bool) -> tuple[Outcome, str]:
         leaf, parts = tombstone.leaf_of(line), hash_chain.split(line)
         if not is_ended:
-            return "damaged", "is cut off, or too long: it has no LF"
+            return "damaged", "is truncated or too long: it has no LF"
         if leaf is None or parts is None:
-            return "damaged", "does not end as an event does"
+            return "damaged", "does not end like an event"
         for other in self._others() if self.line == 1 else ():
             if hash_chain.next_hash(hash_chain.first_hash(other), leaf) == parts[1]:
                 return "tampered", f"begins the chain of session {other}, not of {self.root}"
-        return "damaged", "has a hash that does not fit: it, or the line before it, is not what was written"
+        return "damaged", "has a hash that does not fit: this line, or the line before it, is not what was written"
 
     def _grow(self, leaf: bytes) -> None:
         self.tree.append(leaf)
@@ -298,11 +299,11 @@ class Examination:
             self.points[self.tree.size] = self.tree.root(), "" if self.fault else self._chain.digest.hex()
 
     def _judge(self, link: Link, head: codec.Head, stub: tombstone.Tombstone | None) -> None:
-        """Look at an event whose hash fits: what is wrong with it now, somebody meant."""
+        """Judge an event whose hash fits. A fault found here was made on purpose."""
         if head.seq != self.line:
-            self._fail("tampered", f"fits the chain but has not the seq {self.line}")
+            self._fail("tampered", f"fits the chain but does not have seq {self.line}")
         elif head.at < self._at:
-            self._fail("tampered", "fits the chain but was recorded before the line in front of it")
+            self._fail("tampered", "fits the chain but its time is before that of the previous line")
         elif not (self._place(head.batch) if stub is None else self._place_stub()):
             self._fail("tampered", "fits the chain but does not continue its batch")
         else:
@@ -316,10 +317,10 @@ class Examination:
                 try:
                     self._understand(link.line, head.type)
                 except _NO_EVENT:
-                    self._fail("tampered", "fits the chain but is no event: what it says is not what its type holds")
+                    self._fail("tampered", "fits the chain but is not an event: its fields are not those of its type")
 
     def _place(self, batch: tuple[int, int] | None) -> bool:
-        """Take the place in a batch that an event claims; False where it cannot have it."""
+        """Check and record the place in a batch that an event claims; return False if it cannot have that place."""
         loose, self._loose_stubs = self._loose_stubs, 0
         if batch is None:
             return self._batch is None
@@ -330,7 +331,7 @@ class Examination:
         return True
 
     def _place_stub(self) -> bool:
-        """Give a redacted line the place that its neighbours leave: what its batch was is not known."""
+        """Give a redacted line the place that its neighbours leave free: its batch is not known."""
         if self._batch is None:
             self._loose_stubs += 1
         else:
@@ -357,7 +358,7 @@ class Examination:
             self.quarantine.add(event.quarantine)
 
     def _redact(self, told: EventRedacted) -> None:
-        """Hold a record of a redaction against the tombstone: only one that names its type and its time confirms it."""
+        """Compare a record of a redaction with its tombstone. Only a record that names type and time confirms it."""
         if not 0 < told.target < self.line:
             return  # it makes no redacted line legitimate
         if told.target not in self._stubs:
@@ -374,7 +375,7 @@ class Examination:
                 self._vague.setdefault(told.target, told)
 
     def _fork(self, line: bytes) -> None:
-        """Follow the line from one session to the next that goes on from it."""
+        """Follow a fork: from a session to the fork that continues it."""
         point = read_fork_point(line)
         if point is not None and (point.seq, point.digest, point.root) == (
             self.line - 1,
@@ -384,21 +385,21 @@ class Examination:
             self.owner = point.into
 
     def flaws(self) -> Iterator[Flaw]:
-        """Say what is wrong with the log as a whole, once it is read. Behind a fault nothing more is known."""
+        """Return what is wrong with the complete log. Call after reading. After a fault nothing more is known."""
         if self.fault is not None:
             yield self.fault
             return
         if not self.events:
-            yield Flaw("damaged", "holds no event")
+            yield Flaw("damaged", "has no event")
             return
         if self.owner != self.session_id:
-            yield Flaw("tampered", f"no session.created at its place leads from {self.root} to this session")
+            yield Flaw("tampered", f"no session.created at the right place leads from {self.root} to this session")
         covered = max((self.checkpoints.covered, *self._sizes.intersection(self.points)))
         for line in sorted(self._stubs.keys() - (self.redacted.keys() - self._denied))[:MOST_FLAWS]:
             if line in self._denied:
-                text = "says another type or time"
+                text = "the event that records its redaction names another type or time"
             elif line not in self._vague:
-                text = "no later event tells of that redaction"
+                text = "no later event records its redaction"
             elif line <= covered:
                 text = "a checkpoint covers it, and no later event confirms its type and time"
             else:
@@ -415,7 +416,7 @@ class Examination:
         return {seq: event.at for seq, event in {**self._vague, **self.redacted}.items()}
 
     def notes(self) -> Iterator[str]:
-        """Say what is worth knowing, and not wrong."""
+        """Return what is worth knowing but not wrong."""
         redacted = (self.redacted.keys() | self._vague.keys()) - self._denied
         if redacted:
             yield f"{len(redacted)} redacted"
@@ -438,7 +439,7 @@ def _events(seqs: Iterable[int]) -> str:
 
 
 def sizes_told(chunks: Iterable[bytes]) -> set[int]:
-    """Read the sizes of the checkpoints that a log records; nothing is checked."""
+    """Read the sizes of the checkpoints that a log records, unverified."""
     found = set()
     for line, _ in split_lines(chunks):
         if line.startswith(_SIGNED):
@@ -451,6 +452,14 @@ def sizes_told(chunks: Iterable[bytes]) -> set[int]:
     return found
 
 
+def _told(chunks: Iterable[bytes], on_read: Callable[[int], None]) -> Iterator[bytes]:
+    lines = 0
+    for chunk in chunks:
+        yield chunk
+        lines += chunk.count(b"\n")
+        on_read(lines)
+
+
 def examine(
     log: EventLog,
     session_id: str,
@@ -458,11 +467,13 @@ def examine(
     *,
     sizes: Iterable[int] = (),
     others: Callable[[], Iterable[str]] = tuple,
+    on_read: Callable[[int], None] | None = None,
 ) -> Examination:
-    """Read a log twice, to see of which sizes roots are asked for, and to judge it, with the notes beside it.
+    """Read a log twice: first to find the sizes of its checkpoints, then to judge it together with its attached notes.
 
-    `sizes` are more of them; `others` names the logs that a first line may have been taken from. Raises SessionNotFound, OSError,
-    and LogDamaged where what a fork goes on from is not there.
+    `sizes` are further sizes; `others` names the logs that a first line may have been copied from. `on_read` is called with the
+    number of lines that were judged, from time to time. Raises SessionNotFound, OSError, LogDamaged if the events that a fork
+    inherits are missing, and what `on_read` raises.
     """
     wanted = {*sizes, *(claim.checkpoint.size for claim in checkpoints.anchors)}
     notes = log.notes(session_id)
@@ -474,7 +485,7 @@ def examine(
     wanted |= sizes_told(log.raw(session_id).chunks)
     raw = log.raw(session_id)
     found = Examination(session_id, raw, wanted, checkpoints, others)
-    found.read(raw.chunks)
+    found.read(raw.chunks if on_read is None else _told(raw.chunks, on_read))
     checkpoints.take_notes(found, notes)
     checkpoints.take_anchors(found)
     return found

@@ -1,6 +1,6 @@
 """Merkle trees of RFC 9162 (and 6962) over leaf hashes: roots, and proofs that fit in a message.
 
-Leaves are leaf hashes of 32 bytes, in order; what they are hashes of does not matter here. An interior node is
+Leaves are leaf hashes of 32 bytes, in order; the hashed data does not matter here. An interior node is
 `SHA-256(0x01 || left || right)`, the root of a tree without leaves is `SHA-256("")`.
 """
 
@@ -62,7 +62,7 @@ def root(leaves: Iterable[bytes]) -> bytes:
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """Prove that leaf `index` (from 0) is in the tree over all leaves: the sibling hashes along its path, the deepest first.
 
-    Costs as many hashes as there are leaves. Raises IndexError where there is no such leaf.
+    Costs as many hashes as there are leaves. Raises IndexError if there is no such leaf.
     """
     return [root(leaves[start:end]) for start, end in inclusion_ranges(index, len(leaves))]
 
@@ -70,7 +70,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 def inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:
     """Return the ranges of leaves (start, end excluded) whose roots are the hashes of `inclusion_proof`.
 
-    Use them with `roots`, in one pass, where not all leaves fit in memory. Raises IndexError where there is no such leaf.
+    Use them with `roots`, in one pass, where not all leaves fit in memory. Raises IndexError if there is no such leaf.
     """
     if not 0 <= index < size:
         raise IndexError(f"a tree of {size} leaves has no leaf {index}")
@@ -123,13 +123,13 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 def consistency_proof(leaves: Sequence[bytes], old: int) -> list[bytes]:
     """Prove that the tree over the first `old` leaves is the beginning of the tree over all of them (RFC 9162, 2.1.4.1).
 
-    Empty for no leaves and for all of them. Costs as many hashes as there are leaves. Raises IndexError where there are fewer.
+    Empty for no leaves and for all of them. Costs as many hashes as there are leaves. Raises IndexError if there are fewer.
     """
     return [root(leaves[start:end]) for start, end in consistency_ranges(old, len(leaves))]
 
 
 def consistency_ranges(old: int, size: int) -> list[tuple[int, int]]:
-    """Return the ranges of leaves whose roots are the hashes of `consistency_proof`. Raises IndexError where there are fewer."""
+    """Return the ranges of leaves whose roots are the hashes of `consistency_proof`. Raises IndexError if there are fewer."""
     if not 0 <= old <= size:
         raise IndexError(f"a tree of {size} leaves never had {old}")
     ranges: list[tuple[int, int]] = []
@@ -184,7 +184,7 @@ def _node(left: bytes, right: bytes) -> bytes:
 
 
 def _split(size: int) -> int:
-    """The greatest power of two below size: how many leaves are left of the root."""
+    """The greatest power of two below size: the number of leaves in the left half."""
     return 1 << ((size - 1).bit_length() - 1)
 
 

@@ -34,7 +34,7 @@ class Chain:
         self.seq = self.offset_bytes = 0
 
     def take(self, line: bytes, *, is_ended: bool = True) -> Link | None:
-        """Advance past a line. Returns None and keeps the digest where the line has no LF or a wrong hash."""
+        """Advance past a line. Returns None and keeps the digest if the line has no LF or a wrong hash."""
         self.seq += 1
         start, self.offset_bytes = self.offset_bytes, self.offset_bytes + len(line) + is_ended
         leaf, parts = tombstone.leaf_of(line), hash_chain.split(line) if is_ended else None

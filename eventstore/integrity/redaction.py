@@ -1,57 +1,47 @@
-"""Redaction: the content of events is removed from logs and all that is derived from them; what, when, why and who stays.
+"""Redaction: remove the content of events from logs and everything derived from them; what, when, why and who stay.
 
-Events of a session may be in other logs too: of its parents, its forks, and sessions in the trash. All are redacted together,
-and each records it. Order: the store's own log records it; what needs the text to be found is cleaned; each log records it, on
-stable storage, and is overwritten; what is derived is made anew; every file of the store is searched for what is left.
+Events of a session may be in other logs too: those of its parents, its forks, and sessions in the trash. All logs are
+redacted together, and each records it. Order: 1. the store's own log records the redaction; 2. copies that can only be
+found by the text are cleaned; 3. each log records the redaction, on stable storage, and is overwritten; 4. derived data
+is rebuilt; 5. every file of the store is searched for remains.
 """
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby, islice
-from pathlib import Path
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
 from eventstore.backends.files.atomic_folder import clear_stage
 from eventstore.derived.catalog import FOLDER as CATALOG
 from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
-from eventstore.events import InvocationLinked, MessageAdded, RedactedEvent, StoreEventsRedacted
-from eventstore.ids import TEMPLATE, id_of
+from eventstore.events import InvocationEvent, MessageAdded, RedactedEvent, StoreEventsRedacted
+from eventstore.ids import TEMPLATE
+from eventstore.integrity.inside import keep_rest
+from eventstore.integrity.redaction_files import clean_records, roots_of, still_there
+from eventstore.integrity.redaction_plan import Log, facts_lost, filled, lines_of, relatives
+from eventstore.integrity.redaction_plan import Redactable as Redactable
+from eventstore.integrity.redaction_plan import plan_redactions as plan_redactions
 from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
-from eventstore.secret_patterns import Patterns, texts
-from eventstore.store.pages import warn_damaged
+from eventstore.secret_patterns import Patterns
+from eventstore.store.line_marks import marks_of
 from eventstore.store.removed_text import Removed, find_left, mark, needle
+from eventstore.store.replaced_lines import NAME
 from eventstore.store.storage import SessionStorage
-from eventstore.store.storages import FileSystemSessionStorage
-
-_LINKED = b'{"type":"invocation.linked"'
-
-
-class Redactable(NamedTuple):
-    """A place where a plan found something: event `seq` of a session, or, where `seq` is 0, the record of a call in `folder`.
-
-    `labels` say what was found; `obstacle`, where there is one, why it cannot be redacted. `trashed` is the session's name in the
-    trash, empty for one that is not there.
-    """
-
-    session_id: str
-    seq: int
-    type: str
-    labels: tuple[str, ...]
-    folder: str = ""
-    trashed: str = ""
-    obstacle: str = ""
+from projections.calls import has_input, large_values
 
 
 @dataclass(frozen=True)
 class Redacted:
-    """What a redaction did: to which events (`seqs`) of a session, in which logs, in which records of tool calls.
+    """The result of a redaction: which events (`seqs`) of a session, in which logs, in which records of tool calls.
 
-    Events that were redacted before are not among them. `left` names what somebody should look at: files that tools left, files
-    in which a removed text of 8 characters or more still stands, say because another event says the same, and what failed;
-    calling again does the latter.
+    Events that were redacted before are not included. `kept` is the number of events that have the remaining content.
+    `left` names what a person should check: files that tools left; files that still contain a removed text of 8
+    characters or more, for example because another event has the same text; and steps that failed, which the next call
+    does again. `residue` names where the storage engine keeps removed data for a while; this program cannot change
+    that.
     """
 
     session_id: str
@@ -59,78 +49,8 @@ class Redacted:
     logs: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
-
-
-class _Log(NamedTuple):
-    """A log, and the name it has in the trash, if it is there."""
-
-    log_id: str
-    trashed: str | None = None
-
-
-def plan_redactions(
-    storage: SessionStorage,
-    patterns: Patterns,
-    session_ids: Collection[str] | None = None,
-    on_damage: Callable[[LogDamaged], None] = warn_damaged,
-) -> Iterator[Redactable]:
-    """Find what matches patterns, in the events and the tool calls' records of sessions (None: all, templates, the trash too).
-
-    What a fork has of its parent is found there. Changes nothing. Raises SessionNotFound and LogDamaged for sessions that are
-    named; of all, nothing is planned for one that cannot be read, and `on_damage` hears of it.
-    """
-    for log in _all_logs(storage) if session_ids is None else map(_Log, session_ids):
-        try:
-            found = list(_plan_one(storage, patterns, log))
-        except LogDamaged as damage:
-            if session_ids is not None:
-                raise
-            on_damage(damage)
-        except SessionNotFound:
-            if session_ids is not None:
-                raise  # of all: deleted meanwhile
-        else:
-            yield from found
-
-
-def _plan_one(storage: SessionStorage, patterns: Patterns, log: _Log) -> Iterator[Redactable]:
-    since = 0 if log.trashed else storage.log.inherited(log.log_id)
-    calls: dict[str, str] = {}
-    for line in _lines(storage, log, since):
-        event = codec.decode(line)
-        if isinstance(event, InvocationLinked) and event.invocation_dir:
-            calls[event.invocation_id] = event.invocation_dir
-        labels = _labels(patterns, texts(event)) if not isinstance(event, RedactedEvent) else ()
-        if labels:
-            obstacle = _obstacle(log.log_id, event.seq, line)
-            name = log.trashed or ""
-            yield Redactable(log.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle)
-    for folder in dict.fromkeys(calls.values()):
-        yield from _plan_record(storage, patterns, log, folder)
-
-
-def _plan_record(storage: SessionStorage, patterns: Patterns, log: _Log, folder: str) -> Iterator[Redactable]:
-    if storage.history is None:
-        return
-    try:
-        record = storage.history.read(folder)
-    except (OSError, ValueError):
-        return
-    labels = _labels(patterns, texts([record.arguments, record.result, record.error]))
-    if labels:
-        yield Redactable(log.log_id, 0, "record", labels, folder, log.trashed or "")
-
-
-def _labels(patterns: Patterns, found: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(label for text in found for _, _, label in patterns.find(text)))
-
-
-def _obstacle(session_id: str, seq: int, line: bytes) -> str:
-    try:
-        record_redaction(session_id, seq, line, "", None)
-    except RedactionRefused as refused:
-        return refused.reason
-    return ""
+    kept: int = 0
+    residue: tuple[str, ...] = ()
 
 
 def redact(
@@ -143,22 +63,24 @@ def redact(
     trashed: str | None = None,
     patterns: Patterns | None = None,
 ) -> Redacted:
-    """Remove the content of events for good: from the log, and from all that was made of it or holds a copy.
+    """Remove the content of events permanently: from the log, and from everything that was derived from it or has a copy.
 
-    Those are the logs of forks, parents and templates, also in the trash; views, catalogue and search index, snapshots,
-    quarantine, unfinished files of programs that were killed, and the records of the tool calls that the events belong to (with
-    `patterns` only what matches in them). An event that was imported takes its foreign line along. On an event that was redacted
-    before, this does what was left to do. What fails besides the logs is named in `left`, and is done by the next call.
+    Copies are in the logs of forks, parents and templates, also in the trash; views, catalogue and search index, snapshots,
+    quarantine, unfinished files of programs that were killed, and the records of the tool calls that the events belong to
+    (with `patterns`, only the matches in them). With an imported event, its foreign line is removed too. On an event that
+    was redacted before, this finishes the remaining steps. A step that fails outside the logs is named in `left`; the next
+    call does it again.
 
-    Raises RedactionRefused, where an event has no text, or is one that the log cannot do without; SessionNotFound, LogDamaged:
-    nothing is changed then. AppendRefused where a log cannot be written: call again.
+    Raises RedactionRefused if an event has no text, or the log needs the event; SessionNotFound; LogDamaged: nothing is
+    changed then. Raises AppendRefused if a log cannot be written: call again.
     """
     if not reason or not reason.strip():
         raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
     with storage.registry.locked():
-        one = _Redaction(storage, _Log(session_id, trashed), reason, by, patterns)
-        done = one.run(set(seqs))
-    return replace(done, left=(*done.left, *_still_there(storage, one.removed, done.left)))
+        log = Log(session_id, trashed)
+        one = _Redaction(storage, log, reason, by, patterns)
+        done = one.run({*seqs, *_copies_of(storage, log, seqs)})
+    return replace(done, left=(*done.left, *still_there(storage, one.removed, done.left)))
 
 
 def redact_plan(
@@ -167,58 +89,90 @@ def redact_plan(
     patterns: Patterns,
     reason: str,
     by: dict[str, Any] | None = None,
+    *,
+    inside: bool = False,
 ) -> list[Redacted]:
-    """Carry out a plan: what has an obstacle is left out. Raises as `redact` does; what was done before that stays done.
+    """Carry out a plan; skip places that have an obstacle. Raises as `redact` does; completed steps stay done.
 
-    The files of the store are searched once, at the end: what is still there is named in the `left` of the last result.
+    With `inside`, only the matches are removed: the rest of each event is appended before the event is removed. In the
+    trash and in templates, events are removed completely. Forks lose them too: they do not have what is appended to
+    their parent.
+
+    The files of the store are searched once, at the end; `left` of the last result names what was found.
     """
-    seqs: dict[_Log, list[int]] = {}
+    seqs: dict[Log, list[int]] = {}
     folders: dict[str, dict[str, None]] = {}
     for one in plan:
         if one.obstacle:
             continue
         if one.seq:
-            seqs.setdefault(_Log(one.session_id, one.trashed or None), []).append(one.seq)
+            seqs.setdefault(Log(one.session_id, one.trashed or None), []).append(one.seq)
         else:
             folders.setdefault(one.session_id, {})[one.folder] = None
     done, removed = list[Redacted](), Removed()
     for log, found in seqs.items():
+        kept = _keep_rest(storage, log, set(found), patterns, reason) if inside else 0
         with storage.registry.locked():
-            redaction = _Redaction(storage, log, reason, by, patterns)
-            done.append(redaction.run(set(found)))
+            redaction = _Redaction(storage, log, reason, by, patterns, inside=inside and log.trashed is None)
+            done.append(replace(redaction.run(set(found)), kept=kept))
             removed.update(redaction.removed)
     for session_id, names in folders.items():
         storage.registry.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
-        records, left = _clean_records(storage, names, patterns.replace)
+        records, left = clean_records(storage, names, patterns.replace_in)
         if records or left:
             done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
     if done:
         known = {name for one in done for name in one.left}
-        done[-1] = replace(done[-1], left=(*done[-1].left, *_still_there(storage, removed, known)))
+        done[-1] = replace(done[-1], left=(*done[-1].left, *still_there(storage, removed, known)))
     return done
+
+
+def _copies_of(storage: SessionStorage, log: Log, seqs: Sequence[int]) -> set[int]:
+    """Return the numbers of messages that a redaction inside texts appended again, with the same content."""
+    said = {
+        (event.role, event.content)
+        for line in _read(storage, log, seqs).values()
+        if isinstance(event := codec.decode(line), MessageAdded)
+    }
+    found = set[int]()
+    for line in lines_of(storage, log) if said else ():
+        if NAME.encode() not in line[:400]:
+            continue
+        event = codec.decode(line)
+        if (
+            isinstance(event, MessageAdded)
+            and (event.id or "").startswith(NAME)
+            and (event.role, event.content) in said
+        ):
+            found.add(event.seq)
+    return found
+
+
+def _keep_rest(storage: SessionStorage, log: Log, seqs: set[int], patterns: Patterns, reason: str) -> int:
+    if log.trashed is not None or log.log_id.startswith(TEMPLATE):
+        return 0
+    lines = _read_with_origins(storage, log, seqs)
+    for seq, line in lines.items():
+        if tombstone.read_tombstone(line) is None:
+            record_redaction(log.log_id, seq, line, reason, None)  # raises the errors that would stop the redaction
+    return keep_rest(storage, log.log_id, lines, patterns)
 
 
 # --- which events, in which logs
 
 
-def _lines(storage: SessionStorage, log: _Log, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
-    if log.trashed is None:
-        return storage.log.lines(log.log_id, after, upto)
-    return islice(storage.log.trashed_lines(log.trashed), after, upto)
-
-
-def _read(storage: SessionStorage, log: _Log, seqs: Iterable[int]) -> dict[int, bytes]:
-    """Read lines by their numbers, neighbours at once; those that are not there are left out."""
+def _read(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
+    """Read lines by their numbers, neighbours in one read; skip missing ones."""
     found: dict[int, bytes] = {}
     wanted = sorted(seq for seq in seqs if seq > 0)
     runs = groupby(enumerate(wanted), key=lambda pair: pair[1] - pair[0])
     for run in ([seq for _, seq in pairs] for _, pairs in runs):
-        found.update(zip(run, _lines(storage, log, run[0] - 1, run[-1]), strict=False))
+        found.update(zip(run, lines_of(storage, log, run[0] - 1, run[-1]), strict=False))
     return found
 
 
-def _read_with_origins(storage: SessionStorage, log: _Log, seqs: Collection[int]) -> dict[int, bytes]:
-    """Read lines, and those of the same append that hold the foreign lines they came from. Raises RedactionRefused."""
+def _read_with_origins(storage: SessionStorage, log: Log, seqs: Collection[int]) -> dict[int, bytes]:
+    """Read lines, and the lines of the same append that have the foreign lines they came from. Raises RedactionRefused."""
     found = _read(storage, log, seqs)
     for seq in sorted(seqs):
         if seq not in found:
@@ -231,51 +185,23 @@ def _read_with_origins(storage: SessionStorage, log: _Log, seqs: Collection[int]
     return dict(sorted(found.items()))
 
 
-def _all_logs(storage: SessionStorage) -> Iterator[_Log]:
-    log = storage.log
-    names = chain(sorted(log.ids()), (TEMPLATE + name for name in storage.templates()))
-    return chain(map(_Log, names), (_Log(id_of(name), name) for name in log.trashed()))
-
-
-def _relatives(storage: SessionStorage, asked: _Log) -> Iterator[_Log]:
-    """Stream the logs that may have events of the one that is asked for, itself first.
-
-    Without any fork in the store those are the ones of its id: what is in the trash may have been restored from an archive too.
-    """
-    yield asked
-    has_forks = storage.registry.state().forks > 0
-    root = None if asked.trashed or not has_forks else storage.log.root_of(asked.log_id)
-    for one in _all_logs(storage):
-        if one == asked or not (has_forks or one.log_id == asked.log_id):
-            continue
-        if one.trashed or root is None or _root_of(storage, one) in (None, root):
-            yield one
-
-
-def _root_of(storage: SessionStorage, log: _Log) -> str | None:
-    """Name the log whose chain it is; None where that cannot be read."""
-    with suppress(SessionNotFound, LogDamaged):
-        return storage.log.root_of(log.log_id)
-    return None
-
-
-# --- doing it
+# --- carrying it out
 
 
 @dataclass
 class _Copy:
-    """A log that has the events, some of them from its parent where it is a fork: the first `inherited` are its parent's.
+    """A log that has the events. In a fork, the first `inherited` events are its parent's.
 
-    `lines` are those of the events, `recorded` the numbers of inherited events whose redaction the log records.
+    `lines` are the lines of the events; `recorded` are the numbers of inherited events whose redaction the log records.
     """
 
-    log: _Log
+    log: Log
     inherited: int
     lines: dict[int, bytes]
     recorded: set[int] = field(default_factory=set)
 
     def todo(self) -> list[int]:
-        """List the events to redact, or, where they are the parent's, to record as redacted."""
+        """List the events to redact, or, for the parent's events, to record as redacted."""
         return [
             seq
             for seq, line in self.lines.items()
@@ -283,27 +209,37 @@ class _Copy:
         ]
 
     def inherits(self) -> bool:
-        """Tell whether any of the events is its parent's."""
+        """Return whether any of the events is its parent's."""
         return min(self.lines) <= self.inherited
 
 
 class _Redaction:
-    """One redaction, with the store's lock held: what it found, and what it could not do."""
+    """One redaction, with the store's lock held: its findings, and the steps that failed."""
 
     def __init__(
-        self, storage: SessionStorage, asked: _Log, reason: str, by: dict[str, Any] | None, patterns: Patterns | None
+        self,
+        storage: SessionStorage,
+        asked: Log,
+        reason: str,
+        by: dict[str, Any] | None,
+        patterns: Patterns | None,
+        *,
+        inside: bool = False,
     ) -> None:
         self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
-        self._clean: Callable[[str], str] = patterns.replace if patterns else mark
-        self.removed, self._calls = Removed(), set[str]()
+        self._secrets = (
+            patterns.secrets if patterns is not None and inside else None
+        )  # everything that is removed while the rest stays
+        self._clean: Callable[[Any], Any] = patterns.replace_in if patterns else mark
+        self.removed, self._calls, self._whole_calls = Removed(), set[str](), set[str]()
         self._left: dict[str, None] = {}
 
     def run(self, seqs: Collection[int]) -> Redacted:
-        """Redact. What needs the text comes before the logs lose it: a crash in between leaves it for the next call."""
+        """Redact. Steps that need the text run before the logs lose it: after a crash in between, the next call can do them."""
         storage, asked = self._storage, self._asked
         lines = _read_with_origins(storage, asked, seqs)
         self._check(lines)
-        copies = [copy for one in _relatives(storage, asked) if (copy := self._copy(one, lines)).lines]
+        copies = [copy for one in relatives(storage, asked) if (copy := self._copy(one, lines)).lines]
         self._look_at(copies)
         folders = self._folders(copies)
         new = sorted({seq for copy in copies for seq in copy.todo()})
@@ -311,23 +247,33 @@ class _Redaction:
             leaves = tuple(leaf.hex() for seq in new if (leaf := tombstone.leaf_of(lines[seq])))
             storage.registry.note(
                 StoreEventsRedacted(
-                    session_id=asked.log_id, targets=tuple(new), reason=self._reason, by=self._by, leaves=leaves
+                    session_id=asked.log_id,
+                    targets=tuple(new),
+                    reason=self._reason,
+                    by=self._by,
+                    leaves=leaves,
+                    lines=marks_of(lambda: lines_of(storage, asked), new),
                 )
             )
         for copy in copies:
             with self._noting(f"{_name(copy.log)}/quarantine"):
                 storage.log.scrub(copy.log.log_id, self.removed.values(), trashed=copy.log.trashed)
-        records, untouched = _clean_records(storage, folders, self._clean)
+        records, untouched = clean_records(storage, folders, self._clean)
+        for copy in copies:
+            with self._noting(f"{_name(copy.log)}/values"):
+                self._remove_values(copy)
+        self._keep_facts(copies)
         self._redact_logs(copies)
         self._remove_derived(copies)
         self._check_catalog()
         logs = tuple(copy.log.log_id for copy in copies) if new else ()
         left = dict.fromkeys([*untouched, *self._left])
-        return Redacted(asked.log_id, tuple(new), logs, tuple(records), tuple(left))
+        residue = storage.log.capabilities.residue if new else ()
+        return Redacted(asked.log_id, tuple(new), logs, tuple(records), tuple(left), residue=residue)
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
-        """Go on after an error, and name in `left` what was not done."""
+        """Continue after an error, and name in `left` what was not done."""
         try:
             yield
         except (EventStoreError, OSError, ValueError, sqlite3.Error) as error:
@@ -339,8 +285,8 @@ class _Redaction:
             if tombstone.read_tombstone(line) is None:
                 record_redaction(self._asked.log_id, seq, line, self._reason, self._by)
 
-    def _copy(self, log: _Log, wanted: dict[int, bytes]) -> _Copy:
-        """Read which of the events a log has; they are known by their leaf hashes."""
+    def _copy(self, log: Log, wanted: dict[int, bytes]) -> _Copy:
+        """Find which of the events a log has, by their leaf hashes."""
         if log == self._asked:
             return self._with_recorded(_Copy(log, self._inherited(log), wanted))
         lines: dict[int, bytes] = {}
@@ -351,22 +297,22 @@ class _Redaction:
             }
             return self._with_recorded(_Copy(log, self._inherited(log) if lines else 0, lines))
         except SessionNotFound:
-            return _Copy(log, 0, {})  # deleted meanwhile
+            return _Copy(log, 0, {})  # deleted in the meantime
         except LogDamaged as damage:
             self._left[f"{_name(log)}: {damage}"] = None
             return _Copy(log, 0, {})
 
-    def _inherited(self, log: _Log) -> int:
+    def _inherited(self, log: Log) -> int:
         return 0 if log.trashed else self._storage.log.inherited(log.log_id)
 
     def _with_recorded(self, copy: _Copy) -> _Copy:
         if copy.lines and copy.inherits():
-            after = _lines(self._storage, copy.log, min(copy.lines))
+            after = lines_of(self._storage, copy.log, min(copy.lines))
             copy.recorded = {one.target for one in map(codec.read_redaction, after) if one is not None}
         return copy
 
     def _look_at(self, copies: Iterable[_Copy]) -> None:
-        """Collect what the events say, from any copy that still does."""
+        """Collect the content of the events, from any copy that still has it."""
         seen = set[int]()
         for copy in copies:
             for seq, line in copy.lines.items():
@@ -374,22 +320,68 @@ class _Redaction:
                 if seq in seen or isinstance(event, RedactedEvent):
                     continue
                 seen.add(seq)
-                self.removed.add(event)
-                if isinstance(event, MessageAdded | InvocationLinked) and event.invocation_id is not None:
+                whole = filled(self._storage, copy.log, event)
+                if self._secrets is None:
+                    self.removed.add(whole)
+                else:
+                    for _, secret in self._secrets(whole):
+                        self.removed.add_text(secret)
+                if isinstance(event, InvocationEvent):
+                    self._whole_calls.add(event.invocation_id)
+                if isinstance(event, MessageAdded | InvocationEvent) and event.invocation_id is not None:
                     self._calls.add(event.invocation_id)
 
     def _folders(self, copies: Iterable[_Copy]) -> dict[str, None]:
-        """Find the folders of the tool calls that the events belong to, wherever in the logs they are linked."""
+        """Find the folders of the tool calls that the events belong to, from the links in all the logs.
+
+        The record of a call is not cleaned if it is derived from events that stay: then only a message of the call is redacted.
+        """
         found: dict[str, None] = {}
+        derived = set[str]()
         for copy in copies if self._calls else ():
-            for line in _lines(self._storage, copy.log):
-                event = codec.decode(line) if line.startswith(_LINKED) else None
-                if isinstance(event, InvocationLinked) and event.invocation_dir and event.invocation_id in self._calls:
+            for line in lines_of(self._storage, copy.log):
+                event = codec.read_invocation(line)
+                if has_input(event) and event.invocation_id not in self._whole_calls:
+                    derived.add(event.invocation_id)
+                if event is not None and event.invocation_dir and event.invocation_id in self._calls - derived:
                     found[event.invocation_dir] = None
         return found
 
+    def _remove_values(self, copy: _Copy) -> None:
+        """Remove the events' large values from a log's stored values, unless another event of the log has the same value."""
+        log, log_id, trashed = self._storage.log, copy.log.log_id, copy.log.trashed
+        gone = {digest for line in copy.lines.values() for _, _, digest in large_values(codec.decode(line))}
+        gone &= set(log.values(log_id, trashed=trashed))
+        gone -= self._other_values(copy) if gone else set()
+        texts = {digest: log.read_value(log_id, digest, trashed=trashed) for digest in gone}
+        for digest in gone:
+            log.remove_value(log_id, digest, trashed=trashed)
+        # A concurrent append stored the value before it was removed here, and has recorded it since.
+        for digest in gone & self._other_values(copy) if gone and not trashed else ():
+            log.put_value(log_id, texts[digest])
+
+    def _other_values(self, copy: _Copy) -> set[str]:
+        """Return the large values that other events of a log have."""
+        lines = enumerate(lines_of(self._storage, copy.log), 1)
+        return {
+            digest
+            for seq, line in lines
+            if seq not in copy.lines
+            for _, _, digest in large_values(codec.read_valued(line))
+        }
+
+    def _keep_facts(self, copies: Iterable[_Copy]) -> None:
+        """Append the facts that stay known about calls that lose their events, as in their records: no input, result or error."""
+        for copy in copies if self._whole_calls else ():
+            if copy.log.trashed:
+                continue
+            lines = enumerate(lines_of(self._storage, copy.log), 1)
+            facts = facts_lost(lines, copy.lines, self._whole_calls)
+            if facts:
+                self._storage.log.append(copy.log.log_id, facts)
+
     def _redact_logs(self, copies: Iterable[_Copy]) -> None:
-        """Redact in each log. Forks record it first: what their parent loses before would be tampering to them."""
+        """Redact in each log. Forks record it first: otherwise a redaction in the parent would look like tampering to them."""
         for copy in sorted(copies, key=lambda one: not one.inherits()):
             if not copy.todo():
                 continue
@@ -408,7 +400,9 @@ class _Redaction:
         log, todo = copy.log, copy.todo()
         try:
             self._storage.log.redact(log.log_id, todo, self._reason, self._by, trashed=log.trashed)
-        except RedactionRefused:  # a redaction that a crash cut short is finished by whoever locks the log
+        except (
+            RedactionRefused
+        ):  # a redaction that a crash interrupted is finished by the next process that locks the log
             copy.lines = _read(self._storage, log, copy.lines)
             again = self._with_recorded(copy).todo()
             if again == todo:
@@ -417,7 +411,7 @@ class _Redaction:
                 self._storage.log.redact(log.log_id, again, self._reason, self._by, trashed=log.trashed)
 
     def _remove_derived(self, copies: Iterable[_Copy]) -> None:
-        """Make anew what is derived from the logs. Nothing in here may stop the rest."""
+        """Rebuild what is derived from the logs. No error here may stop the other steps."""
         storage = self._storage
         for copy in copies:
             with self._noting(f"{_name(copy.log)}: its views"):
@@ -426,15 +420,15 @@ class _Redaction:
                 else:
                     storage.refresh_derived(copy.log.log_id)
         with self._noting("_adopt"):
-            for root in _roots(storage):
+            for root in roots_of(storage):
                 clear_stage(root)
         live = [copy.log.log_id for copy in copies if not copy.log.trashed]
         if not self._compact(live):
             with self._noting(CATALOG):
-                storage.clear_caches()  # in use, or full: it is made anew by the next list
+                storage.clear_caches()  # in use, or the disk is full: the next list rebuilds it
 
     def _compact(self, session_ids: Iterable[str]) -> bool:
-        """Drop the sessions from lists, search and figures, and write their files anew; False where that failed."""
+        """Drop the sessions from lists, search and figures, and rewrite those files; return False if that failed."""
         try:
             self._storage.forget_found(session_ids)
             self._storage.compact()
@@ -443,52 +437,18 @@ class _Redaction:
         return True
 
     def _check_catalog(self) -> None:
-        """Throw the catalogue away where a text is left in it: another program may have put it back meanwhile."""
-        if isinstance(self._storage, FileSystemSessionStorage):
+        """Delete the catalogue if it still has a text: another program may have written it back in the meantime."""
+        if folders := self._storage.local_folders():
             names = [needle(name) for name in self.removed.names if not self._is_said(name)]
             with self._noting(CATALOG):
-                if find_left([self._storage.sessions_dir / CATALOG], [*self.removed.needles(), *names]):
+                if find_left([one / CATALOG for one in folders], [*self.removed.needles(), *names]):
                     self._storage.clear_caches()
 
     def _is_said(self, name: str) -> bool:
-        """Tell whether the log still has a name that a redacted event had too."""
+        """Check whether the log still has a name that a redacted event also had."""
         text = needle(name).pieces[0]
-        return any(text in line for line in _lines(self._storage, self._asked))
+        return any(text in line for line in lines_of(self._storage, self._asked))
 
 
-def _still_there(storage: SessionStorage, removed: Removed, known: Collection[str]) -> list[str]:
-    """Search every file of the store for texts; name those that hold one and are not known."""
-    try:
-        return [name for name in find_left(_roots(storage), removed.needles()) if name not in known]
-    except OSError as error:
-        return [f"the files of the store could not be searched: {error}"]
-
-
-def _name(log: _Log) -> str:
+def _name(log: Log) -> str:
     return f"_trash/{log.trashed}" if log.trashed else log.log_id
-
-
-def _roots(storage: SessionStorage) -> list[Path]:
-    """List the folders in which a store keeps files."""
-    folders = [storage.sessions_dir] if isinstance(storage, FileSystemSessionStorage) else []
-    return [*folders, *([storage.history.path] if storage.history is not None else [])]
-
-
-def _clean_records(
-    storage: SessionStorage, folders: Iterable[str], clean: Callable[[str], str]
-) -> tuple[list[str], list[str]]:
-    """Redact the records of tool calls; return their folders, and the names of what else lies there or failed."""
-    records, left = list[str](), list[str]()
-    history = storage.history
-    for folder in folders if history is not None else ():
-        assert history is not None  # noqa: S101 - asked before
-        try:
-            history.remove_unfinished(folder)
-            left += [f"{folder}/{name}" for name in history.others(folder)]
-            if history.redact(folder, clean):
-                records.append(folder)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            left.append(f"{folder}: {error}")
-    return records, left

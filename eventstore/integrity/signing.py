@@ -67,12 +67,12 @@ def _to_dict(proof: Inclusion | Consistency, *roots: str) -> dict[str, Any]:
 def sign_checkpoint(storage: SessionStorage, session_id: str, key: SigningKey) -> str:
     """Sign the present log of a session, and return the note. Have the note kept outside the store.
 
-    Every byte is verified first, and the earlier checkpoints of the same key. The note is stored as an attachment of the log,
-    then in an event `checkpoint.signed`, and the registry records it. Where only checkpoints were appended since the last note of
-    this key, that note is returned.
+    Every byte is verified first, and the earlier checkpoints of the same key. The note is stored as an attachment of
+    the log, then in an event `checkpoint.signed`, and the registry records it. If only checkpoints were appended since
+    the last note of this key, that note is returned.
 
-    Raises SessionNotFound, LogDamaged, and LogTampered where the log does not fit an earlier checkpoint of this key; nothing is
-    signed then.
+    Raises SessionNotFound, LogDamaged, and LogTampered if the log does not fit an earlier checkpoint of this key;
+    nothing is signed then.
     """
     with storage.registry.locked():  # else the session may be deleted or trashed before the registry records the note
         return _sign_locked(storage, session_id, key)

@@ -1,6 +1,6 @@
-"""What the store's own log records of sessions: which should be there, which ended, what was signed and redacted in them.
+"""What the store's own log records about sessions: which ones should exist, which ended, what was signed and redacted.
 
-Read before the sessions are, and only compared with them: whether that log can be believed, its own verdict says.
+It is read before the sessions and only compared with them. The verdict on that log itself shows whether it can be trusted.
 """
 
 from base64 import b64encode
@@ -37,9 +37,10 @@ Roots: TypeAlias = dict[int, set[str]]
 class StoreRecord:
     """The fold of the store's own log.
 
-    `made` maps sessions that should be there to the hash of their first event, `aside` names in the trash to the same; `forks`
-    maps sessions to the numbers of events they may begin behind, `signed` sessions to the roots that were signed. `again` are
-    those that came into being while they were there. `ended` maps sessions to what was last recorded of their end.
+    `made` maps sessions that should exist to the hash of their first event, `aside` maps names in the trash to the
+    same. `forks` maps sessions to the numbers of events after which they may begin, `signed` maps sessions to the
+    signed roots. `again` are sessions that were created while they existed. `ended` maps sessions to the last record of
+    their end.
     """
 
     made: dict[str, str] = field(default_factory=dict)
@@ -98,9 +99,10 @@ class StoreRecord:
         self._past.setdefault(session_id, []).append((seq, signed))
 
     def _is_another(self, event: Event) -> TypeGuard[StoreSessionCreated | StoreSessionRestored]:
-        """Return whether a session came into being under an id that is in use.
+        """Return whether a session was created under an id that is in use.
 
-        One that was lost and brought back by an archive is none, nor one whose way to the trash was not recorded.
+        This does not count a session that was lost and restored from an archive, nor one whose move to the trash was
+        not recorded.
         """
         if isinstance(event, StoreSessionRestored):
             return event.session_id in self.made and event.name in self.aside
@@ -109,21 +111,23 @@ class StoreRecord:
         return self.made.get(event.session_id, event.first_hash) != event.first_hash
 
     def _root_of(self, session_id: str) -> str:
-        """Name the session that stands for all those that go on from each other, whatever became of them."""
+        """Return the first session of a line of forks. It represents all of them, deleted ones too."""
         found = session_id
         while (parent := self._family.get(found, found)) != found:
             found = parent
         return found
 
-    def is_past(self, session_id: str, size: int, root: str, proven_to: int) -> bool:
-        """Return whether a checkpoint was signed of an earlier session of this id, whose end a proven event records."""
-        return any(seq <= proven_to and root in signed.get(size, ()) for seq, signed in self._past.get(session_id, ()))
+    def ended_at(self, session_id: str, size: int, root: str) -> int:
+        """Return the seq of the event that records the end of the session of a checkpoint; 0 if there is none."""
+        past = self._past.get(session_id, ())
+        return next((seq for seq, signed in past if root in signed.get(size, ())), 0)
 
     def unknown_redactions(self, session_id: str, redacted: Mapping[int, str]) -> list[int]:
-        """List the redacted events of a session that no `store.events_redacted` is about.
+        """List the redacted events of a session that no `store.events_redacted` names.
 
-        `redacted` maps their numbers to the times of the events that recorded it: what is older than the session in this store
-        came with an archive. A redaction is recorded for one session, and carried out in all that have the event.
+        `redacted` maps their numbers to the times of the events that recorded it: a record older than the session in
+        this store came with an archive. A redaction is recorded for one session, and carried out in all sessions that
+        have the event.
         """
         created = self.created_at.get(session_id)
         if created is None or session_id not in self.made:
@@ -133,11 +137,11 @@ class StoreRecord:
         return sorted(seq for seq, at in redacted.items() if at > created and seq not in known)
 
     def undone_redactions(self, session_id: str, redacted: Iterable[int], events: int) -> list[int]:
-        """List the events whose redaction was recorded here, and which the session still has."""
+        """List the events whose redaction was recorded here but which the session still has."""
         return sorted(seq for seq in self._asked.get(session_id, set()) - set(redacted) if seq <= events)
 
     def settle(self, there: set[str], trashed: set[str]) -> list[str]:
-        """Take what a crash between two steps explains out of the record, and say what that was and what ends it."""
+        """Remove from the record what a crash between two steps explains; return notes on each case and how to finish it."""
         said = []
         for name in sorted(self.aside.keys() - trashed):
             session_id = id_of(name)
@@ -145,32 +149,31 @@ class StoreRecord:
                 self.made[session_id] = self.aside.pop(name)
                 self.signed[session_id] = self._signed_aside.pop(name, {})
                 said.append(
-                    f"session {session_id}: a move to or from the trash was cut short; trash it again, or go on"
+                    f"session {session_id}: a move to or from the trash was not finished; trash it again, or continue it"
                 )
         for name in sorted(trashed - self.aside.keys()):
             session_id = id_of(name)
             if session_id in self.made.keys() - there:
                 del self.made[session_id]
-                text = (
-                    "a move to or from the trash was cut short, and it is in the trash; restore it, or leave it there"
-                )
+                text = "a move to or from the trash was not finished, and it is in the trash; restore it, or leave it there"
             else:
-                text = (
-                    "its move to the trash, or its purge from there, was cut short; clean up the trash, or restore it"
-                )
+                text = "its move to the trash, or its purge from there, was not finished; clean up the trash, or restore it"
             self.again.discard(session_id)
             said.append(f"session {session_id}: {text}")
         for session_id in sorted(there - self.made.keys()):
             ended = self.ended.get(session_id)
-            text = "its creation was cut short behind its first event, or its folder was copied to here; go on with it"
+            text = "its creation stopped after its first event, or its folder was copied to here; continue it"
             if ended is not None:
-                text = f"{ended}, or the creation of another one after that, was cut short; look at it, and do it again or go on"
+                text = (
+                    f"{ended}, or the creation of another one after that, was not finished; check it, then repeat that "
+                    "step or continue it"
+                )
             said.append(f"session {session_id}: {text}")
         return said
 
 
 def read_store_record(storage: SessionStorage) -> StoreRecord:
-    """Fold the store's own log as far as its chain fits."""
+    """Fold the store's own log as far as its chain is valid."""
     record = StoreRecord()
     with suppress(EventStoreError, OSError):
         raw = storage.log.raw(STORE_ID)
@@ -181,7 +184,7 @@ def read_store_record(storage: SessionStorage) -> StoreRecord:
 
 
 def roots_of(lines: Iterable[bytes], sizes: Iterable[int]) -> tuple[int, dict[int, str]]:
-    """Count lines and compute the roots, in base64, after some sizes. Whether the chain fits is not looked at."""
+    """Count lines and compute the roots, in base64, after some sizes. The chain is not verified."""
     tree, wanted, found = Tree(), set(sizes), dict[int, str]()
     for line in lines:
         tree.append(leaf_behind(line))

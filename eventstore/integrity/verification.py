@@ -1,12 +1,14 @@
-"""Is a store intact, and what proves it: every byte of its logs read again, its views rebuilt and compared, its own log asked.
+"""Verify a store: read every byte of its logs again, rebuild and compare its views, and compare it with its own log.
 
-One log is judged in `log_audit`; what the store's own log records of sessions is in `store_record`.
+One log is judged in `log_audit`; what the store's own log records about sessions is in `store_record`.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,8 +17,11 @@ from eventstore.errors import EventStoreError, NotARegularFile, SessionNotFound
 from eventstore.events import LogRepaired
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.integrity.checkpoint import VerifierKey
+from eventstore.integrity.known_sessions import all_ids, in_trash
 from eventstore.integrity.log_audit import MOST_FLAWS, Checkpoints, Claim, Examination, Outcome, examine, read_claim
 from eventstore.integrity.store_record import Roots, StoreRecord, raw_lines, read_store_record, roots_of
+from eventstore.store.local_storage import FileSystemSessionStorage
+from eventstore.store.processes import spread
 from eventstore.store.storage import SessionStorage
 
 _WORST_FIRST: tuple[Outcome, ...] = ("tampered", "damaged", "unreadable", "incomplete", "whole")
@@ -24,9 +29,9 @@ _WORST_FIRST: tuple[Outcome, ...] = ("tampered", "damaged", "unreadable", "incom
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a session, and what that makes of it.
+    """One thing that is wrong with a session, and its outcome.
 
-    `part` is log, tail, checkpoint, views, quarantine or store; `outcome` is damaged, tampered or unreadable.
+    `part` is log, tail, checkpoint, views, calls, quarantine or store; `outcome` is damaged, tampered, unreadable or incomplete.
     """
 
     session_id: str
@@ -35,18 +40,18 @@ class Finding:
     outcome: Outcome = "damaged"
 
     def to_dict(self) -> dict[str, str]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of one session: how many events are intact, the hash of the last of them, and what is wrong.
+    """The result for one session: how many events are intact, the hash of the last one, and what is wrong.
 
-    `signed_to` and `anchored_to` are the last events that a checkpoint proves which a given key signed, and which was kept
-    outside; 0 for none. `proven_to` is the last one that is proven: by anchors where there are any, else by keys; `recorded_to`
-    is the last of the mere records of checkpoints behind it. `notes` are worth knowing, and not wrong. `proof_asked` says that
-    keys or anchors were given.
+    `signed_to` is the last event that a checkpoint signed by a given key proves, `anchored_to` the last one that a
+    checkpoint kept outside proves; 0 for none. `proven_to` is the last proven event: by anchors if there are any, else
+    by keys. `recorded_to` is the last of the events after it that only record checkpoints. `notes` are worth knowing
+    but not wrong. `proof_asked`: keys or anchors were given.
     """
 
     session_id: str
@@ -63,11 +68,11 @@ class Verdict:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether there are events, nothing is wrong with them, and all is proven where that was asked for."""
+        """Return whether there are events, nothing is wrong with them, and, if proof was asked for, all are proven."""
         return self.outcome == "whole"
 
     def describe(self, *, with_keys: bool) -> str:
-        """Write it as one line; `with_keys` says that signatures were checked."""
+        """Describe it in one line; `with_keys`: signatures were checked."""
         signed = f"signed to {self.signed_to}" if self.signed_to else "not signed by your keys"
         text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
         text.append(f"anchored outside to {self.anchored_to}" if self.anchored_to else "not anchored outside")
@@ -98,18 +103,19 @@ def _described(session_id: str, finding: Finding) -> str:
 
 
 def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
-    """Choose the outcome that the whole has: tampered before damaged, unreadable, incomplete, whole; of nothing, unreadable."""
+    """Return the worst outcome: tampered before damaged, unreadable, incomplete, whole; unreadable if there are none."""
     found = set(outcomes)
     return next((outcome for outcome in _WORST_FIRST if outcome in found), "unreadable")
 
 
 @dataclass
 class _Pinned:
-    """What the caller trusts: never anything of the store."""
+    """What the caller trusts, and whom to tell how far the work is. Nothing of it comes from the store."""
 
     keys: Sequence[VerifierKey]
     anchors: dict[str, list[Claim]] = field(default_factory=dict)
     has_anchors: bool = False
+    on_read: Callable[[int], None] | None = None
 
     @classmethod
     def of(cls, keys: Sequence[VerifierKey], anchors: Iterable[str | bytes]) -> "_Pinned":
@@ -119,8 +125,11 @@ class _Pinned:
         found.has_anchors = bool(found.anchors)
         return found
 
-    def checkpoints(self, session_id: str) -> Checkpoints:
-        return Checkpoints(self.keys, self.anchors.get(session_id, ()), has_anchors=self.has_anchors)
+    def checkpoints(self, session_id: str, record: StoreRecord | None = None) -> Checkpoints:
+        """Return the checkpoints to compare with a session: not those of an earlier session whose end is recorded."""
+        claims = self.anchors.get(session_id, ())
+        living = [one for one in claims if record is None or not _ended_at(record, one)]
+        return Checkpoints(self.keys, living, has_anchors=self.has_anchors)
 
     @property
     def wants_proof(self) -> bool:
@@ -133,15 +142,19 @@ def verify_session(
     *,
     keys: Sequence[VerifierKey] = (),
     anchors: Iterable[str | bytes] = (),
+    on_read: Callable[[int], None] | None = None,
 ) -> Verdict:
-    """Verify chain, numbers, times, batches, redactions, checkpoints, tail, views and quarantine of one session. Reads only.
+    """Verify one session: chain, numbers, times, batches, redactions, checkpoints, tail, views, calls and quarantine.
 
-    Every byte is read again, whatever this process saw before. `keys` are the ones that the caller trusts, `anchors` the notes of
-    checkpoints that the caller kept elsewhere; both say what is proven, and then a session of which events are not is incomplete.
-    Anchors of other sessions are not looked at. The checkpoints and redactions that the store's own log records must fit in any
-    case. Raises CheckpointRefused for an anchor that is no checkpoint, InvalidSessionId.
+    Only reads. Every byte is read again, whatever this process read before. `keys` are the keys that the caller trusts,
+    `anchors` the notes of checkpoints that the caller kept elsewhere; both decide what is proven, and then a session
+    with unproven events is incomplete. Anchors of other sessions are ignored. The checkpoints and redactions that the
+    store's own log records must fit in any case. `on_read` is called with the number of events that were verified, from time
+    to time; what it raises ends the verification. Raises CheckpointRefused for an anchor that is not a checkpoint,
+    InvalidSessionId.
     """
     pinned = _Pinned.of(keys, anchors)
+    pinned.on_read = on_read
     if check_log_id(session_id) == STORE_ID:
         return _verify(storage, session_id, pinned, StoreRecord())
     return _verify_one(storage, session_id, pinned, _read_settled(storage)[0])
@@ -150,30 +163,47 @@ def verify_session(
 def verify_store(
     storage: SessionStorage, *, keys: Sequence[VerifierKey] = (), anchors: Iterable[str | bytes] = ()
 ) -> Verdict:
-    """Verify the store's own log, as `verify_session` does, and compare the sessions that are there with those it records."""
+    """Verify the store's own log, as `verify_session` does, and compare the existing sessions with those it records."""
     pinned = _Pinned.of(keys, anchors)
     return _verify_store_twice(storage, pinned)
 
 
 def verify_all(
-    storage: SessionStorage, keys: Sequence[VerifierKey] = (), anchors: Iterable[str | bytes] = ()
+    storage: SessionStorage,
+    keys: Sequence[VerifierKey] = (),
+    anchors: Iterable[str | bytes] = (),
+    *,
+    jobs: int = 1,
 ) -> list[Verdict]:
-    """Verify all sessions and templates, those of which there is an anchor and nothing else, and at last the store's own log.
+    """Verify all sessions and templates, then missing sessions of which an anchor exists, and last the store's own log.
 
-    Raises as `verify_session` does.
+    With `jobs` many sessions in files are spread over so many processes, as `spread` of `store.processes` says. The verdicts and
+    their order are the same. Raises as `verify_session` does.
     """
     pinned = _Pinned.of(keys, anchors)
     store = _verify_store_twice(storage, pinned, are_roots_held=True)
     record, _ = _read_settled(storage)
     past = _take_out_past(pinned, record, store.proven_to)
-    there = set(_all_ids(storage)) | (pinned.anchors.keys() - {STORE_ID})
-    found = [_verify_one(storage, one, pinned, record) for one in sorted(there)]
+    there = set(all_ids(storage)) | (pinned.anchors.keys() - {STORE_ID})
+    if jobs > 1 and isinstance(storage, FileSystemSessionStorage):
+        do = partial(_verify_some, storage.sessions_dir, storage.history_dir, pinned, record)
+        found = list(spread(sorted(there), do, jobs))
+    else:
+        found = [_verify_one(storage, one, pinned, record) for one in sorted(there)]
     notes = (*store.notes, *past)
     return [*found, replace(store, notes=notes)]
 
 
+def _verify_some(
+    sessions_dir: Path, history_dir: Path, pinned: _Pinned, record: StoreRecord, session_ids: Sequence[str]
+) -> list[Verdict]:
+    """Verify some sessions in another process, with a storage of its own."""
+    with FileSystemSessionStorage(sessions_dir, history_dir, fsync="no") as storage:
+        return [_verify_one(storage, one, pinned, record) for one in session_ids]
+
+
 def _verify_one(storage: SessionStorage, session_id: str, pinned: _Pinned, record: StoreRecord) -> Verdict:
-    """Verify a session; once more where the store's own log speaks against it, which may have grown since it was read."""
+    """Verify a session; retry if it does not fit the store's own log, which may have grown since it was read."""
     found = _verify(storage, session_id, pinned, record)
     if not any(one.part == "store" for one in found.findings):
         return found
@@ -181,7 +211,7 @@ def _verify_one(storage: SessionStorage, session_id: str, pinned: _Pinned, recor
 
 
 def _verify_store_twice(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: bool = False) -> Verdict:
-    """Verify the store's own log; once more where a session does not fit it, which may have changed since it was read."""
+    """Verify the store's own log; retry if a session does not fit it: the session may have changed since it was read."""
     found = _verify_store(storage, pinned, are_roots_held=are_roots_held)
     if not any(one.part == "store" for one in found.findings):
         return found
@@ -189,68 +219,40 @@ def _verify_store_twice(storage: SessionStorage, pinned: _Pinned, *, are_roots_h
 
 
 def _take_out_past(pinned: _Pinned, record: StoreRecord, proven_to: int) -> list[str]:
-    """Take out the anchors of sessions whose end a proven event of the store's own log records; return notes that say so."""
+    """Remove the anchors of sessions whose end a proven event of the store's own log records; return notes about them."""
     said = []
     for session_id, claims in list(pinned.anchors.items()):
-        left = [
-            one
-            for one in claims
-            if not record.is_past(session_id, one.checkpoint.size, b64encode(one.checkpoint.root).decode(), proven_to)
-        ]
+        left = [one for one in claims if not 0 < _ended_at(record, one) <= proven_to]
         if len(left) < len(claims):
-            said.append(f"session {session_id}: {len(claims) - len(left)} kept checkpoints are of one that ended")
+            said.append(
+                f"session {session_id}: {len(claims) - len(left)} kept checkpoints are of an earlier one that ended"
+            )
             pinned.anchors[session_id] = left
         if not left:
             del pinned.anchors[session_id]
     return said
 
 
-def _all_ids(storage: SessionStorage) -> Iterator[str]:
-    """Name all sessions and templates that are there; a log without a byte is none, but what a refused creation left."""
-    found = set(storage.log.ids())
-    with suppress(EventStoreError, OSError):  # a store's own log that cannot be read says so in its own verdict
-        found.update(TEMPLATE + name for name in storage.templates())
-    return (one for one in found if _is_there(storage, one))
-
-
-def _is_there(storage: SessionStorage, session_id: str) -> bool:
-    try:
-        return storage.log.exists(session_id)
-    except (EventStoreError, OSError):
-        return True  # something is there that cannot be read
-
-
-def _trashed(storage: SessionStorage) -> set[str]:
-    with suppress(FileNotFoundError):
-        return set(storage.log.trashed())
-    return set()
+def _ended_at(record: StoreRecord, claim: Claim) -> int:
+    return record.ended_at(claim.session_id, claim.checkpoint.size, b64encode(claim.checkpoint.root).decode())
 
 
 def _read_settled(storage: SessionStorage) -> tuple[StoreRecord, list[str]]:
-    """Read the store's own log, and what a crash between two steps explains; the latter in words."""
+    """Read the store's own log; also return notes on what a crash between two steps explains."""
     record = read_store_record(storage)
-    return record, record.settle(set(_all_ids(storage)), _trashed(storage))
-
-
-def is_known(storage: SessionStorage, session_id: str) -> bool:
-    """Return whether there is anything of a session, or the store's own log records that there should be."""
-    check_log_id(session_id)
-    return _is_there(storage, session_id) or session_id in read_store_record(storage).made
-
-
-def is_empty(storage: SessionStorage) -> bool:
-    """Return whether there is no session, none in the trash, and no log of the store's own."""
-    with suppress(FileNotFoundError):
-        return not (any(_all_ids(storage)) or _trashed(storage) or is_known(storage, STORE_ID))
-    return True
+    return record, record.settle(set(all_ids(storage)), in_trash(storage))
 
 
 # --- one session
 
 
 def _verify(storage: SessionStorage, session_id: str, pinned: _Pinned, record: StoreRecord) -> Verdict:
-    checkpoints, signed = pinned.checkpoints(session_id), record.signed.get(session_id, {})
-    found, findings = _examine(storage, session_id, checkpoints, signed)
+    ended = sorted({seq for claim in pinned.anchors.get(session_id, ()) if (seq := _ended_at(record, claim))})
+    checkpoints, signed = pinned.checkpoints(session_id, record), record.signed.get(session_id, {})
+    found, findings = _examine(storage, session_id, checkpoints, signed, pinned.on_read)
+    if ended and found is None and not checkpoints.anchors:
+        findings = []
+    findings += [Finding(session_id, "store", _ENDED.format(seq), "incomplete") for seq in ended]
     if found is None:
         if findings[0].text == _EMPTY and session_id in record.made and not checkpoints.anchors:
             findings = [_gone(session_id)]
@@ -291,7 +293,9 @@ def _conclude(found: Examination, findings: Sequence[Finding], pinned: _Pinned, 
 def _against_redactions(found: Examination, record: StoreRecord) -> Iterator[Finding]:
     """Find redactions that the store's own log does not record, though `redact` records each before it changes anything."""
     for seq in record.unknown_redactions(found.session_id, found.redacted_at()):
-        text = f"event {seq} is redacted, and the store's own log records no such redaction: compare it with a backup"
+        text = (
+            f"event {seq} is redacted, and the store's own log does not record that redaction: compare it with a backup"
+        )
         yield Finding(found.session_id, "store", text)
 
 
@@ -299,7 +303,7 @@ def _undone(found: Examination, record: StoreRecord) -> Iterator[str]:
     undone = record.undone_redactions(found.session_id, found.tombstones, found.events)
     if undone:
         some = ", ".join(map(str, undone[:MOST_FLAWS]))
-        yield f"a redaction was recorded and cut short: event {some} is still there; redact it again"
+        yield f"a redaction was recorded but not finished: event {some} is still there; redact it again"
 
 
 def _examine(
@@ -307,15 +311,17 @@ def _examine(
     session_id: str,
     checkpoints: Checkpoints,
     sizes: Iterable[int] = (),
+    on_read: Callable[[int], None] | None = None,
 ) -> tuple[Examination | None, list[Finding]]:
-    """Read a log; None where it cannot be read at all."""
+    """Read a log; None if it cannot be read at all."""
     try:
         found = examine(
             storage.log,
             session_id,
             checkpoints,
             sizes=sizes,
-            others=lambda: sorted(set(_all_ids(storage)) - {session_id}),
+            others=lambda: sorted(set(all_ids(storage)) - {session_id}),
+            on_read=on_read,
         )
         return found, list(_in_log(storage, found))
     except SessionNotFound:
@@ -326,17 +332,25 @@ def _examine(
         return None, [Finding(session_id, "log", str(error))]
 
 
-_EMPTY = "holds no event"
+_EMPTY = "has no event"
+_NOT_BEGUN = (
+    "the store's own log has no event: the program that created the first session was killed before it recorded that; "
+    "the next creation of a session begins the log"
+)
+_ENDED = (
+    "event {} of the store's own log records that it ended after a checkpoint of it was kept, and nothing proves that event: "
+    "sign the store's own log, and verify with that checkpoint"
+)
 
 
 def _gone(session_id: str) -> Finding:
-    return Finding(session_id, "store", "is gone, and nothing records its deletion", "tampered")
+    return Finding(session_id, "store", "is missing, and no event records its deletion", "tampered")
 
 
 def _in_trash(storage: SessionStorage, session_id: str, anchors: Sequence[Claim]) -> tuple[str, ...]:
-    """Hold anchors against what is in the trash under this id; empty where not all of them fit the same log there."""
+    """Compare anchors with the logs in the trash under this id; empty if no log there fits all of them."""
     wanted = {one.checkpoint.size: b64encode(one.checkpoint.root).decode() for one in anchors}
-    for name in sorted(_trashed(storage)):
+    for name in sorted(in_trash(storage)):
         if id_of(name) == session_id:
             with suppress(EventStoreError, OSError):
                 _, found = roots_of(storage.log.trashed_lines(name), wanted)
@@ -349,12 +363,12 @@ def _missing(session_id: str, anchors: Sequence[Claim]) -> Finding:
     if not anchors:
         return Finding(session_id, "log", _EMPTY)
     size = max(claim.checkpoint.size for claim in anchors)
-    text = f"is not there, and a checkpoint of {size} events of it was kept outside"
+    text = f"is missing, and a checkpoint of {size} events of it was kept outside"
     return Finding(session_id, "log", text, "tampered")
 
 
 def _why(error: OSError) -> str:
-    """Say what the system said; paths stand in our own errors only."""
+    """Return the system's error text without its path; eventstore's own errors name paths."""
     return str(error) if isinstance(error, NotARegularFile) else f"cannot be read: {error.strerror}"
 
 
@@ -370,21 +384,23 @@ def _in_log(storage: SessionStorage, found: Examination) -> Iterator[Finding]:
 
 
 def _beside(storage: SessionStorage, session_id: str, found: Examination) -> Iterator[Finding]:
-    """Look at what is kept beside a log that is whole."""
+    """Check what is stored with an intact log."""
     try:
         if session_id != STORE_ID and not session_id.startswith(TEMPLATE):
             for text in storage.check_views(session_id):
                 yield Finding(session_id, "views", text)
+        for text in storage.check_calls(session_id):
+            yield Finding(session_id, "calls", text)
         for name in storage.log.quarantine(session_id):
             if name not in found.quarantine:
-                yield Finding(session_id, "quarantine", f"{name} is not recorded in the log: a repair was cut short")
+                yield Finding(session_id, "quarantine", f"{name} is not recorded in the log: a repair was not finished")
     except OSError as error:
         yield Finding(session_id, "views", _why(error), "unreadable")
     except EventStoreError as error:
         if not list(found.flaws()):
             yield Finding(session_id, "views", str(error))
     except (msgspec.MsgspecError, ValueError, KeyError, TypeError):
-        text = "cannot be made: an event in the log is not what its type holds, and its hash fits"
+        text = "cannot be made: the fields of an event are not those of its type, and its hash fits"
         yield Finding(session_id, "views", text, "tampered")
 
 
@@ -392,11 +408,11 @@ def _beside(storage: SessionStorage, session_id: str, found: Examination) -> Ite
 
 
 def _against_signed(session_id: str, events: int, roots: Mapping[int, str], signed: Roots) -> list[Finding]:
-    """Hold the roots of a log, by sizes, against the checkpoints that the store's own log records."""
+    """Compare the roots of a log, by size, with the checkpoints that the store's own log records."""
     size = max(signed, default=0)
     if events < size:
         text = (
-            f"has {events} events, and the store's own log records a checkpoint of {size}: it was cut off or set back"
+            f"has {events} events, and the store's own log records a checkpoint of {size}: it was truncated or set back"
         )
         return [Finding(session_id, "store", text, "tampered")]
     for size in sorted(signed):
@@ -412,6 +428,9 @@ def _against_signed(session_id: str, events: int, roots: Mapping[int, str], sign
 def _verify_store(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: bool = False) -> Verdict:
     checkpoints = pinned.checkpoints(STORE_ID)
     found, findings = _examine(storage, STORE_ID, checkpoints)
+    if (found is None or not found.tree.size) and not checkpoints.anchors and _is_just_begun(storage):
+        begun: Outcome = "incomplete" if pinned.wants_proof else "whole"
+        return Verdict(STORE_ID, 0, "", begun, notes=(_NOT_BEGUN,), proof_asked=pinned.wants_proof)
     if found is None:
         outcome = worst_of(one.outcome for one in findings)
         return Verdict(STORE_ID, 0, "", outcome, tuple(findings), proof_asked=pinned.wants_proof)
@@ -422,14 +441,22 @@ def _verify_store(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: b
     return _conclude(found, findings, pinned, said)
 
 
+def _is_just_begun(storage: SessionStorage) -> bool:
+    """Return whether the store's own log may have no event yet: it begins when the first session has been created."""
+    try:
+        return not storage.log.exists(STORE_ID) and len(list(all_ids(storage))) == 1 and not in_trash(storage)
+    except (EventStoreError, OSError):
+        return False
+
+
 def _against_store(storage: SessionStorage, record: StoreRecord, *, are_roots_held: bool) -> Iterator[Finding]:
-    there, trashed = set(_all_ids(storage)), _trashed(storage)
+    there, trashed = set(all_ids(storage)), in_trash(storage)
     yield from map(_gone, sorted(record.made.keys() - there))
     for session_id in sorted(record.again):
-        text = "was created again, and nothing records what became of the one before"
+        text = "was created again, and no event records the end of the earlier one"
         yield Finding(session_id, "store", text, "tampered")
     for name in sorted(record.aside.keys() - trashed):
-        text = f"is gone from the trash, where it was {name}, and nothing records its deletion"
+        text = f"is missing from the trash, where it was {name}, and no event records its deletion"
         yield Finding(id_of(name), "store", text, "tampered")
     for session_id in sorted(record.made.keys() & there):
         yield from _against_record(storage, session_id, record, are_roots_held=are_roots_held)
@@ -438,7 +465,7 @@ def _against_store(storage: SessionStorage, record: StoreRecord, *, are_roots_he
 def _against_record(
     storage: SessionStorage, session_id: str, record: StoreRecord, *, are_roots_held: bool
 ) -> Iterator[Finding]:
-    """Hold a session against what the store's own log records of it."""
+    """Compare a session with what the store's own log records about it."""
     starts, signed = {0, *record.forks.get(session_id, ())}, record.signed.get(session_id, {})
     if signed and not are_roots_held:
         with suppress(EventStoreError, OSError):
@@ -446,7 +473,7 @@ def _against_record(
     try:
         first = [event for start in starts for event in storage.log.read(session_id, start, start + 1)]
     except (EventStoreError, OSError):
-        return  # its own verdict says so
+        return  # its own verdict reports that
     made = record.made[session_id]
     if made and not any(event.hash == made or isinstance(event, LogRepaired) for event in first):
         text = "is not the session that was created: its first event is another"
@@ -454,17 +481,17 @@ def _against_record(
 
 
 def limits(keys: Sequence[VerifierKey], anchors: Sequence[str | bytes], verdicts: Iterable[Verdict]) -> list[str]:
-    """Write what a verification with these keys and anchors could not show, one sentence each."""
+    """List what a verification with these keys and anchors cannot prove, one sentence each."""
     said = []
     if not keys and not anchors:
         said.append(
-            "nothing was proven: whoever can write the store could have recomputed all of it; "
-            "give --key and a --checkpoint kept outside"
+            "this shows damage, not who wrote it: anyone who can write the store can recompute all of it; "
+            "--key and a --checkpoint kept outside prove it"
         )
     elif not keys:
-        said.append("no signature was checked: no --key was given, and the checkpoints kept outside were believed")
+        said.append("no signature was checked: no --key was given, and the checkpoints kept outside were trusted")
     elif not anchors:
-        said.append("no --checkpoint kept outside was given: a return to an older, signed state would not be seen")
+        said.append("no --checkpoint kept outside was given: a return to an older, signed state would not be detected")
     if (keys or anchors) and any(one.recorded_to < one.events for one in verdicts):
         said.append("unproven events are those after the last checkpoint: sign a new one")
     return said

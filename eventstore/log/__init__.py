@@ -1,4 +1,4 @@
-"""Where lines live: bytes in, bytes out, no knowledge of what a session means."""
+"""Logs: append, read and verify lines of bytes. What events mean for a session is not known here."""
 
 from typing import TYPE_CHECKING
 

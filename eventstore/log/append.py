@@ -1,6 +1,7 @@
-"""Appending: what a writer decides for one log, in a compare-and-swap loop on the hash of its last event."""
+"""Appending to one log: decide, then write, in a compare-and-swap loop on the hash of its last event."""
 
 import errno
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import NamedTuple
@@ -9,24 +10,25 @@ from eventstore.errors import (
     EventStoreError,
     IdReused,
     LogDamaged,
+    OutcomeUnknown,
     SessionNotFound,
     VersionConflict,
 )
 from eventstore.log.base import Appended, Outcome, types_of
 from eventstore.log.batch import Batch, find_repeat, refuse_known, seal
 from eventstore.log.healing import Healer
-from eventstore.log.port import Busy, Key, Missing, Refused
+from eventstore.log.port import Key, Missing, Refused
 from eventstore.log.state import LogState
 from eventstore.record import clock, codec
 from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 100
-_ALONE_AFTER = 3  # attempts that others were faster than, before the lock is taken for a whole attempt
+_ALONE_AFTER = 3  # lost attempts, before the lock is held for one complete attempt
 _TELLING = b'{"type":"event.redacted",'
 
 
-class _Plan(NamedTuple):
-    """Lines ready to be written in one go, and what becomes of each of several appends if they are."""
+class Plan(NamedTuple):
+    """Lines to write in one call, and the outcome of each of several appends if the write succeeds."""
 
     data: bytes
     tip: Tip
@@ -35,41 +37,34 @@ class _Plan(NamedTuple):
 
 
 class Appender(Healer):
-    """Appends to the logs of `States`. Whoever calls holds the log's `writing`."""
+    """Appends to the logs of `States`. The caller holds the log's `writing`."""
 
     def where(self, state: LogState) -> str:
-        """Name the place of a log for errors."""
+        """Return the place of a log, for error texts."""
         return self._backend.where(state.name)
 
     def append(
         self, state: LogState, appends: Sequence[tuple[Batch, int | None]], *, sync: bool = True
     ) -> list[Outcome]:
-        """Append several batches, each with the version it expects, in one write; return what became of each."""
+        """Append several batches, each with the version it expects, in one write; return the outcome of each."""
         try:
-            outcomes = self._append(state, appends, sync=sync or not self._syncs_apart, wait=True)
+            outcomes = self._append(state, appends, sync=sync or not self._syncs_apart)
         except (EventStoreError, ValueError) as error:
             return [error] * len(appends)
         if sync and self._syncs_apart:
-            self.sync(state, outcomes)
+            try:
+                self.sync(state)
+            except OutcomeUnknown as failed:
+                outcomes = [failed if isinstance(one, Appended) else one for one in outcomes]
         return outcomes
 
-    def append_now(self, state: LogState, appends: Sequence[tuple[Batch, int | None]]) -> list[Outcome] | None:
-        """Append as `append` does, without flushing; None where that would have to wait for anybody or read the log first."""
+    def sync(self, state: LogState, tip: Tip | None = None) -> None:
+        """Return when a log is durable up to a tip, or to its end, as the level asks. Raises OutcomeUnknown."""
         try:
-            return self._append(state, appends, sync=False, wait=False)
-        except Busy:
-            return None
-        except (EventStoreError, ValueError) as error:
-            return [error] * len(appends)
-
-    def sync(self, state: LogState, outcomes: list[Outcome]) -> None:
-        """Return when what was appended is durable as the level asks; where that fails the error is the outcome."""
-        try:
-            self._backend.sync(state.name, state.scan.here)
+            self._backend.sync(state.name, tip or state.scan.here)
         except Refused as error:
-            failed = self._states.unknown(state, error)
-            outcomes[:] = [failed if isinstance(one, Appended) else one for one in outcomes]
-        except Missing:  # it was deleted since, with what was appended
+            raise self._states.unknown(state, error) from error
+        except Missing:  # it was deleted in the meantime, with the appended events
             pass
 
     def extend(self, state: LogState, batches: Sequence[Batch], expected_version: int) -> Appended:
@@ -77,62 +72,60 @@ class Appender(Healer):
 
         def check(scan: Scan) -> None:
             refuse_known(state.session_id, batches, scan.ids)
-            self._check_version(state, scan.here.seq, expected_version)  # it is that of all of them, not of the first
+            self._check_version(
+                state, scan.here.seq, expected_version
+            )  # the expected version is that of all batches, not of the first
 
         appends: list[tuple[Batch, int | None]] = [
             (batches[0], expected_version),
             *((one, None) for one in batches[1:]),
         ]
-        outcomes = self._append(state, appends, sync=True, wait=True, check=check)
-        if self._syncs_apart:
-            self.sync(state, outcomes)
-        for outcome in outcomes:
+        made: list[Appended] = []
+        for outcome in self._append(state, appends, sync=True, check=check):
             if not isinstance(outcome, Appended):
                 raise outcome
-        first, last = outcomes[0], outcomes[-1]
-        assert isinstance(first, Appended) and isinstance(last, Appended)  # noqa: S101, PT018 - the loop has seen to it
-        return Appended(first.first, last.last)
+            made.append(outcome)
+        if self._syncs_apart:
+            self.sync(state)
+        return Appended(made[0].first, made[-1].last)
 
     def write(self, state: LogState, events: Batch, *, sync: bool = True) -> Appended:
-        """Append one batch to a log that is there, whatever its version. Raises as `EventLog.append` does."""
+        """Append one batch to an existing log of any version. Raises as `EventLog.append` does."""
         (outcome,) = self.append(state, [(events, None)], sync=sync)
         if isinstance(outcome, Appended):
             return outcome
         raise outcome
 
+    def write_sealed(self, state: LogState, data: bytes, tip: Tip, keys: Sequence[Key]) -> int:
+        """Append lines that were sealed elsewhere, as durable as the level asks; return the number of the last written line."""
+        reached = self._swap(state, state.scan.here, data, tip, keys, sync=not self._syncs_apart)
+        if reached == tip.seq and self._syncs_apart:
+            self.sync(state, tip)
+        return reached
+
     def begin(self, state: LogState, here: Tip, batch: Batch) -> Appended:
-        """Begin a log behind a place of another one. Raises VersionConflict where it is there already."""
+        """Begin a log after a position of another one. Raises VersionConflict if it exists already."""
         with state.scanning:
             state.forget()
             data, tip = seal(batch, here, max(clock.now(), here.at))
             for _ in range(_ATTEMPTS):
-                if self._swap(state, None, data, tip, [], sync=True, wait=True) == tip.seq:
+                if self._swap(state, None, data, tip, [], sync=True) == tip.seq:
                     break
                 scan = self.ready(state)
                 if scan.here.seq:
                     raise VersionConflict(state.session_id, 0, scan.here.seq, self._since(state, state.inherited))
                 self._drop_fragment(state)
             else:
-                raise self._too_busy(state)
-            state.forget()  # who it goes on from is read of its first line
+                raise self.too_busy(state)
+            state.forget()  # its first line names the log that it continues
         if self._syncs_apart:
-            outcomes: list[Outcome] = [Appended(here.seq + 1, tip.seq)]
-            self._sync_new(state, tip, outcomes)
-            if not isinstance(outcomes[0], Appended):
-                raise outcomes[0]
+            self.sync(state, tip)
         return Appended(here.seq + 1, tip.seq)
 
-    def _too_busy(self, state: LogState) -> EventStoreError:
+    def too_busy(self, state: LogState) -> EventStoreError:
+        """Make the error for a step that others came before, again and again."""
         where = self._backend.where(state.name)
-        return self._states.refused(state, Refused(where, errno.EAGAIN, "others append all the time"))
-
-    def _sync_new(self, state: LogState, tip: Tip, outcomes: list[Outcome]) -> None:
-        try:
-            self._backend.sync(state.name, tip)
-        except Refused as error:
-            outcomes[0] = self._states.unknown(state, error)
-        except Missing:  # it was removed meanwhile
-            pass
+        return self._states.refused(state, Refused(where, errno.EAGAIN, "other writers append all the time"))
 
     def _append(
         self,
@@ -140,7 +133,6 @@ class Appender(Healer):
         appends: Sequence[tuple[Batch, int | None]],
         *,
         sync: bool,
-        wait: bool,
         check: object = None,
     ) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(appends)
@@ -150,21 +142,21 @@ class Appender(Healer):
                 left = [place for place, outcome in enumerate(outcomes) if outcome is None]
                 pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
                 with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
-                    found = self._attempt(state, pieces, sync=sync, wait=wait, again=again, check=check)
+                    found = self._attempt(state, pieces, sync=sync, again=again, check=check)
                 for place, outcome in zip(left, found, strict=True):
                     outcomes[place] = outcome
                 settled = [outcome for outcome in outcomes if outcome is not None]
                 if len(settled) == len(appends):
                     return settled
                 if settled:
-                    check = None  # the keys of what is written are known by now
+                    check = None  # the keys of the written lines are known here
         if any(isinstance(outcome, Appended) for outcome in outcomes):
             raise self._states.unknown(state, Refused(self._backend.where(state.name), errno.EAGAIN))
-        raise self._too_busy(state)
+        raise self.too_busy(state)
 
     @contextmanager
     def _alone(self, state: LogState) -> Iterator[None]:
-        """Keep other writers out; a log that is not there has no lock to take."""
+        """Keep other writers out; a log that does not exist has no lock to take."""
         with ExitStack() as held:
             with suppress(Missing):
                 held.enter_context(self._backend.lock(f"log/{state.name}"))
@@ -176,20 +168,17 @@ class Appender(Healer):
         appends: Sequence[tuple[Batch, int | None]],
         *,
         sync: bool,
-        wait: bool,
         again: bool,
         check: object,
     ) -> Sequence[Outcome | None]:
-        """Decide, seal and swap once; None for what was not written, as the log moved on and has to be read first.
+        """Decide, seal and swap once; None for appends that were not written because the log has moved on and must be read first.
 
-        What was read before is enough to write by, since the swap fails where the log moved on. It is not enough to refuse by, or
-        to report a repeat: others may have appended since, or replaced the log.
+        The earlier read is enough for a write: the swap fails if the log has moved on. It is not enough for a refusal or for
+        the report of a repeat: other writers may have appended since, or replaced the log.
         """
         scan = state.scan
         plan = None if again or self._must_look(state, appends) else self._checked_plan(state, scan, appends, check)
         if plan is None or not plan.data:
-            if not wait:
-                raise Busy(state.name)
             scan = self.ready(state)
             if callable(check):
                 check(scan)
@@ -205,7 +194,7 @@ class Appender(Healer):
             plan = again_planned._replace(outcomes=_filled(plan.outcomes, again_planned.outcomes))
         here = state.scan.here
         expect = here if here.life else None
-        reached = self._swap(state, expect, plan.data, plan.tip, plan.keys, sync=sync, wait=wait)
+        reached = self._swap(state, expect, plan.data, plan.tip, plan.keys, sync=sync)
         if reached == here.seq:
             return [None] * len(appends)
         if reached < plan.tip.seq:
@@ -214,16 +203,16 @@ class Appender(Healer):
         return plan.outcomes
 
     def _must_look(self, state: LogState, appends: Sequence[tuple[Batch, int | None]]) -> bool:
-        """Tell whether the log has to be read before anything can be planned."""
+        """Check whether the log must be read before planning."""
         scan = state.scan
         if not scan.here.life:
-            return appends[0][1] != 0  # a new log is made without looking: only one can make it
+            return appends[0][1] != 0  # a new log is made without reading: only one writer can make it
         return scan.fault is not None or scan.unended is not None or bool(state.unfinished)
 
     def _checked_plan(
         self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]], check: object
-    ) -> _Plan | None:
-        """Plan by what was read before; None where a check refuses that."""
+    ) -> Plan | None:
+        """Plan from the earlier read; None if a check refuses that."""
         try:
             if callable(check):
                 check(scan)
@@ -231,16 +220,16 @@ class Appender(Healer):
             return None
         return self._plan(state, scan, appends)
 
-    def _plan(self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]]) -> _Plan:
-        """Give each append that can be made its place, one behind the other."""
+    def _plan(self, state: LogState, scan: Scan, appends: Sequence[tuple[Batch, int | None]]) -> Plan:
+        """Give each possible append its position, one after the other."""
         here, now = scan.here, clock.now()
         at = now if now > here.at else here.at
         parts: list[bytes] = []
-        keys: list[Key] = []
+        new: dict[str, tuple[int, int]] = {}
         outcomes: list[Outcome] = []
         for batch, expected_version in appends:
             try:
-                repeat = self._find_repeat(state, scan, batch, keys) if batch.ids else None
+                repeat = self._find_repeat(state, scan, batch, new) if batch.ids else None
                 if repeat is None:
                     if expected_version is not None or not here.seq:
                         self._check_version(state, here.seq, expected_version)
@@ -252,37 +241,35 @@ class Appender(Healer):
                 outcomes.append(repeat)
                 continue
             if batch.ids:
-                keys += [(key, here.seq + 1, after.seq) for key in batch.ids]
+                new.update(dict.fromkeys(batch.ids, (here.seq + 1, after.seq)))
             outcomes.append(Appended(here.seq + 1, after.seq))
             parts.append(data)
             here = after
-        return _Plan(parts[0] if len(parts) == 1 else b"".join(parts), here, keys, outcomes)
+        keys = [(key, *place) for key, place in new.items()]
+        return Plan(parts[0] if len(parts) == 1 else b"".join(parts), here, keys, outcomes)
 
-    def _find_repeat(self, state: LogState, scan: Scan, batch: Batch, pending: list[Key]) -> Appended | None:
-        known = scan.ids
-        if self._keeps_tip:
-            found = {key: self._backend.find_key(state.name, key) for key in batch.ids}
-            known = {key: place for key, place in found.items() if place is not None}
-        if pending:
-            known = known | {key: (first, last) for key, first, last in pending}
-        return find_repeat(state.session_id, batch, known)
+    def _find_repeat(
+        self, state: LogState, scan: Scan, batch: Batch, new: dict[str, tuple[int, int]]
+    ) -> Appended | None:
+        # `scan.ids` has all keys up to the end that the swap expects: if it succeeds, the log has no others
+        return find_repeat(state.session_id, batch, ChainMap(new, scan.ids) if new else scan.ids)
 
     def _check_version(self, state: LogState, version: int, expected_version: int | None) -> None:
         if not version and expected_version != 0:
-            raise SessionNotFound(state.session_id)
+            raise SessionNotFound(state.session_id, appending=True)
         if expected_version is not None and expected_version != version:
             raise VersionConflict(state.session_id, expected_version, version, self._since(state, expected_version))
 
     def _since(self, state: LogState, after: int) -> tuple[str, ...]:
-        """Name the types of the events that came in between; none where the log was replaced since it was read."""
+        """Return the types of the events that came in between; none if the log was replaced since it was read."""
         version = state.scan.here.seq
         if after < version:
             with suppress(LogDamaged, SessionNotFound):
                 return types_of(self._states.lines(state, max(after, 0), min(version, after + 20)))
         return ()
 
-    def _moved_on(self, state: LogState, plan: _Plan) -> None:
-        """Move the scan behind what was written."""
+    def _moved_on(self, state: LogState, plan: Plan) -> None:
+        """Move the scan to the end of the written lines."""
         scan = state.scan
         scan.here, state.end = plan.tip, plan.tip.offset
         for key, first, last in plan.keys:
@@ -292,6 +279,6 @@ class Appender(Healer):
 
 
 def _filled(decided: list[Outcome], made: list[Outcome]) -> list[Outcome]:
-    """Put the places that appends have at last where they were decided on."""
+    """Fill the final positions of appends into their outcomes."""
     rest = iter(made)
     return [next(rest) if isinstance(one, Appended) and not one.repeated else one for one in decided]

@@ -1,4 +1,4 @@
-"""What logs give and take: plain values, which know nothing of where they come from."""
+"""Arguments and results of logs: plain values, independent of any backend."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,16 @@ import msgspec
 
 from eventstore.errors import EventStoreError
 from eventstore.events import Event
+from eventstore.log.changes import NO_LOG as NO_LOG
+from eventstore.log.changes import Changes as Changes
 from eventstore.record import codec
+from eventstore.record.scan import Tip
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
-    """Where an append stands: its events have the numbers `first` to `last`, both included.
+    """The result of an append: its events have the numbers `first` to `last`, both included.
 
-    `repeated` says that an append with the same id was recorded before, and that this one wrote nothing.
+    `repeated`: an append with the same id was recorded before, and this one wrote nothing.
     """
 
     first: int
@@ -23,7 +26,7 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Append(NamedTuple):
-    """What one of several callers wants appended, as `EventLog.append` takes it."""
+    """The append of one of several callers; the fields are the arguments of `EventLog.append`."""
 
     session_id: str
     events: Sequence[Event]
@@ -35,20 +38,29 @@ Outcome = Appended | EventStoreError | ValueError
 
 @dataclass
 class Written:
-    """What became of appends, in the order they came; to be believed once `flush` has returned.
+    """The outcomes of appends, in their order. They are final after `flush` has returned.
 
-    None stands for one that was not tried, because it would have had to wait.
+    None means that an append is not made yet, because it has to wait: `left` has the places of such appends to one log, and the
+    function that makes them and returns their outcomes.
     """
 
     outcomes: list[Outcome | None]
     unflushed: list[tuple[list[int], Callable[[], None]]] = field(default_factory=list)
+    left: list[tuple[list[int], Callable[[], Sequence[Outcome]]]] = field(default_factory=list)
 
-    def is_done(self) -> bool:
-        """Tell whether every append has its outcome, and no flush is left to do."""
-        return not self.unflushed and None not in self.outcomes
+    def put(self, places: Sequence[int], outcomes: Sequence[Outcome]) -> None:
+        """Note the outcomes of the appends at some places."""
+        for place, outcome in zip(places, outcomes, strict=True):
+            self.outcomes[place] = outcome
+
+    def complete(self) -> None:
+        """Make the appends that are left."""
+        for places, make in self.left:
+            self.put(places, make())
+        self.left.clear()
 
     def flush(self) -> None:
-        """Bring what was written to stable storage, as the durability level asks; where that fails the outcome is the error."""
+        """Bring the written lines to stable storage, as the durability level asks; if that fails, the outcome is the error."""
         for places, flush in self.unflushed:
             try:
                 flush()
@@ -62,7 +74,7 @@ class Written:
 class Raw(NamedTuple):
     """The bytes of a log, unverified; the first `inherited` lines are a fork's parent's.
 
-    `root` is the log whose chain it claims to be. The chunks end anywhere.
+    `root` is the log whose chain it claims to be. Chunks can end inside a line.
     """
 
     root: str
@@ -71,7 +83,7 @@ class Raw(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The end of a session's log: its version, when it was last written, its chain's hash (hex) and its size."""
+    """The end of a session's log: its version, the time of the last write, its chain's hash (hex) and its size."""
 
     version: int
     at: str
@@ -79,33 +91,28 @@ class Head(NamedTuple):
     size_bytes: int
 
 
-class Changes(NamedTuple):
-    """The logs that may have changed, and the token to ask with next time; see `EventLog.changed`.
-
-    `logs` holds the id of a log and a short text that differs whenever its content differs; None where the log is gone.
-    `complete` says that these are all the logs there are: a log that is not named is gone too.
-    """
-
-    logs: list[tuple[str, str | None]]
-    token: str
-    complete: bool
+def tip_of(head: Head) -> Tip:
+    """Return where a log ends, as the port takes it. Raises ValueError if the hash is none."""
+    return Tip(bytes.fromhex(head.hash), head.size_bytes, head.version, head.at)
 
 
-NO_LOG = "!"
-"""The text of something that stands where a log should be, and is none: a link, say. Lists report it; nobody follows it."""
+def head_of(tip: Tip) -> Head:
+    """Return where a log ends, as callers see it."""
+    return Head(tip.seq, tip.at, tip.digest.hex(), tip.offset)
+
 
 BEGINNING = Head(0, "", "", 0)
-"""The place in front of the first event of any log."""
+"""The position before the first event of any log."""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What it takes, or took, to repair a log: from `line` at `offset_bytes` on, `removed_bytes` move to quarantine.
+    """A planned or completed repair of a log: from `line` at `offset_bytes` on, `removed_bytes` move to quarantine.
 
-    `restored` of the records behind the damage are appended anew, with the times they had; `aside` stay in quarantine only.
-    The first `kept` events stay as they are. `forks` are forks that begin behind them, and are not intact afterwards;
-    `checkpoint` is the size of the largest checkpoint that holds an event behind them, which the log will not fit any more, 0
-    without one.
+    `restored` is the number of records after the damage that are appended again, with their old times; `aside` records stay
+    only in quarantine. The first `kept` events stay unchanged. `forks` are forks that begin after the kept events: they are not
+    intact afterwards. `checkpoint` is the size of the largest checkpoint that covers an event after the kept ones; the log will
+    not fit it any more. It is 0 if there is none.
     """
 
     session_id: str
@@ -121,7 +128,7 @@ class Repair:
 
 
 def types_of(chunks: Iterable[bytes], most: int = 20) -> tuple[str, ...]:
-    """Name the types of the first `most` events, for a conflict's sentence."""
+    """Return the types of the first `most` events, for the text of a conflict."""
     found: list[str] = []
     for chunk in chunks:
         for line in codec.lines(chunk):

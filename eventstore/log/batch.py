@@ -1,4 +1,4 @@
-"""Deciding one append and sealing its lines: the part that is the same for every backend."""
+"""Decide one append and seal its lines: the part that is the same for every backend."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,14 +13,14 @@ from eventstore.record.scan import Tip
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Events encoded as far as they can be before the lock is held, and their idempotency keys."""
+    """Events, encoded as far as possible before the lock is held, and their idempotency keys."""
 
     pieces: tuple[Piece, ...]
     ids: tuple[str, ...]
 
 
 def prepare(events: Sequence[Event], max_event_bytes: int) -> Batch:
-    """Encode and check a batch. Raises EventRefused for its first bad event, and ValueError where it is empty."""
+    """Encode and check a batch. Raises EventRefused for its first bad event, and ValueError if it is empty."""
     if len(events) == 1:
         event = events[0]
         piece = codec.prepare(event, max_event_bytes)
@@ -39,7 +39,7 @@ def prepare_many(batches: Sequence[Sequence[Event]], max_event_bytes: int) -> li
 
 
 def refuse_known(session_id: str, batches: Sequence[Batch], ids: dict[str, tuple[int, int]]) -> None:
-    """Raise IdReused where one of several batches carries a key that is known, or that another carries too."""
+    """Raise IdReused if one of several batches has a known key, or two of them have the same key."""
     seen = set(ids)
     for batch in batches:
         for one in batch.ids:
@@ -62,7 +62,7 @@ def find_repeat(session_id: str, batch: Batch, ids: Mapping[str, tuple[int, int]
 
 
 def seal(batch: Batch, here: Tip, at: str) -> tuple[bytes, Tip]:
-    """Give a batch its place behind `here`: its lines, and the position after it."""
+    """Seal a batch after the position `here`: return its lines, and the position after them."""
     stamp, seq, digest, count = at.encode("ascii"), here.seq, here.digest, len(batch.pieces)
     if count == 1:
         line, digest = codec.seal(batch.pieces[0], seq + 1, stamp, None, digest)

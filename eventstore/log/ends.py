@@ -1,4 +1,4 @@
-"""The end of logs: removal, the trash, and the way back out of it."""
+"""The end of logs: removal, the move to the trash, and restoring from it."""
 
 from eventstore.errors import (
     SessionExists,
@@ -20,14 +20,17 @@ class LogEnds(LogAttachments):
     """Removes logs, and moves them to the trash and back."""
 
     def remove(self, session_id: str, *, expected_version: int | None = None) -> bool:
-        """Remove a session's log for good, a damaged one too; False where there was none.
+        """Remove a session's log permanently, a damaged one too; return False if there was none.
 
-        An `expected_version` of 0 removes only what a killed creation left. Raises VersionConflict where a version is expected
-        and it has another: then nothing is removed.
+        An `expected_version` of 0 removes only the empty log of a killed creation. Raises VersionConflict if the log has another
+        version than the expected one: then nothing is removed.
         """
         state = self._states.of(check_log_id(session_id))
         if expected_version == 0 and not is_there(self._port, session_id):
-            clear_leftover(self._port, session_id)
+            try:
+                clear_leftover(self._port, session_id)
+            except Refused as error:
+                raise self._states.refused(state, error) from error
             return False
         was_there = False
         with state.writing, state.scanning:
@@ -47,7 +50,7 @@ class LogEnds(LogAttachments):
         raise VersionConflict(session_id, expected_version or 0, self.head(session_id).version)
 
     def _expected(self, state: LogState, version: int | None) -> Tip | None:
-        """Return the tip of a log that is to be at a version. Raises VersionConflict, SessionNotFound."""
+        """Return the tip of a log that must be at a version. Raises VersionConflict, SessionNotFound."""
         if version is None:
             return None
         scan = self._states.verified(state.name).scan
@@ -57,9 +60,9 @@ class LogEnds(LogAttachments):
         return scan.here
 
     def trash(self, session_id: str, *, expected_version: int | None = None) -> str:
-        """Move a session to the trash, so that its id is free, and return the name it has there.
+        """Move a session to the trash, so that its id is free, and return its name there.
 
-        Raises SessionNotFound, and VersionConflict where a version is expected and it has another: then it stays.
+        Raises SessionNotFound, and VersionConflict if it has another version than the expected one: then it is not moved.
         """
         check_session_id(session_id)
         state = self._states.of(session_id)
@@ -82,21 +85,21 @@ class LogEnds(LogAttachments):
         raise VersionConflict(session_id, expected_version or 0, self.head(session_id).version)
 
     def restore(self, name: str) -> str:
-        """Move a session back out of the trash, and return its id. Raises SessionNotFound, SessionExists."""
+        """Move a session out of the trash, back to its id, and return that id. Raises SessionNotFound, SessionExists."""
         session_id = id_of(name)
         try:
             move_log(self._port, TRASH + name, session_id, expect=None)
         except Missing:
-            raise SessionNotFound(name) from None
+            raise SessionNotFound(name, kind="session in the trash") from None
         except Exists:
-            raise SessionExists(session_id) from None
+            raise SessionExists(session_id, restoring=True) from None
         except Refused as error:
             raise self._states.refused(self._states.of(session_id), error) from error
         self._states.drop(TRASH + name)
         return session_id
 
     def purge(self, name: str) -> bool:
-        """Delete what is in the trash under a name for good; False where there is nothing. Raises InvalidSessionId."""
+        """Delete the session with this name in the trash permanently; return False if there is none. Raises InvalidSessionId."""
         id_of(name)
         try:
             return self._port.delete(TRASH + name, expect=None)

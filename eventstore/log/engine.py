@@ -1,10 +1,10 @@
-"""EventLog: the one log, on every backend. It decides, seals, appends, forks, redacts, reads and verifies."""
+"""EventLog: the one implementation of logs, for every backend. It appends, forks, redacts, reads and verifies."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -17,13 +17,12 @@ from eventstore.errors import (
     SessionNotFound,
 )
 from eventstore.events import Event, EventRedacted, SessionCreated
-from eventstore.ids import STORE_ID, check_log_id, is_beside
-from eventstore.log.base import Appended, Head, Repair
+from eventstore.ids import STORE_ID, check_log_id, is_attachment
+from eventstore.log.base import Appended, Head, Repair, tip_of
 from eventstore.log.batch import prepare
-from eventstore.log.ends import LogEnds
-from eventstore.log.ingest import Whole, verify_whole
+from eventstore.log.ingest import VerifiedLog, passing, verify_whole
 from eventstore.log.moves import clear_leftover, ends_at, is_there
-from eventstore.log.port import Exists, Missing, Moved, Refused, Unclear
+from eventstore.log.port import Exists, Missing, Refused, Unclear
 from eventstore.log.redact import (
     TombstoneCheck,
     UnrecordedTombstone,
@@ -33,30 +32,33 @@ from eventstore.log.redact import (
 )
 from eventstore.log.repair import plan_repair
 from eventstore.log.state import LogState
-from eventstore.record import codec
+from eventstore.log.taking import LogTaking
+from eventstore.record import codec, tombstone
 from eventstore.record.fork_point import ForkPoint
 from eventstore.record.scan import Tip
+
+R = TypeVar("R")
 
 _ATTEMPTS = 100
 
 
-class EventLog(LogEnds):
-    """Append-only logs, one a session, on a backend.
+class EventLog(LogTaking):
+    """Append-only logs on a backend, one for each session.
 
-    - An append is one batch: all of its events are read, next to each other, or none is.
-    - Numbers are dense from 1; `at` never goes back inside a session; the order is that of the appends.
-    - Readers see whole committed batches only, and always a prefix of the truth.
+    - An append is one batch: readers see all of its events, next to each other, or none.
+    - Numbers are dense from 1; `at` never decreases inside a session; the order is that of the appends.
+    - Readers see only complete, committed batches, and always a prefix of the log.
     - An append whose events carry an `id` seen before in that session writes nothing and returns the first result.
 
-    Not promised: any order between the events of two sessions. Safe for threads; for processes and fork where the backend is.
+    Not promised: any order between the events of two sessions. Safe for threads; safe for processes and fork if the backend is.
     """
 
     def fork(self, session_id: str, parent: str, version: int, event: SessionCreated) -> Appended:
-        """Begin a session with the first `version` events of another, and an event that says so.
+        """Begin a session with the first `version` events of another, and an event that records the fork.
 
-        Both go on without the other noticing; numbers and the chain of hashes go on from those of the parent. Idempotency keys of
-        the parent are not known to the fork. Raises VersionConflict where the session is there already, SessionNotFound for the
-        parent, NoSuchMoment for a version it has not reached or that is in the middle of a batch.
+        Afterwards the two are independent. The fork continues the numbers and the chain of hashes of its parent. It does not know
+        the parent's idempotency keys. Raises VersionConflict if the session exists already, SessionNotFound for the parent,
+        NoSuchMoment for a version that the parent has not reached or that is in the middle of a batch.
         """
         state = self._states.of(check_log_id(session_id))
         point = self.point_at(parent, version)
@@ -72,34 +74,43 @@ class EventLog(LogEnds):
             return self._appender.begin(state, Tip(digest, 0, version, point.at), batch)
 
     def make_whole(self, session_id: str) -> None:
-        """Copy to a fork what it has of its parent, so that it needs its parent no more. Raises SessionNotFound, LogDamaged."""
+        """Copy the inherited events into a fork, so that it needs its parent no more. Raises SessionNotFound, LogDamaged."""
         state = self._states.of(check_log_id(session_id))
         with state.writing:
-            for _ in range(_ATTEMPTS):
-                self._states.verified(session_id)
-                fork = state.fork
-                if fork is None:
-                    return
-                with suppress(Missing):  # it was removed since: the next look says so
-                    if self._make_whole(state, fork):
-                        return
-        where = self._port.where(session_id)
-        raise self._states.refused(state, Refused(where, errno.EAGAIN, "others append all the time"))
+            self._until_alone(state, self._make_whole)
 
-    def _make_whole(self, state: LogState, fork: ForkPoint) -> bool:
-        """Write the whole log in the place of the fork's own lines; False where somebody appended meanwhile."""
+    def _until_alone(self, state: LogState, step: Callable[[LogState], bool]) -> None:
+        """Repeat a step on a verified log until no one else appended in the meantime. Raises SessionNotFound, AppendRefused."""
+        for _ in range(_ATTEMPTS):
+            self._states.verified(state.name)
+            with suppress(Missing):  # it was removed in the meantime: the next read reports that
+                if step(state):
+                    return
+        raise self._appender.too_busy(state)
+
+    def _healed(self, state: LogState) -> Tip:
+        """Cut a torn tail, and return where a log ends. Its lock and `scanning` are held. Raises LogDamaged, Missing."""
+        scan = state.catch_up()
+        if scan.fault is not None and state.damage() is None:
+            self._appender.cut_tail(state)
+        damage = state.damage()
+        if damage is not None:
+            raise damage
+        return state.scan.here
+
+    def _make_whole(self, state: LogState) -> bool:
+        """Replace the fork's own lines by the complete log; return False if another writer appended in the meantime."""
+        fork = state.fork
+        if fork is None:
+            return True
         with self._port.lock(f"log/{state.name}"), state.scanning:
-            scan = state.catch_up()
-            if scan.fault is not None and state.damage() is None:
-                self._appender.cut_tail(state)
-            damage = state.damage()
-            if damage is not None:
-                raise damage
+            self._healed(state)
             recorded = self._unrecorded(state.name, state.scan.here.seq)
             if recorded:
                 batch = prepare([record_earlier_redaction(line) for line in recorded], codec.MAX_EVENT_BYTES)
                 self._appender.write(state, batch)
             here = state.scan.here
+            self._copy_values(state, fork)
 
             def fill(write: Callable[[bytes], None]) -> Tip:
                 size, check = 0, TombstoneCheck()
@@ -110,17 +121,45 @@ class EventLog(LogEnds):
                 check.end()  # the parent may be redacted while it is copied
                 return Tip(here.digest, size, here.seq, here.at)
 
-            try:
-                self._port.write_whole(state.name, fill, expect=here)
-            except (Moved, Missing, UnrecordedTombstone):
-                return False
-            except Refused as error:
-                raise self._states.refused(state, error) from error
-            finally:
-                state.forget()
-        return True
+            with suppress(UnrecordedTombstone):
+                return self._write_anew(state, here, fill)
+            return False
 
-    def adopt(
+    def compact(self, session_id: str, seqs: Sequence[int], reason: str, by: dict[str, Any] | None = None) -> int:
+        """Redact own events, and rewrite the log with short tombstones; return how many bytes that freed.
+
+        Numbers, hashes and Merkle roots stay; bytes after a redacted line move. After a crash, the next writer
+        completes the redactions, and the next call shortens the lines. Raises as `redact` does.
+        """
+        state = self._states.of(check_log_id(session_id))
+        with state.writing:
+            self._states.verified(session_id)
+            before = state.scan.here.offset
+            recorded = [self._record(state, seq, reason, by) for seq in sorted(set(seqs)) if seq > state.inherited]
+            if recorded:
+                self._appender.write(state, prepare(recorded, self._max_event_bytes))
+                self._appender.sync(state)
+            leaves = {event.target: bytes.fromhex(event.leaf) for event in recorded}
+            self._until_alone(state, lambda state: self._compact(state, leaves))
+            self._states.verified(session_id)
+            return before - state.scan.here.offset
+
+    def _compact(self, state: LogState, leaves: Mapping[int, bytes]) -> bool:
+        """Replace the log's own lines; return False if another writer appended in the meantime."""
+        with self._port.lock(f"log/{state.name}"), state.scanning:
+            here = self._healed(state)
+
+            def fill(write: Callable[[bytes], None]) -> Tip:
+                size, seq = 0, state.inherited
+                for chunk in self._states.lines(state, seq, here.seq):
+                    shorter, seq = tombstone.shorten(chunk, leaves, seq)
+                    size += len(shorter)
+                    write(shorter)
+                return Tip(here.digest, size, here.seq, here.at)
+
+            return self._write_anew(state, here, fill)
+
+    def ingest(
         self,
         session_id: str,
         chunks: Iterable[bytes],
@@ -128,34 +167,32 @@ class EventLog(LogEnds):
         *,
         root: str | None = None,
     ) -> Head:
-        """Ingest a whole log from elsewhere, byte for byte, and return where it ends.
+        """Import a complete log from elsewhere, byte for byte, and return its end.
 
-        `chunks` are its own lines, in pieces of any size; of a fork by reference those behind what its parent has, which must be
-        here with the event it goes on from. `root` names the log whose chain it is, which a fork that was made whole must be
-        given. `beside` are its attachments, each named as `beside` names them. All is verified before any of it can be
-        seen, and is on stable storage, whatever the durability. Raises LogDamaged, SessionExists, InvalidSessionId; then nothing
-        was ingested.
+        `chunks` are its own lines, in pieces of any size. For a fork by reference these are the lines after the
+        inherited ones; its parent must be here, with the event at the fork point. `root` names the log whose chain it
+        is; an independent copy of a fork needs it. `beside` are its attachments, by their names. Everything is verified
+        before any of it is visible, and is on stable storage, whatever the durability. Raises LogDamaged,
+        SessionExists, InvalidSessionId; then nothing was imported.
         """
         if check_log_id(session_id) == STORE_ID:
             raise InvalidSessionId(session_id, "it is that of the store's own log")
         state = self._states.of(session_id)
         if is_there(self._port, session_id):
             raise SessionExists(session_id)
-        found: list[Whole] = []
+        found: list[VerifiedLog] = []
 
         def fill(write: Callable[[bytes], None]) -> Tip:
-            passing = _passing(chunks, write)
             where, limit = self._port.where(session_id), self._max_event_bytes
-            whole = verify_whole(session_id, passing, root=root, max_event_bytes=limit, file=where)
+            whole = verify_whole(session_id, passing(chunks, write), root=root, max_event_bytes=limit, file=where)
             self._check_past(state, whole)
             found.append(whole)
-            end = whole.head
-            return Tip(bytes.fromhex(end.hash), end.size_bytes, end.version, end.at)
+            return tip_of(whole.head)
 
         try:
             clear_leftover(self._port, session_id)
             self._port.write_whole(session_id, fill, _attachments(beside), expect=None)
-        except Exists:  # an attempt that the engine of storage repeated may have written this very log
+        except Exists:  # an earlier attempt, repeated by the storage engine, may have written this same log
             if not found or not ends_at(self._port, session_id, found[0].head):
                 raise SessionExists(session_id) from None
         except Unclear as error:
@@ -163,11 +200,11 @@ class EventLog(LogEnds):
                 raise self._states.unknown(state, error) from error
         except Refused as error:
             raise self._states.refused(state, error) from error
-        self._finish_adopting(state, found[0])
+        self._finish_ingest(state, found[0])
         return found[0].head
 
-    def _finish_adopting(self, state: LogState, whole: Whole) -> None:
-        """Carry out the redactions that an ingested log records and that were not carried out where it came from."""
+    def _finish_ingest(self, state: LogState, whole: VerifiedLog) -> None:
+        """Carry out redactions that an imported log records but that were not carried out at its origin."""
         with state.writing, state.scanning:
             state.forget()
             try:
@@ -175,7 +212,7 @@ class EventLog(LogEnds):
                     overwrite_with_tombstone(self._port, state, seq, leaf)
             except (Refused, ReadRefused) as error:
                 raise self._states.unknown(state, error) from error
-            except Missing:  # it was removed meanwhile
+            except Missing:  # it was removed in the meantime
                 pass
             finally:
                 state.forget()
@@ -189,14 +226,14 @@ class EventLog(LogEnds):
         *,
         trashed: str | None = None,
     ) -> Appended:
-        """Remove the content of events for good, and return the numbers of the events that record it, one each.
+        """Remove the content of events permanently, and return the numbers of the events that record it, one for each.
 
-        These are appended first, and on stable storage, whatever the durability; then each line is overwritten by a tombstone
-        that keeps type, number, time, leaf hash and hash: chain and Merkle root stay what they were. What a crash leaves undone
-        is done by the next writer. Of what a fork has of its parent only the record is made here. `trashed` is the name of a
-        session in the trash. Raises RedactionRefused for an event that is not there, or has no text, or is about the log itself,
-        or was redacted before; SessionNotFound, LogDamaged. Nothing is changed then. OutcomeUnknown where it may be recorded and
-        the text may still be there: redact again.
+        The records are appended first, on stable storage, whatever the durability. Then each line is overwritten by a tombstone
+        that keeps type, number, time, leaf hash and hash: chain and Merkle root do not change. After a crash, the next writer
+        completes it. For events that a fork inherits, only the record is written here. `trashed` is the name of a session in the
+        trash. Raises RedactionRefused for an event that does not exist, has no text, is about the log itself, or was redacted
+        before; SessionNotFound; LogDamaged. Nothing is changed then. Raises OutcomeUnknown if it may be recorded and the text may
+        still be there: redact again.
         """
         name = self._name(session_id, trashed)
         state = self._states.of(name)
@@ -209,7 +246,7 @@ class EventLog(LogEnds):
             return written
 
     def _carry_out(self, state: LogState, recorded: Sequence[EventRedacted]) -> None:
-        """Overwrite the lines of events whose redaction was recorded just now."""
+        """Overwrite the lines of events whose redaction was just recorded."""
         try:
             self._port.sync(state.name, state.scan.here)
             with state.scanning, self._port.lock(f"log/{state.name}"):
@@ -220,7 +257,7 @@ class EventLog(LogEnds):
         except (Refused, ReadRefused) as error:
             state.forget()
             raise self._states.unknown(state, error) from error
-        except Missing:  # it was removed meanwhile, text and all
+        except Missing:  # it was removed in the meantime, with its text
             state.forget()
 
     def _record(self, state: LogState, seq: int, reason: str, by: dict[str, Any] | None) -> EventRedacted:
@@ -231,7 +268,7 @@ class EventLog(LogEnds):
         return record_redaction(state.session_id, seq, line, reason, by, inherited=seq <= state.inherited)
 
     def repair(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        """Plan how to repair a log, or do it; None where nothing is wrong. Every byte that is cut is kept in quarantine."""
+        """Plan how to repair a log, or do it; None if nothing is wrong. Every removed byte is kept in quarantine."""
         state = self._states.of(check_log_id(session_id))
         with state.writing:
             try:
@@ -243,13 +280,20 @@ class EventLog(LogEnds):
         """Return when everything appended so far is on stable storage, whatever the durability level."""
         self._settle(self._port.flush)
 
+    def vacuum(self) -> tuple[str, ...]:
+        """Remove overwritten and deleted text from the files of the storage engine; return where it still stays for a while.
+
+        In PostgreSQL this rewrites all tables of the store: other calls wait for it. Raises OutcomeUnknown.
+        """
+        return self._settle(self._port.vacuum)
+
     def close(self) -> None:
-        """Flush and let go of files and locks. Appending again opens them anew; closing twice is fine."""
+        """Flush, and release files and locks. The next append opens them again; closing twice is allowed."""
         self._settle(self._port.close)
 
-    def _settle(self, step: Callable[[], None]) -> None:
+    def _settle(self, step: Callable[[], R]) -> R:
         try:
-            step()
+            return step()
         except Refused as error:
             raise OutcomeUnknown("", error.where, error.errno or errno.EIO) from error
 
@@ -262,15 +306,8 @@ class EventLog(LogEnds):
         self.close()
 
 
-def _passing(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:
-    """Write chunks on their way."""
-    for chunk in chunks:
-        write(chunk)
-        yield chunk
-
-
 def _attachments(given: Iterable[tuple[str, Iterable[bytes]]]) -> Iterable[tuple[str, Iterable[bytes]]]:
     for name, parts in given:
-        if not is_beside(name):
-            raise ValueError(f"{name[:80]!a} is no name of an attachment; nothing was written")
+        if not is_attachment(name):
+            raise ValueError(f"{name[:80]!a} is not a name of an attachment; nothing was written")
         yield name, parts

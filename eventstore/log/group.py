@@ -1,32 +1,43 @@
-"""Group: callers who would each do the same costly thing, and one of them does it for all who are there."""
+"""Group: several callers need the same expensive step, and one of them does it for all."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+_MOST_LINGER_SECONDS, _LINGER_STEP_SECONDS = 0.05, 0.0005
 
 
 class Group(Generic[T, R]):
-    """Callers with a piece of work each. One leads and does what all have brought; whoever comes meanwhile is next.
+    """Callers with one piece of work each. One leads and does the work of all; callers who come in the meantime are next.
 
-    The leader takes `lock` first and only then collects, so that all who came while somebody else held it are served together.
-    Each caller waits on a lock of its own, and the next leader is woken before those whose work is done: the disk is busy again
-    while they wake. One condition that wakes them all does half as much with 16 threads. `lost` makes the error for those whose
-    leader was interrupted: nobody knows then what was done.
+    The leader takes `lock` first and only then collects, so that all who came while another one held it are served together.
+    Each caller waits on its own lock, and the next leader is woken before those whose work is done: the disk is busy again
+    while they wake up. With 16 threads, one condition that wakes all of them does half as much work. `lost` makes the error for
+    callers whose leader was interrupted: then it is unknown what was done.
+
+    If the last work was done for several callers, the next leader waits for the same number to come again, at most for `linger`
+    times the duration of that work. Over a network, one more request costs more than this wait.
+
+    With `apart`, two pieces of work begin at least so many seconds apart, and the leader collects after this wait, not before it:
+    all who come during the wait are served by the next piece of work.
     """
 
-    def __init__(self, lock: threading.Lock, lost: Callable[[], BaseException]) -> None:
-        self._lock, self._lost = lock, lost
+    def __init__(
+        self, lock: threading.Lock, lost: Callable[[], BaseException], linger: float = 0.0, apart: float = 0.0
+    ) -> None:
+        self._lock, self._lost, self._linger, self._apart = lock, lost, linger, apart
+        self._served, self._took, self._due = 0, 0.0, 0.0
         self._mutex = threading.Lock()
         self._waiting: list[_Caller[T, R]] = []
         self._led = False
 
     def do(self, piece: T, work: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> R:
-        """Have a piece done, together with those of others, and return its outcome or raise it.
+        """Do a piece of work, together with those of other callers, and return its outcome or raise it.
 
-        `work` returns one outcome a piece.
+        `work` returns one outcome for each piece.
         """
         mine = _Caller[T, R](piece)
         with self._mutex:
@@ -38,14 +49,14 @@ class Group(Generic[T, R]):
             self._lead(mine, work)
         if isinstance(mine.outcome, BaseException):
             raise mine.outcome
-        assert mine.outcome is not None  # noqa: S101 - whoever led gave every piece its outcome
+        assert mine.outcome is not None  # noqa: S101 - the leader gave every piece its outcome
         return mine.outcome
 
     def _wait(self, mine: "_Caller[T, R]") -> None:
         mine.lock.acquire()
         try:
             mine.lock.acquire()
-        except BaseException:  # Ctrl-C: others must not wait for somebody who has left
+        except BaseException:  # Ctrl-C: others must not wait for a caller that has left
             with self._mutex:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
@@ -58,14 +69,20 @@ class Group(Generic[T, R]):
         outcomes: Sequence[R | BaseException] = []
         try:
             with self._lock:
+                if self._apart:
+                    time.sleep(max(self._due - time.monotonic(), 0.0))
+                if self._linger and self._served > 1:
+                    self._gather()
+                began = time.monotonic()
                 with self._mutex:
                     taken, self._waiting = self._waiting, []
                 outcomes = [self._lost() for _ in taken]
                 outcomes = work([caller.piece for caller in taken])
+                self._served, self._took, self._due = len(taken), time.monotonic() - began, began + self._apart
         except Exception as error:
             outcomes = [error] * len(taken)
         finally:
-            if mine not in taken:  # interrupted before it began
+            if mine not in taken:  # interrupted before it started
                 with self._mutex:
                     self._waiting.remove(mine)
             self._hand_on()
@@ -73,6 +90,12 @@ class Group(Generic[T, R]):
                 caller.outcome = outcome
                 if caller is not mine:
                     caller.lock.release()
+
+    def _gather(self) -> None:
+        """Wait a moment for the callers of the last round to come again."""
+        until = time.monotonic() + min(self._linger * self._took, _MOST_LINGER_SECONDS)
+        while len(self._waiting) < self._served and time.monotonic() < until:
+            time.sleep(_LINGER_STEP_SECONDS)
 
     def _hand_on(self) -> None:
         with self._mutex:
@@ -85,7 +108,7 @@ class Group(Generic[T, R]):
 
 
 class _Caller(Generic[T, R]):
-    """Somebody with a piece of work: `lock` is released when it is done, or when it is theirs to lead."""
+    """One caller and its piece of work: `lock` is released when the work is done, or when the caller must lead."""
 
     __slots__ = ("leads", "lock", "outcome", "piece")
 

@@ -1,4 +1,4 @@
-"""Making a log fit to be appended to: what a crash cut short is completed, and a torn tail moves to quarantine."""
+"""Make a log ready for appends: complete what a crash interrupted, and move a torn tail to quarantine."""
 
 import errno
 from contextlib import suppress
@@ -19,12 +19,12 @@ from eventstore.record.scan import Scan, Tip
 
 
 class Healer(Swapper):
-    """Completes what crashes left in the logs of `States`. Whoever calls holds the log's `writing` and `scanning`."""
+    """Completes interrupted operations in the logs of `States`. The caller holds the log's `writing` and `scanning`."""
 
     def ready(self, state: LogState) -> Scan:
-        """Verify what others wrote, carry out what a crash cut short, and raise damage.
+        """Verify what other writers wrote, complete what a crash interrupted, and raise an error for damage.
 
-        A torn tail stays until something is to be written: who is refused has changed nothing.
+        A torn tail stays until a line is written: a refused append changes nothing.
         """
         try:
             scan = state.catch_up()
@@ -40,7 +40,7 @@ class Healer(Swapper):
         return self._with_events(state)
 
     def _heal(self, state: LogState) -> None:
-        """Do under the log's lock what a crash left undone. Raises LogDamaged, Missing, Refused."""
+        """Complete, under the log's lock, what a crash interrupted. Raises LogDamaged, Missing, Refused."""
         with self._backend.lock(f"log/{state.name}"):
             scan = state.catch_up()
             if scan.unended is not None:
@@ -54,20 +54,20 @@ class Healer(Swapper):
             finish_redactions(self._backend, state)
 
     def _with_events(self, state: LogState) -> Scan:
-        """Return the scan; of a log that holds no event yet, such as a killed creation leaves, that of one that is not there."""
+        """Return the scan. A log without events, as a killed creation leaves it, gets the scan of a missing log."""
         scan = state.scan
         if not scan.here.offset and not state.end:
             state.forget()
         return state.scan
 
     def _end_last_line(self, state: LogState, end: Tip) -> None:
-        """Give a whole last record the line feed that a crash took."""
+        """Add the line feed that a crash removed from a complete last record."""
         before = Tip(end.digest, end.offset - 1, end.seq, end.at, end.life)
-        with suppress(Moved, Exists):  # another writer was faster
+        with suppress(Moved, Exists):  # another writer did it first
             self._backend.append(state.name, b"\n", expect=before, tip=end)
 
     def cut_tail(self, state: LogState) -> bool:
-        """Move a torn tail to quarantine, and record that; `scanning` is held. False where somebody else wrote meanwhile.
+        """Move a torn tail to quarantine, and record that; `scanning` is held. False if another writer wrote in the meantime.
 
         Raises LogDamaged.
         """
@@ -90,7 +90,7 @@ class Healer(Swapper):
             raise AppendRefused(state.session_id, error.where, error.errno or errno.EIO) from error
 
     def cut(self, state: LogState, reason: str) -> None:
-        """Move all that stands behind the scan to quarantine, and append the event that records it. The log's lock is held."""
+        """Move everything after the scan to quarantine, and append the event that records it. The log's lock is held."""
         scan = state.scan
         place = scan.here.offset
         found = self._backend.cut(state.name, scan.here)
@@ -100,13 +100,13 @@ class Healer(Swapper):
         scan.fault, scan.unended, state.end = None, None, place
         batch = prepare([event], codec.MAX_EVENT_BYTES)
         data, tip = seal(batch, scan.here, max(clock.now(), scan.here.at))
-        if self._swap(state, scan.here, data, tip, [], sync=True, wait=True) < tip.seq:
+        if self._swap(state, scan.here, data, tip, [], sync=True) < tip.seq:
             state.forget()
             return
         scan.here, state.end = tip, tip.offset
 
     def _drop_fragment(self, state: LogState) -> None:
-        """Delete a log that holds no event, but what is left of a first line whose writer crashed."""
+        """Delete a log that has no event, only a part of a first line whose writer crashed."""
         with suppress(Missing), self._backend.lock(f"log/{state.name}"):
             scan = state.catch_up()
             is_torn = scan.unended is None and (scan.fault is None or scan.fault.torn)

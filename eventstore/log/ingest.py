@@ -1,25 +1,26 @@
-"""Whole logs that come from elsewhere: verified from the first byte to the last before they are believed."""
+"""Verify logs that come from elsewhere, from the first byte to the last, before they are imported."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
 from eventstore.errors import LogDamaged, LogTampered
 from eventstore.ids import check_log_id
-from eventstore.log.base import Head
+from eventstore.log.base import Head, head_of
 from eventstore.record import codec, hash_chain, tombstone
 from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """A log that is whole.
+class VerifiedLog:
+    """The result of verifying a complete log.
 
-    `root` names the log whose chain it is. `fork` tells where it goes on from another, which has what was before; `origin` tells
-    the same, also of a fork that was made whole. `first_hash` is the hash (hex) of the event it began with, `head` its end, of
-    which the size is that of its own lines. `ids` are those of `Scan`, `digests` maps numbers that were asked for to the chain's
-    digest there, `redactions` maps what is told to be redacted, and is not, to its leaf hash.
+    `root` names the log whose chain it is. `fork` is the fork point of a fork by reference, whose parent has the
+    earlier events; `origin` is the fork point of any fork, also of an independent one. `first_hash` is the hash (hex)
+    of its first own event. `head` is its end; the size is that of its own lines. `ids` are those of `Scan`, `digests`
+    maps requested numbers to the chain's digest there, `redactions` maps events that are recorded as redacted but are
+    not to their leaf hashes.
     """
 
     session_id: str
@@ -34,7 +35,7 @@ class Whole:
 
     @property
     def inherited(self) -> int:
-        """How many events come before its own."""
+        """The number of inherited events, before its own."""
         return self.fork.seq if self.fork else 0
 
 
@@ -46,11 +47,11 @@ def verify_whole(
     wanted: Collection[int] = (),
     max_event_bytes: int = codec.MAX_EVENT_BYTES,
     file: str = "its log",
-) -> Whole:
+) -> VerifiedLog:
     """Verify chain, numbers, times, batches and redactions of all lines of a log, given in chunks of any size.
 
-    `root` names the log whose chain it is, which a fork that was made whole must be given; `file` is what errors call it. Whether
-    a parent has what a fork goes on from is not looked at. Raises InvalidSessionId, LogDamaged, LogTampered.
+    `root` names the log whose chain it is; an independent copy of a fork needs it. `file` is its name in errors. It is
+    not checked whether a parent has the event at the fork point. Raises InvalidSessionId, LogDamaged, LogTampered.
     """
     check_log_id(session_id)
     aligned = _whole_lines(chunks, max_event_bytes)
@@ -66,22 +67,28 @@ def verify_whole(
         line, offset, reason = why
         kind = LogTampered if reason.endswith(UNTOLD) else LogDamaged
         raise kind(session_id, file, line, offset, reason, scan.here.seq)
-    end = scan.here
-    return Whole(
+    return VerifiedLog(
         session_id,
         chain_root,
         fork,
         seen.origin if fork or chain_root != session_id else None,
         seen.origin_hash if seen.origin and (fork or chain_root != session_id) else seen.first_hash,
-        Head(end.seq, end.at, end.digest.hex(), end.offset),
+        head_of(scan.here),
         scan.ids,
         seen.digests,
         {seq: leaf for seq, leaf in scan.redactions.items() if seq > first and seq not in scan.stubs},
     )
 
 
+def passing(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Write chunks on their way."""
+    for chunk in chunks:
+        write(chunk)
+        yield chunk
+
+
 def _beginning(session_id: str, line: bytes, root: str | None) -> tuple[ForkPoint | None, str, Tip]:
-    """Tell what a log goes on from, whose chain it is, and the position in front of its first line."""
+    """Return the fork point of a log, the root of its chain, and the position before its first line."""
     fork = read_fork_point(line)
     if fork is not None and fork.into == session_id:
         check_log_id(fork.parent)
@@ -96,7 +103,7 @@ def _beginning(session_id: str, line: bytes, root: str | None) -> tuple[ForkPoin
 def _fault(
     scan: Scan, seen: "_Seen", first: int, session_id: str, chain_root: str, root: str | None
 ) -> tuple[int, int, str] | None:
-    """Say what is wrong: the line, the byte it begins at, and why."""
+    """Return what is wrong: the line, its first byte, and why."""
     if scan.fault is not None:
         return scan.fault.line, scan.fault.offset_bytes, f"the line {scan.fault.reason}"
     if scan.unended:
@@ -106,13 +113,13 @@ def _fault(
     if root is not None and chain_root != root:
         return first + 1, 0, f"its chain is that of {chain_root!r}, not of {root!r}"
     if not first and chain_root != session_id and (seen.origin is None or seen.origin.root != chain_root):
-        return 1, 0, f"its chain is that of {chain_root!r}, and no line of it tells why"
+        return 1, 0, f"its chain is that of {chain_root!r}, and no line of it records why"
     return None
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What is picked up while lines go by: the line that tells of a fork, the first hash, digests that are wanted."""
+    """Collects facts while lines are read: the line that records a fork, the first hash, the requested digests."""
 
     session_id: str
     seq: int
@@ -146,7 +153,7 @@ class _Seen:
 
 
 def _whole_lines(chunks: Iterable[bytes], max_event_bytes: int) -> Iterator[bytes]:
-    """Cut chunks behind line ends; what is behind the last, or over the limit, comes as it is."""
+    """Cut chunks after line ends; a rest after the last one, or a line over the limit, is passed on as it is."""
     rest = b""
     for chunk in chunks:
         whole, lf, rest = (rest + chunk).rpartition(b"\n")

@@ -1,4 +1,4 @@
-"""Where logs go on from others: fork points, roots, and what a fork has of its past."""
+"""How forks depend on other logs: fork points, roots, and inherited events."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from eventstore.errors import (
 from eventstore.ids import check_log_id
 from eventstore.log.base import BEGINNING, Head
 from eventstore.log.guarded import Guarded
-from eventstore.log.ingest import Whole
+from eventstore.log.ingest import VerifiedLog
 from eventstore.log.port import Backend, Missing, Reading
 from eventstore.log.state import LogState, first_line
 from eventstore.log.states import States
@@ -18,7 +18,7 @@ from eventstore.record.scan import Tip
 
 
 class LogLineage:
-    """What can be asked of the way logs go on from each other."""
+    """Answers questions about forks and their parents."""
 
     def __init__(self, backend: Backend, max_event_bytes: int) -> None:
         self.backend, self._max_event_bytes = backend, max_event_bytes
@@ -27,24 +27,27 @@ class LogLineage:
         self.capabilities = backend.capabilities
 
     def fork_point(self, session_id: str) -> ForkPoint | None:
-        """Read where a log goes on from another; None where it holds all its events itself. Raises SessionNotFound."""
+        """Return the fork point of a log; None if it holds all its events itself. Raises SessionNotFound."""
         state = self._states.of(check_log_id(session_id))
         line = self._first_line(session_id)
         point = read_fork_point(line)
         return point if point is not None and point.into == state.session_id else None
 
     def inherited(self, session_id: str) -> int:
-        """Tell how many events of a fork are its parent's, not copied; 0 where it is whole. Raises SessionNotFound."""
+        """Return how many events of a fork are its parent's, not copied; 0 if it is independent. Raises SessionNotFound."""
         point = self.fork_point(session_id)
         return point.seq if point else 0
 
     def root_of(self, session_id: str) -> str:
-        """Name the log whose chain of hashes it is: of a fork the first of its line, else itself. Raises SessionNotFound."""
+        """Return the root of a log's chain of hashes: of a fork the first log of its line of forks, else itself.
+
+        Raises SessionNotFound.
+        """
         state = self._states.of(check_log_id(session_id))
         return self._beginning(state)[1]
 
     def own_beginning(self, session_id: str) -> Head:
-        """Tell the place in front of the first event that is the session's own: behind what a fork has of its parent.
+        """Return the position before the session's first own event: after the inherited events of a fork.
 
         Raises SessionNotFound, LogDamaged.
         """
@@ -53,19 +56,19 @@ class LogLineage:
 
     def _first_line(self, name: str) -> bytes:
         line, _ = first_line(self._read(name).chunks, self._max_event_bytes)
-        if not line.endswith(b"\n"):  # until it is whole nobody knows what the log goes on from
+        if not line.endswith(b"\n"):  # while the first line is incomplete, the fork point is not known
             raise SessionNotFound(self._states.of(name).session_id)
         return line[:-1]
 
     def _start(self, state: LogState) -> Tip:
-        """Return the tip in front of the first line of a log that is no fork by reference."""
+        """Return the tip before the first line of a log that is not a fork by reference."""
         return self._beginning(state)[2]
 
     def _beginning(self, state: LogState) -> tuple[ForkPoint | None, str, Tip]:
         line = self._first_line(state.name)
         try:
             return state.beginning(line)
-        except Missing:  # it was removed since its first line was read
+        except Missing:  # it was removed after its first line was read
             raise SessionNotFound(state.session_id) from None
 
     def _read(self, name: str) -> Reading:
@@ -75,13 +78,13 @@ class LogLineage:
             raise SessionNotFound(self._states.of(name).session_id) from None
 
     def _owner_of(self, session_id: str, version: int) -> tuple[str, str]:
-        """Name the log that holds an event of a session itself, and the log whose chain it is."""
+        """Return the log that holds an event of a session itself, and the root of its chain."""
         state = self._states.verified(session_id)
         root = state.root
         return self._states.spans(state, version - 1, version)[0].log, root
 
     def _unrecorded(self, session_id: str, version: int) -> list[bytes]:
-        """Find the lines up to a version that were redacted, where no line up to there records it."""
+        """Find the redacted lines up to a version for which no line up to there records the redaction."""
         targets: set[int] = set()
         recorded: set[int] = set()
         state = self._states.verified(session_id)
@@ -98,8 +101,8 @@ class LogLineage:
         for chunk in self._states.lines(state, seq - 1, seq):
             yield from codec.lines(chunk)
 
-    def _check_past(self, state: LogState, whole: Whole) -> None:
-        """Raise LogDamaged where a fork goes on from what is not here."""
+    def _check_past(self, state: LogState, whole: VerifiedLog) -> None:
+        """Raise LogDamaged if the events that a fork inherits are missing."""
         fork = whole.fork
         if fork is None:
             return

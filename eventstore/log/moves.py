@@ -1,4 +1,4 @@
-"""Moving a log to another name, and looking where a log is: that settles an answer that was lost."""
+"""Move a log to another name, and check where a log is: that settles a lost answer."""
 
 from contextlib import suppress
 
@@ -10,7 +10,7 @@ _TRIES = 3
 
 
 def move_log(backend: Backend, log: str, to: str, *, expect: Tip | None) -> None:
-    """Give a log another name. Raises Missing, Exists, Moved, Refused; Unclear where nobody can know."""
+    """Move a log to another name. Raises Missing, Exists, Moved, Refused; Unclear if the outcome cannot be known."""
     known = expect or _find(backend, log)
     clear_leftover(backend, to)
     for attempt in range(1, _TRIES + 1):
@@ -20,7 +20,7 @@ def move_log(backend: Backend, log: str, to: str, *, expect: Tip | None) -> None
             Missing,
             Exists,
             Moved,
-        ):  # the move may have been made by an attempt that the engine of storage repeated
+        ):  # an earlier attempt, repeated by the storage engine, may have made the move
             if not _is_at(backend, to, known):
                 raise
         except Unclear:
@@ -32,14 +32,14 @@ def move_log(backend: Backend, log: str, to: str, *, expect: Tip | None) -> None
 
 
 def clear_leftover(backend: Backend, log: str) -> None:
-    """Remove what a killed creation or deletion left under a name that no log has."""
+    """Remove the remains of a killed creation or deletion under a name that no log has."""
     if not is_there(backend, log):
         with suppress(Moved):
             backend.delete(log, expect=Tip(b""))
 
 
 def _find(backend: Backend, log: str) -> Tip | None:
-    """Return the end of a log, None where it is damaged. Raises Missing."""
+    """Return the end of a log, None if it is damaged. Raises Missing."""
     try:
         return backend.tip(log)
     except Moved:
@@ -47,7 +47,7 @@ def _find(backend: Backend, log: str) -> Tip | None:
 
 
 def _is_at(backend: Backend, log: str, known: Tip | None) -> bool:
-    """Tell whether a log ends where another one did."""
+    """Check whether a log ends where another one did."""
     with suppress(Missing, Moved):
         tip = backend.tip(log)
         return known is not None and (tip.digest, tip.seq) == (known.digest, known.seq)
@@ -55,7 +55,7 @@ def _is_at(backend: Backend, log: str, known: Tip | None) -> bool:
 
 
 def is_there(backend: Backend, log: str) -> bool:
-    """Tell whether there is a log of that name, a damaged one too."""
+    """Check whether there is a log of that name, a damaged one too."""
     try:
         _find(backend, log)
     except Missing:
@@ -64,7 +64,7 @@ def is_there(backend: Backend, log: str) -> bool:
 
 
 def ends_at(backend: Backend, log: str, head: Head) -> bool:
-    """Tell whether a log ends at a version with a hash; False where that cannot be seen."""
+    """Check whether a log ends at a version with a hash; False if that cannot be read."""
     with suppress(Missing, Moved, ReadRefused):
         tip = backend.tip(log)
         return (tip.seq, tip.digest.hex()) == (head.version, head.hash)

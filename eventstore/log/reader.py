@@ -1,8 +1,9 @@
-"""The half of the log that reads: it takes no lock and changes nothing."""
+"""The reading half of the log: it takes no lock and changes nothing."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 
+from eventstore.custom_events import ReadEvent
 from eventstore.errors import (
     LogDamaged,
     LogRolledBack,
@@ -11,27 +12,26 @@ from eventstore.errors import (
     NotSupported,
     SessionNotFound,
 )
-from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
-from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head
+from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head, head_of, tip_of
 from eventstore.log.lineage import LogLineage
 from eventstore.log.port import UNSEEN_WRITERS, Missing, Moved
-from eventstore.log.state import LogState, whole_lines
+from eventstore.log.state import LogState, read_line, whole_lines
 from eventstore.log.states import Span
 from eventstore.log.watch import Watch
-from eventstore.record import codec, message_run
+from eventstore.record import codec, hash_chain, message_run
 from eventstore.record.scan import Scan, Tip
 
-_READ_ON_BYTES = 128 * 1024
+_READ_ON_BYTES, _SMALL_BYTES = 128 * 1024, 64 * 1024
 
 
 class LogReader(LogLineage):
-    """What can be asked of logs. Streams end where the log ended at the call."""
+    """Reads logs. Streams end where the log ended at the call."""
 
     def chunks(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
-        """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of whole verified lines.
+        """Stream the lines numbered `after` + 1 to `upto` (None: to the end), as chunks of complete, verified lines.
 
-        Raises SessionNotFound at the call, LogDamaged where the damage is reached.
+        Raises SessionNotFound at the call, LogDamaged when the stream reaches the damage.
         """
         return self._chunks(check_log_id(session_id), after, upto)
 
@@ -48,44 +48,73 @@ class LogReader(LogLineage):
         if damage is not None:
             raise damage
 
+    def small(self, session_id: str) -> bytes | None:
+        """Return all lines of a small log, verified; None if `chunks` is needed to say what the log holds.
+
+        That is where it is longer than 64 KiB, a fork, redacted, or not intact to its last byte. Costs one read, and nothing of
+        the log is remembered: for those who ask about very many logs once.
+        """
+        try:
+            data = self._port.read_small(check_log_id(session_id), _SMALL_BYTES)
+        except Missing:
+            return None
+        if data is None:
+            return None
+        scan = Scan(Tip(hash_chain.first_hash(session_id)), self._max_event_bytes)
+        scan.feed([data])
+        is_plain = scan.here.offset == len(data) and not scan.stubs and not scan.redactions
+        return data if is_plain else None
+
     def lines(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
         """Stream verified lines, each without its LF. Raises as `chunks` does."""
         for chunk in self.chunks(session_id, after, upto):
             yield from codec.lines(chunk)
 
-    def read(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[AnyEvent | UnknownEvent]:
+    def read(self, session_id: str, after: int = 0, upto: int | None = None) -> Iterator[ReadEvent]:
         """Stream events in order. Raises as `chunks` does."""
         for chunk in self.chunks(session_id, after, upto):
             yield from codec.decode_lines(chunk)
 
     def skim(
         self, session_id: str, after: int = 0, upto: int | None = None
-    ) -> Iterator[AnyEvent | UnknownEvent | message_run.MessageRun]:
-        """Stream events as `read` does, messages in a row as one: for folds that need not look into each. Raises as it does."""
+    ) -> Iterator[ReadEvent | message_run.MessageRun]:
+        """Stream events as `read` does, but consecutive messages as one and imported lines compressed: for folds.
+
+        Raises as it does.
+        """
         for chunk in self.chunks(session_id, after, upto):
             yield from message_run.read_runs(chunk)
 
     def resume(self, session_id: str, after: Head = BEGINNING) -> tuple[bytes, Head]:
-        """Read on behind a place that was read to before: some whole batches, verified from there, and where they end.
+        """Continue reading after an earlier position: return some complete batches, verified from there, and where they end.
 
-        No lines where there are none yet; behind a place inside a batch the rest of that batch comes first. Of the place its
-        version and hash count; its size is where to look first. The cost is that of what is new. Raises LogRolledBack where the
-        log does not have that event, SessionNotFound, LogDamaged.
+        Returns no lines if there are no new ones. After a position inside a batch, the rest of that batch comes first. Version
+        and hash identify the position; its size is where to look first. The cost grows only with the new lines. Raises
+        LogRolledBack if the log does not have that event, SessionNotFound, LogDamaged.
         """
         state = self._states.of(check_log_id(session_id))
         try:
-            place = Tip(bytes.fromhex(after.hash), after.size_bytes, after.version, after.at)
+            place = tip_of(after)
         except ValueError:
             raise LogRolledBack(session_id, after.version) from None
         if after.version:
+            known = state.scan.here
+            if known.life and (known.seq, known.digest, known.offset) == (place.seq, place.digest, place.offset):
+                with suppress(Moved):  # from its life a backend knows at once that nothing is new
+                    return self._read_on(state, known)
             with suppress(Moved):
                 return self._read_on(state, place)
         try:
             fork = self.fork_point(session_id)
         except SessionNotFound:
             if self._has_begun(session_id):
-                return b"", after  # half a first line: it is not known yet what the log goes on from
+                return b"", after  # the first line is incomplete: the fork point is not known yet
             raise
+        if after.version > (fork.seq if fork else 0):
+            moved = self._moved(state, place)
+            if moved is not None:
+                with suppress(Moved):
+                    return self._read_on(state, moved)
         if fork is None and after.version:
             raise LogRolledBack(session_id, after.version)
         if fork is None:
@@ -96,21 +125,32 @@ class LogReader(LogLineage):
             return self._read_on(state, Tip(fork.digest, 0, fork.seq, after.at), is_start=True)
         return self._resume_inherited(state, place, after)
 
+    def _moved(self, state: LogState, place: Tip) -> Tip | None:
+        """Find a position by its number in a log that was compacted since; None if the log has another event there."""
+        try:
+            offset, line = read_line(self._port.read(state.name, place.seq - 1, place.seq), place.seq)
+        except Missing:
+            return None
+        parts = hash_chain.split(line)
+        if parts is None or parts[1] != place.digest or offset + len(line) == place.offset:
+            return None
+        return Tip(place.digest, offset + len(line), place.seq, place.at)
+
     def _has_begun(self, name: str) -> bool:
-        """Tell whether a log holds any byte."""
+        """Check whether a log has any byte."""
         try:
             return self._port.read(name).end > 0
         except Missing:
             return False
 
     def _resume_inherited(self, state: LogState, place: Tip, after: Head) -> tuple[bytes, Head]:
-        """Read on in what a fork has of its parents, through as many of them as hold about 128 KiB."""
+        """Continue reading the inherited events of a fork, through as many parents as have about 128 KiB."""
         self._states.verified(state.name)
         parts: list[bytes] = []
         size = 0
         for span in self._states.spans(state, after.version, state.inherited):
             data, after = self._read_span(state, span, place, after)
-            place = Tip(bytes.fromhex(after.hash), after.size_bytes, after.version, after.at)
+            place = tip_of(after)
             parts.append(data)
             size += len(data)
             if size >= _READ_ON_BYTES or after.version < span.upto:
@@ -118,7 +158,7 @@ class LogReader(LogLineage):
         return b"".join(parts), after
 
     def _read_span(self, state: LogState, span: Span, place: Tip, after: Head) -> tuple[bytes, Head]:
-        """Read on in one of the logs that hold what a fork has of its parents, not behind what it has of that one."""
+        """Continue reading in one of a fork's parents, not beyond the events that the fork inherits from it."""
         owner = self._states.of(span.log)
         is_start = after.version == owner.inherited
         if is_start:
@@ -138,14 +178,14 @@ class LogReader(LogLineage):
         return data, here
 
     def _read_on(self, state: LogState, place: Tip, *, is_start: bool = False) -> tuple[bytes, Head]:
-        """Read whole committed lines behind a place, or from the first own line on, verified. Raises Moved, LogDamaged."""
+        """Read complete, committed lines after a position, or from the first own line on, verified. Raises Moved, LogDamaged."""
         seen = None
         while True:
             start, data, scan, is_all = self._read_part(state, place, is_start=is_start)
             here = scan.here
             if here.seq > place.seq:
                 kept = data[: here.offset - start]
-                return kept, Head(here.seq, here.at, here.digest.hex(), here.offset)
+                return kept, head_of(here)
             fault = scan.fault
             if not is_all or fault is None or fault.torn:
                 return b"", Head(place.seq, place.at, place.digest.hex() if place.seq else "", place.offset)
@@ -153,12 +193,12 @@ class LogReader(LogLineage):
                 where = self._port.where(state.name)
                 reason = f"the line {fault.reason}"
                 raise LogDamaged(state.session_id, where, fault.line, fault.offset_bytes, reason, place.seq)
-            seen = fault  # it may have been an append that was cut back meanwhile: look again
+            seen = fault  # it may have been an append that was cut back in the meantime: read again
 
     def _read_part(self, state: LogState, place: Tip, *, is_start: bool) -> tuple[int, bytes, Scan, bool]:
-        """Read about 128 KiB behind a place, more where that holds no whole batch.
+        """Read about 128 KiB after a position, more if that has no complete batch.
 
-        Returns the byte it begins at, what was read, its scan, and whether that is all there is.
+        Returns the first byte, the bytes read, their scan, and whether the end of the log was reached.
         """
         try:
             reading = self._port.read(state.name, 0 if is_start else place)
@@ -185,18 +225,18 @@ class LogReader(LogLineage):
         return scan
 
     def head(self, session_id: str) -> Head:
-        """Tell where a session's log ends. Raises SessionNotFound, LogDamaged."""
+        """Return where a session's log ends. Raises SessionNotFound, LogDamaged."""
         state = self._states.verified(check_log_id(session_id))
         with state.scanning:
             damage, here = state.damage(), state.scan.here
         if damage:
             raise damage
-        return Head(here.seq, here.at, here.digest.hex(), here.offset)
+        return head_of(here)
 
-    def peek(self, session_id: str) -> Head:
-        """Tell where a log seems to end, at a price that does not grow with it: what is in front is not verified.
+    def tail_position(self, session_id: str) -> Head:
+        """Return where a log seems to end, at a constant cost: earlier lines are not verified.
 
-        Good for nothing but to read on from. Raises SessionNotFound, LogDamaged.
+        Use it only to continue reading from there. Raises SessionNotFound, LogDamaged.
         """
         try:
             here = self._port.tip(check_log_id(session_id))
@@ -204,17 +244,17 @@ class LogReader(LogLineage):
             raise SessionNotFound(session_id) from None
         except Moved:
             return self.head(session_id)
-        return Head(here.seq, here.at, here.digest.hex(), here.offset)
+        return head_of(here)
 
     def exists(self, session_id: str) -> bool:
-        """Tell whether the session has a log with at least one event."""
+        """Return whether the session has a log with at least one event."""
         try:
             return self.head(session_id).version > 0
         except SessionNotFound:
             return False
 
     def point_at(self, session_id: str, version: int) -> Head:
-        """Tell what `head` told, without the size, when the log had so many events. Raises as `fork` does for a parent."""
+        """Return what `head` returned, without the size, when the log had `version` events. Raises as `fork` does."""
         line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None
         if line is None:
             raise NoSuchMoment(version, f"session {session_id!r} has {self.head(session_id).version} events")
@@ -225,16 +265,16 @@ class LogReader(LogLineage):
         return Head(version, event.at, event.hash, 0)
 
     def size_bytes(self, session_id: str) -> int:
-        """Tell how large a session's log is; another number means that it changed. 0 where there is none."""
+        """Return the size of a session's log; another number means that it changed. 0 if there is none."""
         try:
             return self._port.tip(check_log_id(session_id)).offset
         except (Missing, Moved, NotARegularFile):
             return 0
 
     def changed(self, since: str | None = None) -> Changes:
-        """Tell in one call which logs may have changed since a token, each with a text that differs whenever it differs.
+        """Return in one call which logs may have changed since a token, each with a text that differs if its content does.
 
-        None, and a token that is not known, mean all. It never leaves out a log whose append returned before the call began.
+        None and an unknown token mean all. It never omits a log whose append returned before the call began.
         """
         return self._port.changed(since)
 
@@ -244,13 +284,13 @@ class LogReader(LogLineage):
         return (name for name in names if name != STORE_ID and not name.startswith(TEMPLATE))
 
     def watch(self, session_id: str | None = None) -> Watch:
-        """Watch one log, or all of them and the store's own, for changes. Close what is returned."""
+        """Watch one log, or all of them and the store's own, for changes. The caller closes the returned watch."""
         if session_id is not None:
             check_log_id(session_id)
         return self._port.watch(session_id)
 
     def is_being_written(self, session_id: str) -> bool:
-        """Tell whether a program that is alive has the session open for writing. Raises NotSupported, SessionNotFound."""
+        """Return whether a running program has the session open for writing. Raises NotSupported, SessionNotFound."""
         check_log_id(session_id)
         if not self._port.capabilities.shows_writers:
             raise NotSupported(session_id, self._port.where(session_id), UNSEEN_WRITERS, "ask its writers")

@@ -1,4 +1,4 @@
-"""Carrying redactions out: a tombstone of the same length is put in the place of a line, and chain and offsets stay."""
+"""Carry out redactions: a tombstone of the same length replaces a line, so that chain and offsets stay."""
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
@@ -16,9 +16,9 @@ _TRIES = 3
 def record_redaction(
     session_id: str, seq: int, line: bytes, reason: str, by: dict[str, Any] | None, *, inherited: bool = False
 ) -> EventRedacted:
-    """Make the event that records the redaction of a line, which is to be carried out. Raises RedactionRefused.
+    """Return the event that records the redaction of a line, before it is carried out. Raises RedactionRefused.
 
-    A line that a fork has of its parent may be redacted there already: the fork records it too.
+    An inherited line may already be redacted in the parent: the fork records it too.
     """
     event, leaf = codec.decode(line), tombstone.leaf_of(line)
     if isinstance(event, RedactedEvent):
@@ -28,11 +28,11 @@ def record_redaction(
             )
         raise RedactionRefused(session_id, seq, "it was redacted before")
     if isinstance(event, EventRedacted | LogRepaired | CheckpointSigned):
-        raise RedactionRefused(session_id, seq, "it tells of the log itself")
+        raise RedactionRefused(session_id, seq, "it is about the log itself")
     if isinstance(event, SessionCreated) and event.forked_from is not None:
-        raise RedactionRefused(session_id, seq, "it tells what the session goes on from")
+        raise RedactionRefused(session_id, seq, "it records what the session was forked from")
     if leaf is None or tombstone.make_tombstone(line) is None:
-        raise RedactionRefused(session_id, seq, "it holds no text")
+        raise RedactionRefused(session_id, seq, "it has no text")
     return EventRedacted(
         target=seq,
         leaf=leaf.hex(),
@@ -43,6 +43,7 @@ def record_redaction(
         target_id=event.id,
         target_batch=event.batch,
         target_origin_bytes=None if event.origin is None else _size_of(event.origin),
+        target_time=event.time,
     )
 
 
@@ -53,25 +54,30 @@ def _size_of(origin: Origin) -> int:
 
 
 def record_earlier_redaction(line: bytes) -> EventRedacted:
-    """Make the event by which a fork records that a line of its past was, or is being, redacted in its parent."""
+    """Return the event by which a fork records that an inherited line was, or is being, redacted in its parent."""
     event, leaf = codec.decode(line), tombstone.leaf_of(line)
-    reason = "redacted in the session that this one goes on from"
+    reason = "redacted in the session that this one was forked from"
     return EventRedacted(
-        target=event.seq, leaf=(leaf or b"").hex(), reason=reason, target_type=event.type, target_at=event.at
+        target=event.seq,
+        leaf=(leaf or b"").hex(),
+        reason=reason,
+        target_type=event.type,
+        target_at=event.at,
+        target_time=None if isinstance(event, RedactedEvent) else event.time,
     )
 
 
 def finish_redactions(backend: Backend, state: LogState) -> None:
-    """Carry out what the log records as redacted and a crash, or another process, left. The log's lock is held."""
+    """Carry out recorded redactions that a crash, or another process, left undone. The log's lock is held."""
     for seq in state.unfinished:
         overwrite_with_tombstone(backend, state, seq, state.scan.redactions[seq])
     state.unfinished = []
 
 
 def overwrite_with_tombstone(backend: Backend, state: LogState, seq: int, leaf: bytes) -> bool:
-    """Overwrite the line of an event whose redaction is recorded; False where the line is another one.
+    """Overwrite the line of an event whose redaction is recorded; return False if the line is another one.
 
-    An answer that was lost, or a line that is elsewhere by now, is settled by reading it again. Raises Missing, Refused.
+    A lost answer, or a line that has moved, is settled by reading it again. Raises Missing, Refused.
     """
     unclear: Unclear | None = None
     for _ in range(_TRIES):
@@ -94,7 +100,7 @@ def overwrite_with_tombstone(backend: Backend, state: LogState, seq: int, leaf: 
 
 
 def finish_torn_redaction(backend: Backend, state: LogState) -> bool:
-    """Overwrite a line again that a power cut left overwritten in part, if that is what is wrong. The log's lock is held."""
+    """Overwrite a line again if a power cut left it partly overwritten. The log's lock is held."""
     fault = state.scan.fault
     if fault is None:
         return False
@@ -107,7 +113,7 @@ def finish_torn_redaction(backend: Backend, state: LogState) -> bool:
 
 
 def _around(backend: Backend, state: LogState, seq: int) -> tuple[bytes, bytes, bytes | None]:
-    """Return the digest in front of a faulty line, the line, and the leaf hash that a later line records for it."""
+    """Return the digest before a faulty line, the line, and the leaf hash that a later line records for it."""
     offset = state.scan.fault.offset_bytes if state.scan.fault else 0
     torn, leaf = b"", None
     for start, line in numbered(backend.read(state.name).chunks, codec.MAX_EVENT_BYTES):
@@ -116,7 +122,7 @@ def _around(backend: Backend, state: LogState, seq: int) -> tuple[bytes, bytes, 
         elif start > offset and (found := codec.read_redaction(line)) is not None and found.target == seq:
             try:
                 leaf = bytes.fromhex(found.leaf)
-            except ValueError:  # somebody's own event, which holds no leaf hash
+            except ValueError:  # a custom event, which has no leaf hash
                 continue
             break
     return _digest_before(backend, state, offset), torn, leaf
@@ -141,18 +147,18 @@ def _put(backend: Backend, state: LogState, seq: int, offset: int, new: bytes) -
 
 
 class UnrecordedTombstone(Exception):
-    """A tombstone was copied whose event.redacted is not among the lines that were copied: look again, and record it."""
+    """A tombstone was copied, but its event.redacted is not among the copied lines: read again, and record it."""
 
 
 class TombstoneCheck:
-    """Whether each tombstone among lines that are copied has its event.redacted among them too."""
+    """Checks that each tombstone among copied lines has its event.redacted among them too."""
 
     def __init__(self) -> None:
         self._tombstones: set[int] = set()
         self._recorded: set[int] = set()
 
     def watch(self, chunk: bytes) -> None:
-        """Look at whole lines."""
+        """Check complete lines."""
         if b'"redacted' not in chunk and b"event.redacted" not in chunk:
             return
         for line in codec.lines(chunk):
@@ -163,13 +169,13 @@ class TombstoneCheck:
                 self._recorded.add(event.target)
 
     def end(self) -> None:
-        """Raise UnrecordedTombstone unless each has."""
+        """Raise UnrecordedTombstone if one has none."""
         if self._tombstones - self._recorded:
             raise UnrecordedTombstone
 
 
 def missing_records(lines: Iterable[bytes], recorded: Mapping[int, bytes]) -> list[EventRedacted]:
-    """Make the events for tombstones among `lines` that none of them records; `recorded` maps numbers to leaf hashes besides."""
+    """Return the events for tombstones among `lines` that none of them records; `recorded` maps more numbers to leaf hashes."""
     leaves = {seq: leaf.hex() for seq, leaf in recorded.items()}
     found: dict[int, tuple[bytes, str]] = {}
     for line in lines:

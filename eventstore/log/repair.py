@@ -1,4 +1,4 @@
-"""Repairing a damaged log: what stands behind the damage is cut, kept, and what can be proven is appended anew."""
+"""Repair a damaged log: move everything after the damage to quarantine, and append again what can be proven."""
 
 import errno
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _BATCH = 200
 
 
 def plan_repair(appender: Appender, backend: Backend, state: LogState, *, dry_run: bool) -> Repair | None:
-    """Plan how to repair a log, or do it; None where nothing is wrong. Raises SessionNotFound."""
+    """Plan how to repair a log, or do it; None if nothing is wrong. Raises SessionNotFound."""
     with backend.lock(f"log/{state.name}"), state.scanning:
         try:
             scan = state.catch_up()
@@ -47,7 +47,7 @@ def plan_repair(appender: Appender, backend: Backend, state: LogState, *, dry_ru
 
 
 def _carry_out(appender: Appender, state: LogState, reason: str, restored: Sequence[Event]) -> None:
-    """Cut, and append what can be restored. Raises AppendRefused where nothing was cut, else OutcomeUnknown."""
+    """Cut, and append what can be restored. Raises AppendRefused if nothing was cut, else OutcomeUnknown."""
     where = appender.where(state)
     try:
         appender.cut(state, reason)
@@ -69,7 +69,7 @@ def _behind(backend: Backend, state: LogState) -> list[Remnant]:
 
 
 def restorable(remnants: Sequence[Remnant]) -> list[Event]:
-    """Pick the records behind damage that can be appended anew: those that are proven or linked and that this release knows."""
+    """Select the records after damage that can be appended again: proven or linked ones of types that this release knows."""
     found = (remnant.event() for remnant in remnants if remnant.standing in ("linked", "proven"))
     return [
         replace(event, occurred_at=event.time)

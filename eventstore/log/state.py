@@ -1,4 +1,4 @@
-"""What one engine object knows of one log: how far it is verified, what it is a fork of, and whose turn it is to append."""
+"""What one engine object knows about one log: how far it is verified, its fork point, and who may append."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,25 +14,29 @@ from eventstore.record import hash_chain, tombstone
 from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
 
-_FULL_READS = 5  # a fault that does not stay the same for so many reads is somebody else's write, again and again
+_LINGER = 1.0  # over a network
+_FULL_READS = 5  # a fault that changes between so many reads comes from another writer, again and again
 
 
 class LogState:
-    """One log. `writing` is held through an append, `scanning` whenever `scan` is looked at and moved; taken in that order.
+    """One log. `writing` is held during an append, `scanning` while `scan` is read and moved; always taken in that order.
 
-    `scan` is the verified part: `scan.here.life` is empty while nothing is known. `fork` says where the log goes on from another,
-    `root` names the log whose chain it is. `unfinished` are redactions that are recorded and not carried out.
+    `scan` is the verified part: `scan.here.life` is empty while nothing is known. `fork` is the fork point of the log, `root`
+    names the log whose chain it is. `unfinished` are redactions that are recorded but not carried out.
     """
 
     def __init__(self, backend: Backend, name: str, max_event_bytes: int) -> None:
         self.name, self.session_id = name, owner_of(name)
         self._backend, self._max_event_bytes = backend, max_event_bytes
         self.writing, self.scanning = threading.Lock(), threading.RLock()
-        self.queue: Group[tuple[Batch, int | None], Appended] = Group(self.writing, self._interrupted)
+        able = backend.capabilities
+        self.queue: Group[tuple[Batch, int | None], Appended] = Group(
+            self.writing, self._interrupted, _LINGER if able.blocking else 0.0, able.write_seconds
+        )
         self.forget()
 
     def forget(self) -> None:
-        """Know nothing: the next look reads the log from its beginning."""
+        """Forget everything: the next call reads the log from its beginning."""
         self.fork: ForkPoint | None = None
         self.root, self.first_digest = self.session_id, hash_chain.first_hash(self.session_id)
         self.scan = Scan(Tip(self.first_digest), self._max_event_bytes)
@@ -42,14 +46,14 @@ class LogState:
 
     @property
     def inherited(self) -> int:
-        """How many events are a parent's."""
+        """The number of inherited events."""
         return self.fork.seq if self.fork else 0
 
     def catch_up(self) -> Scan:
-        """Read and verify what is new, and return the scan; `scanning` is held. Raises Missing; then nothing is known any more.
+        """Read and verify new lines, and return the scan; `scanning` is held. Raises Missing; then nothing is known any more.
 
-        Damage is believed only when the whole log was read twice and looked the same: an append that failed and was cut back,
-        or a redaction that was under way, may have been seen before it was complete.
+        Damage is reported only if the complete log was read twice with the same result: a failed append that was cut back, or a
+        redaction in progress, may have been read before it was complete.
         """
         if self.scan.here.life and self._read_on():
             return self.scan
@@ -64,7 +68,7 @@ class LogState:
         return self.scan
 
     def _read_on(self) -> bool:
-        """Verify what stands behind the scan; False where all has to be read again."""
+        """Verify the lines after the scan; return False if everything must be read again."""
         scan = self.scan
         try:
             reading = self._backend.read(self.name, scan.here)
@@ -91,13 +95,20 @@ class LogState:
         self._judge(reading)
 
     def _judge(self, reading: Reading) -> None:
-        """Check that redacted lines are recorded as such, and note which recorded redactions are still to be carried out."""
+        """Check that redactions are recorded, and collect recorded redactions that are not carried out yet."""
         scan, self.end = self.scan, reading.end
         scan.judge_stubs()
         self.unfinished = [seq for seq in scan.redactions if seq > self.inherited and seq not in scan.stubs]
 
+    def move_on(self, data: bytes, tip: Tip) -> None:
+        """Advance the scan over lines that were verified and written, to a tip."""
+        self.scan.feed([data])
+        self.scan.here.life = tip.life
+        self.end = tip.offset
+        self.unfinished = [seq for seq in self.scan.redactions if seq > self.inherited and seq not in self.scan.stubs]
+
     def beginning(self, line: bytes) -> tuple[ForkPoint | None, str, Tip]:
-        """Read of a first line where the log goes on from another, whose chain it is, and the tip in front of the line."""
+        """Read from a first line: the fork point, the root of the chain, and the tip before the line."""
         point = read_fork_point(line)
         if point is not None and point.into == self.session_id:
             return point, point.root, Tip(point.digest, 0, point.seq)
@@ -109,7 +120,7 @@ class LogState:
         return None, self.session_id, here
 
     def _find_root(self) -> str | None:
-        """Find whose chain it is, where a fork was made whole: a line in the middle says what it came from."""
+        """Find the root of the chain of an independent fork: a line in the middle records its fork point."""
         wanted = b'"into":"%b"' % self.session_id.encode("ascii")
         for _, line in numbered(self._backend.read(self.name).chunks, self._max_event_bytes):
             point = read_fork_point(line) if wanted in line else None
@@ -118,13 +129,13 @@ class LogState:
         return None
 
     def digest_at(self, seq: int) -> bytes | None:
-        """Return the chain's digest after an event of this log's own lines; None where there is none."""
+        """Return the chain's digest after an event of this log's own lines; None if there is none."""
         if seq == self.scan.here.seq:
             return self.scan.here.digest
         if seq not in self._digests:
             try:
                 line = read_line(self._backend.read(self.name, seq - 1, seq), seq)[1]
-            except Missing:  # it was removed meanwhile
+            except Missing:  # it was removed in the meantime
                 return None
             parts = hash_chain.split(line)
             if parts is None:
@@ -133,7 +144,7 @@ class LogState:
         return self._digests[seq]
 
     def damage(self) -> LogDamaged | None:
-        """Return the error for a fault that no crash explains."""
+        """Return the error for a fault that a crash cannot explain."""
         fault = self.scan.fault
         if fault is None or fault.torn:
             return None
@@ -147,7 +158,7 @@ class LogState:
 
 
 def first_line(chunks: Iterator[bytes], max_line_bytes: int) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first line with its LF, or what there is of it, and all chunks again."""
+    """Return the first line with its LF, or the part of it that exists, and all chunks again."""
     seen: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -160,7 +171,7 @@ def first_line(chunks: Iterator[bytes], max_line_bytes: int) -> tuple[bytes, Ite
 
 
 def whole_lines(chunks: Iterable[bytes], count: int | None = None) -> Iterator[bytes]:
-    """Cut chunks that end anywhere into chunks of whole lines, at most `count` lines; a rest without LF is dropped."""
+    """Cut chunks into chunks of complete lines, at most `count` lines; drop a rest without LF."""
     parts: list[bytes] = []
     for chunk in chunks:
         if count == 0:
@@ -180,7 +191,7 @@ def whole_lines(chunks: Iterable[bytes], count: int | None = None) -> Iterator[b
 
 
 def numbered(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Stream lines without their LF and the byte each begins at; one over the limit comes in pieces that are no records."""
+    """Stream lines without their LF, each with its first byte; a line over the limit comes in pieces that are not records."""
     parts: list[bytes] = []
     start = size = 0
     for chunk in chunks:
@@ -200,7 +211,7 @@ def numbered(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int
 
 
 def read_line(reading: Reading, seq: int) -> tuple[int, bytes]:
-    """Return the byte that line `seq` begins at and the line with its LF; an empty one where it is not what was read."""
+    """Return the first byte of line `seq` and the line with its LF; an empty line if it is not the one that was read."""
     for chunk in whole_lines(reading.chunks, 1):
         if hash_chain.line_number(chunk) == seq:
             return reading.offset, chunk

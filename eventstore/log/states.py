@@ -1,4 +1,4 @@
-"""The logs of one engine object: their states, kept for those used last, and how forks hang together."""
+"""The logs of one engine object: the states of the last used ones, and how forks depend on parents."""
 
 import errno
 import os
@@ -27,11 +27,16 @@ _ATTEMPTS = 5
 
 
 class Span(NamedTuple):
-    """Lines `after` + 1 to `upto` of what one log says, which are all its own."""
+    """Lines `after` + 1 to `upto` of one log, all of them its own, and the life in which they were verified, if they were."""
 
     log: str
     after: int
     upto: int
+    life: str
+
+
+class _Replaced(Exception):
+    """Another life of the log is there than the one that was verified."""
 
 
 class States:
@@ -44,7 +49,7 @@ class States:
         _living.add(self)
 
     def of(self, name: str) -> LogState:
-        """Find or make the state of a log. Raises InvalidSessionId."""
+        """Return the state of a log; make it if there is none. Raises InvalidSessionId."""
         try:
             state = self.known[name]
             self.known.move_to_end(name)
@@ -62,25 +67,25 @@ class States:
             return found
 
     def _evict(self) -> None:
-        """Forget the logs used longest ago that nobody appends to."""
+        """Forget the least recently used logs, except those being appended to."""
         for name, state in list(self.known.items())[: _KEPT_STATES // 8]:
             if not state.writing.locked():
                 del self.known[name]
 
     def drop(self, name: str) -> None:
-        """Forget what is known of a log: it is gone, or has another name."""
+        """Forget what is known about a log: it was deleted, or has another name."""
         with self._mutex:
             self.known.pop(name, None)
 
     def clear(self) -> None:
-        """Forget everything, locks included: after a fork of the process."""
+        """Forget everything, including locks: after a fork of the process."""
         self._mutex = threading.Lock()
         self.known.clear()
 
     def verified(self, name: str) -> LogState:
-        """Return the state of a log that has events, verified to its end; damage is for the caller to raise.
+        """Return the state of a log that has events, verified to its end; the caller raises damage.
 
-        Raises SessionNotFound, and LogDamaged where not one event can be read.
+        Raises SessionNotFound, and LogDamaged if no event can be read.
         """
         state = self.of(name)
         with state.scanning:
@@ -96,10 +101,10 @@ class States:
     # --- forks
 
     def lineage(self, state: LogState) -> Iterator[tuple[LogState, ForkPoint | None]]:
-        """Walk from a verified log to those it goes on from, each with its fork point; the last has none.
+        """Walk from a verified log through its parents, each with its fork point; the last has none.
 
-        Each parent is verified, and checked to hold the event that the child goes on from. Raises LogDamaged where a parent is
-        gone, is another, or leads in a circle.
+        Each parent is verified, and must have the event at the child's fork point. Raises LogDamaged if a parent is missing, is
+        another log, or leads in a circle.
         """
         seen = {state.name}
         yield state, state.fork
@@ -112,7 +117,7 @@ class States:
                 parent = self.verified(wanted.parent)
             except SessionNotFound:
                 raise self.without_past(child, wanted) from None
-            if wanted.seq > parent.inherited:  # its own: it must be that very event
+            if wanted.seq > parent.inherited:  # its own event: it must be exactly that one
                 with parent.scanning:
                     fits = wanted.seq <= parent.scan.here.seq and parent.digest_at(wanted.seq) == wanted.digest
             else:
@@ -122,56 +127,74 @@ class States:
             yield parent, parent.fork
             if parent.fork is None:
                 return
-            if wanted.seq < parent.fork.seq:  # older still: look for it where the parent has it from
+            if wanted.seq < parent.fork.seq:  # older: look for it in the parent's parent
                 wanted = wanted._replace(parent=parent.fork.parent)
             else:
                 wanted, child = parent.fork, parent
 
     def spans(self, state: LogState, after: int, upto: int) -> list[Span]:
-        """Part the lines `after` + 1 to `upto` of a log by the logs that hold them, oldest first. Raises as `lineage` does."""
+        """Divide the lines `after` + 1 to `upto` of a log by the logs that hold them, oldest first. Raises as `lineage` does."""
         found: list[Span] = []
         for owner, fork in self.lineage(state):
             lowest = fork.seq if fork else 0
             if upto > max(lowest, after):
-                found.append(Span(owner.name, max(lowest, after), upto))
+                with owner.scanning:
+                    here = owner.scan.here
+                    found.append(Span(owner.name, max(lowest, after), upto, here.life if here.seq >= upto else ""))
             upto = min(upto, lowest)
             if upto <= after:
                 break
         return found[::-1]
 
-    def own_lines(self, span: Span) -> Iterator[bytes]:
-        """Stream a span as chunks of whole lines. Raises LogDamaged where lines are gone that were there."""
+    def _own_lines(self, span: Span) -> Iterator[bytes]:
+        """Stream a span as chunks of complete lines. Raises LogDamaged if lines that existed are missing, _Replaced."""
         state, left = self.of(span.log), span.upto - span.after
         try:
             reading = self.backend.read(span.log, span.after, span.upto)
         except Missing:
             raise SessionNotFound(state.session_id) from None
+        if reading.life != span.life:
+            raise _Replaced
         for chunk in whole_lines(reading.chunks, left):
             left -= chunk.count(b"\n")
             yield chunk
         if left:
-            line, where = span.upto - left + 1, self.backend.where(span.log)
-            raise LogDamaged(state.session_id, where, line, 0, "the line is gone since it was read", line - 1)
+            raise self._missing(state, span.upto - left + 1)
+
+    def _missing(self, state: LogState, line: int) -> LogDamaged:
+        where = self.backend.where(state.name)
+        return LogDamaged(state.session_id, where, line, 0, "the line was read before and is missing now", line - 1)
 
     def lines(self, state: LogState, after: int, upto: int) -> Iterator[bytes]:
-        """Stream lines of a verified log and of what it goes on from, as chunks of whole lines.
+        """Stream lines of a verified log and of its parents, as chunks of complete lines.
 
-        A fork that is made whole meanwhile, because its parent is to go, is read on where it has the lines now.
+        If a fork becomes independent in the meantime, because its parent is to be deleted, its own copy of the lines is read. If
+        the log was deleted in the meantime and another one has its name, the lines of the first are gone: raises SessionNotFound.
         """
+        with state.scanning:
+            seq, digest = state.scan.here.seq, state.scan.here.digest
         attempts = 0
         while after < upto:
             try:
                 for span in self.spans(state, after, upto):
-                    for chunk in self.own_lines(span):
+                    for chunk in self._own_lines(span):
                         after += chunk.count(b"\n")
                         yield chunk
             except (LogDamaged, SessionNotFound):
                 attempts += 1
                 if attempts == _ATTEMPTS or not self._was_made_whole(state):
                     raise
+            except _Replaced:  # a redaction gives some logs another life as well
+                attempts += 1
+                self.verified(state.name)
+                with state.scanning:
+                    if state.digest_at(seq) != digest:
+                        raise SessionNotFound(state.session_id) from None
+                    if attempts == _ATTEMPTS:
+                        raise self._missing(state, state.scan.here.seq + 1) from None
 
     def _was_made_whole(self, state: LogState) -> bool:
-        """Look again what a log goes on from; False where that is what was known."""
+        """Read again what a log was forked from; return False if that has not changed."""
         before = state.fork
         if before is None:
             return False
@@ -179,17 +202,17 @@ class States:
         return state.fork != before
 
     def without_past(self, state: LogState, fork: ForkPoint) -> LogDamaged:
-        """Make the error for a fork whose parent does not hold what it goes on from."""
-        what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is not there"
+        """Return the error for a fork whose parent lacks the event at the fork point."""
+        what = f"goes on from event {fork.seq} of session {fork.parent!r}, which is missing"
         return LogDamaged(state.session_id, self.backend.where(state.name), 1, 0, what, 0)
 
     def unknown(self, state: LogState, error: Refused | ReadRefused) -> OutcomeUnknown:
-        """Say that a step failed behind one that was made: what came of the whole is not known."""
+        """Return the error for a step that failed after an earlier step succeeded: the outcome is not known."""
         where = error.file if isinstance(error, ReadRefused) else error.where
         return OutcomeUnknown(state.session_id, where, error.errno or errno.EIO)
 
     def refused(self, state: LogState, error: Refused) -> EventStoreError:
-        """Say what an error of the backend means for an append."""
+        """Translate a backend's error into the error of an append."""
         if isinstance(error, NotStored | Unclear):
             return OutcomeUnknown(state.session_id, error.where, error.errno)
         if isinstance(error, Poisoned):
@@ -201,7 +224,7 @@ _living: WeakSet[States] = WeakSet()
 
 
 def _begin_in_child() -> None:
-    """Forget all states in a forked child: their locks may be held by threads that it does not have."""
+    """Forget all states in a forked child: threads that it does not have may hold their locks."""
     for states in list(_living):
         states.clear()
 

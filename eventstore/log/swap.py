@@ -1,4 +1,4 @@
-"""The swap: lines are written where a log ends as expected, and what came of it is found out."""
+"""The swap: write lines if the log ends where expected, and find out the outcome."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,21 +12,21 @@ from eventstore.log.states import States
 from eventstore.record import hash_chain
 from eventstore.record.scan import Tip
 
-_TRIES = 3  # of the same lines at the same place, while answers are lost
+_TRIES = 3  # of writing the same lines at the same position, while answers are lost
 
 
 class Swapper:
-    """Writes to the logs of `States` by compare-and-swap. Whoever calls holds the log's `writing`."""
+    """Writes to the logs of `States` by compare-and-swap. The caller holds the log's `writing`."""
 
     def __init__(self, states: States) -> None:
         self._states, self._backend = states, states.backend
-        self._keeps_tip = states.backend.capabilities.keeps_tip
         self._syncs_apart = not states.backend.capabilities.blocking
 
     def settle(self, state: LogState, here: Tip, line: bytes, tip: Tip, error: PortError) -> bool:
-        """Find out what came of a write of one line that failed; False where it was not written. Raises as `append` does.
+        """Find out the outcome of a failed write of one line; return False if it was not written. Raises as `append` does.
 
-        The log is looked at first. What may still come is written again, the same bytes at the same place, so it cannot double.
+        The log is read first. A write that may still arrive is repeated, the same bytes at the same position, so that it cannot
+        be there twice.
         """
         if isinstance(error, NotStored | Poisoned):
             state.forget()
@@ -34,26 +34,33 @@ class Swapper:
             raise self._states.refused(state, error) from error
         if self._is_there(state, tip):
             return True
-        return isinstance(error, Unclear) and self._swap(state, here, line, tip, [], sync=False, wait=True) == tip.seq
+        return isinstance(error, Unclear) and self._swap(state, here, line, tip, [], sync=False) == tip.seq
 
     def _swap(
-        self, state: LogState, here: Tip | None, data: bytes, tip: Tip, keys: Sequence[Key], *, sync: bool, wait: bool
+        self,
+        state: LogState,
+        here: Tip | None,
+        data: bytes,
+        tip: Tip,
+        keys: Sequence[Key],
+        *,
+        sync: bool,
+        unclear: Unclear | None = None,
     ) -> int:
-        """Write lines behind `here` (None: as a new log); return the number of the last of them that is written.
+        """Write lines after `here` (None: as a new log); return the number of the last written line.
 
-        That is less than the tip's where the log does not end at `here`, or where only some whole batches were written.
-        A refusal is not believed before the log was looked at: an answer that was lost, or an attempt that an engine repeated by
-        itself, may have written these very lines.
+        It is less than the tip's if the log does not end at `here`, or if only some complete batches were written. After a
+        refusal the log is read: a call with a lost answer, or an attempt that the engine repeated, may have written these same
+        lines. `unclear` is the error of an earlier call.
         """
-        unclear: Unclear | None = None
         for _ in range(_TRIES):
             try:
-                tip.life = self._backend.append(state.name, data, expect=here, tip=tip, keys=keys, sync=sync, wait=wait)
+                tip.life = self._backend.append(state.name, data, expect=here, tip=tip, keys=keys, sync=sync)
             except (Moved, Exists, Missing):
                 reached = self._reached(state, data, tip)
                 if reached == tip.seq or unclear is None or self._still_holds(state, here):
                     return reached
-                break  # what may have been written is not there to look at any more
+                break  # the log that may have been written does not exist any more
             except Unclear as error:
                 unclear = error
                 if self._is_there(state, tip):
@@ -65,12 +72,12 @@ class Swapper:
                 raise self._states.refused(state, error) from error
             else:
                 return tip.seq
-        assert unclear is not None  # noqa: S101 - only that goes round
+        assert unclear is not None  # noqa: S101 - only that repeats the loop
         state.forget()
         raise self._states.refused(state, unclear) from unclear
 
     def _reached(self, state: LogState, data: bytes, tip: Tip) -> int:
-        """Return the number of the last line of some that stands in the log, from the first of them on."""
+        """Return the number of the last of some lines that the log has, counted from the first of them."""
         lines = data.split(b"\n")[:-1]
         before = tip.seq - len(lines)
         if self._is_there(state, tip):
@@ -87,7 +94,7 @@ class Swapper:
         return before
 
     def _is_there(self, state: LogState, tip: Tip) -> bool:
-        """Tell whether the line at a tip's number is the one that was to be written there; the tip gets its log's life then."""
+        """Check whether the line at a tip's number is the one to be written there; then set the tip's life."""
         with suppress(Missing, Moved), self._looking(state):
             reading = self._backend.read(state.name, tip.seq - 1, tip.seq)
             parts = hash_chain.split(read_line(reading, tip.seq)[1])
@@ -97,7 +104,7 @@ class Swapper:
         return False
 
     def _still_holds(self, state: LogState, here: Tip | None) -> bool:
-        """Tell whether the log is still the one that was to be written to: then what is not in it was not written."""
+        """Check whether the log is still the intended one: then lines that it lacks were not written."""
         if here is None:
             return True
         with suppress(Missing, Moved), self._looking(state):
@@ -107,7 +114,7 @@ class Swapper:
 
     @contextmanager
     def _looking(self, state: LogState) -> Iterator[None]:
-        """Look what came of a write; where that is refused nobody knows."""
+        """Read the outcome of a write; if the read is refused, the outcome is unknown."""
         try:
             yield
         except ReadRefused as error:

@@ -1,4 +1,4 @@
-"""Logs as they lie, unverified: for audits that trust no cache, and for reading around damage."""
+"""Read logs unverified: for audits that trust no cache, and for reading around damage."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,12 @@ from eventstore.record.salvage import Remnant, salvage
 
 
 class UnverifiedReader(LogReader):
-    """What can be read of logs without believing them."""
+    """Reads logs without verifying them."""
 
     def raw(self, session_id: str) -> Raw:
-        """Return the raw bytes of a log, unverified, bypassing everything that is known of it.
+        """Return the raw bytes of a log, unverified, bypassing all caches.
 
-        Raises SessionNotFound, and LogDamaged where what a fork goes on from is not there.
+        Raises SessionNotFound, and LogDamaged if the events that a fork inherits are missing.
         """
         check_log_id(session_id)
         state = LogState(self._port, session_id, self._max_event_bytes)
@@ -33,7 +33,7 @@ class UnverifiedReader(LogReader):
         return Raw(root, fork.seq, self._raw(state, self._raw_spans(state, fork)))
 
     def _raw_spans(self, state: LogState, fork: ForkPoint) -> list[tuple[str, int]]:
-        """Find, without verifying, which log holds which lines in front of a fork: `(log, up to)`, the oldest first."""
+        """Find, without verifying, which log holds which inherited lines of a fork: `(log, up to)`, the oldest first."""
         found: list[tuple[str, int]] = []
         wanted: ForkPoint | None = fork
         seen = {state.name}
@@ -60,9 +60,9 @@ class UnverifiedReader(LogReader):
         yield from self._to_the_end(state.name)
 
     def _to_the_end(self, name: str) -> Iterator[bytes]:
-        """Stream a log's own bytes to the end that it has at last.
+        """Stream a log's own bytes up to its final end, also if it grows.
 
-        A redaction that goes on is recorded behind the tombstone that was just read: the reader must come to the record.
+        A redaction in progress is recorded after the tombstone that was just read: the reader must reach that record.
         """
         return self._follow(name, self._read(name))
 
@@ -85,24 +85,24 @@ class UnverifiedReader(LogReader):
                 return
 
     def tail(self, session_id: str) -> str | None:
-        """Describe the torn tail that readers stop in front of and the next writer cuts; None where there is none.
+        """Describe the torn tail that readers ignore and the next writer cuts; None if there is none.
 
         Raises SessionNotFound.
         """
         try:
             state = self._states.verified(check_log_id(session_id))
-        except LogDamaged:  # not one event can be read: damage, and no torn tail
+        except LogDamaged:  # no event can be read: damage, not a torn tail
             return None
         with state.scanning:
             scan, left = state.scan, state.end - state.scan.here.offset
         if scan.unended is not None:
-            return f"line {scan.here.seq + 1}, byte {scan.here.offset}: a whole record that lacks only its line feed"
+            return f"line {scan.here.seq + 1}, byte {scan.here.offset}: a complete record that lacks only its line feed"
         if scan.fault is None or not scan.fault.torn:
             return None
         return f"line {scan.fault.line}, byte {scan.here.offset}: a torn tail of {left} bytes"
 
     def salvage(self, session_id: str) -> Iterator[Remnant]:
-        """Stream all that is left of a session, around any damage; of a fork what is its own. Raises SessionNotFound."""
+        """Stream everything that is left of a session, around any damage; for a fork, its own lines. Raises SessionNotFound."""
         check_log_id(session_id)
         first = self._start(LogState(self._port, session_id, self._max_event_bytes))
         lines = numbered(self._read(session_id).chunks, self._max_event_bytes)

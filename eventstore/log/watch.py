@@ -1,4 +1,4 @@
-"""Watching logs for changes: a hint that something may be new, never the truth."""
+"""Watch logs for changes. A report is a hint that there may be new events, nothing more."""
 
 import os
 import threading
@@ -7,25 +7,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_STEP_MS = 1  # with 1 ms the news comes within 2 ms, for 1.6 % of a core
+_STEP_MS = 1  # with 1 ms, changes are reported within 2 ms, for 1.6 % of a core
 _TICK_MS = 50
 _MISSING_SECONDS = 0.02
 
 
 class Watch(ABC):
-    """Reports which logs may have changed. Close it when it is not needed any more."""
+    """Reports which logs may have changed. Close it after use."""
 
     @abstractmethod
     def wait(self, seconds: float) -> set[str] | None:
-        """Return the ids of logs that may have changed, once there are any, or none after so long; None means any of them."""
+        """Wait for changes and return the ids of logs that may have changed; none after the timeout. None means any log."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Let whoever waits return at once. Safe for threads."""
+        """Make a waiting call return at once. Safe for threads."""
 
     @abstractmethod
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
 
     def __enter__(self) -> Self:
         return self
@@ -37,7 +37,7 @@ class Watch(ABC):
 
 
 class Bell(Watch):
-    """A watch that others ring."""
+    """A watch that other code notifies."""
 
     def __init__(self) -> None:
         self._rung = threading.Condition()
@@ -53,7 +53,9 @@ class Bell(Watch):
     def wait(self, seconds: float) -> set[str] | None:
         with self._rung:
             self._rung.wait_for(lambda: self._woken or self._changed is None or self._changed, seconds)
-            found, self._changed, self._woken = self._changed, set(), False
+            found, self._changed = self._changed, set()
+            if found == set():  # else the next call ends: whoever woke this one may wait for an answer without changes
+                self._woken = False
             return found
 
     def wake(self) -> None:
@@ -62,14 +64,14 @@ class Bell(Watch):
             self._rung.notify_all()
 
     def close(self) -> None:
-        """Do nothing: whoever rings forgets it."""
+        """Do nothing: the notifier drops it."""
 
 
 class FolderWatch(Bell):
-    """A watch on the folders of logs, by what the system reports of changed files; where it reports nothing, by looking often.
+    """A watch on the folders of logs: by the system's reports of changed files or, without reports, by polling.
 
-    All watches on one root in one process share a thread and the system's watch. Any log may have changed when one begins: what
-    happened before the system began to report is not known.
+    All watches on one root in one process share a thread and the system's watch. At the start any log may have changed: changes
+    before the system began to report are not known.
     """
 
     def __init__(self, root: Path, session_id: str | None, poll_seconds: float) -> None:
@@ -80,12 +82,12 @@ class FolderWatch(Bell):
         self._hub = _join(self)
 
     def close(self) -> None:
-        """Watch no longer. The last watch on a root ends its thread."""
+        """Stop watching. The last watch on a root ends its thread."""
         self._hub.leave(self)
 
 
 class _Hub:
-    """The one thread that watches a root for all that asked; it ends when nobody is left."""
+    """The one thread that watches a root for all watches; it ends with the last of them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -95,7 +97,7 @@ class _Hub:
         self._thread = threading.Thread(target=self._run, name="eventstore-watch", daemon=True)
 
     def join(self, watch: FolderWatch) -> None:
-        """Watch for one more. For whoever holds the lock of hubs."""
+        """Add a watch. The caller holds the lock of hubs."""
         with self.changing:
             before = self._folders()
             self._watches.add(watch)
@@ -108,7 +110,7 @@ class _Hub:
             self._thread.start()
 
     def leave(self, watch: FolderWatch) -> None:
-        """Watch for one less; return when the thread has ended, if that was the last one."""
+        """Remove a watch; if it was the last one, return when the thread has ended."""
         with _opening:
             with self.changing:
                 before = self._folders()
@@ -122,7 +124,7 @@ class _Hub:
             self._thread.join()
 
     def _folders(self) -> set[Path]:
-        """Name the folders to watch: one watch on the root sees all that is below."""
+        """Return the folders to watch: one watch on the root covers everything below it."""
         wanted = {one.folder for one in self._watches}
         return {self.root} if self.root in wanted else wanted
 
@@ -135,20 +137,22 @@ class _Hub:
                 return
             try:
                 self._listen(folders)
-            except Exception:  # out of watches, no folder yet, a system without any: who waits must not wait for ever
+            except (
+                Exception
+            ):  # out of watches, no folder yet, a system without watches: a waiting call must not wait for ever
                 self._look(folders)
                 self._renew.wait(self._pause(folders))
 
     def _pause(self, folders: set[Path]) -> float:
-        """Give the seconds until the next look where the system reports nothing."""
+        """Return the seconds until the next poll, for systems without reports."""
         if not any(folder.is_dir() for folder in folders):
             return _MISSING_SECONDS
         with self.changing:
             return min((one.poll_seconds for one in self._watches), default=0.0)
 
     def _listen(self, folders: set[Path]) -> None:
-        """Pass on what the system reports, until other folders are wanted, or one of them is another."""
-        from watchfiles import watch  # costs as much as starting Python does
+        """Pass on the system's reports, until other folders are wanted or a folder was replaced."""
+        from watchfiles import watch  # costs as much as starting Python
 
         inodes = {folder: _inode(folder) for folder in folders}
         there, missing = [one for one in folders if inodes[one]], {one for one in folders if not inodes[one]}
@@ -174,7 +178,7 @@ class _Hub:
                 return  # a watch on a folder that was replaced reports nothing any more
 
     def _look(self, folders: set[Path]) -> None:
-        """Say that any log in these folders may have changed."""
+        """Report that any log in these folders may have changed."""
         with self.changing:
             for one in self._watches:
                 if one.folder in folders or self.root in folders:
@@ -192,7 +196,7 @@ class _Hub:
 
 
 def _inode(folder: Path) -> int:
-    """Return the number of a folder's inode; 0 where it is not there."""
+    """Return the inode number of a folder; 0 if it does not exist."""
     try:
         return folder.stat().st_ino
     except OSError:
@@ -214,7 +218,7 @@ def _join(watch: FolderWatch) -> _Hub:
 
 
 def _begin_in_child() -> None:
-    """Forget the hubs of the parent: their threads did not come along, and a lock may be held by one of them."""
+    """Forget the hubs of the parent process: their threads do not exist here, and one may have held a lock."""
     global _opening
     for hub in _hubs.values():
         hub.changing = threading.Lock()

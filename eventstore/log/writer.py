@@ -1,16 +1,14 @@
-"""Appending for one caller, or for several at once."""
+"""Append for one caller, or for several at once."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from eventstore.errors import (
-    EventStoreError,
-    InvalidSessionId,
-)
+from eventstore.errors import EventStoreError
 from eventstore.events import Event, EventRedacted
 from eventstore.ids import check_log_id
-from eventstore.log.append import Appender
-from eventstore.log.base import Append, Appended, Outcome, Written
+from eventstore.log.base import Append, Appended, Written
 from eventstore.log.batch import Batch, prepare, prepare_many
+from eventstore.log.joined import JoinedAppender
 from eventstore.log.port import Backend, PortError
 from eventstore.log.state import LogState
 from eventstore.log.unverified import UnverifiedReader
@@ -23,18 +21,20 @@ class LogWriter(UnverifiedReader):
 
     def __init__(self, backend: Backend, *, max_event_bytes: int = codec.MAX_EVENT_BYTES) -> None:
         super().__init__(backend, max_event_bytes)
-        self._appender = Appender(self._states)
+        self._appender = JoinedAppender(self._states)
         able = backend.capabilities
+        self._always_grouped = able.blocking  # one request more costs more than a wait
         self._appends_alone = not (able.blocking or able.keeps_tip)
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch and return their numbers.
 
-        `expected_version` is the version that the caller decided on: None stands for any version of a session that is
-        there, 0 for a session that is not there yet. Envelope fields that the log stamps are ignored.
+        `expected_version` is the version that the caller based its decision on: None means any version of an existing
+        session, 0 a session that does not exist yet. Envelope fields that the log sets are ignored.
 
-        Raises InvalidSessionId, EventRefused (nothing of the batch is written), VersionConflict, LogDamaged; SessionNotFound
-        where `expected_version` is None or more than 0 and the session is not there; AppendRefused, OutcomeUnknown.
+        Raises InvalidSessionId, EventRefused (nothing of the batch is written), VersionConflict, LogDamaged;
+        SessionNotFound if `expected_version` is None or more than 0 and the session does not exist; AppendRefused,
+        OutcomeUnknown.
         """
         if self._appends_alone and isinstance(session_id, str) and len(events) == 1 and session_id[:1] != "_":
             known = self._states.known.get(session_id)
@@ -43,7 +43,7 @@ class LogWriter(UnverifiedReader):
                 return done
         state = self._states.of(check_log_id(session_id))
         batch = prepare(events, self._max_event_bytes)
-        if not state.writing.acquire(blocking=False):
+        if self._always_grouped or not state.writing.acquire(blocking=False):
             return state.queue.do((batch, expected_version), lambda pieces: self._appender.append(state, pieces))
         try:
             (outcome,) = self._appender.append(state, [(batch, expected_version)])
@@ -54,7 +54,7 @@ class LogWriter(UnverifiedReader):
         raise outcome
 
     def _append_alone(self, state: LogState, event: Event, expected_version: int | None) -> Appended | None:
-        """Append one event without a key to a log that is verified to its end, where nobody else appends; None otherwise.
+        """Append one event without a key, if the log is verified to its end and no one else appends; None otherwise.
 
         It does in one function what `Appender` does in many: each call costs a tenth of the write.
         """
@@ -89,80 +89,73 @@ class LogWriter(UnverifiedReader):
                 scan.here, state.end = tip, tip.offset
             try:  # noqa: SIM105 - suppress takes three calls, and each append comes here
                 self._states.known.move_to_end(state.name)
-            except KeyError:  # forgotten meanwhile
+            except KeyError:  # forgotten in the meantime
                 pass
             try:
                 self.backend.sync(state.name, tip)
             except PortError:
-                outcomes: list[Outcome] = [Appended(tip.seq, tip.seq)]
-                self._appender.sync(state, outcomes)
-                if isinstance(outcomes[0], Exception):
-                    raise outcomes[0] from None
+                self._appender.sync(state, tip)  # it says what that means
         finally:
             state.writing.release()
         return Appended(tip.seq, tip.seq)
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
-        """Append several batches in order, at the price of one append; return the first and the last number.
+        """Append several batches in order, at the cost of one append; return the first and the last number.
 
-        A crash may leave any whole number of them. Raises as `append` does, IdReused also where a key is known already; then
-        none of them is written.
+        After a crash, any number of complete batches may be there. Raises as `append` does, and IdReused if a key is already
+        known; then none of them is written.
         """
         state = self._states.of(check_log_id(session_id))
         prepared = prepare_many(batches, self._max_event_bytes)
         with state.writing:
             return self._appender.extend(state, prepared, expected_version)
 
-    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
-        """Append for several callers, of each session in the order given; the outcome of one is no other's.
+    def append_many(self, appends: Sequence[Append]) -> Written:
+        """Append for several callers; within a session in the given order. Each append has its own outcome.
 
-        What goes to one session is written together. Without `wait` what would have to wait for a lock, a network, or for a log
-        to be read, is left untried.
+        All appends to one session are written together.
         """
-        by_session: dict[str, list[int]] = {}
-        for place, one in enumerate(appends):
-            by_session.setdefault(one.session_id, []).append(place)
+        if self.capabilities.joins_appends:
+            written = self.append_joined(appends)
+            written.complete()
+            return written
         written = Written([None] * len(appends))
-        for session_id, places in by_session.items():
-            self._append_group(session_id, [(place, appends[place]) for place in places], written, wait)
+        for state, places, pieces in self._by_log(appends, written):
+            with state.writing:
+                outcomes = self._appender.append(state, pieces, sync=False)
+            written.put(places, outcomes)
+            if any(isinstance(outcome, Appended) for outcome in outcomes):
+                written.unflushed.append((places, partial(self._appender.sync, state)))
         return written
 
-    def _append_group(self, session_id: str, group: list[tuple[int, Append]], written: Written, wait: bool) -> None:
-        prepared: list[tuple[int, tuple[Batch, int | None]]] = []
-        try:
-            state = self._states.of(check_log_id(session_id))
-        except InvalidSessionId as error:
-            for place, _ in group:
-                written.outcomes[place] = error
-            return
-        for place, one in group:
+    def append_joined(self, appends: Sequence[Append]) -> Written:
+        """Append as `append_many` does, in one step for all sessions; what has to wait is `left`, not made yet.
+
+        The backend has `joins_appends`.
+        """
+        written = Written([None] * len(appends))
+        groups = self._by_log(appends, written)
+        found = self._appender.append_joined([(state, pieces) for state, _, pieces in groups])
+        for (_, places, _), outcomes in zip(groups, found, strict=True):
+            if callable(outcomes):
+                written.left.append((places, outcomes))
+            else:
+                written.put(places, outcomes)
+        return written
+
+    def _by_log(
+        self, appends: Sequence[Append], written: Written
+    ) -> list[tuple[LogState, list[int], list[tuple[Batch, int | None]]]]:
+        """Prepare appends, and return those to each log with their places; note the errors of those that are refused."""
+        found: dict[str, tuple[LogState, list[int], list[tuple[Batch, int | None]]]] = {}
+        for place, one in enumerate(appends):
             try:
-                prepared.append((place, (prepare(one.events, self._max_event_bytes), one.expected_version)))
+                group = found.get(one.session_id)
+                if group is None:
+                    group = self._states.of(check_log_id(one.session_id)), [], []
+                group[2].append((prepare(one.events, self._max_event_bytes), one.expected_version))
+                group[1].append(place)
+                found[one.session_id] = group
             except (EventStoreError, ValueError) as error:
                 written.outcomes[place] = error
-        if prepared and (wait or not self._port.capabilities.blocking):
-            self._write_group(state, prepared, written, wait)
-
-    def _write_group(
-        self, state: LogState, prepared: list[tuple[int, tuple[Batch, int | None]]], written: Written, wait: bool
-    ) -> None:
-        if not state.writing.acquire(blocking=wait):
-            return
-        try:
-            pieces = [piece for _, piece in prepared]
-            outcomes = (
-                self._appender.append(state, pieces, sync=False) if wait else self._appender.append_now(state, pieces)
-            )
-        finally:
-            state.writing.release()
-        places = [place for place, _ in prepared]
-        for place, outcome in zip(places, outcomes or [], strict=outcomes is not None):
-            written.outcomes[place] = outcome
-        if any(isinstance(outcome, Appended) for outcome in outcomes or ()):
-            written.unflushed.append((places, lambda: self._flush(state)))
-
-    def _flush(self, state: LogState) -> None:
-        outcomes: list[Outcome] = [Appended(0, 0)]
-        self._appender.sync(state, outcomes)
-        if isinstance(outcomes[0], Exception):
-            raise outcomes[0]
+        return list(found.values())

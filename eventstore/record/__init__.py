@@ -1,4 +1,4 @@
-"""Lines: one event is one line. Nothing here opens a file or knows what an event means to a session."""
+"""Lines: one event is one line. Nothing here opens a file or knows what an event means for a session."""
 
 from typing import TYPE_CHECKING
 

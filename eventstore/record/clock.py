@@ -9,8 +9,8 @@ _second = 0, ""
 
 
 def now() -> str:
-    """Tell the time as records hold it: RFC 3339, UTC, microseconds, `Z`."""
-    global _second  # writing the whole time anew costs six times as much
+    """Return the present time as records hold it: RFC 3339, UTC, microseconds, `Z`."""
+    global _second  # formatting the complete time costs six times as much
     reading = time.time_ns() // 1000
     began, text = _second
     rest = reading - began
@@ -26,9 +26,11 @@ def now() -> str:
 
 def to_utc(moment: datetime) -> datetime:
     """Return a moment in UTC. A time without a zone is taken as local. Raises ValueError outside of the years 1 to 9999."""
+    if moment.tzinfo is UTC:
+        return moment
     try:
         return moment.astimezone(UTC)
-    except (OverflowError, OSError):  # what the C library cannot hold is an OSError
+    except (OverflowError, OSError):  # a time that the C library cannot represent raises OSError
         raise ValueError("a time is outside of the years 1 to 9999 in UTC") from None
 
 
@@ -50,11 +52,11 @@ def to_datetime(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except TypeError:
         raise ValueError(f"a time is a {type(text).__name__}, not text") from None
-    return moment if moment.tzinfo is UTC else to_utc(moment)
+    return to_utc(moment)
 
 
 def read_time(text: str, otherwise: str) -> datetime:
-    """Read a time that stands in a record, or `otherwise` where it cannot be read: one bad line must not hide a session.
+    """Read a time in a record; return `otherwise` if it cannot be read: one bad line must not hide a session.
 
     Older releases wrote the years before 1000 with fewer than four digits.
     """

@@ -1,12 +1,16 @@
-"""What a field of an event may hold: what msgspec would change, or refuse without saying where, is refused with its path."""
+"""The values that a field of an event may have. Values that msgspec would change, or refuse without a path, are refused here."""
 
+import re
 from collections.abc import Callable
+from enum import Enum
 from functools import cache
 from math import isfinite
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from eventstore.custom_events import CustomEvent
 from eventstore.errors import EventNotEncodable
 from eventstore.events import Event
 
@@ -15,7 +19,10 @@ MAX_DEPTH = 200
 
 
 def check_fields(own: Event, event_type: str) -> None:
-    """Check every field against its annotation. Raises EventNotEncodable with the path of the first that is not fit."""
+    """Check every field against its annotation. Raises EventNotEncodable with the path of the first invalid value."""
+    if isinstance(own, CustomEvent):
+        _check_custom(own, event_type)
+        return
     for name, wanted in _tests_of(type(own)):
         value = getattr(own, name)
         if value is msgspec.UNSET:
@@ -26,13 +33,34 @@ def check_fields(own: Event, event_type: str) -> None:
             check_value(value, event_type, f"$.{name}", 1)
 
 
+def _check_custom(own: CustomEvent, event_type: str) -> None:
+    """Check an event of a program's own type: it has a JSON form, and can be read back from it."""
+    try:
+        raw = msgspec.to_builtins(own)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventNotEncodable(event_type, "$", f"has a value without a JSON form ({type(error).__name__})") from None
+    for name, value in raw.items():
+        check_value(value, event_type, f"$.{name}", 1)
+    try:
+        msgspec.json.decode(msgspec.json.encode(own), type=type(own))
+    except msgspec.ValidationError as error:
+        place = _PLACE.search(str(error))  # the rest of the message may quote content
+        path = place[1] if place else "$"
+        raise EventNotEncodable(event_type, path, "does not fit the annotation of its field") from None
+    except (NameError, TypeError):
+        raise EventNotEncodable(event_type, "$", "is of a class with an annotation that cannot be read") from None
+
+
+_PLACE = re.compile(r"at `(\$[^`]*)`$")
+
+
 def shown(value: object) -> str:
-    """Name the type of a value that was refused: its content is nobody's business."""
+    """Return the type of a refused value, not its content, which may be private."""
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
 class _Wanted(NamedTuple):
-    """What a field may hold, in words and as a test."""
+    """The values that a field may have, as a description and as a test."""
 
     what: str
     holds: Callable[[Any], bool]
@@ -61,20 +89,43 @@ _SIMPLE: dict[Any, _Wanted] = {
     tuple[int, int]: _Wanted(
         "two whole numbers", lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))
     ),
+    list[Any]: _Wanted("a list", lambda value: isinstance(value, list)),
     Any: _Wanted("JSON", lambda value: True),
 }
 
 
 def _wanted(hint: Any) -> _Wanted:
-    """Make the test for the annotation of a field."""
+    """Return the test for the annotation of a field."""
     if hint in _SIMPLE:
         return _SIMPLE[hint]
     parts = get_args(hint)
     if get_origin(hint) is Literal:
         return _Wanted(f"one of {', '.join(parts)}", lambda value: isinstance(value, str) and value in parts)
-    tests = [_wanted(part) for part in parts if part is not msgspec.UnsetType]
-    holds = tuple(test.holds for test in tests)
-    return _Wanted(" or ".join(test.what for test in tests), lambda value: any(test(value) for test in holds))
+    first, *others = (_wanted(part) for part in parts if part is not msgspec.UnsetType)
+    for other in others:
+        first = _either(first, other)
+    return first
+
+
+def _either(first: _Wanted, second: _Wanted) -> _Wanted:
+    holds, also = first.holds, second.holds
+    return _Wanted(f"{first.what} or {second.what}", lambda value: holds(value) or also(value))
+
+
+_PLAIN = frozenset([str, bool, int, float, type(None)])
+NO_TEXT = frozenset([int, float, dict, list])
+"""Types of values that may be no JSON, and that encoding does not refuse as it refuses a text with half a character."""
+
+
+def plain_types(hint: Any) -> frozenset[type]:
+    """Return the types whose values a field with this annotation may have, as far as only `is_faithful` is left to ask."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    found = {one for one in parts if one in _PLAIN} | {msgspec.UnsetType}
+    if float in found:
+        found.add(int)
+    if Any in parts:
+        found |= _PLAIN | NO_TEXT
+    return frozenset(found | {dict} if dict[str, Any] in parts else found)
 
 
 @cache
@@ -84,7 +135,35 @@ def _tests_of(kind: type[Event]) -> tuple[tuple[str, _Wanted], ...]:
 
 
 def check_value(value: object, event_type: str, path: str, depth: int) -> None:
-    """Refuse what msgspec would change or fail on without saying where."""
+    """Refuse values that msgspec would change, or refuse without a path."""
+    if not is_faithful(value, depth):
+        _find_refused(value, event_type, path, depth)
+
+
+def is_faithful(value: Any, depth: int = 1) -> bool:
+    """Return whether a value is JSON at first sight. Most are, and need no path. For one of False `check_value` decides."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii())
+    if kind is int:
+        return bool(-(2**63) <= value < 2**64)
+    if kind is float:
+        return isfinite(value)
+    if kind is dict and depth < MAX_DEPTH:
+        for key, item in value.items():  # no generator: it would double the depth of the stack
+            if type(key) is not str or not key.isascii() or not is_faithful(item, depth + 1):
+                return False
+        return True
+    if kind is list and depth < MAX_DEPTH:
+        for item in value:  # noqa: SIM110 - for the same reason
+            if not is_faithful(item, depth + 1):
+                return False
+        return True
+    return value is None or kind is bool
+
+
+def _find_refused(value: object, event_type: str, path: str, depth: int) -> None:
+    """Raise EventNotEncodable with the path of the first value that is refused, if there is one."""
     kind = type(value)
     if kind is str:
         try:
@@ -105,12 +184,12 @@ def check_value(value: object, event_type: str, path: str, depth: int) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise EventNotEncodable(event_type, path, f"has a key of type {type(key).__name__}, not text")
-            check_value(key, event_type, f"{path}{{key}}", depth)
-            check_value(item, event_type, f"{path}.{ascii(key)[1:-1]}", depth + 1)
+            _find_refused(key, event_type, f"{path}{{key}}", depth)
+            _find_refused(item, event_type, f"{path}.{ascii(key)[1:-1]}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            check_value(item, event_type, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, str | int | float):
-        check_value(kind.__mro__[-2](value), event_type, path, depth)  # a subclass, such as a str Enum
+            _find_refused(item, event_type, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, Enum) and isinstance(value, str | int | float):
+        _find_refused(value.value, event_type, path, depth)
     else:
         raise EventNotEncodable(event_type, path, f"is a {kind.__name__}, which has no JSON")

@@ -1,4 +1,4 @@
-"""Fork points: where a log goes on from another, as its first own line says."""
+"""Fork points: where a log continues another one, as its first own line records it."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class ForkPoint(NamedTuple):
-    """Where a log goes on from another: after event `seq` of the log `parent`, whose digest there is `digest`.
+    """Where a log continues another one: after event `seq` of the log `parent`, whose digest there is `digest`.
 
-    `root` is the log whose chain it is, the first of the line; `into` is the log that goes on.
+    `root` is the log whose chain it is, the first one of the line of forks; `into` is the fork.
     """
 
     parent: str
@@ -18,7 +18,7 @@ class ForkPoint(NamedTuple):
     into: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as `session.created` holds them."""
+        """Return the fields as `session.created` has them."""
         return {
             "session_id": self.parent,
             "seq": self.seq,
@@ -29,7 +29,7 @@ class ForkPoint(NamedTuple):
 
 
 class _Forking(msgspec.Struct, frozen=True):
-    """The part of `session.created` that tells of a fork."""
+    """The part of `session.created` that records a fork."""
 
     session_id: str
     seq: int
@@ -48,7 +48,7 @@ _fork_decoder = msgspec.json.Decoder(_ForkLine)
 
 
 def read_fork_point(line: bytes) -> ForkPoint | None:
-    """Read where a log goes on from another of the line that says so; None for any other line."""
+    """Read a fork point from the line that records it; None for any other line."""
     try:
         found = _fork_decoder.decode(line)
         told = found.forked_from

@@ -1,16 +1,18 @@
-"""Runs of messages, left undecoded: folds that only count them need not look into each."""
+"""Runs of messages, not decoded: folds that only count messages need not decode each."""
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
-from eventstore.events import AnyEvent, Role, UnknownEvent
+from eventstore.custom_events import ReadEvent
+from eventstore.events import Role
 from eventstore.record import codec, hash_chain
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What a conversation holds of one message: the fields of `message.added` that say when, who and what."""
+    """One message of a conversation: the fields of `message.added` for time, role and content."""
 
     seq: int
     at: str
@@ -19,17 +21,19 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     occurred_at: str | None = None
     tool_name: str | None = None
     invocation_id: str | None = None
+    blocks: list[Any] | None = None
+    blobs: list[Any] | None = None
 
     @property
     def time(self) -> str:
-        """When it was said, RFC 3339."""
+        """The time of the message, RFC 3339."""
         return self.occurred_at or self.at
 
 
 class MessageRun(msgspec.Struct, frozen=True, gc=False):
-    """MessageRun in a row, numbered `first` to `last`, recorded from `since` to `until` and said when they were recorded.
+    """Consecutive messages, numbered `first` to `last`, recorded from `since` to `until`, without another time of their own.
 
-    `lines` are theirs, to be read by those who want to know what was said.
+    `lines` are their lines, for callers that need the content.
     """
 
     first: int
@@ -48,21 +52,21 @@ _PLAIN_MESSAGE = (
     rb'\{"type":"message\.added","seq":[0-9]+,"at":".{27}","(?:b|ro)'  # next is `batch`, or `role`: no other head
 )
 _MESSAGE, _NO_MESSAGE = re.compile(_PLAIN_MESSAGE), re.compile(rb"\n(?!%b)" % _PLAIN_MESSAGE)
-_WORTH_SKIMMING = 4096  # bytes of messages in a row: fewer are decoded faster than told apart
+_WORTH_SKIMMING = 4096  # bytes of consecutive messages: fewer are decoded faster than separated
 
 
-def read_runs(chunk: bytes) -> Iterable[AnyEvent | UnknownEvent | MessageRun]:
-    """Decode a chunk of whole verified lines, in order, but leave long rows of messages undecoded."""
+def read_runs(chunk: bytes) -> Iterable[ReadEvent | MessageRun]:
+    """Decode a chunk of complete, verified lines, in order, but leave long runs of messages undecoded."""
     end = len(chunk)
-    found: list[AnyEvent | UnknownEvent | MessageRun] = []
+    found: list[ReadEvent | MessageRun] = []
     done, row = 0, 0 if _MESSAGE.match(chunk) else chunk.find(b"\n") + 1
     for other in (*(line.start() + 1 for line in _NO_MESSAGE.finditer(chunk, 0, end - 1)), end):
         if other - row >= _WORTH_SKIMMING:
-            found += codec.decode_lines(chunk[done:row])
+            found += codec.decode_lines(chunk[done:row], packed=True)
             found.append(_in_a_row(chunk[row:other]))
             done = other
         row = chunk.find(b"\n", other) + 1
-    found += codec.decode_lines(chunk[done:])
+    found += codec.decode_lines(chunk[done:], packed=True)
     return found
 
 

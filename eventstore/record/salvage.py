@@ -1,11 +1,11 @@
-"""Reading around damage: every record that is still there, and how much of it is proven."""
+"""Read around damage: find every remaining record, and how far each is proven."""
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from eventstore.events import AnyEvent, UnknownEvent
+from eventstore.custom_events import ReadEvent
 from eventstore.record import codec, hash_chain, tombstone
 
 Standing = Literal["proven", "linked", "unproven", "damaged"]
@@ -14,17 +14,17 @@ _END = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 _MOST_INNER = 32
 _MOST_CLAIMS = 4
 _MOST_CANDIDATES = 32
-"""Digests of damaged lines that the next record may build on, the latest first: without a bound they would cost their square."""
+"""How many digests of damaged lines the next record may build on, the latest first: without a limit the cost is quadratic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remnant:
-    """Bytes of a log: a record, or what is left of one.
+    """Bytes of a log: a record, or the rest of one.
 
     - `proven`: a record on an unbroken chain from the first;
-    - `linked`: a record that fits on what stands in front of it, behind damage: neither it nor its place was changed alone;
-    - `unproven`: has the shape of a record, and its hash does not fit: changed, or its neighbour is missing;
-    - `damaged`: no record.
+    - `linked`: a record after damage that fits on the bytes before it: neither the record nor its position was changed alone;
+    - `unproven`: has the form of a record, but its hash does not fit: it was changed, or its neighbour is missing;
+    - `damaged`: not a record.
     """
 
     line: int
@@ -32,17 +32,18 @@ class Remnant:
     raw: bytes
     standing: Standing
 
-    def event(self) -> AnyEvent | UnknownEvent | None:
-        """Decode the record; None where it is none."""
+    def event(self) -> ReadEvent | None:
+        """Decode the record; None if it is not one."""
         return None if self.standing == "damaged" or codec.head(self.raw) is None else codec.decode(self.raw)
 
 
 def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator[Remnant]:
-    """Judge lines, given with the byte that each begins at and without their LF, one after the other.
+    """Judge lines, given with the first byte of each and without their LF, one after the other.
 
-    `first_digest` is that of the chain in front of the first of them. The cost is linear in the number of lines, damaged or not.
+    `first_digest` is the chain's digest before the first of them. The cost is linear in the number of lines, damaged or not.
 
-    Records glued to a fragment or to each other are found inside their line. Blank lines are damage too: no writer makes them.
+    Records that are joined to a fragment or to each other are found inside their line. Blank lines are damage too: no
+    writer writes them.
     """
     candidates, unbroken = [first_digest], True
     for number, (offset, line) in enumerate(lines, 1):
@@ -55,7 +56,7 @@ def salvage(first_digest: bytes, lines: Iterable[tuple[int, bytes]]) -> Iterator
 
 
 def _judge(line: bytes, candidates: list[bytes]) -> Iterator[tuple[int, bytes, list[bytes], bool]]:
-    """Take a line apart: where each part starts, its bytes, the digests that the next may build on, whether it fits."""
+    """Split a line into parts: the start of each, its bytes, the digests that the next may build on, whether it fits."""
     digest = _fit(line, candidates)
     if digest is not None:
         yield 0, line, [digest], True
@@ -74,7 +75,7 @@ def _judge(line: bytes, candidates: list[bytes]) -> Iterator[tuple[int, bytes, l
 
 
 def _rest(line: bytes, done: int, candidates: list[bytes]) -> Iterator[tuple[int, bytes, list[bytes], bool]]:
-    """Part what fits on nothing into a fragment and the record that is glued behind it, if there is one."""
+    """Split bytes that do not fit into a fragment and the record that follows it in the same line, if there is one."""
     for found, _ in zip(_START.finditer(line, done + 1), range(_MOST_INNER), strict=False):
         record = line[found.start() :]
         if (
@@ -98,14 +99,14 @@ def _fit(raw: bytes, candidates: list[bytes]) -> bytes | None:
 
 
 def _inner(line: bytes) -> Iterator[tuple[int, int]]:
-    """Find where records may begin and end inside a line, the first of each only: a line is no place to search for ever."""
+    """Find the first place where a record may begin and the first where it may end inside a line: this limits the search."""
     starts = [found.start() for found, _ in zip(_START.finditer(line), range(_MOST_INNER), strict=False)]
     ends = [found.end() for found, _ in zip(_END.finditer(line), range(_MOST_INNER), strict=False)]
     return ((start, end) for start in starts for end in ends if end > start)
 
 
 def _claims(raw: bytes, candidates: list[bytes]) -> list[bytes]:
-    """List what the digest behind a line that does not fit may be: what the line says, and what its body gives."""
+    """List the possible digests after a line that does not fit: the one in the line, and the one computed from its body."""
     parts = hash_chain.split(raw)
     claimed = [] if parts is None else [parts[1]]
     body = raw[: -hash_chain.HASH_AT] if len(raw) > hash_chain.HASH_AT else raw

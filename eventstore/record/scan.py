@@ -1,4 +1,4 @@
-"""Reading a log's bytes with suspicion: where the committed prefix ends, and whether what follows is torn or damaged."""
+"""Verify a log's bytes: find where the committed prefix ends, and whether the rest is torn or damaged."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -9,12 +9,12 @@ import msgspec
 
 from eventstore.record import codec, hash_chain, tombstone
 
-UNTOLD = "is blanked, and no event tells of its redaction"
+UNTOLD = "is blanked, and no event records its redaction"
 _HOLE = b"\0" * 512
 
 
 class Fault(NamedTuple):
-    """A line that does not fit: its number from 1, the byte it begins at, why, and whether a crash explains it."""
+    """A line that does not fit: its number from 1, its first byte, why, and whether a crash explains it."""
 
     line: int
     offset_bytes: int
@@ -25,9 +25,9 @@ class Fault(NamedTuple):
 class Tip(msgspec.Struct, gc=False):
     """The end of a committed prefix of a log.
 
-    `digest` is the chain's (32 bytes) and `seq` the number of the last event, so that the two name the place on any backend;
-    `offset` is its byte in the log's own lines, `at` when that event was recorded. `life` names the incarnation of the log, as
-    the backend does; empty where it is not known.
+    `digest` is the chain's digest (32 bytes) and `seq` the number of the last event: together they identify the
+    position on any backend. `offset` is the byte in the log's own lines, `at` the time when that event was recorded.
+    `life` is the backend's name for the incarnation of the log; empty if it is not known.
     """
 
     digest: bytes
@@ -41,13 +41,13 @@ class Tip(msgspec.Struct, gc=False):
 class Scan:
     """A verified position in one log, moved forward by feeding it bytes.
 
-    `here` is the end of the last whole batch, `ids` maps each idempotency key to the first and last seq of the append it
-    came with, `fault` is the first line that does not fit, `unended` is the end of a last record that lacks only its LF.
-    `holed_batch` is the first seq of the batch that a fault with a hole is in, or 0. `joins` tells that the next line may be in
-    the middle of a batch: the lines of it before that one are known to be there. `stubs` maps numbers of redacted lines to
-    their leaf hashes and the bytes they begin at, `redactions` what later lines tell of redactions, target to leaf hash, and
-    `told_at` the number of the first that does; `denied` are stubs that say another type or time than is told; `told`
-    are such lines of a batch that is not whole yet.
+    `here` is the end of the last complete batch, `ids` maps each idempotency key to the first and last seq of its
+    append, `fault` is the first line that does not fit, `unended` is the end of a last record that lacks only its LF.
+    `holed_batch` is the first seq of the batch that has a fault with a hole, or 0. `joins`: the next line may be in the
+    middle of a batch, whose earlier lines are known to exist. `stubs` maps numbers of redacted lines to their leaf
+    hashes and first bytes. `redactions` maps targets to leaf hashes, as later lines record them, and `told_at` is the
+    number of the first such line. `denied` are stubs with another type or time than recorded; `told` are lines that
+    record redactions in a batch that is not complete yet.
     """
 
     here: Tip
@@ -64,12 +64,14 @@ class Scan:
     told: list[bytes] = field(default_factory=list)
 
     def feed(self, chunks: Iterable[bytes]) -> None:
-        """Take in all bytes behind `here`, in chunks of any size. What is behind a fault is only searched for records."""
+        """Read all bytes after `here`, in chunks of any size. The bytes after a fault are only searched for records."""
         self.fault, self.unended = None, None
         self.told.clear()
         pending: list[codec.Head] = []
         ahead = Tip(self.here.digest, self.here.offset, self.here.seq, self.here.at, self.here.life)
-        parts: list[bytes] = []  # of a line that has no end yet: joined once, or a long line would cost its square
+        parts: list[
+            bytes
+        ] = []  # parts of a line without an end yet: joined once, otherwise a long line has quadratic cost
         size = 0
         for chunk in chunks:
             whole, lf, rest = chunk.rpartition(b"\n")
@@ -86,7 +88,7 @@ class Scan:
         self._end(rest, ahead, pending)
 
     def _feed_lines(self, whole: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
-        """Take in whole lines, the last of them without its LF."""
+        """Read complete lines, the last of them without its LF."""
         lines = whole.split(b"\n")
         if self.joins and self.fault is None:
             self._take(lines.pop(0), ahead, pending)
@@ -95,32 +97,37 @@ class Scan:
             self._take(line, ahead, pending)
 
     def _take_records(self, whole: bytes, lines: Sequence[bytes], ahead: Tip, pending: list[codec.Head]) -> int:
-        """Take in lines as long as they are the records that belong here; return how many. The usual case, at half the price."""
+        """Read lines as long as they are the expected records; return how many. The usual case, at half the cost."""
         heads = codec.heads(whole) if self.fault is None and not self.joins else None
         if heads is None or len(heads) != len(lines):
             return 0
-        here, digest, seq, at, offset = None, ahead.digest, ahead.seq, ahead.at, ahead.offset
-        taken = 0
-        for line, head in zip(lines, heads, strict=True):
-            batch, after = head.batch, hash_chain.verify(line, digest)
-            if after is None or head.seq != seq + 1 or head.at < at or not _continues(batch, pending):
+        seq, at, offset = ahead.seq, ahead.at, ahead.offset
+        taken, ended = 0, (0, 0)
+        fitting = hash_chain.count_fitting(whole, lines, ahead.digest)
+        for line, head in zip(lines[:fitting], heads, strict=False):
+            batch = head.batch
+            if head.seq != seq + 1 or head.at < at:
+                break
+            if (batch is not None or pending) and not _continues(batch, pending):
                 break
             if head.type == tombstone.REDACTED:
                 self.told.append(line)
-            digest, seq, at = after, head.seq, head.at
+            seq, at = head.seq, head.at
             offset += len(line) + 1
             taken += 1
             if batch is not None or head.id is not None:
                 pending.append(head)
             if batch is None or batch[0] + 1 == batch[1]:
-                here = digest, offset, seq, at
+                ended = taken, offset
                 if pending:
                     self._know(pending)
                 if self.told:
                     self._note_redactions()
-        ahead.digest, ahead.offset, ahead.seq, ahead.at = digest, offset, seq, at
-        if here is not None:
-            self.here = Tip(*here, ahead.life)
+        if taken:
+            ahead.digest, ahead.offset, ahead.seq, ahead.at = hash_chain.read_hash(lines[taken - 1]), offset, seq, at
+        if ended[0]:
+            last = heads[ended[0] - 1]
+            self.here = Tip(hash_chain.read_hash(lines[ended[0] - 1]), ended[1], last.seq, last.at, ahead.life)
         return taken
 
     def _take(self, line: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
@@ -139,7 +146,7 @@ class Scan:
         elif head.type == tombstone.REDACTED:
             self.told.append(line)
         _move(ahead, head, digest, len(line) + 1)
-        self.joins = stub is not None  # what told of its batch is gone with it
+        self.joins = stub is not None  # the record of its batch was removed with it
         pending.append(head)
         if stub is not None or head.batch is None or head.batch[0] + 1 == head.batch[1]:
             self._commit(ahead, pending)
@@ -150,12 +157,12 @@ class Scan:
         self.here = Tip(ahead.digest, ahead.offset, ahead.seq, ahead.at, ahead.life)
 
     def note(self, lines: Iterable[bytes]) -> None:
-        """Take in what lines that were written behind `here` tell of redactions."""
+        """Record the redactions in lines that were written after `here`."""
         self.told += lines
         self._note_redactions()
 
     def _note_redactions(self) -> None:
-        """Remember what lines tell of redactions, and the idempotency keys that went with the content."""
+        """Record the redactions in lines, and the idempotency keys that were removed with the content."""
         for told in map(codec.read_redaction, self.told):
             if told is None or told.target >= told.seq or len(told.leaf) != 64:
                 continue
@@ -171,11 +178,11 @@ class Scan:
         self.told.clear()
 
     def is_unrecorded(self) -> bool:
-        """Tell whether the fault is a tombstone that no event records."""
+        """Return whether the fault is a tombstone that no event records."""
         return self.fault is not None and self.fault.reason == UNTOLD
 
     def judge_stubs(self) -> None:
-        """Let a redacted line that no later event tells of be a fault; all of the log was read."""
+        """Mark a tombstone without its event.redacted as a fault. Call after reading the complete log."""
         if self.fault is None:
             for seq, (stub, offset) in self.stubs.items():
                 if self.redactions.get(seq) != stub.leaf or seq in self.denied:
@@ -183,11 +190,11 @@ class Scan:
                     return
 
     def _know(self, pending: list[codec.Head]) -> None:
-        """Remember the idempotency keys of a batch that is whole."""
-        first, last = pending[0].seq, pending[-1].seq
+        """Record the keys of a complete batch, from its lines; a redacted line has none."""
         for head in pending:
             if head.id is not None:
-                self.ids.setdefault(head.id, (first, last))
+                index, count = head.batch or (0, 1)
+                self.ids.setdefault(head.id, (head.seq - index, head.seq - index + count - 1))
         pending.clear()
 
     def _end(self, rest: bytes, ahead: Tip, pending: list[codec.Head]) -> None:
@@ -204,15 +211,15 @@ class Scan:
                 return
             self._fail(ahead, reason or "is the middle of a batch", torn=True)
         elif pending:
-            self._fail(ahead, "is missing: the last batch is not whole", torn=True)
+            self._fail(ahead, "is missing: the last batch is not complete", torn=True)
 
     def _look_behind(self, line: bytes) -> None:
-        """A record behind a fault makes it damage, unless a power cut explains both: one batch, written at once, with a hole."""
+        """A record after a fault makes it damage, unless a power cut explains both: one batch, written at once, with a hole."""
         if self.fault is None or not _has_shape(line):
             return
         head = codec.head(line)
         batch = None if head is None else head.batch
-        missing = self.fault.line  # the number of the event that is not there
+        missing = self.fault.line  # the number of the missing event
         if head is None or batch is None or head.seq - batch[0] != self.holed_batch or head.seq <= missing:
             self.fault = self.fault._replace(torn=False)
 
@@ -222,17 +229,17 @@ class Scan:
 
 
 def _has_shape(line: bytes) -> bool:
-    """Tell whether a line ends as a record does, without a hole of a sector in it, which only a disk that lost a write makes."""
+    """Return whether a line ends like a record and has no hole of a sector: only a disk that lost a write makes such a hole."""
     return hash_chain.split(line) is not None and _HOLE not in line
 
 
 def _judge(
     line: bytes, ahead: Tip, pending: list[codec.Head], joins: bool
 ) -> tuple[codec.Head | None, bytes | None, str]:
-    """Say whether a line is the next record: its head and digest, or why not."""
+    """Judge whether a line is the next record: return its head and digest, or why it is not."""
     leaf, parts = tombstone.leaf_of(line), hash_chain.split(line)
     if leaf is None or parts is None:
-        return None, None, "holds NUL bytes" if b"\0" in line else "does not end as a record does"
+        return None, None, "holds NUL bytes" if b"\0" in line else "does not end like a record"
     digest = hash_chain.next_hash(ahead.digest, leaf)
     if digest != parts[1]:
         return None, None, "has a hash that does not fit: a byte of it, or the line before it, is not what was written"
@@ -242,7 +249,7 @@ def _judge(
     if head.seq != ahead.seq + 1:
         return None, None, f"has seq {head.seq} where {ahead.seq + 1} belongs"
     if head.at < ahead.at:
-        return None, None, "was recorded before the line in front of it"
+        return None, None, "was recorded before the previous line"
     if not joins and tombstone.read_tombstone(line) is None and not _continues(head.batch, pending):
         return None, None, "does not continue its batch"
     return head, digest, ""

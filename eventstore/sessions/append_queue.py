@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from eventstore.events import Event
 from eventstore.log.base import Append, Appended, Outcome
 from eventstore.secret_patterns import Patterns
+from eventstore.store.call_values import made_ready
 from eventstore.store.storage import SessionStorage
 
 Waiting = tuple[Append, "asyncio.Future[Appended]"]
 
 
 @dataclass(slots=True)
-class _Queue:
+class SessionQueue:
     """The waiting appends to one session. `busy` is True while earlier ones are being written or flushed."""
 
     loop: asyncio.AbstractEventLoop
@@ -33,47 +34,58 @@ class AppendQueue:
 
     def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: Patterns | None = None) -> None:
         self._storage, self._pool, self._secrets = storage, pool, secrets
-        self._queues: dict[tuple[asyncio.AbstractEventLoop, str], _Queue] = {}
+        self._queues: dict[tuple[asyncio.AbstractEventLoop, str], SessionQueue] = {}
 
-    def append(self, session_id: str, event: Event, expected_version: int | None) -> "asyncio.Future[Appended]":
-        """Queue an append. The future has the result or the error of `SessionStorage.append`."""
+    def append(
+        self, session_id: str, events: Sequence[Event], expected_version: int | None
+    ) -> "asyncio.Future[Appended]":
+        """Queue an append of one batch. The future has the result or the error of `SessionStorage.append`."""
         loop = asyncio.get_running_loop()
         queue = self._queues.get((loop, session_id))
         if queue is None:
-            queue = self._queues[loop, session_id] = _Queue(loop, session_id)
+            queue = self._queues[loop, session_id] = SessionQueue(loop, session_id)
         future: asyncio.Future[Appended] = loop.create_future()
-        queue.waiting.append((Append(session_id, [event], expected_version), future))
+        queue.waiting.append((Append(session_id, events, expected_version), future))
         if not queue.busy:
             queue.busy = True
             # Not at once: appends of other tasks that are ready in this turn of the loop join the same write.
             loop.call_soon(self._commit, queue)
         return future
 
-    def _commit(self, queue: _Queue) -> None:
+    def _commit(self, queue: SessionQueue) -> None:
         taken, queue.waiting = queue.waiting, []
         try:
             self._pool.submit(self._write, queue, taken)
         except RuntimeError as error:  # the pool is shut down
             self._report(queue, taken, [error] * len(taken))
 
-    def _write(self, queue: _Queue, taken: list[Waiting]) -> None:
+    def _write(self, queue: SessionQueue, taken: list[Waiting]) -> None:
         """Write and flush. Runs in a thread of the pool."""
-        outcomes: Sequence[Outcome | BaseException | None]
+        outcomes: list[Outcome | BaseException | None] = [None] * len(taken)
+        ready = dict[int, Append]()
+        for place, (append, _) in enumerate(taken):
+            try:
+                ready[place] = self._prepared(append)
+            except Exception as error:  # one that cannot be appended is no reason to refuse the others
+                outcomes[place] = error
         try:
-            written = self._storage.append_many([self._clean(append) for append, _ in taken])
+            written = self._storage.append_many(list(ready.values()))
             written.flush()
-            outcomes = written.outcomes
+            found: Sequence[Outcome | BaseException | None] = written.outcomes
         except BaseException as error:
-            outcomes = [error] * len(taken)
+            found = [error] * len(ready)
+        for place, outcome in zip(ready, found, strict=True):
+            outcomes[place] = outcome
         with suppress(RuntimeError):  # the event loop is closed, so no task waits
             queue.loop.call_soon_threadsafe(self._report, queue, taken, outcomes)
 
-    def _clean(self, append: Append) -> Append:
-        """Replace secrets. Runs in the thread, because a long text takes long."""
-        secrets = self._secrets
-        return append if secrets is None else append._replace(events=[secrets.clean(one) for one in append.events])
+    def _prepared(self, append: Append) -> Append:
+        """Replace secrets, and store large values as attachments of the log. Runs in the thread, because either may take long."""
+        return append._replace(events=made_ready(self._storage.log, append.session_id, append.events, self._secrets))
 
-    def _report(self, queue: _Queue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]) -> None:
+    def _report(
+        self, queue: SessionQueue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]
+    ) -> None:
         for (_, future), outcome in zip(taken, outcomes, strict=True):
             if future.done():
                 continue  # the waiting task was cancelled

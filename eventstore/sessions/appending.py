@@ -9,8 +9,10 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore import events as e
+from eventstore.ids import check_new_session_id
 from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
+from eventstore.store.call_values import with_text
 from eventstore.store.storage import SessionStorage
 from projections.models import check_role
 
@@ -64,7 +66,7 @@ class Appending(ABC, Generic[R]):
         """Change metadata: `tags` replaces the old tags, `custom_metadata` is merged key by key, None changes nothing."""
         changed = e.SessionUpdated(
             purpose=UNSET if purpose is None else purpose,
-            tags=UNSET if tags is None else arguments.texts("tags", tags),
+            tags=UNSET if tags is None else arguments.tags(tags),
             custom_metadata=arguments.mapping("custom_metadata", custom_metadata),
         )
         return self._append("update_session_metadata", session_id, changed, options)
@@ -81,16 +83,19 @@ class Appending(ABC, Generic[R]):
         self,
         session_id: str,
         role: str,
-        content: str,
+        content: str | Sequence[Mapping[str, Any]],
         tool_name: str | None = None,
         invocation_id: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> R:
-        """Add a message. `role` is user, assistant, tool or system. Raises ValueError for another role."""
-        if not isinstance(content, str):
-            raise ValueError(f"content is a {type(content).__name__}, not text; nothing was added")
+        """Add a message. `role` is user, assistant, tool or system. Raises ValueError for another role.
+
+        `content` is text, or a list of content blocks in the format of OpenAI or Anthropic: text, images, files. `conversation`
+        gives them back. Images and files are stored as attachments of the log, each once.
+        """
+        text, blocks = arguments.content(content)
         message = e.MessageAdded(
-            role=check_role(role), content=content, tool_name=tool_name, invocation_id=invocation_id
+            role=check_role(role), content=text, tool_name=tool_name, invocation_id=invocation_id, blocks=blocks
         )
         return self._append("add_conversation_message", session_id, message, options)
 
@@ -129,8 +134,8 @@ class Appending(ABC, Generic[R]):
         return self._append("clear_data", session_id, e.DataCleared(), options)
 
     @abstractmethod
-    def _write(self, session_id: str, event: e.Event, expected_version: int | None) -> R:
-        """Replace secrets in an event, and append it."""
+    def _write(self, session_id: str, events: Sequence[e.Event], expected_version: int | None) -> R:
+        """Replace secrets in events, and append them as one batch."""
 
     def _append(self, method: str, session_id: str, event: e.Event, options: AppendOptions) -> R:
         """Append one event for the public method `method`, with the keyword arguments of its caller."""
@@ -146,7 +151,33 @@ class Appending(ABC, Generic[R]):
         expected = options.get("expected_version") if options else None
         if expected is not None:
             expected = arguments.integer("expected_version", expected)
-        return self._write(session_id, event, expected)
+        return self._write(session_id, [event], expected)
+
+    def _batch(self, events: Sequence[e.Event], options: AppendOptions) -> tuple[list[e.Event], int | None]:
+        """Check the events of `append`, and give them what its keyword arguments say; return them with the expected version."""
+        check_options("append", options)
+        batch = arguments.events("events", events)
+        batch = [with_text(one) if isinstance(one, e.RecordPut) else one for one in batch]
+        by, moment = options.get("by"), arguments.moment("occurred_at", options.get("occurred_at"))
+        if by or self.by or moment is not None:
+            given = arguments.mapping("by", by)
+            batch = [
+                replace(one, by={**self.by, **(one.by or {}), **given} or None, occurred_at=one.occurred_at or moment)
+                for one in batch
+            ]
+        if options.get("id") is not None:
+            batch[0] = replace(batch[0], id=options["id"])
+        expected = options.get("expected_version")
+        return batch, None if expected is None else arguments.integer("expected_version", expected)
+
+    def _first_event(self, session_id: str, create: e.SessionCreated | bool) -> e.SessionCreated:
+        """Return the event that creates a session for `append`."""
+        check_new_session_id(session_id)
+        created = e.SessionCreated() if create is True else create
+        if not isinstance(created, e.SessionCreated) or created.forked_from is not None:
+            raise ValueError("create is neither True nor a SessionCreated of a new session; nothing was written")
+        who = {**self.by, **(created.by or {})} or None
+        return replace(created, used_before=self.storage.was_used(session_id), by=who, id=None)
 
     def _who(self, by: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return {**self.by, **arguments.mapping("by", by)} or None

@@ -6,8 +6,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from eventstore import events as e
 from eventstore.record import clock
 from eventstore.store.as_of import as_text
+from projections.content import text_of
+from projections.models import SessionStatus
 
 T = TypeVar("T")
 MOST = 2**53
@@ -54,6 +57,65 @@ def path(name: str, given: Path | str | None) -> Path | str | None:
     return given
 
 
+def events(name: str, given: Sequence[e.Event]) -> list[e.Event]:
+    """Return events that a program may append, as a list with at least one."""
+    if isinstance(given, e.Event) or not isinstance(given, Sequence):
+        raise ValueError(f"{name} is a {type(given).__name__}, not a list of events; nothing was written")
+    if not given:
+        raise ValueError(f"{name} is empty; nothing was written")
+    for one in given:
+        if not isinstance(one, e.Event):
+            raise ValueError(f"{name} holds a {type(one).__name__}, which is not an event; nothing was written")
+        if isinstance(one, _RESERVED):
+            raise ValueError(
+                f"{name} holds a {one.type} event, which only the store itself writes; nothing was written"
+            )
+        if isinstance(one, e.RecordPut):
+            _check_put(one)
+        if isinstance(one, e.RecordRemoved):
+            _check_removed(one)
+    return list(given)
+
+
+def content(given: object) -> tuple[str, list[Any] | None]:
+    """Return the text of a message, and its blocks if it is more than text."""
+    if isinstance(given, str):
+        return given, None
+    if not isinstance(given, list | tuple) or not given:
+        raise ValueError(f"content is a {type(given).__name__}, not text and no list of blocks; nothing was added")
+    blocks = [dict(one) if isinstance(one, Mapping) else one for one in given]
+    if not all(isinstance(one, dict) and isinstance(one.get("type"), str) for one in blocks):
+        raise ValueError("content holds something that is not a block: an object with a `type`; nothing was added")
+    return text_of(blocks), blocks
+
+
+def _check_put(event: e.RecordPut) -> None:
+    if not isinstance(event.stream, str) or not event.stream:
+        raise ValueError(f"stream {event.stream!r} of a record.put event is not a name; nothing was written")
+    if event.once and event.key is None:
+        raise ValueError("once of a record.put event needs a key, whose first value stays; nothing was written")
+
+
+def _check_removed(event: e.RecordRemoved) -> None:
+    if event.stream == "":
+        raise ValueError("stream '' of a record.removed event is not a name; nothing was written")
+    chosen = (event.key is not None) + (event.item is not None) + event.last
+    if (event.stream is None) == (event.prefix is None) or chosen > (event.prefix is None):
+        raise ValueError(
+            "a record.removed event needs a stream, with at most one of key, item and last, or a prefix alone; "
+            "nothing was written"
+        )
+
+
+_RESERVED: tuple[type[e.Event], ...] = (
+    e.SessionCreated,  # `create=` of the same method
+    e.LogRepaired,
+    e.EventRedacted,
+    e.CheckpointSigned,
+    *(kind for tag, kind in e.EVENT_TYPES.items() if tag.startswith("store.")),
+)
+
+
 def instances(name: str, given: Iterable[T], kind: type[T]) -> list[T]:
     """Return instances of one class as a list."""
     found = list(given) if isinstance(given, Iterable) else [None]
@@ -71,6 +133,14 @@ def texts(name: str, given: Collection[str] | None) -> tuple[str, ...]:
     found = tuple(given)
     if not all(isinstance(one, str) for one in found):
         raise ValueError(f"{name} is not a list of texts; nothing was done")
+    return found
+
+
+def tags(given: Collection[str] | None) -> tuple[str, ...]:
+    """Return the tags of a session as a tuple, none of them empty."""
+    found = texts("tags", given)
+    if not all(map(str.strip, found)):
+        raise ValueError("tags holds an empty text; nothing was written")
     return found
 
 
@@ -152,9 +222,14 @@ def moment(name: str, given: datetime | str | None) -> str | None:
         raise ValueError(f"{name} is not an RFC 3339 time or a datetime: {error}; nothing was written") from None
 
 
-def since(given: datetime | str | None) -> str | None:
+def since(name: str, given: datetime | str | None) -> str | None:
     """Return a time to filter by as RFC 3339 UTC, or None. Raises NoSuchMoment."""
-    return None if given is None else as_text(given)
+    return None if given is None else as_text(given, name)
+
+
+def status(given: SessionStatus | str) -> SessionStatus:
+    """Return a status of a session."""
+    return SessionStatus(choice("status", given, [one.value for one in SessionStatus]))
 
 
 def day(name: str, given: date | str | None) -> str | None:

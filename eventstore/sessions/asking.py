@@ -1,29 +1,35 @@
 """The reading methods of the manager, for the current state or an earlier one."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from datetime import date, datetime
-from typing import Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from eventstore import events as e
 from eventstore.derived.analytics import By, Figures
-from eventstore.derived.catalog import Filter, Sort
-from eventstore.derived.search import Asked, Hit, count_tokens, pack
+from eventstore.derived.listing import Filter, Sort
+from eventstore.derived.search_query import SEARCH_WAIT_S, Asked, Hits, count_tokens, pack
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.base import Head
 from eventstore.record import clock
 from eventstore.record.salvage import Remnant
 from eventstore.sessions import arguments
 from eventstore.store.as_of import At
+from eventstore.store.message_content import with_files
 from eventstore.store.pages import Page, warn_damaged
 from eventstore.store.storage import SessionStorage
-from eventstore.subscriptions.event_filter import EventFilter
-from eventstore.subscriptions.subscription import Source, Subscription
-from projections import branches, difference, timeline, turns
+from eventstore.store.sub_agents import SubAgent
+from projections import branches, difference, statistics, timeline, turns
 from projections import session as session_fold
 from projections.branches import Ancestor, Comparison
 from projections.difference import Change
 from projections.models import Conversation, ConversationMessage, Session, SessionStatus
+from projections.projection import Projection, S
+
+if TYPE_CHECKING:  # loaded by who follows
+    from eventstore.subscriptions.handling import Handling
+    from eventstore.subscriptions.subscription import Delivered, Subscription
 
 
 class AskingOne:
@@ -95,7 +101,8 @@ class AskingOne:
         """
         most, most_tokens = arguments.limit("limit", limit), arguments.limit("tokens", tokens)
         messages = self.storage.fold(session_id, at, recorded=recorded).conversation.messages
-        chosen = turns.latest(messages, most, most_tokens)
+        log = self.storage.log
+        chosen = [with_files(log, session_id, one) for one in turns.latest(messages, most, most_tokens)]
         if format == "openai":
             return turns.to_openai(chosen)
         if format == "anthropic":
@@ -109,13 +116,43 @@ class AskingOne:
         return deepcopy(self.storage.summary(session_id, at, recorded=recorded).data)
 
     def get_session_statistics(
-        self, session_id: str, at: At | None = None, *, recorded: bool = False
+        self, session_id: str, at: At | None = None, *, recorded: bool = False, with_sub_agents: bool = False
     ) -> dict[str, Any] | None:
-        """Return a session's figures as JSON values, or None if it does not exist. Units are in the names of durations."""
+        """Return a session's figures as JSON values, or None if it does not exist. Units are in the names of durations.
+
+        `with_sub_agents` adds the figures of all sub-agents below it, now or as of a time; `sub_agents` is their number then.
+        """
         try:
-            return self.storage.statistics(session_id, at, recorded=recorded)
+            found = self.storage.statistics(session_id, at, recorded=recorded)
         except SessionNotFound:
             return None
+        return self._with_sub_agents(found, session_id, at, recorded=recorded) if with_sub_agents else found
+
+    def _with_sub_agents(
+        self, found: dict[str, Any], session_id: str, at: At | None, *, recorded: bool
+    ) -> dict[str, Any]:
+        if isinstance(at, int):
+            raise ValueError("figures with sub-agents are as of a time, not of a number of events: give a time")
+        count = 0
+        for _, one in self.storage.all_sub_agents(session_id):
+            with suppress(SessionNotFound):  # it began later, or was deleted in the meantime
+                found = statistics.add(found, self.storage.statistics(one.session_id, at, recorded=recorded))
+                count += 1
+        return {**found, "sub_agents": count}
+
+    def sub_agents(self, session_id: str) -> list[SubAgent]:
+        """Return the sub-agents that calls of a session started, the oldest first, each with the call. Raises SessionNotFound."""
+        return self.storage.sub_agents(session_id)
+
+    def project(self, session_id: str, projection: Projection[S], at: At | None = None, *, recorded: bool = False) -> S:
+        """Fold a session with a projection of the program, and return the state: a copy that the caller may change.
+
+        The state is cached, so that the next call reads only the events after it. Raises SessionNotFound, and what
+        `projection.evolve` raises.
+        """
+        if not isinstance(projection, Projection):
+            raise ValueError(f"projection is a {type(projection).__name__}, not a Projection; nothing was read")
+        return self.storage.project(session_id, projection, at, recorded=recorded)
 
     def events(
         self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
@@ -211,18 +248,23 @@ class AskingAll:
         sort: Sort = "updated",
         limit: int | None = 100,
         cursor: str | None = None,
+        external_key: str | None = None,
+        external_prefix: str | None = None,
         at: At | None = None,
+        total: bool = False,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> Page:
         """List the metadata of the sessions that match all filters, in pages of `limit`.
 
         `tags` matches any of them, `purpose` a substring without case, `since` and `until` the last update. `sort` is `updated`
         or `created` (the most recent first) or `cost` (the highest first), then by id. Pass the `cursor` of a page to get the
-        next.
+        next. `external_key` is the name that another program has for a session, `external_prefix` the beginning of such names.
+        With `total`, the page has the number of matches on all pages. Sessions that cannot be read are reported to `on_damage`.
         """
-        first, last = arguments.since(since), arguments.since(until)
+        first, last = arguments.since("since", since), arguments.since("until", until)
         found = Filter(
             user_id=arguments.text("user_id", user_id),
-            status=None if status is None else SessionStatus(status).value,
+            status=None if status is None else arguments.status(status).value,
             tags=arguments.filters("tags", tags),
             purpose=arguments.text("purpose", purpose),
             since=None if first is None else clock.to_iso(first),
@@ -230,8 +272,10 @@ class AskingAll:
             sort=arguments.choice("sort", sort, get_args(Sort)),
             limit=arguments.limit("limit", limit),
             cursor=arguments.text("cursor", cursor),
+            external_key=arguments.text("external_key", external_key),
+            external_prefix=arguments.text("external_prefix", external_prefix),
         )
-        return self.storage.page(found, at=at)
+        return self.storage.page(found, on_damage, at, total=total)
 
     def search(
         self,
@@ -241,25 +285,39 @@ class AskingAll:
         role: str | None = None,
         tool: str | None = None,
         since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        project: str | None = None,
+        session_id: str | None = None,
         at: At | None = None,
         limit: int = 20,
+        wait_s: float | None = SEARCH_WAIT_S,
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Search messages, purposes and tool calls of all sessions. Returns the best hits first, each with snippet and citation.
 
-        All words must match; `"quoted words"` must be adjacent; `word*` matches a prefix. `role` is the role of a message, or
-        `purpose` or `call`. `since` is the earliest time. `at`, a time, searches the texts that existed then.
-        Sessions that cannot be read are skipped and reported to `on_damage`.
+        All words must match; `"quoted words"` must be adjacent; `word*` matches a beginning and `*word*` the inside of words.
+        Where no message has all words, beginnings are searched, then parts of words, then messages with some of the words: the
+        `found` of the result is the kind of match. Texts that people typed come first.
+
+        `role` is the role of a message, or `purpose` or `call`. `since` and `until` are times, both included. `project` is a
+        folder (from the root: that folder and those in it) or the name of one. `at`, a time, searches the texts of that time.
+
+        The index is updated for at most `wait_s` seconds, with None until it is complete. Where it is not, `indexing` of the
+        result is (done, total) in sessions, and the next search continues. Sessions that cannot be read are skipped and
+        reported to `on_damage`.
         """
         asked = Asked(
             text=arguments.query("text", text),
             user_id=arguments.text("user_id", user_id),
             role=arguments.text("role", role),
             tool=arguments.text("tool", tool),
-            since=arguments.since(since),
+            since=arguments.since("since", since),
             limit=arguments.integer("limit", limit),
+            project=arguments.text("project", project),
+            session_id=arguments.text("session_id", session_id),
+            until=arguments.since("until", until),
         )
-        return self.storage.search(asked, at, on_damage)
+        return self.storage.search(asked, at, on_damage, arguments.number("wait_s", wait_s))
 
     def context(
         self,
@@ -270,12 +328,15 @@ class AskingAll:
         role: str | None = None,
         tool: str | None = None,
         since: datetime | str | None = None,
+        project: str | None = None,
         at: At | None = None,
         limit: int = 20,
     ) -> str:
         """Return the best hits of a search as text for a prompt: complete texts with citations, about `budget_tokens` at most."""
         budget = arguments.integer("budget_tokens", budget_tokens)
-        hits = self.search(text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit)
+        hits = self.search(
+            text, user_id=user_id, role=role, tool=tool, since=since, project=project, at=at, limit=limit
+        )
         return pack(self.storage.texts_of(hits), budget, count_tokens)
 
     def analytics(
@@ -286,16 +347,18 @@ class AskingAll:
         tag: str | None = None,
         since: date | str | None = None,
         until: date | str | None = None,
+        timezone: str = "UTC",
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Figures]:
-        """Sum the figures of sessions by day, user, tag, tool or model: sessions, messages, calls, errors, time, tokens, cost.
+        """Sum the figures of sessions: sessions, messages, calls, errors, time, tokens, cost.
 
-        `since` and `until` are days in UTC, a date or a text such as `2026-01-31`, both included. Inherited events of a fork
+        `by` is day, week, month, project, user, tag, tool, model, or total. Days are those of `timezone`, an IANA name or
+        `local`. `since` and `until` are days, a date or a text such as `2026-01-31`, both included. Inherited events of a fork
         count once, for the parent. Sessions that cannot be read are skipped and reported to `on_damage`.
         """
         key, user = arguments.choice("by", by, get_args(By)), arguments.text("user_id", user_id)
         first, last = arguments.day("since", since), arguments.day("until", until)
-        return self.storage.analytics(key, user, arguments.text("tag", tag), first, last, on_damage)
+        return self.storage.analytics(key, user, arguments.text("tag", tag), first, last, on_damage, timezone)
 
     def follow(
         self,
@@ -310,7 +373,7 @@ class AskingAll:
         tags: Collection[str] | None = None,
         since: datetime | str | None = None,
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
-    ) -> Subscription:
+    ) -> "Subscription":
         """Follow one session, or all: every committed event, then every new one, exactly once and in order.
 
         Iterate over the result. Each item has `session_id`, `event` and `cursor`. Pass the cursor, a short text, as `after` to
@@ -327,6 +390,9 @@ class AskingAll:
         """
         if not isinstance(after, str | int | None) or isinstance(after, bool):
             raise ValueError('after is neither a cursor, nor "now", nor a number of events; nothing was read')
+        from eventstore.subscriptions.event_filter import EventFilter
+        from eventstore.subscriptions.subscription import Source, Subscription
+
         storage = self.storage
         source = Source(storage.log, storage.positions, storage.metadata, storage.ended)
         wanted = EventFilter(
@@ -334,11 +400,31 @@ class AskingAll:
             arguments.filters("tools", tools),
             arguments.text("user_id", user_id),
             arguments.filters("tags", tags),
-            arguments.since(since),
+            arguments.since("since", since),
         )
         return Subscription(
             source, session_id, after, wanted, live=live, name=arguments.text("name", name), on_damage=on_damage
         )
+
+    def subscribe(
+        self,
+        name: str,
+        handler: "Callable[[Delivered], object]",
+        session_id: str | None = None,
+        after: str | int | None = None,
+        **options: Any,
+    ) -> "Handling":
+        """Call `handler` for each event, in order, and keep the position under `name`, so that a later program continues there.
+
+        Return a Handling: `run()` it in this thread, or use it as a context manager, which runs it in a thread of its own.
+        `session_id`, `after` and the other arguments are those of `follow`. An event counts as handled when `handler` returns.
+        If it raises, the position stays before that event. After a crash, events of the last 100 ms may be handled again.
+        """
+        from eventstore.subscriptions.handling import Handling
+
+        if not callable(handler):
+            raise ValueError(f"handler is a {type(handler).__name__}, not a function; nothing was read")
+        return Handling(self.follow(session_id, after, name=arguments.needed_text("name", name), **options), handler)
 
 
 class Asking(AskingOne, AskingAll):

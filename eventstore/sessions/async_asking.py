@@ -6,8 +6,8 @@ from typing import Any, Literal, overload
 
 from eventstore import events as e
 from eventstore.derived.analytics import By, Figures
-from eventstore.derived.catalog import Sort
-from eventstore.derived.search import Hit
+from eventstore.derived.listing import Sort
+from eventstore.derived.search_query import SEARCH_WAIT_S, Hits
 from eventstore.errors import LogDamaged
 from eventstore.log.base import Head
 from eventstore.record.salvage import Remnant
@@ -15,10 +15,12 @@ from eventstore.sessions.asking import Asking
 from eventstore.sessions.threads import Threads
 from eventstore.store.as_of import At
 from eventstore.store.pages import Page, warn_damaged
+from eventstore.store.sub_agents import SubAgent
 from projections import timeline, turns
 from projections.branches import Ancestor, Comparison
 from projections.difference import Change
 from projections.models import ConversationMessage, Session, SessionStatus
+from projections.projection import Projection, S
 
 
 class AsyncAskingOne:
@@ -86,10 +88,24 @@ class AsyncAskingOne:
         return await self._threads.run(lambda: self._asking.data(session_id, at, recorded=recorded))
 
     async def get_session_statistics(
-        self, session_id: str, at: At | None = None, *, recorded: bool = False
+        self, session_id: str, at: At | None = None, *, recorded: bool = False, with_sub_agents: bool = False
     ) -> dict[str, Any] | None:
         """Await `SessionManager.get_session_statistics`."""
-        return await self._threads.run(lambda: self._asking.get_session_statistics(session_id, at, recorded=recorded))
+        return await self._threads.run(
+            lambda: self._asking.get_session_statistics(
+                session_id, at, recorded=recorded, with_sub_agents=with_sub_agents
+            )
+        )
+
+    async def sub_agents(self, session_id: str) -> list[SubAgent]:
+        """Await `SessionManager.sub_agents`."""
+        return await self._threads.run(lambda: self._asking.sub_agents(session_id))
+
+    async def project(
+        self, session_id: str, projection: Projection[S], at: At | None = None, *, recorded: bool = False
+    ) -> S:
+        """Await `SessionManager.project`."""
+        return await self._threads.run(lambda: self._asking.project(session_id, projection, at, recorded=recorded))
 
     async def events(
         self, session_id: str, after: int = 0, at: At | None = None, *, recorded: bool = False
@@ -165,7 +181,11 @@ class AsyncAskingAll:
         sort: Sort = "updated",
         limit: int | None = 100,
         cursor: str | None = None,
+        external_key: str | None = None,
+        external_prefix: str | None = None,
         at: At | None = None,
+        total: bool = False,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> Page:
         """Await `SessionManager.page_sessions`."""
         return await self._threads.run(
@@ -179,7 +199,11 @@ class AsyncAskingAll:
                 sort=sort,
                 limit=limit,
                 cursor=cursor,
+                external_key=external_key,
+                external_prefix=external_prefix,
                 at=at,
+                total=total,
+                on_damage=on_damage,
             )
         )
 
@@ -191,14 +215,29 @@ class AsyncAskingAll:
         role: str | None = None,
         tool: str | None = None,
         since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        project: str | None = None,
+        session_id: str | None = None,
         at: At | None = None,
         limit: int = 20,
+        wait_s: float | None = SEARCH_WAIT_S,
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Await `SessionManager.search`."""
         return await self._threads.run(
             lambda: self._asking.search(
-                text, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit, on_damage=on_damage
+                text,
+                user_id=user_id,
+                role=role,
+                tool=tool,
+                since=since,
+                until=until,
+                project=project,
+                session_id=session_id,
+                at=at,
+                limit=limit,
+                wait_s=wait_s,
+                on_damage=on_damage,
             )
         )
 
@@ -211,13 +250,22 @@ class AsyncAskingAll:
         role: str | None = None,
         tool: str | None = None,
         since: datetime | str | None = None,
+        project: str | None = None,
         at: At | None = None,
         limit: int = 20,
     ) -> str:
         """Await `SessionManager.context`."""
         return await self._threads.run(
             lambda: self._asking.context(
-                text, budget_tokens, user_id=user_id, role=role, tool=tool, since=since, at=at, limit=limit
+                text,
+                budget_tokens,
+                user_id=user_id,
+                role=role,
+                tool=tool,
+                since=since,
+                project=project,
+                at=at,
+                limit=limit,
             )
         )
 
@@ -229,9 +277,12 @@ class AsyncAskingAll:
         tag: str | None = None,
         since: date | str | None = None,
         until: date | str | None = None,
+        timezone: str = "UTC",
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
     ) -> list[Figures]:
         """Await `SessionManager.analytics`."""
         return await self._threads.run(
-            lambda: self._asking.analytics(by, user_id=user_id, tag=tag, since=since, until=until, on_damage=on_damage)
+            lambda: self._asking.analytics(
+                by, user_id=user_id, tag=tag, since=since, until=until, timezone=timezone, on_damage=on_damage
+            )
         )

@@ -1,22 +1,27 @@
 """AsyncSessionManager: the methods of SessionManager for asyncio. All work runs in threads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
-from eventstore.errors import LogDamaged
-from eventstore.events import Event
+from msgspec import UNSET
+
+from eventstore.errors import LogDamaged, SessionNotFound
+from eventstore.events import Event, SessionCreated
 from eventstore.ids import check_log_id
 from eventstore.log.base import Appended
 from eventstore.sessions.append_queue import AppendQueue
 from eventstore.sessions.appending import Appending, AppendOptions
 from eventstore.sessions.async_asking import AsyncAskingAll, AsyncAskingOne
-from eventstore.sessions.async_parts import AsyncProofs, AsyncRedactions, AsyncTemplates, AsyncTrash
+from eventstore.sessions.async_moments import AsyncMoments
+from eventstore.sessions.async_parts import AsyncProofs, AsyncRecords, AsyncRedactions, AsyncTemplates, AsyncTrash
 from eventstore.sessions.call import Call
+from eventstore.sessions.joined_queue import JoinedQueue
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.threads import Threads
 from eventstore.settings import Settings
@@ -43,7 +48,8 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         self.by = manager.by
         self.manager = self._asking = manager
         self._threads = Threads(threads)
-        self._queue = AppendQueue(manager.storage, self._threads.pool, manager.secrets)
+        queue = JoinedQueue if manager.storage.log.capabilities.joins_appends else AppendQueue
+        self._queue = queue(manager.storage, self._threads.pool, manager.secrets)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:
@@ -53,6 +59,11 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
     async def run(self, work: Callable[[], T]) -> T:
         """Run a function in one of the threads."""
         return await self._threads.run(work)
+
+    @cached_property
+    def moments(self) -> AsyncMoments:
+        """`SessionManager.moments`, awaited."""
+        return AsyncMoments(self.manager.moments, self._threads)
 
     @cached_property
     def trash(self) -> AsyncTrash:
@@ -70,6 +81,11 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         return AsyncProofs(self.manager.proofs, self._threads)
 
     @cached_property
+    def records(self) -> AsyncRecords:
+        """`SessionManager.records`, awaited."""
+        return AsyncRecords(self.manager.records, self._threads)
+
+    @cached_property
     def redactions(self) -> AsyncRedactions:
         """`SessionManager.redactions`, awaited."""
         return AsyncRedactions(self.manager.redactions, self._threads)
@@ -82,12 +98,54 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         tags: Sequence[str] | None = None,
         *,
         template: str | None = None,
+        external_key: str | None = None,
         **options: Unpack[AppendOptions],
     ) -> Session:
         """Await `SessionManager.create_session`."""
         return await self._threads.run(
-            lambda: self.manager.create_session(session_id, purpose, user_id, tags, template=template, **options)
+            lambda: self.manager.create_session(
+                session_id, purpose, user_id, tags, template=template, external_key=external_key, **options
+            )
         )
+
+    async def append(
+        self,
+        session_id: str,
+        events: Sequence[Event],
+        create: SessionCreated | bool | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Await `SessionManager.append`. Appends of several tasks to one session share a write."""
+        batch, expected = self._batch(events, options)
+        if not create or expected != 0:
+            try:
+                return await self._write(session_id, batch, expected)
+            except SessionNotFound:
+                if not create or expected is not None:
+                    raise
+        return await self._threads.run(lambda: self.manager.append(session_id, batch, create, **options))
+
+    async def subscribe(
+        self,
+        name: str,
+        handler: Callable[[Delivered], Awaitable[object]] | Callable[[Delivered], object],
+        session_id: str | None = None,
+        after: str | int | None = None,
+        **options: Any,
+    ) -> int:
+        """Handle events as `SessionManager.subscribe` does, in this task, until it is cancelled; return how many were handled.
+
+        `handler` is a function or a coroutine function; it runs in the event loop.
+        """
+        if not callable(handler):
+            raise ValueError(f"handler is a {type(handler).__name__}, not a function; nothing was read")
+        count = 0
+        async for one in self.follow(session_id, after, name=name, **options):
+            result = handler(one)
+            if inspect.isawaitable(result):
+                await result
+            count += 1
+        return count
 
     async def fork_session(
         self,
@@ -98,12 +156,13 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         recorded: bool = False,
         purpose: str | None = None,
         tags: Sequence[str] | None = None,
+        external_key: str | None = None,
         by: Mapping[str, Any] | None = None,
     ) -> str:
         """Await `SessionManager.fork_session`."""
         return await self._threads.run(
             lambda: self.manager.fork_session(
-                session_id, at, new_id, recorded=recorded, purpose=purpose, tags=tags, by=by
+                session_id, at, new_id, recorded=recorded, purpose=purpose, tags=tags, external_key=external_key, by=by
             )
         )
 
@@ -134,6 +193,22 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         """Await `SessionManager.recover_sessions`."""
         return await self._threads.run(lambda: self.manager.recover_sessions(silent_hours, on_damage))
 
+    async def start_invocation(
+        self,
+        session_id: str,
+        invocation_id: str,
+        tool_name: str | None,
+        tool_input: Any = UNSET,
+        invocation_dir: Path | str | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended:
+        """Await `SessionManager.start_invocation`."""
+        return await self._threads.run(
+            lambda: self.manager.start_invocation(
+                session_id, invocation_id, tool_name, tool_input, invocation_dir, **options
+            )
+        )
+
     async def link_invocation(
         self,
         session_id: str,
@@ -144,6 +219,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         *,
         success: bool | None = None,
         error: str | None = None,
+        result: Any = UNSET,
         **options: Unpack[AppendOptions],
     ) -> Appended:
         """Await `SessionManager.link_invocation`."""
@@ -156,6 +232,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
                 duration_ms,
                 success=success,
                 error=error,
+                result=result,
                 **options,
             )
         )
@@ -209,9 +286,9 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _write(self, session_id: str, event: Event, expected_version: int | None) -> Appended:
+    async def _write(self, session_id: str, events: Sequence[Event], expected_version: int | None) -> Appended:
         check_log_id(session_id)
-        return await self._queue.append(session_id, event, expected_version)
+        return await self._queue.append(session_id, events, expected_version)
 
 
 def _close_all(followers: list[Subscription]) -> None:

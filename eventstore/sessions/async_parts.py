@@ -1,14 +1,20 @@
 """The parts of AsyncSessionManager: trash, templates, proofs and redactions."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from eventstore.errors import LogDamaged
+from eventstore.events import Event, SessionCreated
 from eventstore.integrity.checkpoint import SigningKey
-from eventstore.integrity.redaction import Redactable, Redacted
+from eventstore.integrity.compaction import Compacted
+from eventstore.integrity.redaction import Redacted
+from eventstore.integrity.redaction_plan import Redactable
 from eventstore.integrity.signing import Consistency, Inclusion
+from eventstore.log.base import Appended
 from eventstore.secret_patterns import Patterns
+from eventstore.sessions.appending import AppendOptions
 from eventstore.sessions.proofs import Proofs
+from eventstore.sessions.records import Item, Records
 from eventstore.sessions.redactions import Redactions
 from eventstore.sessions.templates import Templates
 from eventstore.sessions.threads import Threads
@@ -94,6 +100,54 @@ class AsyncProofs:
         return await self._threads.run(lambda: self._proofs.prove_consistency(session_id, old, new))
 
 
+class AsyncRecords:
+    """`Records` for asyncio."""
+
+    def __init__(self, records: Records, threads: Threads) -> None:
+        self._records, self._threads = records, threads
+
+    async def list(
+        self,
+        session_id: str,
+        stream: str,
+        limit: int | None = None,
+        at: At | None = None,
+        *,
+        after: int = 0,
+        newest: bool = False,
+    ) -> list[Item]:
+        """Await `Records.list`."""
+        return await self._threads.run(
+            lambda: self._records.list(session_id, stream, limit, at, after=after, newest=newest)
+        )
+
+    async def get(self, session_id: str, stream: str, key: str, at: At | None = None) -> Item | None:
+        """Await `Records.get`."""
+        return await self._threads.run(lambda: self._records.get(session_id, stream, key, at))
+
+    async def streams(self, session_id: str, prefix: str = "", at: At | None = None) -> dict[str, int]:
+        """Await `Records.streams`."""
+        return await self._threads.run(lambda: self._records.streams(session_id, prefix, at))
+
+    async def append_new(
+        self,
+        session_id: str,
+        events: Sequence[Event],
+        create: SessionCreated | bool | None = None,
+        **options: Unpack[AppendOptions],
+    ) -> Appended | None:
+        """Await `Records.append_new`."""
+        return await self._threads.run(lambda: self._records.append_new(session_id, events, create, **options))
+
+    async def pop(self, session_id: str, stream: str, **options: Unpack[AppendOptions]) -> Item | None:
+        """Await `Records.pop`."""
+        return await self._threads.run(lambda: self._records.pop(session_id, stream, **options))
+
+    async def compact(self, session_id: str, *, by: Mapping[str, Any] | None = None) -> Compacted:
+        """Await `Records.compact`."""
+        return await self._threads.run(lambda: self._records.compact(session_id, by=by))
+
+
 class AsyncRedactions:
     """`Redactions` for asyncio."""
 
@@ -121,7 +175,12 @@ class AsyncRedactions:
         reason: str,
         patterns: Patterns | None = None,
         *,
+        inside: bool = False,
         by: Mapping[str, Any] | None = None,
     ) -> list[Redacted]:
         """Await `Redactions.carry_out`."""
-        return await self._threads.run(lambda: self._redactions.carry_out(plan, reason, patterns, by=by))
+        return await self._threads.run(lambda: self._redactions.carry_out(plan, reason, patterns, inside=inside, by=by))
+
+    async def vacuum(self) -> tuple[str, ...]:
+        """Await `Redactions.vacuum`."""
+        return await self._threads.run(self._redactions.vacuum)

@@ -5,7 +5,8 @@ from typing import Any
 
 from eventstore.errors import LogDamaged
 from eventstore.integrity import redaction
-from eventstore.integrity.redaction import Redactable, Redacted
+from eventstore.integrity.redaction import Redacted
+from eventstore.integrity.redaction_plan import Redactable, plan_redactions
 from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
 from eventstore.store.pages import warn_damaged
@@ -46,7 +47,7 @@ class Redactions:
         cannot be read is skipped and reported to `on_damage`. A session that is named and cannot be read raises LogDamaged.
         """
         wanted = arguments.filters("session_ids", session_ids)
-        return list(redaction.plan_redactions(self._storage, _patterns(patterns), wanted, on_damage))
+        return list(plan_redactions(self._storage, _patterns(patterns), wanted, on_damage))
 
     def carry_out(
         self,
@@ -54,12 +55,23 @@ class Redactions:
         reason: str,
         patterns: Patterns | None = None,
         *,
+        inside: bool = False,
         by: Mapping[str, Any] | None = None,
     ) -> list[Redacted]:
-        """Carry out a plan that was made with these patterns. Entries with an obstacle are skipped. Raises like `redact`."""
+        """Carry out a plan that was made with these patterns. Entries with an obstacle are skipped. Raises like `redact`.
+
+        With `inside` only what matches is removed: the rest of each event is appended, and the event becomes a tombstone.
+        """
         wanted = arguments.instances("plan", plan, Redactable)
         why = arguments.needed_text("reason", reason)
-        return redaction.redact_plan(self._storage, wanted, _patterns(patterns), why, self._who(by))
+        return redaction.redact_plan(self._storage, wanted, _patterns(patterns), why, self._who(by), inside=inside)
+
+    def vacuum(self) -> tuple[str, ...]:
+        """Remove redacted text from the files of the storage engine too; return where it still stays for a while.
+
+        In PostgreSQL this rewrites all tables of the store, and other calls wait until it is done. Raises OutcomeUnknown.
+        """
+        return self._storage.log.vacuum()
 
 
 def _patterns(given: Patterns | None) -> Patterns:

@@ -9,12 +9,14 @@ from eventstore.errors import EventStoreError, LogDamaged, OperationRefused, Ses
 from eventstore.events import SessionCreated
 from eventstore.ids import TEMPLATE, check_session_id
 from eventstore.log.base import Head
-from eventstore.log.ingest import Whole
+from eventstore.log.ingest import VerifiedLog
+from eventstore.log.values import FOLDER as VALUES
 from eventstore.record import hash_chain
 from eventstore.store.folded import FoldedSessions
-from eventstore.store.known_redactions import RedactingImport, known_redactions
 from eventstore.store.lock import refusing
 from projections.models import Session
+
+_TELLING = b'{"type":"event.redacted",'
 
 
 class BranchedSessions(FoldedSessions):
@@ -32,7 +34,7 @@ class BranchedSessions(FoldedSessions):
         self.registry.fork(session_id, parent, version, event)
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Save the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
+        """Save the first `version` events of a session as a template. Raises SessionExists if the name is taken."""
         self.registry.save_template(name, parent, version, event)
 
     def use_template(self, name: str, session_id: str, event: SessionCreated) -> None:
@@ -45,30 +47,32 @@ class BranchedSessions(FoldedSessions):
 
     def load_template(self, name: str) -> Session:
         """Return a template as a session object. Raises SessionNotFound."""
-        return self._sessions.get(TEMPLATE + check_session_id(name)).state.to_model(name)
+        return self._sessions.get(self.registry.template(name)[0]).state.to_model(name)
 
     def remove_template(self, name: str) -> bool:
-        """Remove a template; sessions created from it stay. False where there was none."""
-        return self.registry.delete(TEMPLATE + check_session_id(name), "template removed")
+        """Remove a template; sessions created from it stay. False if there was none."""
+        return self.registry.delete(TEMPLATE + check_session_id(name, "template name"), "template removed")
 
     # --- imported logs
 
-    def adopt(
+    def ingest(
         self,
-        verified: Whole,
+        verified: VerifiedLog,
         chunks: Iterable[bytes],
         attachments: Iterable[tuple[str, Iterable[bytes]]] = (),
         *,
         ended: int = 0,
         again: bool = False,
     ) -> Head:
-        """Import the verified log of a session or template, as `EventLog.adopt` does, and write its views.
+        """Import the verified log of a session or template, as `EventLog.ingest` does, and write its views.
 
         Events that this store has redacted are imported redacted, unless `again` is set.
 
         `ended` is the number of events of a deleted session of this id in the store that exported the log. Raises as that does,
-        and LogDamaged where the chunks are not those that were verified; then nothing was imported.
+        and LogDamaged if the chunks are not those that were verified; then nothing was imported.
         """
+        from eventstore.store.known_redactions import RedactingImport, known_redactions  # it loads compressors
+
         log_id = verified.session_id
         with self.registry.locked(), refusing(log_id, "imported"):
             if self.log.exists(log_id):
@@ -82,11 +86,52 @@ class BranchedSessions(FoldedSessions):
                 past = self.log.lines(verified.fork.parent, 0, verified.fork.seq) if verified.fork else ()
                 redacting = RedactingImport(verified, known, past)
                 chunks, attachments = redacting.log(chunks), redacting.attachments(attachments)
-            head = self.log.adopt(log_id, chunks, attachments, root=root)
+            head = self.log.ingest(log_id, chunks, attachments, root=root)
             try:
                 self.registry.record_imported(verified, ended=ended, is_new=True)
             except (EventStoreError, OSError):
                 self.registry.unsettle()  # it is imported: the next writer records it
+        if not log_id.startswith(TEMPLATE):
+            self._changed(log_id, ())
+            self.flush_views(log_id)
+            self._drop_folds(log_id)
+        return head
+
+    def take(self, session_id: str, after: Head, data: bytes) -> Head:
+        """Append lines from another store, as `EventLog.take` does; the registry records the redactions that came."""
+        with self.registry.locked(), refusing(session_id, "continued"):
+            head = self.log.take(session_id, after, data)
+            has_redactions = _TELLING in data
+            if has_redactions:
+                self.registry.record_redactions(session_id)
+        if not session_id.startswith(TEMPLATE):
+            self._changed(session_id, ())
+            if has_redactions:
+                self.refresh_derived(session_id)
+            self.flush_views(session_id)
+        return head
+
+    def refresh_derived(self, session_id: str) -> None:
+        """Rebuild the state derived from a session's log, after a redaction."""
+        self._drop_folds(session_id)
+
+    def fast_forward(
+        self, verified: VerifiedLog, chunks: Iterable[bytes], attachments: Iterable[tuple[str, Iterable[bytes]]] = ()
+    ) -> Head:
+        """Add to a session the events of a longer, verified copy of its log, with their large values.
+
+        Raises VersionConflict if the log here is no beginning of the copy, LogDamaged, SessionNotFound.
+        """
+        log_id = verified.session_id
+        with self.registry.locked(), refusing(log_id, "imported"):
+            for name, parts in attachments:
+                if name.startswith(VALUES):
+                    self.log.keep_value(log_id, b"".join(parts))
+            head = self.log.fast_forward(log_id, chunks, root=None if verified.fork else verified.root)
+            try:
+                self.registry.record_imported(verified)
+            except (EventStoreError, OSError):
+                self.registry.unsettle()
         if not log_id.startswith(TEMPLATE):
             self._changed(log_id, ())
             self.flush_views(log_id)
@@ -112,7 +157,7 @@ class BranchedSessions(FoldedSessions):
         """Write the views of one session, or of all that changed, at once. There are none in memory."""
 
 
-def _same(verified: Whole, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _same(verified: VerifiedLog, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Stream the bytes of a verified log; raise LogDamaged at the end where they have changed."""
     last, size = list[bytes](), 0
     for chunk in chunks:

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.events import EventRedacted, InvocationLinked, MessageAdded, StoreEventsRedacted
+from eventstore.events import EventRedacted, InvocationEvent, MessageAdded, StoreEventsRedacted
 from eventstore.ids import STORE_ID, id_of
+from eventstore.log.base import tip_of
 from eventstore.log.batch import prepare, seal
 from eventstore.log.engine import EventLog
-from eventstore.log.ingest import Whole
+from eventstore.log.ingest import VerifiedLog
 from eventstore.log.redact import missing_records, record_redaction
+from eventstore.log.values import FOLDER
 from eventstore.record import clock, codec, tombstone
 from eventstore.record.fragment import blank
-from eventstore.record.scan import Tip
 from eventstore.store.removed_text import Removed
+from projections.calls import large_values
 
 Known = dict[bytes, StoreEventsRedacted]
 _RECORDS = b'{"type":"store.events_redacted",'
@@ -40,18 +42,25 @@ def redact_in_trash(log: EventLog, session_id: str, forget_views: Callable[[str]
     for name in names if known else ():
         with suppress(SessionNotFound, LogDamaged):
             found: dict[str, tuple[StoreEventsRedacted, list[int]]] = {}
-            removed = Removed()
+            removed, values, kept = Removed(), set[str](), set[str]()
             for seq, line in enumerate(log.trashed_lines(name), 1):
                 why = _record_of(line, known)
+                (kept if why is None else values).update(_values_of(line))
                 if why is not None:
                     found.setdefault(why.hash, (why, []))[1].append(seq)
                     removed.add(codec.decode(line))
             if found:
                 log.scrub(id_of(name), removed.values(), trashed=name)
+            for digest in values - kept:
+                log.remove_value(id_of(name), digest, trashed=name)
             for why, seqs in found.values():
                 log.redact(id_of(name), seqs, why.reason, why.by, trashed=name)
             if found:
                 forget_views(name)
+
+
+def _values_of(line: bytes) -> set[str]:
+    return {digest for _, _, digest in large_values(codec.read_valued(line))}
 
 
 def _record_of(line: bytes, known: Known) -> StoreEventsRedacted | None:
@@ -67,10 +76,11 @@ class RedactingImport:
     Lines become tombstones, and event.redacted events are added at the end, also those missing for inherited tombstones.
     """
 
-    def __init__(self, verified: Whole, known: Known, past: Iterable[bytes] = ()) -> None:
+    def __init__(self, verified: VerifiedLog, known: Known, past: Iterable[bytes] = ()) -> None:
         self._verified, self._known, self._past = verified, known, past
         self._events: list[EventRedacted] = []
         self.removed = Removed()
+        self._kept_values, self._removed_values = set[str](), set[str]()
 
     def log(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Stream a log's own lines, redacted, from chunks of any size."""
@@ -91,8 +101,11 @@ class RedactingImport:
 
     def _line(self, seq: int, line: bytes) -> bytes:
         why, left = _record_of(line, self._known), tombstone.make_tombstone(line)
+        values = _values_of(line)
         if why is None or left is None:
+            self._kept_values |= values
             return line
+        self._removed_values |= values
         self._events.append(record_redaction(self._verified.session_id, seq, line, why.reason, why.by))
         self.removed.add(codec.decode(line))
         return left
@@ -100,13 +113,17 @@ class RedactingImport:
     def _ending(self) -> bytes:
         if not self._events:
             return b""
-        head = self._verified.head
-        here = Tip(bytes.fromhex(head.hash), head.size_bytes, head.version, head.at)
-        return seal(prepare(self._events, codec.MAX_EVENT_BYTES), here, max(clock.now(), head.at))[0]
+        here = tip_of(self._verified.head)
+        return seal(prepare(self._events, codec.MAX_EVENT_BYTES), here, max(clock.now(), here.at))[0]
 
     def attachments(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[tuple[str, Iterable[bytes]]]:
-        """Stream the attachments, after the log: in damaged lines that a repair cut, the removed texts are blanked."""
+        """Stream the attachments, after the log: in damaged lines that a repair cut, the removed texts are blanked.
+
+        Large values of redacted events are left out.
+        """
         for name, chunks in files:
+            if name.removeprefix(FOLDER) in self._removed_values - self._kept_values:
+                continue
             if name.startswith("quarantine/") and self.removed.values():
                 yield name, [blank(b"".join(chunks), self.removed.values())]
             else:
@@ -117,13 +134,13 @@ def redacted_folders(lines: Iterable[bytes], known: Known) -> set[str]:
     """Return the folders of the tool calls that known redacted events of a log belong to."""
     calls, folders = set[str](), dict[str, str]()
     for line in lines:
-        is_link = line.startswith(b'{"type":"invocation.linked"')
+        is_link = line.startswith(codec.INVOCATION)
         why = _record_of(line, known)
         if not is_link and why is None:
             continue
         event = codec.decode(line)
-        if isinstance(event, InvocationLinked) and event.invocation_dir:
+        if isinstance(event, InvocationEvent) and event.invocation_dir:
             folders[event.invocation_id] = event.invocation_dir
-        if why is not None and isinstance(event, MessageAdded | InvocationLinked) and event.invocation_id is not None:
+        if why is not None and isinstance(event, MessageAdded | InvocationEvent) and event.invocation_id is not None:
             calls.add(event.invocation_id)
     return {folders[one] for one in calls & folders.keys()}

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from eventstore.derived.analytics import Analytics, By, Figures
-from eventstore.derived.catalog import Catalog, Filter
-from eventstore.derived.search import Asked, Hit, Search
+from eventstore.derived.catalog import Catalog
+from eventstore.derived.line_keys import LineKeys
+from eventstore.derived.listing import Filter
+from eventstore.derived.search import Search
+from eventstore.derived.search_query import Asked, Hit, Hits
+from eventstore.derived.shared_catalog import SharedCatalog
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
+from eventstore.record.message_run import read_runs
 from eventstore.store.as_of import At, version_at
 from eventstore.store.folded import FoldedSessions
 from eventstore.store.pages import Page, Track, as_time, warn_damaged
+from eventstore.store.sub_agents import SubAgent, joined, walk
+from projections import metadata as metadata_fold
 from projections.models import Session, SessionMetadata, SessionStatus
 
 
@@ -25,12 +32,15 @@ class ListedSessions(FoldedSessions):
 
     def _list_with(self, folder: Path | None) -> None:
         """Use caches in this folder, or in memory without one."""
-        self.catalog = Catalog(folder)
+        local = Catalog(folder)
+        has_tables = self.log.capabilities.keeps_tables
+        self.catalog: Catalog | SharedCatalog = SharedCatalog(self.log.backend.tables(), local) if has_tables else local
         self._search, self._analytics = Search(self.log, folder), Analytics(self.log, folder)
+        self.line_keys = LineKeys(self.log, folder)
 
-    def caches(self) -> tuple[Catalog, Search, Analytics]:
-        """Return the caches of lists, search and figures."""
-        return self.catalog, self._search, self._analytics
+    def caches(self) -> tuple[Catalog | SharedCatalog, Search, Analytics, LineKeys]:
+        """Return the caches of lists, search, figures and imported lines."""
+        return self.catalog, self._search, self._analytics, self.line_keys
 
     def list_sessions(
         self,
@@ -67,6 +77,9 @@ class ListedSessions(FoldedSessions):
         """
         if isinstance(tags, str):
             raise ValueError("tags is not a list of texts")
+        known = [one.value for one in SessionStatus]
+        if status is not None and status not in known:
+            raise ValueError(f"status {status!r} is not one of {', '.join(known)}; nothing was done")
         wanted = None if status is None else SessionStatus(status).value
         return self.page(Filter(user_id, wanted, tags, limit=limit), on_damage, at).sessions
 
@@ -76,8 +89,12 @@ class ListedSessions(FoldedSessions):
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
         at: At | None = None,
         track: Track = iter,
+        *,
+        total: bool = False,
     ) -> Page:
-        """List one page of the sessions that match, as `list_metadata` does. Raises ValueError for an invalid cursor.
+        """List one page of the sessions that match, as `list_metadata` does; with `total` count them all.
+
+        Raises ValueError for an invalid cursor.
 
         `track` receives the ids of the sessions to read, and yields each one when it is to be read.
         """
@@ -86,19 +103,43 @@ class ListedSessions(FoldedSessions):
             known = self._known_at(track(list(self.log.ids())), on_damage, moment)
             then.put((one.to_dict(), "") for one in known)
             rows, cursor = then.find(wanted)
+            count = then.count(wanted) if total else None
         else:
             rows, cursor = self.catalog.page(wanted, self.log, self._describe, on_damage, track)
-        return Page([SessionMetadata.from_dict(row) for row in rows], cursor)
+            count = self.catalog.count(wanted) if total else None
+        return Page([SessionMetadata.from_dict(row) for row in rows], cursor, count)
+
+    def sub_agents(self, session_id: str, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> list[SubAgent]:
+        """Return the sub-agents that calls of a session started, the oldest first. Raises SessionNotFound, LogDamaged."""
+        calls = self.summary(session_id).metadata.calls
+        wanted = Filter(sort="created", limit=None, parent=session_id)
+        rows, _ = self.catalog.page(wanted, self.log, self._describe, on_damage)
+        return joined(rows[::-1], calls)
+
+    def all_sub_agents(self, session_id: str) -> Iterator[tuple[int, SubAgent]]:
+        """Stream the sub-agents below a session, those of sub-agents too, each with its depth. Raises as `sub_agents` does.
+
+        Sessions that cannot be read are left out.
+        """
+        return walk(session_id, lambda one: self.sub_agents(one, on_damage=lambda damage: None))
 
     def _describe(self, session_id: str) -> dict[str, Any]:
-        return self.metadata(session_id).to_dict()
+        """Return the metadata of a session: of a small log that is not folded yet by one read of it."""
+        lines = None if self._summaries.has(session_id) else self.log.small(session_id)
+        if lines is None:
+            return self.metadata(session_id).to_dict()
+        return metadata_fold.projection.fold(read_runs(lines)).to_model(session_id).to_dict()
 
     def search(
-        self, asked: Asked, at: At | None = None, on_damage: Callable[[LogDamaged], None] = warn_damaged
-    ) -> list[Hit]:
+        self,
+        asked: Asked,
+        at: At | None = None,
+        on_damage: Callable[[LogDamaged], None] = warn_damaged,
+        wait_s: float | None = None,
+    ) -> Hits:
         """Search the texts of all sessions; `at`, a time, as they were then. Raises NoSuchMoment.
 
-        `on_damage` is called for each session that cannot be read.
+        `on_damage` is called for each session that cannot be read. The index is updated for at most `wait_s` seconds.
         """
         moment = None if at is None else as_time(at)
         versions: dict[str, int] = {}
@@ -107,10 +148,10 @@ class ListedSessions(FoldedSessions):
             if moment is None:
                 return True
             if session_id not in versions:
-                versions[session_id] = version_at(self.log, session_id, moment)
+                versions[session_id] = self._version_then(session_id, moment)
             return seq <= versions[session_id]
 
-        return self._search.find(asked, self._describe, on_damage, is_visible)
+        return self._search.find(asked, self._describe, on_damage, is_visible, wait_s)
 
     def analytics(
         self,
@@ -120,9 +161,10 @@ class ListedSessions(FoldedSessions):
         since: str | None = None,
         until: str | None = None,
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
+        timezone: str = "UTC",
     ) -> list[Figures]:
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
-        return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until)
+        return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until, timezone)
 
     def texts_of(self, hits: Iterable[Hit]) -> list[tuple[Hit, str]]:
         """Return hits with the full texts they were found in."""
@@ -136,7 +178,7 @@ class ListedSessions(FoldedSessions):
             try:
                 yield self._metadata_at(session_id, at)
             except SessionNotFound:
-                continue  # deleted meanwhile, or created later
+                continue  # deleted in the meantime, or created later
             except LogDamaged as damage:
                 on_damage(damage)
 
@@ -145,7 +187,15 @@ class ListedSessions(FoldedSessions):
         return self.catalog.page(Filter(limit=None), self.log, self._describe, lambda damage: None)[0]
 
     def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
-        return self.summary(session_id, at).metadata.to_model(session_id)
+        version = self._version_then(session_id, at)
+        if not version:
+            raise SessionNotFound(session_id)
+        return self.summary(session_id, version).metadata.to_model(session_id)
+
+    def _version_then(self, session_id: str, at: str) -> int:
+        """Return how many events a session had at a time; 0 before it was created, although a fork has older events."""
+        version = version_at(self.log, session_id, at)
+        return version if version > self.log.inherited(session_id) else 0
 
     def forget_found(self, session_ids: Iterable[str]) -> None:
         """Drop sessions from lists, search and figures; their logs are read again."""
@@ -166,7 +216,7 @@ class ListedSessions(FoldedSessions):
     def check_caches(self) -> Iterator[tuple[str, str]]:
         """Compare the caches of lists, search and figures with the logs; yield session ids with their differences.
 
-        The id is empty where a cache cannot be read at all.
+        The id is empty if a cache cannot be read at all.
         """
         ours_now = self.catalog.content(self.log, self._describe)
         fresh_now = Catalog().content(self.log, self._describe_from_log)

@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -12,8 +12,9 @@ from eventstore.backends.posix import fcntl
 from eventstore.errors import EventStoreError, OperationRefused
 from eventstore.ids import STORE_ID
 from eventstore.log.engine import EventLog
+from eventstore.log.port import Refused
 
-_LOCK = "_lock"
+_LOCK, _STORE_LOCK = "_lock", "store"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 # Two managers may share one log in memory. It has no lock file, so they share a lock of threads.
@@ -24,12 +25,14 @@ _BY_LOG_MUTEX = threading.Lock()
 class StoreLock:
     """The lock of one store. A thread that holds it may take it again; `depth` counts how often.
 
-    With a `folder` it is a file there, which excludes other processes too; without one it is shared by all users of the same log.
+    With a `folder` it is a file there, which excludes other processes too. Without one it is shared by all users of the same log,
+    and it is a lock of the backend as well where other processes may use the same store.
     """
 
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
         self._log, self._folder = log, folder
         self.depth, self._file = 0, -1
+        self._outside = ExitStack()
         self._threads = self._new_threads()
 
     def _new_threads(self) -> threading.RLock:
@@ -43,6 +46,7 @@ class StoreLock:
         if self._file >= 0:
             os.close(self._file)
         self.depth, self._file = 0, -1
+        self._outside = ExitStack()  # what the parent holds is its own
         with _BY_LOG_MUTEX:
             _BY_LOG.pop(self._log, None)
         self._threads = self._new_threads()
@@ -51,13 +55,13 @@ class StoreLock:
     def held(self, *, wait: bool = True) -> Iterator[bool]:
         """Hold the lock. Yields True; False at once where another one holds it and `wait` is false.
 
-        Raises OperationRefused where the system refuses the file of the lock.
+        Raises OperationRefused if the system refuses the file of the lock.
         """
         if not self._threads.acquire(blocking=wait):
             yield False
             return
         try:
-            is_held = self.depth > 0 or self._lock_file(wait)
+            is_held = self.depth > 0 or (self._lock_file(wait) if self._folder is not None else self._lock_backend())
             if not is_held:
                 yield False
                 return
@@ -66,16 +70,29 @@ class StoreLock:
                 yield True
             finally:
                 self.depth -= 1
-                if not self.depth and self._file >= 0:
-                    os.close(self._file)
-                    self._file = -1
+                if not self.depth:
+                    self._unlock()
         finally:
             self._threads.release()
 
+    def _unlock(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._outside.close()
+
+    def _lock_backend(self) -> bool:
+        """Take the lock of the backend, which is waited for: it is held for moments."""
+        if self._log.capabilities.shared:
+            try:
+                self._outside.enter_context(self._log.backend.lock(_STORE_LOCK))
+            except Refused as error:
+                raise OperationRefused(STORE_ID, "locked", error.where, error.errno or errno.EIO) from error
+        return True
+
     def _lock_file(self, wait: bool) -> bool:
-        """Lock the file, if any. False where another process has it and `wait` is false."""
-        if self._folder is None:
-            return True
+        """Lock the file. False if another process has it and `wait` is false."""
+        assert self._folder is not None  # noqa: S101 - the caller has seen to it
         with refusing(STORE_ID, "locked"):
             self._folder.mkdir(0o700, parents=True, exist_ok=True)
             file = os.open(self._folder / _LOCK, _FLAGS, 0o600)

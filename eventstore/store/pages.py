@@ -20,10 +20,14 @@ def warn_damaged(damage: LogDamaged) -> None:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of the sessions that match, and the cursor of the next page; None after the last page."""
+    """One page of the sessions that match, and the cursor of the next page; None after the last page.
+
+    `total` is the number of sessions on all pages, if it was requested.
+    """
 
     sessions: list[SessionMetadata]
     cursor: str | None
+    total: int | None = None
 
 
 def as_time(at: At) -> str:

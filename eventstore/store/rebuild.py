@@ -2,17 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.store.storages import FileSystemSessionStorage
-
-_AT_ONCE = 64
-_WORTH_A_PROCESS = 200
+from eventstore.store.local_storage import FileSystemSessionStorage
+from eventstore.store.processes import spread
 
 
 class Rebuilt(NamedTuple):
@@ -54,17 +50,8 @@ def _spread(
     storage: FileSystemSessionStorage, work: Callable[[Path, Path, Sequence[str]], list[Rebuilt]], jobs: int | None
 ) -> Iterator[Rebuilt]:
     """Distribute sessions to processes, some at a time; few sessions are processed here."""
-    names = sorted(storage.log.ids())
-    processes = min(jobs or os.cpu_count() or 1, len(names) // _WORTH_A_PROCESS + 1)
-    parts = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
     do = partial(work, storage.sessions_dir, storage.history_dir)
-    if processes == 1:
-        for part in parts:
-            yield from do(part)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for found in pool.map(do, parts):
-            yield from found
+    yield from spread(sorted(storage.log.ids()), do, jobs or os.cpu_count() or 1)
 
 
 def _rebuild_some(sessions_dir: Path, history_dir: Path, names: Sequence[str]) -> list[Rebuilt]:
@@ -77,9 +64,14 @@ def _check_some(sessions_dir: Path, history_dir: Path, names: Sequence[str]) -> 
     with FileSystemSessionStorage(sessions_dir, history_dir, fsync="no") as storage:
         for name in names:
             differences: list[str] = []
-            damage = _damage(lambda one: differences.extend(storage.check_views(one)), name)  # noqa: B023 - used at once
+            damage = _damage(lambda one: differences.extend(_differences(storage, one)), name)  # noqa: B023 - used at once
             found.append(Rebuilt(name, damage, differences[0] if differences else ""))
     return found
+
+
+def _differences(storage: FileSystemSessionStorage, session_id: str) -> Iterator[str]:
+    yield from storage.check_views(session_id)
+    yield from storage.check_calls(session_id)
 
 
 def _damage(work: Callable[[str], object], name: str) -> str:
@@ -88,5 +80,5 @@ def _damage(work: Callable[[str], object], name: str) -> str:
     except LogDamaged as damage:
         return str(damage)
     except SessionNotFound:
-        pass  # deleted meanwhile
+        pass  # deleted in the meantime
     return ""

@@ -19,7 +19,7 @@ from eventstore.events import (
 from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
-from eventstore.log.ingest import Whole
+from eventstore.log.ingest import VerifiedLog
 from eventstore.record import codec
 from eventstore.store.lock import StoreLock, refusing
 from eventstore.store.registry_log import RegistryLog
@@ -45,7 +45,7 @@ class Registry(RegistryLog):
         """Hold the lock of the store, after settling interrupted operations. A thread that holds it may take it again.
 
         Every operation that changes the registry and a log holds it: so no parent is deleted while it is forked.
-        Raises OperationRefused where the system refuses the lock.
+        Raises OperationRefused if the system refuses the lock.
         """
         with self.lock.held():
             if self.lock.depth == 1:
@@ -79,13 +79,13 @@ class Registry(RegistryLog):
                 if is_held:
                     self._settle()
 
-    def record_origin(self, verified: Whole) -> None:
+    def record_origin(self, verified: VerifiedLog) -> None:
         """Record that a fork of another log is about to be imported."""
         assert verified.origin is not None  # noqa: S101 - the caller checks
         origin = verified.origin
         self.note(StoreSessionForked(session_id=verified.session_id, parent=origin.parent, upto=origin.seq))
 
-    def record_imported(self, verified: Whole, *, ended: int = 0, is_new: bool = False) -> None:
+    def record_imported(self, verified: VerifiedLog, *, ended: int = 0, is_new: bool = False) -> None:
         """Record an imported log, if it is not recorded yet, for example after a crash.
 
         One that `is_new` is always recorded: a recorded session of that id without an end is a different one. `ended` is the
@@ -93,10 +93,10 @@ class Registry(RegistryLog):
         """
         log_id = verified.session_id
         if is_new or self.look(lambda state: log_id not in state.there):  # first: what follows a crash looks new again
-            self._record_imported_redactions(log_id)
-        self.record(lambda state: list(_adopted(state, verified, ended, is_new)))
+            self.record_redactions(log_id)
+        self.record(lambda state: list(_ingested(state, verified, ended, is_new)))
 
-    def _record_imported_redactions(self, log_id: str) -> None:
+    def record_redactions(self, log_id: str) -> None:
         """Record the redactions that an imported log has: verification accuses a redaction that the registry does not know."""
         found = [one for line in self._log.lines(log_id) if (one := codec.read_redaction(line)) is not None]
         if not found:
@@ -139,24 +139,25 @@ class Registry(RegistryLog):
         try:
             self._log.fork(log_id, parent, version, event)
         except VersionConflict:
-            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None
+            kind = "template" if log_id.startswith(TEMPLATE) else "session"
+            raise SessionExists(log_id.removeprefix(TEMPLATE), kind=kind) from None
         self.note_created({log_id: version})
 
     def save_template(self, name: str, parent: str, version: int, event: SessionCreated) -> None:
-        """Save the first `version` events of a session as a template. Raises SessionExists where the name is taken."""
-        log_id = TEMPLATE + check_session_id(name)
+        """Save the first `version` events of a session as a template. Raises SessionExists if the name is taken."""
+        log_id = TEMPLATE + check_session_id(name, "template name")
         with self.locked(), refusing(log_id, "made"):
             if self._log.exists(log_id):
-                raise SessionExists(name)
+                raise SessionExists(name, kind="template")
             self._fork(log_id, parent, version, event)
 
     def template(self, name: str) -> tuple[str, int]:
         """Return the id of a template's log, and its version. Raises SessionNotFound for the template."""
         try:
-            log_id = TEMPLATE + check_session_id(name)
+            log_id = TEMPLATE + check_session_id(name, "template name")
             return log_id, self._log.head(log_id).version
         except SessionNotFound:
-            raise SessionNotFound(name) from None
+            raise SessionNotFound(name, kind="template") from None
 
     def templates(self) -> list[str]:
         """List the names of templates, of damaged ones too."""
@@ -192,9 +193,9 @@ class Registry(RegistryLog):
             self.look(remove)
 
     def delete(self, log_id: str, reason: str | None) -> bool:
-        """Delete a session or a template for good, a damaged one too; False where there was none.
+        """Delete a session or a template for good, a damaged one too; False if there was none.
 
-        Raises LogDamaged where a fork cannot be made independent: then nothing is deleted. Raises OperationRefused.
+        Raises LogDamaged if a fork cannot be made independent: then nothing is deleted. Raises OperationRefused.
         """
         with self.locked(), refusing(log_id, "deleted"):
             while True:
@@ -229,7 +230,7 @@ class Registry(RegistryLog):
         return is_gone
 
 
-def _adopted(state: State, verified: Whole, ended: int, is_new: bool) -> Iterator[Event]:
+def _ingested(state: State, verified: VerifiedLog, ended: int, is_new: bool) -> Iterator[Event]:
     """Yield the records that are missing for an imported log."""
     session_id = verified.session_id
     parents = set(state.parents.keys() & {session_id})

@@ -3,15 +3,17 @@
 The operations on sessions are in `registry` and `retention`.
 """
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from eventstore.errors import (
     EventStoreError,
     LogDamaged,
     LogRolledBack,
+    OutcomeUnknown,
     SessionNotFound,
     VersionConflict,
 )
@@ -25,11 +27,20 @@ from eventstore.events import (
 from eventstore.ids import STORE_ID
 from eventstore.log.base import BEGINNING, Head
 from eventstore.log.engine import EventLog
+from eventstore.log.group import Group
 from eventstore.record import codec
 from projections import store as store_fold
 from projections.store import Life, State
 
 T = TypeVar("T")
+_LINGER = 1.0  # over a network
+
+
+class _Begun(NamedTuple):
+    """A created session: the number of its inherited events, and the hash of its first own one; empty if it is gone."""
+
+    before: int
+    first: str
 
 
 class RegistryLog:
@@ -43,9 +54,8 @@ class RegistryLog:
     def begin_in_child(self) -> None:
         """Reset the locks that another thread may have held when the process was forked."""
         self._mutex = threading.Lock()  # guards the state and the place
-        self._creating = threading.Lock()  # one thread at a time records the sessions of all
-        self._created_mutex = threading.Lock()  # guards `_created`
-        self._created: dict[str, int] = {}
+        linger = _LINGER if self._log.capabilities.blocking else 0.0
+        self._creating = Group[dict[str, _Begun], bool](threading.Lock(), self._interrupted, linger)
 
     def _forget(self) -> None:
         self._state, self._place = State(), BEGINNING
@@ -55,7 +65,7 @@ class RegistryLog:
     def look(self, question: Callable[[State], T]) -> T:
         """Answer a question about the present registry. The answer must not keep the state, which later calls change.
 
-        Raises LogDamaged where the registry is damaged.
+        Raises LogDamaged if the registry is damaged.
         """
         with self._mutex:
             self._catch_up()
@@ -105,37 +115,43 @@ class RegistryLog:
                 events = decide(self._state)
             if not events:
                 return
-            with suppress(VersionConflict, SessionNotFound):  # not found: the registry itself was deleted meanwhile
+            with suppress(VersionConflict, SessionNotFound):  # not found: the registry itself was deleted
                 self._log.append(STORE_ID, events, expected_version=version)
                 return
 
     def record_created(self, created: dict[str, int]) -> bool:
         """Record created sessions, by id, each with the number of inherited events.
 
-        Threads that call at the same time share one append. Returns False where the registry could not be written: the sessions
+        Threads that call at the same time share one append. Returns False if the registry could not be written: the sessions
         exist, and a later writer records them (see `settle`).
         """
-        with self._created_mutex:
-            self._created.update(created)
-        with self._creating:
-            with self._created_mutex:
-                due, self._created = self._created, {}
-            try:
-                if due:
-                    self.record(lambda state: list(self._unrecorded(state, due)))
-            except (EventStoreError, OSError):
-                return False
-            return True
+        try:
+            # Each thread reads its own, before it waits for the one that records them.
+            begun = {one: _Begun(before, self.first_hash(one, before)) for one, before in created.items()}
+            return self._creating.do(begun, self._record_all)
+        except (EventStoreError, OSError):
+            return False
 
-    def _unrecorded(self, state: State, created: dict[str, int]) -> Iterator[Event]:
+    def _record_all(self, pieces: Sequence[dict[str, _Begun]]) -> list[bool]:
+        """Record the created sessions of several threads in one append."""
+        created = {session_id: begun for piece in pieces for session_id, begun in piece.items()}
+        self.record(lambda state: list(self._unrecorded(state, created)))
+        return [True] * len(pieces)
+
+    def _interrupted(self) -> OutcomeUnknown:
+        return OutcomeUnknown(STORE_ID, self._log.backend.where(STORE_ID), errno.EINTR)
+
+    def _unrecorded(self, state: State, created: dict[str, _Begun]) -> Iterator[Event]:
         """Yield the records of sessions that still exist and are not recorded.
 
-        A writer that trashes or deletes a session first records its creation if that is missing. So a session that was deleted or
-        replaced meanwhile needs no record.
+        A writer that trashes or deletes a session first records its creation if that is missing. So a session whose id the state
+        does not know exists. Of an id that had another session it is read again: it may have been deleted or replaced.
         """
-        for session_id, before in created.items():
-            first = self.first_hash(session_id, before)
-            if first and state.lives.get(session_id, Life()).first_hash != first:
+        for session_id, (before, first) in created.items():
+            known = state.lives.get(session_id)
+            if known is not None and known.first_hash != first:
+                first = self.first_hash(session_id, before)
+            if first and (known is None or known.first_hash != first):
                 yield StoreSessionCreated(session_id=session_id, first_hash=first)
 
     # --- comparing with a log
@@ -143,10 +159,13 @@ class RegistryLog:
     def first_hash(self, session_id: str, before: int) -> str:
         """Return the hash of a session's first own event, which follows `before` inherited ones; empty without one.
 
-        The session may have been deleted and made anew since it was created with `before`: then the event at that number may be
-        one that a fork inherits, or any event of another session, and says nothing of a creation.
+        The session may have been deleted and created again since it was created with `before`: then the event at that
+        number may be one that a fork inherits, or any event of another session, and does not prove a creation.
         """
         with suppress(SessionNotFound, LogDamaged):
+            head = self._log.head(session_id)
+            if head.version == 1 and not before:  # just created: no line need be read
+                return head.hash
             event = next(self._log.read(session_id, before, before + 1), None)
             if event is None or self._log.own_beginning(session_id).version > before:
                 return ""

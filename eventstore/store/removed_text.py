@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from eventstore.backends.files.descriptor import READ
 from eventstore.events import Event
-from eventstore.secret_patterns import numbers, texts
+from eventstore.record.packed_origin import find_packed
+from eventstore.secret_patterns import cleaned, numbers, texts
 
 _NAMES = ("role", "tool_name", "invocation_id", "key", "model", "id")
 _SHORTEST, _SHORTEST_KEY, _SHORTEST_NAME = 8, 16, 4  # shorter texts are common: a match would mean nothing
@@ -24,12 +25,13 @@ _LONG_BYTES, _PIECE_BYTES, _PIECES = 256, 48, 8
 _BLOCK = 1 << 22
 _BUDGET = 1 << 32  # bytes times pieces: some seconds
 _MOST_UNPACKED = 1 << 30
+_LONGEST_RECORD = 1 << 26
 _PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: not unpacked here
 
 
-def mark(text: str) -> str:
-    """Return the replacement of a removed text in the record of a tool call."""
-    return "[redacted]" if text else text
+def mark(value: Any) -> Any:
+    """Return a value in the record of a tool call with every text in it replaced."""
+    return cleaned(value, lambda text: "[redacted]" if text else text)
 
 
 class Needle(NamedTuple):
@@ -60,6 +62,12 @@ class Removed:
         staying = {event.id, getattr(event, "role", None)}  # the key stays in the log, and a role is no secret
         self._values |= {form for one in texts(event) if one not in staying for form in _in_records(one)}
         self._values |= {msgspec.json.encode(one) for one in numbers(event)}
+
+    def add_text(self, text: str) -> None:
+        """Add one text, of an event that stays otherwise."""
+        if len(text) >= _SHORTEST:
+            self._texts.add(text)
+        self._values |= _in_records(text)
 
     def update(self, other: "Removed") -> None:
         """Add all of another object."""
@@ -139,7 +147,7 @@ def find_left(roots: Iterable[Path], needles: Collection[Needle], budget: int = 
 
 
 def _files(root: Path) -> Iterator[tuple[Path, int]]:
-    """Stream the regular files below a folder, and their sizes in bytes; those deleted meanwhile are skipped."""
+    """Stream the regular files below a folder, and their sizes in bytes; those deleted in the meantime are skipped."""
     for folder, folders, names in os.walk(root, followlinks=False):
         folders.sort()
         for name in sorted(names):
@@ -168,8 +176,11 @@ def _pieces_in(path: Path, pieces: Collection[bytes]) -> set[bytes]:
 
 
 def _search(stream: IO[bytes] | gzip.GzipFile, pieces: Collection[bytes], most_bytes: int | None = None) -> set[bytes]:
-    """Return the pieces that a stream contains, and close it. Raises OSError where it is longer than `most_bytes`."""
-    found, rest, size = set[bytes](), b"", 0
+    """Return the pieces that a stream contains, also in the compressed lines of records, and close it.
+
+    Raises OSError where it is longer than `most_bytes`.
+    """
+    found, rest, begun, size = set[bytes](), b"", b"", 0
     with closing(stream):
         while block := stream.read(_BLOCK):
             size += len(block)
@@ -178,4 +189,9 @@ def _search(stream: IO[bytes] | gzip.GzipFile, pieces: Collection[bytes], most_b
             data = rest + block
             found |= {piece for piece in pieces if piece not in found and piece in data}
             rest = data[-2 * _LONG_BYTES :]
+            whole, _, begun = (begun + block).rpartition(b"\n")
+            for one in find_packed(whole):
+                line = one.line or b""
+                found |= {piece for piece in pieces if piece not in found and piece in line}
+            begun = begun if len(begun) <= _LONGEST_RECORD else b""
     return found

@@ -49,7 +49,7 @@ class Expiry:
 class Trashed:
     """A session in the trash: its `name` there, the time it was moved, and the size of its log.
 
-    `since` is empty where the registry has no record, for example after a crash: the next writer records it.
+    `since` is empty if the registry has no record, for example after a crash: the next writer records it.
     """
 
     session_id: str
@@ -69,9 +69,9 @@ class Retention:
     # --- moving
 
     def trash(self, session_id: str, reason: str | None = None, planned: Expiry | None = None) -> bool:
-        """Move a session to the trash. False where there is none, or it has changed since it was `planned`.
+        """Move a session to the trash. False if there is none, or it has changed since it was `planned`.
 
-        First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
+        First it and its forks become independent of each other. Raises LogDamaged if they cannot, OperationRefused.
         """
         check_session_id(session_id)
         with self._registry.locked(), refusing(session_id, "moved to the trash"):
@@ -88,7 +88,7 @@ class Retention:
                 return True
 
     def _prepare(self, session_id: str, planned: Expiry | None) -> Head | None:
-        """Make a session independent of others and return its head; None where it is missing or has changed since the plan."""
+        """Make a session independent of others and return its head; None if it is missing or has changed since the plan."""
         try:
             before = self._log.head(session_id)
             if planned is not None and (before.version, before.hash) != (planned.version, planned.head_hash):
@@ -149,7 +149,11 @@ class Retention:
             names = [name for name in self._log.trashed() if _is_of(name, session_id)]
             if not names:
                 there = self._registry.is_there(session_id)
-                raise SessionExists(session_id) if there else SessionNotFound(session_id)
+                raise (
+                    SessionExists(session_id, restoring=True)
+                    if there
+                    else SessionNotFound(session_id, kind="session in the trash")
+                )
             name = max(names, key=lambda one: int(one.partition("~")[2] or 1))
             self._registry.clear_empty(session_id)
             self._log.restore(name)
@@ -187,9 +191,10 @@ class Retention:
 
     def plan(self, sessions: Iterable[SessionMetadata], cutoff: datetime, trashed_before: datetime) -> list[Expiry]:
         """Plan which sessions to trash, which of the trash to purge, and which old ones to keep."""
-        plan = [self._judge(one) for one in sessions if one.updated_at < clock.to_utc(cutoff)]
-        limit = clock.to_text(trashed_before)
-        gone = [one for one in reversed(self.trashed()) if one.since and one.since < limit]
+        limit = clock.to_utc(cutoff)
+        plan = [found for one in sessions if one.updated_at < limit and (found := self._judge(one, limit)) is not None]
+        oldest = clock.to_text(trashed_before)
+        gone = [one for one in reversed(self.trashed()) if one.since and one.since < oldest]
         plan += [
             Expiry(
                 one.session_id,
@@ -205,18 +210,25 @@ class Retention:
         ]
         return plan
 
-    def _judge(self, one: SessionMetadata) -> Expiry:
+    def _judge(self, one: SessionMetadata, limit: datetime) -> Expiry | None:
+        """Plan for a session that was last updated before `limit`; None if it was imported since then."""
         try:
             head = self._log.head(one.session_id)
         except (SessionNotFound, LogDamaged):
             return Expiry(one.session_id, "keep", "its log is damaged: repair or delete it", one.updated_at)
-        last = f"last updated {one.updated_at.isoformat(' ', 'seconds')[:19]} UTC"
-        action: Literal["keep", "trash"] = "keep" if one.pinned else "trash"
-        reason = f"pinned; {last}" if one.pinned else last
+        last = f"last updated {_shown(one.updated_at)}"
+        if (
+            "source" in one.custom_metadata
+        ):  # however old the conversation is, its owner has had it only since the import
+            written_at = clock.read_time(head.at, clock.to_text(one.updated_at))
+            if written_at >= limit:
+                return None
+            if written_at > one.updated_at:
+                last = f"imported or written here {_shown(written_at)}, after it was {last}"
         return Expiry(
             one.session_id,
-            action,
-            reason,
+            "keep" if one.pinned else "trash",
+            f"pinned; {last}" if one.pinned else last,
             one.updated_at,
             size_bytes=head.size_bytes,
             version=head.version,
@@ -244,7 +256,11 @@ class Retention:
                 return False
             return self.trash(one.session_id, f"retention: {one.reason}", one)
         except (SessionNotFound, LogDamaged):
-            return False  # deleted or damaged meanwhile: a damaged one is for a person to repair
+            return False  # deleted or damaged in the meantime: a damaged one is for a person to repair
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment.isoformat(' ', 'seconds')[:19]} UTC"
 
 
 def _is_of(name: str, session_id: str) -> bool:

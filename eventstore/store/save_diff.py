@@ -31,7 +31,7 @@ class Changes(msgspec.Struct, frozen=True):
 def find_changes(stored: Session | None, state: session_fold.State, wanted: Session) -> Changes:
     """Find the fewest events that lead from `stored`, folded in `state`, to `wanted`.
 
-    `stored` is None where the session does not exist yet. Figures and times that were set by hand come last, as one
+    `stored` is None if the session does not exist yet. Figures and times that were set by hand come last, as one
     `session.adjusted`. All events carry `occurred_at`, so that the session has the times of the object.
     """
     found = [] if stored else [_created(wanted.metadata)]
@@ -96,6 +96,8 @@ def _message(message: ConversationMessage) -> e.Event:
         content=message.content,
         tool_name=message.tool_name,
         invocation_id=message.invocation_id,
+        blocks=message.blocks,
+        blobs=message.blobs,
         occurred_at=clock.to_text(message.timestamp),
     )
 

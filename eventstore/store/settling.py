@@ -123,7 +123,7 @@ def _births(registry: RegistryLog, session_ids: list[str], state: State) -> list
 
 
 def settle_quietly(log: EventLog, registry: RegistryLog, *, everything: bool) -> bool:
-    """Settle, and return False where that failed: an operation does not fail because an earlier one did."""
+    """Settle, and return False if that failed: an operation does not fail because an earlier one did."""
     try:
         settle(log, registry, everything=everything)
     except (EventStoreError, OSError):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from eventstore.errors import LogDamaged, NotSupported, SessionNotFound, VersionConflict
-from eventstore.events import InvocationLinked, SessionCompleted
+from eventstore.events import InvocationEvent, InvocationLinked, SessionCompleted
 from eventstore.ids import check_session_id
 from eventstore.log.base import Repair
 from eventstore.log.engine import EventLog
@@ -18,7 +18,7 @@ from eventstore.log.port import UNSEEN_WRITERS
 from eventstore.record import clock
 from eventstore.store.as_of import ago
 from eventstore.store.branches import BranchedSessions
-from eventstore.store.known_redactions import redact_in_trash
+from eventstore.store.call_records import check_calls
 from eventstore.store.lists import ListedSessions
 from eventstore.store.lock import refusing
 from eventstore.store.pages import warn_damaged
@@ -82,7 +82,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return self.history.relative(invocation_dir) if self.history else str(invocation_dir)
 
     def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
-        """Delete a session for good, a damaged one too; False where there was none.
+        """Delete a session for good, a damaged one too; False if there was none.
 
         The registry records its size and last hash; for a damaged log, those of the readable part. Its forks first get a copy of
         their inherited events; where one is damaged, nothing is deleted. With `history` the folders of its tool calls inside the
@@ -106,16 +106,16 @@ class SessionStorage(BranchedSessions, ListedSessions):
         found = set[str]()
         with suppress(SessionNotFound, LogDamaged):
             for event in self.log.skim(session_id):
-                if isinstance(event, InvocationLinked) and event.invocation_dir:
+                if isinstance(event, InvocationEvent) and event.invocation_dir:
                     found.add(event.invocation_dir)
         return found
 
     # --- retention
 
     def trash_session(self, session_id: str, reason: str | None = None) -> bool:
-        """Move a session to the trash; False where there is none. `restore_session` restores it.
+        """Move a session to the trash; False if there is none. `restore_session` restores it.
 
-        First it and its forks become independent of each other. Raises LogDamaged where they cannot, OperationRefused.
+        First it and its forks become independent of each other. Raises LogDamaged if they cannot, OperationRefused.
         """
         is_gone = self._retention().trash(session_id, reason)
         if is_gone:
@@ -127,6 +127,8 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
         Recorded redactions are applied to the copy in the trash first.
         """
+        from eventstore.store.known_redactions import redact_in_trash  # it loads compressors
+
         check_session_id(session_id)
         with self.registry.locked(), refusing(session_id, "restored"):
             redact_in_trash(self.log, session_id, self.forget_trashed_views)
@@ -153,10 +155,6 @@ class SessionStorage(BranchedSessions, ListedSessions):
         """Move the sessions last updated before a moment (without a zone: local) to the trash; return their number."""
         plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
-
-    def refresh_derived(self, session_id: str) -> None:
-        """Rebuild the state derived from a session's log, after a redaction."""
-        self._drop_folds(session_id)
 
     def forget_trashed_views(self, name: str) -> None:
         """Remove the derived files of a session in the trash. They are rebuilt after a restore."""
@@ -186,7 +184,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         self.registry.settle_all()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        """Plan how to repair a damaged log, or do it; None where nothing is wrong. Raises SessionNotFound."""
+        """Plan how to repair a damaged log, or do it; None if nothing is wrong. Raises SessionNotFound."""
         check_session_id(session_id)
         plan = self.log.repair(session_id)
         if plan is None:
@@ -198,7 +196,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         return plan and replace(plan, forks=forks, checkpoint=checkpoint)
 
     def _forks_behind(self, session_id: str, kept: int) -> tuple[str, ...]:
-        """Name the forks that have more than the first `kept` events of a session, and have them of it only."""
+        """List the forks that inherit more than the first `kept` events of a session and have no other copy of them."""
         forks = self.registry.look(lambda state: [(one, state.parents[one]) for one in state.descendants(session_id)])
         found = dict[str, None]()
         for one, parent in forks:  # each comes before its own forks
@@ -218,7 +216,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         """Mark active sessions as abandoned that have no writer and no event for `silent_for`; return their ids.
 
         `on_damage` is called for each session that cannot be read: it stays unchanged. Raises NotSupported, and changes nothing,
-        where nobody can tell which sessions are being written: in memory, and in files on systems other than Linux.
+        if it is unknown which sessions are being written: in memory, and in files on systems other than Linux.
         """
         if not self.log.capabilities.shows_writers:
             instead = "complete the sessions whose programs you know to be gone"
@@ -237,10 +235,17 @@ class SessionStorage(BranchedSessions, ListedSessions):
             ended = SessionCompleted(status="abandoned", reason=reason)
             self.append(session_id, [ended], expected_version=head.version)
         except (SessionNotFound, VersionConflict, LogDamaged):
-            return False  # deleted, appended to, or damaged meanwhile
+            return False  # deleted, appended to, or damaged in the meantime
         return True
 
     # --- views and ends
+
+    has_views = False
+    """Whether files for people are stored with the logs, and links to the folders of tool calls."""
+
+    def local_folders(self) -> list[Path]:
+        """List the folders of this machine that hold something of the store, caches too; not that of tool calls."""
+        return []
 
     def redo_views(self) -> int:
         """Write outdated views, for example after a crash; return the number of sessions that had them."""
@@ -249,6 +254,13 @@ class SessionStorage(BranchedSessions, ListedSessions):
     def check_views(self, session_id: str) -> Iterator[str]:
         """Compare up-to-date views with the log; yield the differences."""
         return iter(())
+
+    def check_calls(self, session_id: str) -> Iterator[str]:
+        """Compare the large values and the records of tool calls with the log; yield the differences.
+
+        Raises SessionNotFound, LogDamaged.
+        """
+        return check_calls(self.log, self.history, session_id)
 
     def rebuild(self, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> Iterator[str]:
         """Rebuild all views from the logs, and yield each session's id. There are none in memory."""

@@ -12,12 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import UNSET
+
 from eventstore.backends.files.atomic import replace_file, temporary_name
 from eventstore.backends.files.atomic_folder import open_stage
 from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, READ
 from eventstore.ids import file_name
-from eventstore.record.clock import to_utc
-from eventstore.secret_patterns import cleaned
+from eventstore.record.clock import to_datetime, to_utc
+from projections.calls import Call, Value
 
 RECORD = "record.jsonl"
 _BLOCK = 1 << 16
@@ -43,6 +46,42 @@ class Record:
         optional = ("error", "session_id", "invocation_id")
         found = {name: getattr(self, name) for name in names}
         return found | {name: value for name in optional if (value := getattr(self, name)) is not None}
+
+    def to_line(self) -> bytes:
+        """Return the content of the file. A value that JSON cannot hold is written as its `repr`."""
+        text = json.dumps(_faithful(self.to_dict()), ensure_ascii=False, default=repr)
+        return text.encode("utf-8", "replace") + b"\n"
+
+
+def read_record(data: bytes) -> Record:
+    """Read a record, also one of several lines. Raises ValueError."""
+    try:
+        found, _ = json.JSONDecoder().raw_decode(data.decode("utf-8").lstrip())
+        return Record(**{name: found[name] for name in Record.__dataclass_fields__ if name in found})
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def record_of(call: Call, session_id: str | None) -> Record:
+    """Return the record of a call that ended, as its events give it: the same events give the same record."""
+    known = call.known
+    return Record(
+        tool=call.tool_name or "",
+        arguments=_plain(call.input),
+        result=_plain(call.result),
+        timestamp=to_datetime(call.start).isoformat(timespec="microseconds"),
+        duration_ms=known.duration_ms or 0.0,
+        success=known.success is not False,
+        error=known.error,
+        session_id=session_id,
+        invocation_id=call.invocation_id,
+    )
+
+
+def _plain(value: Value) -> Any:
+    """Return a value as JSON gives it back: lists for tuples, say."""
+    found = value.text if value.value is UNSET else value.value
+    return msgspec.json.decode(msgspec.json.encode(found))
 
 
 class ToolHistory:
@@ -80,23 +119,39 @@ class ToolHistory:
             return False
         return (record.session_id, record.invocation_id) == (session_id, invocation_id)
 
-    def write(self, folder: Path | str, record: Record, clean: Callable[[str], str] | None = None) -> None:
+    def write(self, folder: Path | str, record: Record, clean: Callable[[Any], Any] | None = None) -> None:
         """Replace the record of a call in one step. A value that JSON cannot hold is written as its `repr`.
 
-        `clean`, where given, is applied to the texts in the arguments, the result and the error.
+        `clean`, where given, is applied to the arguments, the result and the error, which are JSON values.
 
-        Raises ValueError where the folder is not inside the history folder, whatever links are on the way, and OSError.
+        Raises ValueError if the folder is not inside the history folder, whatever links are on the way, and OSError.
         """
-        text = json.dumps(_faithful(record.to_dict()), ensure_ascii=False, default=repr)
+        line = record.to_line()
         if clean is not None:
-            found = json.loads(text)
+            found = json.loads(line)
             text = json.dumps(found | _cleaned_fields(found, clean), ensure_ascii=False)
-        line = text.encode("utf-8", "replace")
+            line = text.encode("utf-8", "replace") + b"\n"
         with self._inside(folder) as inside:
-            replace_file(RECORD, line + b"\n", folder=inside, durable=False)
+            replace_file(RECORD, line, folder=inside, durable=False)
 
-    def redact(self, folder: Path | str, clean: Callable[[str], str]) -> bool:
-        """Apply `clean` to the texts in a call's arguments, result and error; False where nothing changed.
+    def ensure(self, folder: Path | str) -> None:
+        """Create the folder of a call if it is not there. Raises OSError, and ValueError as `write` does."""
+        path = Path(os.path.normpath(self.path / folder))
+        if path.parent != self.path:
+            return  # only folders right below the history folder are made by it
+        self.path.mkdir(0o700, parents=True, exist_ok=True)
+        path.mkdir(0o700, exist_ok=True)
+
+    def line(self, folder: Path | str) -> bytes | None:
+        """Return the bytes of a call's record, None if there is none. Raises OSError, and ValueError as `write` does."""
+        try:
+            with self._inside(folder) as inside, os.fdopen(os.open(RECORD, READ, dir_fd=inside), "rb") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def redact(self, folder: Path | str, clean: Callable[[Any], Any]) -> bool:
+        """Apply `clean` to a call's arguments, result and error; False if nothing changed.
 
         Raises as `read` and `write` do.
         """
@@ -109,7 +164,7 @@ class ToolHistory:
         return True
 
     def remove_unfinished(self, folder: Path | str) -> bool:
-        """Remove the incomplete record of a killed program; False where there is none. Raises ValueError, OSError."""
+        """Remove the incomplete record of a killed program; False if there is none. Raises ValueError, OSError."""
         try:
             with self._inside(folder) as inside:
                 os.unlink(temporary_name(RECORD), dir_fd=inside)
@@ -123,7 +178,7 @@ class ToolHistory:
             return sorted(name for name in os.listdir(inside) if name != RECORD)
 
     def remove(self, folder: Path | str) -> bool:
-        """Delete the folder of a call and its content; False where there is none. Raises ValueError, OSError."""
+        """Delete the folder of a call and its content; False if there is none. Raises ValueError, OSError."""
         import shutil  # here, since it imports five compressors
 
         path = Path(os.path.normpath(self.path / folder))
@@ -144,9 +199,8 @@ class ToolHistory:
         with self._inside(folder) as inside, os.fdopen(os.open(RECORD, READ, dir_fd=inside), "rb") as stream:
             text = stream.read()
         try:
-            found, _ = json.JSONDecoder().raw_decode(text.decode("utf-8").lstrip())
-            return Record(**{name: found[name] for name in Record.__dataclass_fields__ if name in found})
-        except (ValueError, TypeError, RecursionError) as error:
+            return read_record(text)
+        except ValueError as error:
             file = os.path.join(folder, RECORD)
             raise ValueError(f"{file} holds no record of a tool call ({error}); it was left alone") from None
 
@@ -170,7 +224,7 @@ class ToolHistory:
                             os.close(file)
 
     def holds(self, folder: str, wanted: Mapping[str, str]) -> bool | None:
-        """Return whether a folder has exactly these regular files, SHA-256 by name; None where there is no such folder.
+        """Return whether a folder has exactly these regular files, SHA-256 by name; None if there is no such folder.
 
         Raises ValueError as `files` does.
         """
@@ -180,7 +234,7 @@ class ToolHistory:
             return None
         return found == wanted
 
-    def adopt(self, folder: str, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+    def ingest(self, folder: str, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
         """Create a folder of imported files in one step.
 
         `folder` and the names of the files are paths of plain names. Raises FileExistsError, OSError.
@@ -240,8 +294,8 @@ class ToolHistory:
             os.close(inside)
 
 
-def cleaned_record(data: bytes, clean: Callable[[str], str]) -> bytes:
-    """Return a record with `clean` applied to the texts in its arguments, result and error.
+def cleaned_record(data: bytes, clean: Callable[[Any], Any]) -> bytes:
+    """Return a record with `clean` applied to its arguments, result and error.
 
     Returns no bytes for what is no record of a tool call.
     """
@@ -253,9 +307,9 @@ def cleaned_record(data: bytes, clean: Callable[[str], str]) -> bytes:
     return line.encode("utf-8", "replace") + b"\n"
 
 
-def _cleaned_fields(found: dict[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
+def _cleaned_fields(found: dict[str, Any], clean: Callable[[Any], Any]) -> dict[str, Any]:
     names = ("arguments", "result", "error")
-    return {name: cleaned(found[name], clean) for name in names if name in found}
+    return {name: clean(found[name]) for name in names if name in found}
 
 
 def _step(inside: int, part: str, path: str) -> int:

@@ -1,4 +1,4 @@
-"""Where a subscription begins: at a cursor, behind a number of events, now, or at a time."""
+"""Where a subscription begins: at a cursor, after a number of events, now, or at a time."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,7 +14,10 @@ NOW = "now"
 
 
 def cursor_of_all(after: str | int | None) -> Cursor | None:
-    """Read where a subscription to all sessions begins; None: in front of all, or `skipped` says. Raises CursorRefused."""
+    """Read where a subscription to all sessions begins; None: before all events, or according to `skipped`.
+
+    Raises CursorRefused.
+    """
     if after is None or after == NOW:
         return None
     if isinstance(after, int):
@@ -54,7 +57,7 @@ def _behind(log: EventLog, session_id: str, count: int) -> Places:
 def first_place(log: EventLog, session_id: str, since: str | None, *, is_alone: bool) -> Head:
     """Find where a session begins: with what was recorded since a time, or with its first event; of all, its first own event.
 
-    Raises SessionNotFound, and LogDamaged where not even the beginning can be read.
+    Raises SessionNotFound, and LogDamaged if not even the beginning can be read.
     """
     if since is not None:
         return in_front_of(log, session_id, since, is_alone=is_alone)
@@ -62,9 +65,9 @@ def first_place(log: EventLog, session_id: str, since: str | None, *, is_alone: 
 
 
 def in_front_of(log: EventLog, session_id: str, since: str | None, *, is_alone: bool) -> Head:
-    """Find the place in front of the first event recorded since a time; None means the end. Raises as `first_place` does."""
+    """Find the place before the first event recorded since a time; None means the end. Raises as `first_place` does."""
     with suppress(LogDamaged):
-        last = log.peek(session_id)
+        last = log.tail_position(session_id)
         if since is None or last.at < since:
             return last
     place = first_place(log, session_id, None, is_alone=is_alone)

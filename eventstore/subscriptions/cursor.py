@@ -1,6 +1,6 @@
 """The text of a cursor: a position in one session, or in all of them.
 
-The position in a session is an event's number and hash; the byte behind it is only where a reader looks first. The position in
+The position in a session is an event's number and hash; the byte after it is only where a reader looks first. The position in
 all sessions is a place in a journal (see `positions`) and the sessions that were read further since.
 """
 
@@ -24,7 +24,7 @@ Places: TypeAlias = dict[str, Head]
 
 
 class Mark(NamedTuple):
-    """A place in a journal: behind its first `size_bytes` bytes, of which `check` is the start of the SHA-256."""
+    """A place in a journal: after its first `size_bytes` bytes; `check` is the start of their SHA-256."""
 
     journal: str = ""
     size_bytes: int = 0
@@ -36,10 +36,10 @@ NO_MARK = Mark()
 
 
 class Cursor(NamedTuple):
-    """A position: `moves` says how far single sessions were read. `mark` is None for a cursor of one session.
+    """A position: `moves` are the positions of single sessions. `mark` is None for a cursor of one session.
 
-    In a cursor of all sessions it is where the other sessions stand, and the last of the moves is the session of the event that
-    the cursor was given with.
+    In a cursor of all sessions it has the positions of the other sessions, and the last of the moves is the session of
+    the event that the cursor was given with.
     """
 
     mark: Mark | None
@@ -58,10 +58,10 @@ def parse(text: str) -> Cursor:
         return Cursor(None, dict([_place(text, one[0][2:])]))
     found = _ALL.fullmatch(text) or _ALL_0_1.fullmatch(text)
     if found is None:
-        raise CursorRefused(text, "is none")
+        raise CursorRefused(text, "is no cursor")
     mark = Mark(found[1], int(found[2]), found[3])
     if bool(mark.journal) != bool(mark.check) or (not mark.journal and mark.size_bytes):
-        raise CursorRefused(text, "is none")
+        raise CursorRefused(text, "is no cursor")
     places = found[4].split(",") if found[4] else []
     return Cursor(mark, dict(_place(text, one) for one in places))
 
@@ -83,7 +83,7 @@ def _place_text(session_id: str, place: Head) -> str:
 def _place(cursor: str, text: str) -> tuple[str, Head]:
     found = _PLACE_ALONE.fullmatch(text)
     if found is None:
-        raise CursorRefused(cursor, "is none")
+        raise CursorRefused(cursor, "is no cursor")
     try:
         session_id = check_session_id(found[1])
     except InvalidSessionId:

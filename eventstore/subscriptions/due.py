@@ -15,7 +15,7 @@ from eventstore.log.engine import EventLog
 
 _LOOK_SECONDS, _FULL_LOOK_SECONDS = 2.0, 60.0
 _LOOK_SHARE, _HINTED_SHARE = 100, 20
-"""Looks take at most this part of the time: without a hint, and after one that says that anything may have changed."""
+"""The largest part of the time for polls without a hint, and after a hint that any session may have changed."""
 _AGAIN_SECONDS, _AGAIN_UNTIL_SECONDS = 0.01, 2.0
 """A session that came is read again, each time after twice as long: what happens in a new folder may not be reported yet."""
 
@@ -30,7 +30,7 @@ class DueSessions:
         self._log, self._session_id, self._known = log, session_id, known
         self._watch = log.watch(session_id) if live else None
         self._due: dict[str, None] = {}
-        self._seen: dict[str, str | None] = dict.fromkeys(known, "")  # one that is gone is due
+        self._seen: dict[str, str | None] = dict.fromkeys(known, "")  # a deleted one is due
         self._token: str | None = None
         self._next_look = self._hinted_look = self._next_full_look = 0.0
         self._again: list[tuple[float, float, str]] = []
@@ -39,7 +39,7 @@ class DueSessions:
         return bool(self._due)
 
     def add(self, session_id: str) -> None:
-        """Have a session read after the others."""
+        """Schedule a session to be read after the others."""
         self._due[session_id] = None
 
     def drop(self, session_ids: Iterable[str]) -> None:
@@ -116,7 +116,7 @@ class DueSessions:
             heappush(self._again, (time.monotonic() + seconds, seconds, name))
 
     def stop(self) -> None:
-        """Let whoever waits return at once, from any thread."""
+        """Make a waiting call return at once, from any thread."""
         if self._watch is not None:
             self._watch.wake()
 
@@ -127,7 +127,7 @@ class DueSessions:
 
 
 def is_session(name: str) -> bool:
-    """Say whether a session may have that name."""
+    """Return whether a session may have that name."""
     try:
         check_session_id(name)
     except InvalidSessionId:

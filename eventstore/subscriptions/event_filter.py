@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from eventstore.events import AnyEvent, SessionAdjusted, SessionCreated, SessionUpdated, UnknownEvent
+from eventstore.custom_events import ReadEvent
+from eventstore.events import SessionAdjusted, SessionCreated, SessionUpdated
 from projections.models import SessionMetadata
 
 _DESCRIBING = (SessionCreated, SessionUpdated, SessionAdjusted)
@@ -29,8 +30,8 @@ class EventFilter(NamedTuple):
                 raise ValueError(f"{name} is not a list of texts")
         return self
 
-    def fits(self, event: AnyEvent | UnknownEvent) -> bool:
-        """Say whether an event fits, whatever its session."""
+    def fits(self, event: ReadEvent) -> bool:
+        """Return whether an event fits, in any session."""
         return (
             (self.types is None or event.type in self.types)
             and (self.tools is None or getattr(event, "tool_name", None) in self.tools)
@@ -45,8 +46,8 @@ class SessionFilter:
         self._wanted, self._describe = wanted, describe
         self._known: dict[str, SessionMetadata] = {}
 
-    def fits(self, session_id: str, events: Sequence[AnyEvent | UnknownEvent]) -> bool:
-        """Say whether a session fits. It is asked about anew where these new events of it may change the answer."""
+    def fits(self, session_id: str, events: Sequence[ReadEvent]) -> bool:
+        """Return whether a session fits. It is checked again if these new events may change the answer."""
         wanted = self._wanted
         if wanted.user_id is None and wanted.tags is None:
             return True

@@ -1,4 +1,4 @@
-"""Where one subscription to all sessions stands: what its cursors say, and what of it is written down.
+"""The position of one subscription to all sessions: the content of its cursors, and the part that is stored.
 
 Nothing is written until a cursor is asked for that would name too many sessions. What was read since the last line that is
 written down is then in the journal, and the cursors after it are short again.
@@ -26,7 +26,7 @@ from eventstore.subscriptions.positions import (
 SHORT, LONG = 8, 256
 """So many sessions a cursor names besides that of its event: one that is given away, and one that is kept under a name."""
 _FULL_LINES = 800
-"""A journal is rewritten as a whole for each addition, so it stays below 64 KB; then another is begun."""
+"""A journal is rewritten completely for each addition, so it stays below 64 KB; then another one is begun."""
 _CHAIN_LINES = 4096
 """When journals that add to each other have so many lines, or twice those of all sessions, one with all sessions is begun."""
 _KEPT_CHUNKS = 4096
@@ -34,7 +34,7 @@ _KEPT_CHUNKS = 4096
 
 @dataclass(slots=True)
 class Chunk:
-    """Events read at once: whose, from which place on, and where all sessions stood before, once that is written down."""
+    """Events read at once: their session, their first place, and the positions of all sessions before, once that is stored."""
 
     session_id: str
     start: Head
@@ -58,7 +58,7 @@ class _Journal:
 class Trail:
     """The positions of one subscription to all sessions, in the order it came to them. Safe for threads.
 
-    `base` is where all stood in front of the oldest chunk that is still known, `moved` are the sessions in which that differs
+    `base` are all positions before the oldest chunk that is still known, `moved` are the sessions in which that differs
     from what is written down at `anchor`.
     """
 
@@ -79,16 +79,16 @@ class Trail:
         self._counted, self._before = -1, Places()
 
     def places(self) -> Places:
-        """Copy where all sessions stand at the beginning."""
+        """Copy the positions of all sessions at the beginning."""
         return {session_id: place for session_id, place in self._base.items() if place.version}
 
     def skip(self, places: Places) -> None:
-        """Begin behind what is in front of these places."""
+        """Begin after these places."""
         self._base |= places
         self._moved |= dict.fromkeys(places)
 
     def add(self, chunk: Chunk) -> None:
-        """Move on behind a chunk that was read."""
+        """Advance after a chunk that was read."""
         with self._mutex:
             chunk.number, self._next_number = self._next_number, self._next_number + 1
             self._recent.append(chunk)
@@ -123,13 +123,13 @@ class Trail:
             return str(Cursor(self._anchor, {**moves, chunk.session_id: place}))
 
     def _is_old(self) -> bool:
-        """Say whether the journal of the anchor may be deleted before a cursor that is given now is."""
+        """Return whether the journal of the anchor may be deleted before a cursor that is returned now."""
         return self._anchor.journal != "" and is_too_old(self._chain.day)
 
     def _moves_before(self, number: int, most: int) -> Places | None:
-        """List how far sessions were read between the anchor and a chunk; None where they are more than `most`.
+        """List how far sessions were read between the anchor and a chunk; None if they are more than `most`.
 
-        Cursors are mostly asked for in order, so it goes on from the last answer.
+        Cursors are mostly requested in order, so it continues from the last answer.
         """
         if len(self._moved) > most or self._is_old():
             return None
@@ -145,7 +145,7 @@ class Trail:
     # --- the journal
 
     def _write(self) -> Mark:
-        """Write down all positions so far; return the place in front of the oldest chunk that was known."""
+        """Store all positions so far; return the place before the oldest known chunk."""
         count = len(self._moved) + len(self._recent)
         if self._journal is None:
             self._positions.clean()
@@ -203,7 +203,7 @@ class Trail:
         return _Journal(new_journal(), header_line(before), 0), chain, sessions
 
     def _differing(self, root: Chain) -> set[str] | None:
-        """List the sessions that stand elsewhere than in a journal of all sessions; None where it is better to begin another."""
+        """List the sessions whose positions differ from a journal of all sessions; None if it is better to begin another one."""
         if root.day != today():
             return None
         found = {session_id for session_id, place in self._base.items() if root.places.get(session_id) != place}

@@ -1,8 +1,9 @@
 """Positions that outlive a program: named cursors, and journals for the cursors of all sessions. They are blobs of the backend.
 
-A journal is one blob, `YYYYMMDD-HEX.journal`: lines `[session, version, size in bytes, hash]`, of which a later one replaces an
-earlier one. A first line `{"after": "JOURNAL:SIZE:CHECK"}` says that it adds to another journal. A cursor names a journal, how
-many of its bytes count, and the start of their SHA-256. Journals are replaced as a whole, and only ever grow.
+A journal is one blob, `YYYYMMDD-HEX.journal`: lines `[session, version, size in bytes, hash]`, of which a later one
+replaces an earlier one. A first line `{"after": "JOURNAL:SIZE:CHECK"}` means that it adds to another journal. A cursor
+names a journal, how many of its bytes count, and the start of their SHA-256. Journals are replaced completely, and only
+grow.
 """
 
 import json
@@ -21,7 +22,7 @@ from eventstore.log.port import Backend, Missing, PortError, Refused
 from eventstore.subscriptions.cursor import NO_MARK, Cursor, Mark, Places, pack_hash, parse, unpack_hash
 
 FOLDER = "_cursors"
-"""The name that these blobs lie under in the backend."""
+"""The name of these blobs in the backend."""
 CHAIN_DAYS = 30
 """A journal adds to others only where the first of them is no older, so that none of them is deleted while it is needed."""
 _KEPT_DAYS = 90 + CHAIN_DAYS
@@ -32,7 +33,7 @@ _DATED = re.compile(r"([0-9]{8})-[0-9a-f]{16}\.journal", re.ASCII)
 
 
 class Chain(NamedTuple):
-    """What a mark stands for: the places, and how they are kept.
+    """The meaning of a mark: the places, and how they are stored.
 
     `last` names the sessions that the last journal holds, `before` is the journal it adds to, `lines` counts those of all
     journals, `root_lines` those of the first, and `day` is the one the first was begun on.
@@ -49,7 +50,7 @@ class Chain(NamedTuple):
 class Positions:
     """The positions that one store keeps, on any backend. Safe for threads.
 
-    `root` is the last journal that holds all sessions, and what it says: subscriptions of one process share it.
+    `root` is the last journal with all sessions, and its content: subscriptions of one process share it.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -59,7 +60,7 @@ class Positions:
     # --- named cursors
 
     def load(self, name: str) -> str | None:
-        """Return the cursor that was saved under a name; None where there is none. Raises CursorRefused."""
+        """Return the cursor that was saved under a name; None if there is none. Raises CursorRefused."""
         blob = _blob_of(name)
         try:
             text = self._get(blob).decode("ascii").strip()
@@ -113,7 +114,7 @@ class Positions:
         except (PortError, NotARegularFile) as error:
             raise CursorRefused(str(cursor), f"has a journal that cannot be read ({_reason(error)})") from None
         if len(data) != mark.size_bytes or check_of(data) != mark.check:
-            raise CursorRefused(str(cursor), "is not what its journal says: that was changed or lost")
+            raise CursorRefused(str(cursor), "differs from its journal: the journal was changed or lost")
         if not data.startswith(b"{"):
             return NO_MARK, data
         header, _, lines = data.partition(b"\n")
@@ -129,8 +130,8 @@ class Positions:
     def clean(self) -> None:
         """Delete journals that were not written to for three months, but none that a named cursor needs.
 
-        The backend keeps no times: the name of a journal says when it was begun. One of 0.1.0 has no date, and counts from when
-        it was first seen here.
+        The backend stores no times: the name of a journal has the date when it was begun. One of 0.1.0 has no date, and
+        counts from when it was first seen here.
         """
         with suppress(PortError, NotARegularFile):
             names = self._backend.blobs(FOLDER)
@@ -205,7 +206,7 @@ def today() -> str:
 
 
 def is_too_old(day: str) -> bool:
-    """Say whether no journal may add any more to one that was begun on a day."""
+    """Return whether no journal may be based any more on one that was begun on a day."""
     return day < f"{datetime.now(UTC) - timedelta(days=CHAIN_DAYS):%Y%m%d}"
 
 
@@ -238,8 +239,8 @@ def _split(lines: bytes) -> Iterable[bytes]:
 def _blob_of(name: str) -> str:
     try:
         return check_session_id(name) + _NAMED
-    except InvalidSessionId:
-        raise CursorRefused(name, "has a name that no session could have") from None
+    except InvalidSessionId as error:
+        raise CursorRefused(name, f"is invalid: {error.reason}", "name of a position") from None
 
 
 def _reason(error: Exception) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from eventstore.custom_events import ReadEvent
 from eventstore.errors import LogDamaged, LogRolledBack, SessionNotFound
-from eventstore.events import AnyEvent, UnknownEvent
 from eventstore.log.base import BEGINNING, Head
 from eventstore.log.engine import EventLog
 from eventstore.record import codec
@@ -34,7 +34,7 @@ _SAVE_SECONDS = 0.1
 class Source:
     """What is subscribed to: a log, the positions kept with it, and what else is known of sessions.
 
-    `ended` returns how many events sessions had at most that had an id and were deleted or put in the trash; 0 where none were.
+    `ended` returns how many events sessions had at most that had an id and were deleted or put in the trash; 0 if none were.
     """
 
     log: EventLog
@@ -44,10 +44,10 @@ class Source:
 
 
 class Subscription(Iterator[Delivered]):
-    """Delivers events as they are committed: whole batches, in order within a session. Iterate over it, and close it.
+    """Delivers events as they are committed: complete batches, in order within a session. Iterate over it, and close it.
 
-    Raises LogRolledBack where a log is another one now, LogDamaged where one cannot be read (of all sessions: `on_damage` is
-    called with it), ReadRefused where the system refuses to read; the next call goes on. PositionNotSaved where the position with
+    Raises LogRolledBack if a log is another one now, LogDamaged if one cannot be read (of all sessions: `on_damage` is
+    called with it), ReadRefused if the system refuses to read; the next call continues. PositionNotSaved where the position with
     a name cannot be stored. One thread may iterate; `stop` may be called from any.
     """
 
@@ -92,7 +92,7 @@ class Subscription(Iterator[Delivered]):
         return trail, trail.places()
 
     def _skip(self, after: str | int | None) -> None:
-        """Leave out what was recorded before now, or before a time, of sessions for which no cursor says where to begin.
+        """Skip events recorded before now, or before a time, of sessions without a cursor.
 
         Where that is belongs to all cursors, so it is found at once.
         """
@@ -133,11 +133,14 @@ class Subscription(Iterator[Delivered]):
         return found
 
     def mark_done(self, one: Delivered) -> None:
-        """Say that all up to an event is dealt with: its cursor may be kept under the name. Asking for the next says so too."""
+        """Mark all events up to one as handled: its cursor may be stored under the name.
+
+        Requesting the next event does the same.
+        """
         self._last, self._done = None, one
 
     def _find(self) -> bool:
-        """Wait until there is something to deliver; False where nothing comes any more."""
+        """Wait until there is something to deliver; False if nothing comes any more."""
         while not self._ready:
             if self._stopped or not (self._due or self._live):
                 self._save(force=True)
@@ -149,6 +152,11 @@ class Subscription(Iterator[Delivered]):
                 self._due.wait()
         self._save()
         return True
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
 
     def stop(self) -> None:
         """Let the iteration end, from any thread."""
@@ -173,9 +181,9 @@ class Subscription(Iterator[Delivered]):
 
     @property
     def cursor(self) -> str:
-        """Where it stands, as a cursor: behind the last event it delivered, or where it began; it survives a crash.
+        """Its position, as a cursor: after the last delivered event, or where it began; it survives a crash.
 
-        For the thread that iterates. Of all sessions it is to be asked for at the beginning, or in time, as those of events.
+        For the thread that iterates. With all sessions, read it at the beginning, or in time, like the cursors of events.
         """
         return self._cursor()
 
@@ -241,7 +249,7 @@ class Subscription(Iterator[Delivered]):
         alone = self._session_id is not None
         return beginning.first_place(self._log, session_id, self._wanted.since, is_alone=alone)
 
-    def _deliver(self, chunk: Chunk, events: Sequence[AnyEvent | UnknownEvent], data: bytes) -> None:
+    def _deliver(self, chunk: Chunk, events: Sequence[ReadEvent], data: bytes) -> None:
         offset = max(chunk.end.size_bytes - len(data), 0)
         for event, line in zip(events, codec.lines(data), strict=True):
             offset += len(line) + 1
@@ -249,10 +257,10 @@ class Subscription(Iterator[Delivered]):
                 self._ready.append(Delivered(self, chunk, event, offset))
 
     def _miss(self, session_id: str) -> None:
-        """A session is not there: not begun yet, deleted, or gone while nothing records its deletion."""
+        """Handle a missing session: not begun yet, deleted, or missing without a record of its deletion."""
         place = self._places.get(session_id)
         if place is not None and self._source.ended(session_id) < place.version:
-            error = LogRolledBack(session_id, place.version, "is gone, and nothing tells of its deletion")
+            error = LogRolledBack(session_id, place.version, "is missing, and no event records its deletion")
             if not self._log.size_bytes(session_id):  # else it is there again
                 self._give_up(session_id, error)
 

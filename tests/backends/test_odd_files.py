@@ -48,7 +48,7 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         ["list"],
         ["search", "hello"],
         ["redact", "--all", "--pattern", "hello", "--reason", "x", "--yes"],
-        ["cleanup", "--days", "0"],
+        ["cleanup", "--days", "0", "--yes"],
         ["recover", "--silent-hours", "0"],
         ["follow", "--all", "--no-wait", "--since", "2020-01-01"],
         ["rebuild"],

@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Path:
     """A folder with two transcripts imported by the command."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "one.jsonl").write_bytes(lines(*claude_session()))
-    run("import", "claude-code", "in", "--store", "store", cwd=tmp_path)
+    run("import", "claude-code", "in", "--records", "--store", "store", cwd=tmp_path)
     return tmp_path
 
 
@@ -33,7 +33,7 @@ def test_the_demo_replays_a_session(tmp_path: Path) -> None:
         "2,140 input",
         "invocations/",
         "events verified",
-        "eventstore import claude-code",
+        "Next: eventstore import, then eventstore list",
     ):
         assert part in shown
     assert list(tmp_path.iterdir()) == []
@@ -42,13 +42,16 @@ def test_the_demo_replays_a_session(tmp_path: Path) -> None:
 def test_import_tells_one_object_a_transcript(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "one.jsonl").write_bytes(lines(*claude_session()))
-    (tmp_path / "two.jsonl").write_bytes(b'nonsense\n{"type":"user"}\n')
+    (tmp_path / "two.jsonl").write_bytes(lines(claude_session()[1]) + b'nonsense\n{"type":"user"}\n')
     arguments = ("import", "claude-code", "deep", "two.jsonl", "--json", "--store", "store")
     first, second = objects(run(*arguments, cwd=tmp_path).stdout)
     assert list(first) == ["path", "session_id", "lines", "events", "odd"]
     assert (first["session_id"], first["lines"], first["odd"]) == ("one", 9, [])
-    assert (second["path"], second["lines"], len(second["odd"])) == ("two.jsonl", 2, 2)
+    assert (second["path"], second["lines"], len(second["odd"])) == ("two.jsonl", 3, 2)
     assert [one["events"] for one in objects(run(*arguments, cwd=tmp_path).stdout)] == [0, 0]
+    (tmp_path / "two.jsonl").write_bytes(b'nonsense\n{"type":"user"}\n')
+    refused = run("import", "claude-code", "two.jsonl", "--store", "store", cwd=tmp_path, check=1).stderr
+    assert "no line of it is of Claude Code" in refused
 
 
 def test_few_odd_lines_are_shown_and_what_is_no_transcript_is_refused(tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_a_refused_file_does_not_stop_the_others(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
     assert "1 transcript," in result.stdout
     assert "1 refused" in result.stdout
-    assert "does not exist" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
+    assert "no such file or folder" in run("import", "claude-code", "nowhere", cwd=tmp_path, check=1).stderr
 
 
 def test_export_writes_traces_and_tables_of_several_sessions(store: Path) -> None:
@@ -98,9 +101,8 @@ def test_export_writes_traces_and_tables_of_several_sessions(store: Path) -> Non
     clouds = objects(run("export", "cloudevents", "one", *in_store, cwd=store).stdout)
     assert [one["data"] for one in clouds] == events
     for table in ("events", "calls", "usage"):
-        run("export", "csv", "one", "--table", table, "-o", "t.csv", *in_store, cwd=store)
-        run("export", "json", "one", "--table", table, "-o", "t.json", *in_store, cwd=store)
-        run("export", "parquet", "one", "--table", table, "-o", "t.parquet", *in_store, cwd=store)
+        for form in ("csv", "json", "parquet"):
+            run("export", form, "one", "--table", table, "-o", f"t.{form}", "--force", *in_store, cwd=store)
         with (store / "t.csv").open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         found = json.loads((store / "t.json").read_text())
@@ -140,7 +142,10 @@ def test_export_gives_back_the_file(store: Path) -> None:
     assert run("export", "claude-code", "one", "--store", "store", cwd=store).stdout.encode() == wanted
     events = run("export", "events", "one", "--store", "store", cwd=store).stdout
     assert events.encode() == (store / "store" / ".sessions" / "one" / "events.jsonl").read_bytes()
-    refused = run("export", "codex", "one", "-o", "out.jsonl", "--store", "store", cwd=store, check=1)
+    refused = run("export", "claude-code", "one", "-o", "out.jsonl", "--store", "store", cwd=store, check=1)
+    assert "out.jsonl exists already; nothing was written: choose another name, or use --force" in refused.stderr
+    assert (store / "out.jsonl").stat().st_mode & 0o777 == 0o600
+    refused = run("export", "codex", "one", "-o", "out.jsonl", "--force", "--store", "store", cwd=store, check=1)
     assert "not imported from codex" in refused.stderr
     assert (store / "out.jsonl").read_bytes() == wanted
 
@@ -149,19 +154,24 @@ def test_list_filters_and_prints_json(store: Path) -> None:
     with FileSystemSessionStorage(store / "store" / ".sessions", store / "store" / ".history") as storage:
         manager = SessionManager(storage)
         manager.create_session("two", "p\x1b[31m", "ann", ["x"])
-        manager.complete_session("two")
     ask = ("list", "--json", "--store", "store")
     assert [one["session_id"] for one in objects(run(*ask, cwd=store).stdout)] == ["two", "one"]
-    for filters in (("--user", "ann"), ("--tag", "x"), ("--status", "completed"), ("--limit", "1")):
+    for filters in (("--user", "ann"), ("--tag", "x"), ("--status", "active"), ("--limit", "1")):
         assert [one["session_id"] for one in objects(run(*ask, *filters, cwd=store).stdout)] == ["two"]
+    (imported,) = objects(run(*ask, "--status", "completed", cwd=store).stdout)
+    assert imported["session_id"] == "one"
     plain = run("list", "--store", "store", cwd=store).stdout.splitlines()
-    assert plain[0].startswith("SESSION\t")
+    assert plain[0].startswith("session_id\tstatus\t")
     assert plain[1].split("\t")[0] == "two"
     assert "no sessions" in run("list", "--store", "elsewhere", cwd=store).stderr
 
 
 def test_show_stats_tree_replay(store: Path) -> None:
     asked = ("one", "--store", "store")
+    run("import", "claude-code", "in", "--store", "plain", cwd=store)
+    assert (
+        run("tree", "one", "--store", "plain", cwd=store).stdout == ""
+    )  # folders of calls are made with --records only
     assert "It was e41c9d2." in run("show", *asked, cwd=store).stdout
     (session,) = objects(run("show", *asked, "--json", cwd=store).stdout)
     assert session["metadata"]["session_id"] == "one"
@@ -195,7 +205,7 @@ def test_every_answer_can_be_had_as_of_a_moment(store: Path) -> None:
     assert run("tree", "one", "--at", "1", *asked, cwd=store).stdout == ""
     assert run("list", "--at", "1999-01-01", *asked, cwd=store).stdout == ""
     assert "one" in run("list", "--at", "2999-01-01T00:00:00Z", *asked, cwd=store).stdout
-    assert "no such moment" in run("show", "one", "--at", "yesterday", *asked, cwd=store, check=1).stderr
+    assert "nor a time: write yesterday" in run("show", "one", "--at", "soon", *asked, cwd=store, check=2).stderr
     assert "no such moment" in run("show", "one", "--at", "9999", *asked, cwd=store, check=1).stderr
 
 
@@ -210,7 +220,9 @@ def test_diff_tells_what_changed(store: Path) -> None:
 
 def test_rebuild_brings_back_every_view(store: Path) -> None:
     folder = store / "store" / ".sessions" / "one"
+    run("rebuild", "--store", "store", cwd=store)  # an import leaves out conversation.jsonl
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert "conversation.jsonl" in before
     for path in folder.iterdir():
         if path.is_file() and path.name != "events.jsonl":
             path.unlink()
@@ -262,10 +274,14 @@ def test_verify_and_repair_foreign_files(tmp_path: Path) -> None:
 
 
 def test_recover_marks_sessions_whose_program_is_gone(store: Path) -> None:
+    with FileSystemSessionStorage(store / "store" / ".sessions", store / "store" / ".history") as storage:
+        SessionManager(storage).create_session("left")
     asked = ("recover", "--store", "store")
     assert "0 sessions marked" in run(*asked, cwd=store).stdout
-    assert "one: abandoned" in run(*asked, "--silent-hours", "0", cwd=store).stdout
-    assert "one\tabandoned" in run("list", "--store", "store", cwd=store).stdout
+    assert "left: abandoned" in run(*asked, "--silent-hours", "0", cwd=store).stdout
+    shown = run("list", "--store", "store", cwd=store).stdout
+    assert "left\tabandoned" in shown
+    assert "one\tcompleted" in shown  # an imported session has the status of its last lines
 
 
 def test_the_store_is_chosen_by_option_or_settings(store: Path) -> None:
@@ -274,7 +290,7 @@ def test_the_store_is_chosen_by_option_or_settings(store: Path) -> None:
     assert "one" in run("--store", "store", "list", cwd=store).stdout
     assert "one" in run("list", "--store", "store/.sessions", cwd=store).stdout
     (store / ".env").write_text(f"SESSION_STORAGE_PATH={sessions}\nTOOL_HISTORY_PATH={history}\n")
-    assert "one" in run("list", cwd=store).stdout
+    assert "one" in run("list", cwd=store, SESSION_STORAGE_PATH="").stdout
 
 
 @pytest.mark.parametrize("command", ["show", "stats", "tree", "replay"])
@@ -331,8 +347,8 @@ def test_a_terminal_sees_tables_and_colours_and_a_pipe_does_not(store: Path) -> 
     shown = in_terminal(["list", "--store", "store"], store)
     assert "\x1b[" in shown
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "").splitlines()
-    assert plain[0].startswith("SESSION  STATUS  UPDATED")
-    assert re.match(r"one      active  2026-03-02 ..:30:09      2  claude-code  Why do logins fail\?", plain[1])
+    assert plain[0].split() == ["ID", "STATUS", "UPDATED", "PROJECT", "TITLE", "CALLS", "TOKENS", "TAGS"]
+    assert re.match(r"one  completed  2026-03-02  \S+ +Why do logins fail\? +2 +[0-9]+  claude-code", plain[1])
     assert "USER" not in plain[0]
     assert "└" in in_terminal(["tree", "one", "--store", "store"], store)
     assert "\x1b[" not in run("show", "one", "--store", "store", cwd=store).stdout
@@ -356,19 +372,21 @@ def test_cleanup_says_what_goes_and_why_and_restore_brings_it_back(tmp_path: Pat
     planned = run("cleanup", "--dry-run", cwd=tmp_path)
     assert re.search(r"old\ttrash\t[0-9]+\tlast updated 2020-01-01", planned.stdout)
     assert re.search(r"kept\tkeep\t[0-9]+\tpinned", planned.stdout)
-    assert "nothing was changed" in planned.stderr
-    assert "1 moved to the trash, 0 deleted permanently" in run("cleanup", cwd=tmp_path).stderr
+    assert planned.stderr == "nothing was changed\n"
+    asked = run("cleanup", cwd=tmp_path, check=1)
+    assert (asked.stdout, asked.stderr) == (planned.stdout, "nothing was changed: use --yes to do this\n")
+    assert "1 moved to the trash, 0 deleted permanently" in run("cleanup", "--yes", cwd=tmp_path).stderr
     assert "old" not in run("list", cwd=tmp_path).stdout
     assert "old is restored" in run("restore", "old", cwd=tmp_path).stdout
     assert "old" in run("list", cwd=tmp_path).stdout
     run("restore", "old", cwd=tmp_path, check=1)
     run("pin", "old", cwd=tmp_path)
-    run("cleanup", "--days", "0", cwd=tmp_path)
+    run("cleanup", "--days", "0", "--yes", cwd=tmp_path)
     assert "old" in run("list", cwd=tmp_path).stdout
     run("pin", "old", "--remove", cwd=tmp_path)
-    (row,) = objects(run("cleanup", "--days", "0", "--json", cwd=tmp_path).stdout)
+    (row,) = objects(run("cleanup", "--days", "0", "--json", "--yes", cwd=tmp_path).stdout)
     assert (row["session_id"], row["action"], row["done"]) == ("old", "trash", True)
-    assert "2 deleted permanently" in run("cleanup", "--days", "0", "--grace", "0", cwd=tmp_path).stderr
+    assert "2 deleted permanently" in run("cleanup", "--days", "0", "--grace", "0", "--yes", cwd=tmp_path).stderr
 
 
 def test_fork_prints_the_new_id(store: Path) -> None:
@@ -396,7 +414,8 @@ def test_analytics_shows_writes_and_keeps_spreadsheets_safe(tmp_path: Path) -> N
             manager.record_usage(session, {"input": 3}, cost, "m")
     shown = in_terminal(["analytics", "--by", "user"], tmp_path)
     assert "████████████████" in shown
-    assert "USER" in run("analytics", "--by", "user", cwd=tmp_path).stdout
+    assert run("analytics", "--by", "user", cwd=tmp_path).stdout.startswith("user\tsessions\t")
+    assert "TOTAL" in shown
     run("analytics", "--by", "user", "--csv", "f.csv", "--parquet", "f.parquet", cwd=tmp_path)
     with (tmp_path / "f.csv").open(newline="") as file:
         rows = list(csv.reader(file))

@@ -222,7 +222,7 @@ def test_what_cannot_be_followed_is_told(manager: SessionManager, tmp_path: Path
     assert "'bogus' is not an event type; the known types are" in refused("--all", "--type", "bogus", check=2)
     assert refused("--all", "--type", "our.own", check=0) == ""
     (tmp_path / "c").write_text("nonsense")
-    assert "cursor 'nonsense' is none" in refused("s", "--cursor-file", "c", check=1)
+    assert "cursor 'nonsense' is no cursor" in refused("s", "--cursor-file", "c", check=1)
     path = tmp_path / "store" / ".sessions" / "s" / "events.jsonl"
     path.write_bytes(path.read_bytes().replace(b"text 3", b"text X"))
     result = run("follow", "--all", "--since", "2020-01-01", "--no-wait", "--json", *ASKED, cwd=tmp_path, check=1)

@@ -121,7 +121,7 @@ def test_what_is_trashed_comes_back(parted: Path) -> None:
 
 def test_the_trash_is_listed(parted: Path) -> None:
     assert run("trash", cwd=parted).stderr == "the trash is empty\n"
-    assert "already exists" in run("restore", "one", cwd=parted, check=1).stderr
+    assert "is not in the trash but in the store" in run("restore", "one", cwd=parted, check=1).stderr
     lines = (parted / ".sessions" / "one" / "events.jsonl").read_text("utf-8")
     size, head = len(lines.encode()), objects(lines)[-1]["hash"]
     run("trash", "one", cwd=parted)
@@ -139,7 +139,9 @@ def test_the_trash_is_listed(parted: Path) -> None:
 
 def test_delete_says_what_would_go_and_does_it_when_told(parted: Path) -> None:
     said = run("delete", "one", cwd=parted, check=1)
-    assert re.match(r"one: 4 events, [0-9,]+ bytes, the last of 20.*would be deleted permanently\n$", said.stdout)
+    first, second = said.stdout.splitlines()
+    assert first == "one, with its views, would be deleted permanently:"
+    assert re.match(r"  4 events, [0-9,]+ bytes, the last of 20", second)
     assert said.stderr == "nothing was deleted: use --yes to delete\n"
     assert "one" in run("list", cwd=parted).stdout
     assert run("delete", "one", "--yes", cwd=parted).stdout == "one is deleted permanently\n"

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from eventstore import Figures, MemorySessionStorage, SessionManager
 from eventstore import events as e
+from eventstore.derived.analytics import By
+from eventstore.derived.prices import estimate, price_table
 
 
 @pytest.fixture
@@ -43,7 +45,19 @@ def test_cuts_are_filtered(worked: SessionManager) -> None:
     assert [row.key for row in worked.analytics("day", since="2026-01-02")] == ["2026-01-02"]
     assert [row.key for row in worked.analytics("day", until="2026-01-01T23:00:00Z")] == ["2026-01-01"]
     with pytest.raises(ValueError, match="by"):
-        worked.analytics("week")  # type: ignore[arg-type]
+        worked.analytics("decade")  # type: ignore[arg-type]
+
+
+def test_figures_are_summed_by_week_month_and_project(worked: SessionManager) -> None:
+    worked.create_session("w", occurred_at="2026-03-01T12:00:00Z")
+    worked.update_session_metadata("w", custom_metadata={"cwd": "/home/ana/shop"}, occurred_at="2026-03-01T12:00:00Z")
+    for when in ("2026-03-01T23:00:00Z", "2026-03-02T00:00:00Z", "9999-12-31T23:59:59Z"):
+        worked.add_conversation_message("w", "user", "x", occurred_at=when)
+    weeks = [(row.key, row.messages) for row in worked.analytics("week", since="2026-02-01")]
+    assert weeks[:2] == [("2026-02-23", 1), ("2026-03-02", 1)]
+    assert weeks[2][0].startswith("9999-12-")
+    assert [row.key for row in worked.analytics("month", since="2026-02-01")] == ["2026-03", "9999-12"]
+    assert ("/home/ana/shop", 3) in [(row.key, row.messages) for row in worked.analytics("project")]
 
 
 def test_figures_are_caught_up_and_forks_count_once(worked: SessionManager) -> None:
@@ -76,3 +90,54 @@ def test_every_cut_has_the_same_sums_as_the_sessions_have(histories: list[list[e
             sum((state.metadata.token_usage or {}).values()) for state in states
         )
         assert sum(row.cost for row in rows) == sum(state.metadata.estimated_cost or 0.0 for state in states)
+
+
+@pytest.fixture
+def evening(manager: SessionManager) -> SessionManager:
+    """Make a session of the last evening of a year on the west coast of America, in a project."""
+    created = e.SessionCreated(custom_metadata={"cwd": "/srv/app"}, occurred_at="2027-01-01T07:00:00Z")
+    manager.storage.append("e", [created], expected_version=0)
+    manager.add_conversation_message("e", "user", "late", occurred_at="2027-01-01T07:59:59Z")
+    manager.add_conversation_message("e", "user", "later", occurred_at="2027-01-01T08:00:00Z")
+    return manager
+
+
+@pytest.mark.parametrize(
+    ("by", "timezone", "keys"),
+    [
+        ("day", "UTC", ["2027-01-01"]),
+        ("day", "America/Los_Angeles", ["2026-12-31", "2027-01-01"]),
+        ("day", "Asia/Kathmandu", ["2027-01-01"]),
+        ("week", "UTC", ["2026-12-28"]),
+        ("month", "America/Los_Angeles", ["2026-12", "2027-01"]),
+        ("project", "UTC", ["/srv/app"]),
+        ("total", "UTC", [""]),
+    ],
+)
+def test_times_are_those_of_a_zone(evening: SessionManager, by: By, timezone: str, keys: list[str]) -> None:
+    rows = evening.analytics(by, timezone=timezone)
+    assert [row.key for row in rows] == keys
+    assert sum(row.messages for row in rows) == 2
+    if timezone == "America/Los_Angeles" and by == "day":
+        assert [row.messages for row in evening.analytics("day", since="2027-01-01", timezone=timezone)] == [1]
+    with pytest.raises(ValueError, match="timezone"):
+        evening.analytics("day", timezone="Mars/Base")
+
+
+def test_costs_that_nobody_recorded_are_estimated(manager: SessionManager) -> None:
+    pytest.importorskip("genai_prices")
+    manager.create_session("a")
+    tokens = {"input": 1000, "output": 90, "reasoning": 10, "cache_read": 5000, "cache_write": 400}
+    used = e.UsageRecorded(tokens=tokens, model="claude-sonnet-4-5", key="k", cache_write_hour=300)
+    told = e.UsageRecorded(tokens={"input": 7}, model="claude-sonnet-4-5", cost=0.5)
+    manager.storage.append("a", [used, used, told, e.UsageRecorded(tokens={"input": 9}, model="nobody-knows-it")])
+    (row,) = manager.analytics("total")
+    rates = (
+        estimate("claude-sonnet-4-5", {kind: 1_000_000}) for kind in ("input", "output", "cache_read", "cache_write")
+    )
+    read, wrote, cached, kept = rates
+    kept_longer = estimate("claude-sonnet-4-5", {"cache_write": 1_000_000, "cache_write_hour": 1_000_000})
+    wanted = (1000 * read + 100 * wrote + 5000 * cached + 100 * kept + 300 * kept_longer) / 1_000_000
+    assert (row.cost, round(row.estimated_cost, 9)) == (0.5, round(wanted, 9))
+    assert kept_longer > kept > read > cached > 0
+    assert price_table() is not None

@@ -1,6 +1,7 @@
 """Lists: filters, orders and pages; right across processes, after crashes, and at the cost of what changed."""
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 
 from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager, SessionMetadata
 from eventstore import events as e
-from eventstore.derived.catalog import Catalog, Filter
+from eventstore.backends.files import change_feed
+from eventstore.backends.files.change_feed import ChangeFeed
+from eventstore.derived.catalog import Catalog
+from eventstore.derived.database import FOLDER
+from eventstore.derived.listing import Filter
+from eventstore.log.changes import Changes
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -177,3 +183,25 @@ def test_who_forks_a_process_keeps_a_catalogue_of_its_own(tmp_path: Path) -> Non
                 os._exit(status)
         assert os.waitpid(child, 0)[1] == 0
         assert manager.data("s") == {"k": 1}
+
+
+def test_a_list_without_news_does_not_check_old_marks_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as manager:
+        for number in range(300):
+            manager.create_session(f"s{number}")
+        manager.page_sessions(limit=1)
+    monkeypatch.setattr(change_feed, "LOOK_AFTER", 50)
+    feed, compared = ChangeFeed(tmp_path / ".sessions"), []
+
+    def changed(token: str | None) -> Changes:
+        found = feed.changed(token)
+        compared.append(len(found.logs))
+        return found
+
+    catalog, now = Catalog(tmp_path / ".sessions" / FOLDER), time.time()
+    for later in range(6):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later * (change_feed.SETTLING_SECONDS + 1))
+        rows = catalog.find_if_current(Filter(limit=1), changed)
+        assert rows is not None
+        assert len(rows) == 1
+    assert compared[-1] == 0

@@ -42,8 +42,8 @@ def differences(storage: FileSystemSessionStorage) -> dict[str, str]:
 def test_rebuilt_is_the_same_to_the_byte(
     filled: FileSystemSessionStorage, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.store.rebuild._WORTH_A_PROCESS", 1)
-    monkeypatch.setattr("eventstore.store.rebuild._AT_ONCE", 2)
+    monkeypatch.setattr("eventstore.store.processes._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("eventstore.store.processes._AT_ONCE", 2)
     before, rows = tree(tmp_path / ".sessions"), filled.rows()
     assert list(check_all(filled, jobs)) == [Rebuilt(name) for name in "abcf"]
     assert list(rebuild_all(filled, jobs)) == [Rebuilt(name) for name in "abcf"]

@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from eventstore import FileSystemSessionStorage, MemorySessionStorage, NoSuchMoment, SessionManager
 from eventstore import events as e
+from eventstore.derived.search import Search
 
 WORDS = ["login", "token", "café", "grep", "x1"]
 
@@ -176,8 +178,49 @@ def test_what_a_fork_inherits_is_found_once(talked: SessionManager) -> None:
 def test_of_words_that_are_everywhere_the_newest_come_first(
     manager: SessionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.derived.search._RANKED", 5)
+    monkeypatch.setattr("eventstore.derived.search_query._RANKED", 5)
     manager.create_session("s")
     for n in range(8):
         manager.add_conversation_message("s", "user", "hay " * (n % 3 + 1))
     assert places(manager, "hay", limit=3) == [("s", 9), ("s", 8), ("s", 7)]
+
+
+def test_many_small_sessions_share_transactions_and_a_session_that_grew_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        for place in range(40):
+            manager.create_session(f"s{place}", f"purpose{place}")
+            manager.add_conversation_message(f"s{place}", "user", f"apple number{place}")
+        written = list[int]()
+        merge = Search._merge
+        monkeypatch.setattr(Search, "_merge", lambda self: written.append(1) or merge(self))  # type: ignore[func-returns-value]
+        assert len(manager.search("apple", limit=100)) == 40
+        assert len(written) == 1
+        manager.add_conversation_message("s7", "user", "apple again")
+        manager.delete_session("s8")
+        assert {hit.seq for hit in manager.search("apple", limit=100) if hit.session_id == "s7"} == {2, 3}
+        assert not manager.search("number8")
+        assert [hit.session_id for hit in manager.search("purpose9")] == ["s9"]
+
+
+def test_sessions_that_another_program_indexes_meanwhile_are_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = tmp_path / ".sessions", tmp_path / ".history"
+    with (
+        SessionManager(FileSystemSessionStorage(*folders)) as manager,
+        SessionManager(FileSystemSessionStorage(*folders)) as other,
+    ):
+        for place in range(4):
+            manager.create_session(f"s{place}", f"apple {place}")
+        write = Search._write_waiting
+
+        def late(self: Search, waiting: Any) -> Any:
+            monkeypatch.setattr(Search, "_write_waiting", write)
+            assert len(other.search("apple")) == 4
+            return write(self, waiting)
+
+        monkeypatch.setattr(Search, "_write_waiting", late)
+        assert len(manager.search("apple")) == 4
+        assert list(manager.storage.check_caches()) == []

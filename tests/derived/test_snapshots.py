@@ -25,7 +25,7 @@ from projections import summary as summary_fold
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let views be written only when a test asks."""
-    monkeypatch.setattr("eventstore.store.storages._VIEW_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr("eventstore.store.local_storage._VIEW_DELAY_SECONDS", 3600.0)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from eventstore.derived import file_views as views
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let views be written only when a test asks: a warning of the thread that writes them would reach nobody."""
-    monkeypatch.setattr("eventstore.store.storages._VIEW_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr("eventstore.store.local_storage._VIEW_DELAY_SECONDS", 3600.0)
 
 
 @pytest.fixture

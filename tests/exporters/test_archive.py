@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from commands import clean_environment, run
+from transcripts import claude_session, lines
 
 from eventstore import (
     FileSystemSessionStorage,
@@ -34,7 +35,9 @@ from eventstore.errors import ExportRefused, ImportRefused
 from eventstore.exporters import export_archive
 from eventstore.importers import archive_file, import_archive
 from eventstore.importers.archive_manifest import find_twins, odd_name
-from eventstore.integrity import SigningKey, verify_session, verify_store
+from eventstore.importers.files import import_file
+from eventstore.importers.formats import FORMATS
+from eventstore.integrity import SigningKey, verify_all, verify_session, verify_store
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec, tombstone
 
@@ -159,7 +162,7 @@ def test_checkpoints_and_quarantine_go_along(files: FileSystemSessionStorage, tm
                 assert stat.S_IMODE(one.stat().st_mode) & 0o077 == 0
     with another(tmp_path / "memory", memory=True) as target:
         import_archive(target, tmp_path / "a.zip")
-        assert target.log.beside("s") == files.log.beside("s")
+        assert target.log.attachments("s") == files.log.attachments("s")
         assert_clean(target)
 
 
@@ -235,7 +238,7 @@ def test_a_redaction_meanwhile_is_an_error(
         return read(session_id, after, upto)
 
     monkeypatch.setattr(files.log, "chunks", chunks)
-    with pytest.raises(ExportRefused, match="meanwhile"):
+    with pytest.raises(ExportRefused, match="in the meantime"):
         export_archive(files, tmp_path / "a.zip")
     assert not list(tmp_path.glob("*zip*"))
 
@@ -336,7 +339,9 @@ def test_importing_twice_changes_nothing(storage: SessionStorage, tmp_path: Path
         assert logs(target) == before
 
 
-def test_a_session_that_is_another_or_goes_on_further_is_refused(storage: SessionStorage, tmp_path: Path) -> None:
+def test_a_session_that_goes_on_further_gets_its_events_and_another_is_refused(
+    storage: SessionStorage, tmp_path: Path
+) -> None:
     begin(storage, "s", "a")
     export_archive(storage, tmp_path / "short.zip")
     storage.append("s", [said("b")])
@@ -344,15 +349,59 @@ def test_a_session_that_is_another_or_goes_on_further_is_refused(storage: Sessio
     export_archive(storage, tmp_path / "long.zip")
     with another(tmp_path / "there") as target:
         import_archive(target, tmp_path / "short.zip")
-        with pytest.raises(ImportRefused, match="has 2 events here and 3 in the archive"):
-            import_archive(target, tmp_path / "long.zip")
-        assert set(logs(target)) == {"s"}
+        done = import_archive(target, tmp_path / "long.zip")
+        assert (set(done.sessions), done.skipped, done.events) == ({"s", "u"}, (), 3)
+        assert logs(target) == logs(storage)
+        assert import_archive(target, tmp_path / "short.zip").skipped == ("s",)
+        assert [one.outcome for one in verify_all(target)] == ["whole"] * 3
+        target.append("s", [said("its own")])
+        storage.append("s", [said("another")])
+        export_archive(storage, tmp_path / "other.zip")
+        with pytest.raises(ImportRefused, match="a different session 's' is here"):
+            import_archive(target, tmp_path / "other.zip")
     with another(tmp_path / "other") as target:
         begin(target, "s", "x", "y", "z")
         before = logs(target)
         with pytest.raises(ImportRefused, match="a different session 's'"):
             import_archive(target, tmp_path / "long.zip")
         assert logs(target) == before
+
+
+def test_a_transcript_that_was_imported_in_both_stores_stays_as_it_is(storage: SessionStorage, tmp_path: Path) -> None:
+    """On two machines the same file was imported: neither is refused, also where the file had fewer lines then."""
+    whole = lines(*claude_session())
+    path, archive = tmp_path / "s.jsonl", tmp_path / "a.zip"
+    path.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
+    import_file(storage, FORMATS["claude-code"], path)
+    begin(storage, "other", "a")
+    export_archive(storage, archive)
+    path.write_bytes(whole)
+    with another(tmp_path / "there") as target:
+        import_file(target, FORMATS["claude-code"], path)
+        before = logs(target)["s"]
+        done = import_archive(target, archive)
+        assert (done.sessions, done.skipped, done.same) == (("other",), (), ("s",))
+        assert logs(target)["s"] == before
+        assert {one.outcome for one in verify_all(target)} == {"whole"}
+    storage.append("s", [said("its own")])
+    export_archive(storage, tmp_path / "b.zip")
+    with another(tmp_path / "elsewhere") as target:
+        import_file(target, FORMATS["claude-code"], path)
+        with pytest.raises(ImportRefused, match="a different session 's'"):
+            import_archive(target, tmp_path / "b.zip")
+
+
+def test_a_fork_of_a_session_that_stays_as_it_is_here_is_refused(storage: SessionStorage, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(lines(*claude_session()))
+    import_file(storage, FORMATS["claude-code"], path)
+    SessionManager(storage).fork_session("s", 2, "f")
+    export_archive(storage, tmp_path / "a.zip")
+    with another(tmp_path / "there") as target:
+        import_file(target, FORMATS["claude-code"], path)
+        with pytest.raises(ImportRefused, match="'f' is a fork of 's', which was imported here by itself"):
+            import_archive(target, tmp_path / "a.zip")
+        assert set(logs(target)) == {"s"}
 
 
 def test_a_tool_call_folder_that_is_another_is_refused(storage: SessionStorage, tmp_path: Path) -> None:
@@ -493,7 +542,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "half a batch": (edit_log("f", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "does not verify"),
     "shorter": (edit_log("s", lambda log: log[: log.rindex(b"\n", 0, -1) + 1]), "differs from its entry|verify"),
     "first line gone": (edit_log("s", lambda log: log.split(b"\n", 1)[1]), "does not verify"),
-    "stub": (edit_log("s", untold), "no event tells"),
+    "stub": (edit_log("s", untold), "no event records"),
     "bomb line": (edit_log("s", lambda log: log + b"x" * (codec.MAX_EVENT_BYTES + 10)), "does not verify"),
     "parent gone": (drop_session("s"), "neither in the archive nor in the store"),
     "wrong head": (edit_entry("s", head_hash="0" * 64), "differs from its entry"),
@@ -752,15 +801,15 @@ def test_a_fork_is_noted_before_it_is_there_so_that_its_parent_does_not_go_unnot
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with another(tmp_path / "there") as target:
-        adopt, told = target.log.adopt, dict[str, bool]()
+        ingest, told = target.log.ingest, dict[str, bool]()
 
         def watched(session_id: str, *arguments: Any, **named: Any) -> Any:
             if target.log.exists("_store"):
                 noted = [one for one in target.log.read("_store") if isinstance(one, e.StoreSessionForked)]
                 told[session_id] = session_id in [one.session_id for one in noted]
-            return adopt(session_id, *arguments, **named)
+            return ingest(session_id, *arguments, **named)
 
-        monkeypatch.setattr(target.log, "adopt", watched)
+        monkeypatch.setattr(target.log, "ingest", watched)
         import_archive(target, good)
         assert told == {"f": True, "g": True, "_template.t": True}
 
@@ -773,11 +822,11 @@ def test_a_log_that_is_not_the_one_that_was_verified_is_not_taken_in(storage: Se
     with another(tmp_path / "there") as target:
         for other in (lines[:1], [*lines, b"x"], []):
             with pytest.raises(LogDamaged, match="nothing was changed"):
-                target.adopt(whole, other)
+                target.ingest(whole, other)
         assert not list(target.log.ids())
-        assert target.adopt(whole, lines) == whole.head
+        assert target.ingest(whole, lines) == whole.head
         with pytest.raises(SessionExists):
-            target.adopt(whole, lines)
+            target.ingest(whole, lines)
 
 
 def test_an_archive_that_changes_after_it_was_verified_is_noticed(
@@ -823,13 +872,14 @@ def test_the_commands_move_a_store(tmp_path: Path) -> None:
 
 
 def test_the_commands_say_what_does_not_go_together(tmp_path: Path) -> None:
-    assert "Choose from" in run("export", cwd=tmp_path, check=2).stderr
-    assert "Choose from" in run("import", cwd=tmp_path, check=2).stderr
+    assert "FORMAT is one of" in run("export", cwd=tmp_path, check=2).stderr
+    assert "no transcript was found" in run("import", cwd=tmp_path, check=1).stderr
     assert "SESSION" in run("export", "events", cwd=tmp_path, check=2).stderr
     run("export", "nonsense", "s", cwd=tmp_path, check=2)
     run("import", "nonsense", cwd=tmp_path, check=2)
     run("import", "codex", "--archive", "x.zip", cwd=tmp_path, check=2)
-    run("import", "codex", "--dry-run", cwd=tmp_path, check=2)
+    assert run("import", "codex", "--dry-run", cwd=tmp_path).stdout == ""
+    assert "needs one file" in run("import", "codex", "--as", "x", cwd=tmp_path, check=2).stderr
     run("export", "--archive", "x.zip", "s", "--content", cwd=tmp_path, check=2)
     run("export", "events", "s", "--json", cwd=tmp_path, check=2)
     (tmp_path / "x.zip").write_bytes(b"no")

@@ -510,7 +510,7 @@ def test_parquet_takes_what_other_tables_cannot(tmp_path: Path) -> None:
 
 def test_parquet_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ExtraMissing, match=r"pip install 'agent-eventstore\[parquet\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install '\.\[parquet\]'"):
         write_parquet(tmp_path / "t.parquet", [Column("a")], [])
     assert list(tmp_path.iterdir()) == []
 

@@ -221,7 +221,7 @@ def test_without_the_extra_signing_says_what_to_install_and_checking_works() -> 
     size, *errors = said.splitlines()
     assert size == "3"
     assert len(errors) == 2
-    assert all("pip install 'agent-eventstore[sign]'" in error for error in errors)
+    assert all("pip install '.[sign]'" in error for error in errors)
 
 
 # --- checkpoints

@@ -75,10 +75,10 @@ def test_a_bundle_of_some_sessions_is_not_accused_of_lacking_others(audited: Pat
     pinned = ("--key", "audit.vkey", "--checkpoint", "kept")
     status, text = stranger(Path("bundle.zip"), *pinned, cwd=audited)
     assert status == 0, text
-    assert text.count("kept checkpoints are of sessions that this bundle does not claim to hold") == 1
+    assert text.count("kept checkpoints are of sessions that this bundle does not claim to contain") == 1
     assert "tampered" not in text
     status, text = stranger(Path("bundle.zip"), *pinned, "--all", cwd=audited)
-    assert (status, text.count("of which a checkpoint was kept outside, is not in the bundle")) == (4, 4)
+    assert (status, text.count("is not in the bundle, and a checkpoint of it was kept outside")) == (4, 4)
 
 
 def test_a_session_is_verified_alone_though_notes_of_all_are_given(audited: Path) -> None:
@@ -102,6 +102,24 @@ def test_a_session_that_is_missing_from_a_bundle_of_all_is_found(audited: Path) 
     status, text = stranger(Path("bundle"), cwd=audited)
     assert (status, "session 't' is recorded in the store's own log, and not in the bundle" in text) == (5, True)
     assert stranger(Path("bundle"), "--checkpoint", "kept", cwd=audited)[0] == 4
+
+
+def test_a_session_that_ended_after_its_note_was_kept_is_unproven_and_never_tampered(audited: Path) -> None:
+    """Only its own signature proves the event that records the end, so nothing is whole; but nothing speaks of tampering."""
+    with FileSystemSessionStorage(audited / ".sessions", audited / ".history") as storage:
+        SessionManager(storage).delete_session("t")
+    pinned = ("--key", "audit.vkey", "--checkpoint", "kept")
+    for command in (("verify", "--all", *pinned), ("verify", "t", *pinned)):
+        text = run(*command, cwd=audited, check=5).stdout
+        assert "that it ended after a checkpoint of it was kept, and nothing proves that event" in text
+        assert "tampered" not in text
+    run("audit", "export", "--all", "-o", "bundle.zip", cwd=audited)
+    status, text = stranger(Path("bundle.zip"), *pinned, cwd=audited)
+    assert status == 5
+    assert "records the end of session t, and no checkpoint proves it" in text
+    assert "tampered" not in text
+    run("checkpoint", "--store-log", "--key", "audit.key", "--out", "kept", cwd=audited)
+    assert run("verify", "--all", *pinned, cwd=audited).stdout.endswith("whole (exit status 0)\n")
 
 
 def test_notes_of_sessions_that_ended_are_not_held_against_those_that_came_after(audited: Path) -> None:
@@ -132,7 +150,7 @@ def test_what_is_in_the_trash_is_held_against_its_notes_there(audited: Path) -> 
 def test_what_verify_says_of_an_unsigned_log_does_not_contradict_itself(audited: Path) -> None:
     text = run("verify", "s", cwd=audited).stdout
     assert "unproven" not in text
-    assert "note: nothing was proven: whoever can write the store could have recomputed all of it" in text
+    assert "note: this shows damage, not who wrote it: anyone who can write the store can recompute all of it" in text
     assert text.endswith("whole (exit status 0)\n")
 
 
@@ -332,13 +350,13 @@ def test_a_redaction_that_the_store_s_own_log_does_not_record_is_never_whole(
     for n in range(3):
         manager.add_conversation_message("s", "user", f"a message that is long enough {n}")
     manager.redactions.redact("s", [2], "asked for")
-    assert "recorded and cut short" not in notes_of(files)
+    assert "recorded but not finished" not in notes_of(files)
     forge(files, 3, b"message.added", target_type="message.added")
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
         (finding,) = [one for one in verify_session(anew, "s").findings if one.part != "views"]
     assert (finding.part, finding.outcome, "event 3 is redacted" in finding.text) == ("store", "damaged", True)
     status, text = stranger(bundle_of(files, tmp_path), cwd=tmp_path)
-    assert (status, "event 3 is redacted, and the store's own log records no such redaction" in text) == (3, True)
+    assert (status, "event 3 is redacted, and the store's own log does not record that redaction" in text) == (3, True)
 
 
 def test_a_redaction_is_known_in_forks_templates_and_where_it_came_with_an_archive(
@@ -356,15 +374,15 @@ def test_a_redaction_is_known_in_forks_templates_and_where_it_came_with_an_archi
     manager.trash.put("f")
     manager.redactions.redact("s", [4], "asked for")
     manager.trash.restore("f")
-    assert "cut short" not in notes_of(files)
+    assert "not finished" not in notes_of(files)
     export_archive(files, tmp_path / "a.zip")
     export_audit(files, None, tmp_path / "b.zip")
     assert stranger(tmp_path / "b.zip", cwd=tmp_path)[0] == 0
     with FileSystemSessionStorage(tmp_path / "there", tmp_path / "history") as other:
         import_archive(other, tmp_path / "a.zip")
-        assert "cut short" not in notes_of(other)
+        assert "not finished" not in notes_of(other)
         SessionManager(other).redactions.redact("g", [4], "asked for")
-        assert "cut short" not in notes_of(other)
+        assert "not finished" not in notes_of(other)
 
 
 def test_type_and_time_that_only_an_unproven_event_confirms_are_named(signed: FileSystemSessionStorage) -> None:
@@ -438,7 +456,7 @@ def test_a_kill_beside_the_record_of_a_step_leaves_a_store_that_is_whole(
             again.delete_session("s")
         if "redact" in program:
             again.redactions.redact("s", [2], "why")
-        assert "redact" not in notes_of(anew) or "cut short" not in notes_of(anew)
+        assert "redact" not in notes_of(anew) or "not finished" not in notes_of(anew)
 
 
 def test_a_log_without_a_byte_is_what_a_refused_creation_left_and_no_session(files: FileSystemSessionStorage) -> None:

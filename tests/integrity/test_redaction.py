@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from eventstore import (
     FileSystemSessionStorage,
@@ -77,7 +79,8 @@ def test_a_redacted_secret_is_in_no_byte_of_the_store(told: SessionManager, tmp_
     after = told.get_session_statistics("s")
     assert before is not None
     assert after is not None
-    assert (after["total_invocations"], after["tools_used"]) == (before["total_invocations"], before["tools_used"])
+    for name in ("total_invocations", "tools_used", "total_duration_ms"):
+        assert after[name] == before[name]
     assert_whole(told.storage)
     last = list(told.events("s"))[-1]
     assert isinstance(last, e.EventRedacted)
@@ -158,7 +161,10 @@ def test_a_plan_finds_secrets_in_events_and_in_records_and_changes_nothing(
         call.result = {"GITHUB": TOKEN, "kept": "this"}
     manager.create_session("clean")
     plan = manager.redactions.plan()
-    assert [(one.session_id, one.seq, one.type) for one in plan] == [("s", 1, "session.created"), ("s", 0, "record")]
+    assert [(one.session_id, one.seq, one.type) for one in plan] == [
+        ("s", 1, "session.created"),
+        ("s", 3, "invocation.linked"),
+    ]
     assert manager.head("s").version == 3
     manager.redactions.carry_out(plan, "tokens")
     manager.flush()
@@ -312,14 +318,17 @@ def test_the_command_shows_a_plan_and_does_it_when_told_to(files: FileSystemSess
     assert occurrences(tmp_path, TOKEN)
     command("redact", "s", "--texts", "-", "--yes", cwd=tmp_path, status=2, text=SECRET)
     command("redact", "s", "--texts", "-", "--yes", "--reason", "why", "--by", "ana", cwd=tmp_path, text=SECRET + "\n")
-    assert occurrences(tmp_path) == occurrences(tmp_path, TOKEN) == []
+    assert occurrences(tmp_path) == []
+    assert occurrences(tmp_path, TOKEN)  # the rest of the message is kept
     assert "message.added" in command("redact", "s", "--event", "3", cwd=tmp_path).stdout
     command("redact", "s", "--event", "3", "--reason", "why", "--yes", cwd=tmp_path)
-    refused = command("redact", "s", "--event", "9", "--reason", "why", "--yes", cwd=tmp_path, status=1)
+    refused = command("redact", "s", "--event", "99", "--reason", "why", "--yes", cwd=tmp_path, status=1)
     assert "no such event" in refused.stderr
-    last = list(manager.events("s"))[-2]
-    assert isinstance(last, e.EventRedacted)
-    assert last.by == {"actor": "ana"}
+    redacted = [event for event in manager.events("s") if isinstance(event, e.EventRedacted)]
+    assert [event.by for event in redacted] == [{"actor": "ana"}, None, None]
+    assert occurrences(tmp_path, "harmless") == []
+    command("redact", "s", "--secrets", "--whole", "--reason", "why", "--yes", cwd=tmp_path)
+    assert occurrences(tmp_path, TOKEN) == []
 
 
 def test_a_redaction_that_a_crash_cut_short_can_be_asked_for_again(
@@ -338,3 +347,41 @@ def test_a_redaction_that_a_crash_cut_short_can_be_asked_for_again(
         told = [event for event in storage.log.read("s") if isinstance(event, e.EventRedacted)]
     assert [(one.target, one.reason) for one in told] == [(2, "cut short"), (3, "again"), (4, "again")]
     assert occurrences(tmp_path) == []
+
+
+@pytest.mark.parametrize("seq", range(1, 6))
+@pytest.mark.parametrize("is_imported", [False, True], ids=["recorded", "imported"])
+@pytest.mark.parametrize("adjusted", [False, True], ids=["", "adjusted"])
+def test_a_redaction_neither_is_nor_takes_away_activity(
+    manager: SessionManager, seq: int, is_imported: bool, adjusted: bool
+) -> None:
+    """Times, duration and the order of lists stay, whichever event goes, also where it was written long after it happened."""
+    first = e.SessionCreated(purpose="p")
+    events: list[e.Event] = [
+        e.MessageAdded(role="user", content="a" * 99),
+        e.SessionUpdated(purpose="a purpose that is long enough"),
+        e.MessageAdded(role="user", content="b" * 99),
+        e.MessageAdded(role="user", content="c" * 99),
+    ]
+    if is_imported:
+        first = replace(first, occurred_at="2025-01-01T00:00:00.000000Z")
+        events = [replace(one, occurred_at=f"2025-01-01T00:00:0{n}.000000Z") for n, one in enumerate(events, 1)]
+    manager.append("s", events, create=first)
+    if adjusted:
+        manager.append("s", [e.SessionAdjusted(updated_at="2025-05-01T00:00:00.000000Z")])
+    manager.create_session("later", occurred_at=datetime(2025, 2, 1, tzinfo=UTC))
+
+    def shown() -> tuple[object, ...]:
+        session, found = manager.get_session("s"), manager.get_session_statistics("s")
+        assert session is not None
+        assert found is not None
+        known = session.metadata
+        order = [one.session_id for one in manager.page_sessions().sessions]
+        return known.created_at, known.updated_at, found["duration_seconds"], order
+
+    before = shown()
+    manager.redactions.redact("s", [seq], "asked for")
+    assert shown() == before
+    manager.redactions.redact("s", [seq % 5 + 1], "asked for")
+    assert shown() == before
+    assert_whole(manager.storage)

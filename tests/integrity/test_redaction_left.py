@@ -313,3 +313,12 @@ def test_the_next_append_of_another_program_removes_what_a_killed_copy_of_a_past
         other.add_conversation_message("f", "user", "on")
     assert list(tmp_path.rglob(".*.new")) == []
     assert_whole(manager)
+
+
+def test_a_text_in_a_compressed_line_of_another_event_is_named_in_left(manager: SessionManager) -> None:
+    line = f'{{"text":"{SECRET}","rest":"{"0123456789" * 30}"}}\n'
+    manager.append("s", [e.ForeignRecorded(origin=e.Origin("codex", line=line))], create=True)
+    manager.append("s", [e.ForeignRecorded(origin=e.Origin("codex", line=line.replace("rest", "more")))])
+    manager.flush()
+    assert manager.redactions.redact("s", [2], "a secret").left == ("s/events.jsonl",)
+    assert manager.redactions.redact("s", [3], "a secret").left == ()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -125,6 +126,29 @@ def test_a_link_where_notes_belong_is_not_followed(files: FileSystemSessionStora
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert manager.head("s").version == 1
     assert verified(files).outcome == "unreadable"
+
+
+def test_a_kill_in_the_first_creation_of_a_store_is_no_damage(
+    storage: SessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session is there, and the store's own log has not begun; the next creation begins it."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(created: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.registry, "note_created", kill)
+        with pytest.raises(Killed):
+            SessionManager(storage).create_session("first")
+    assert [one.outcome for one in verify_all(storage)] == ["whole", "whole"]
+    assert "begins the log" in verify_all(storage)[-1].notes[0]
+    SessionManager(storage).create_session("second")
+    assert [(one.session_id, one.outcome, one.events) for one in verify_all(storage)][-1] == ("_store", "whole", 2)
+    storage.log.remove("_store")
+    assert verify_all(storage)[-1].outcome == "damaged"
 
 
 def test_a_note_whose_event_a_crash_took_is_told_of_the_next_time(files: FileSystemSessionStorage) -> None:
@@ -288,17 +312,17 @@ def test_an_anchor_that_is_no_checkpoint_is_refused(told: SessionManager) -> Non
     with pytest.raises(CheckpointRefused):
         verified(told.storage, "nonsense")
     foreign = sign(Checkpoint("other/s", 1, b"0" * 32), ANA)
-    with pytest.raises(CheckpointRefused, match="no checkpoint of a log"):
+    with pytest.raises(CheckpointRefused, match="not a checkpoint of an eventstore log"):
         verified(told.storage, foreign)
 
 
 def test_a_session_that_is_anchored_and_gone_is_tampering(told: SessionManager) -> None:
     told.create_session("t")
     note = told.proofs.sign_checkpoint("t", ANA)
-    told.delete_session("t")
+    told.storage.log.remove("t")  # past the manager, which would record the end
     verdicts = {one.session_id: one for one in verify_all(told.storage, [ANA.verifier_key], [note])}
     assert verdicts["t"].outcome == "tampered"
-    assert "is not there, and a checkpoint of 1 events" in verdicts["t"].findings[0].text
+    assert "is missing, and a checkpoint of 1 events" in verdicts["t"].findings[0].text
     assert verdicts["s"].outcome == "incomplete"
 
 
@@ -354,7 +378,10 @@ def test_what_a_redacted_line_still_says_cannot_be_changed(files: FileSystemSess
         assert verify_session(files, "s").outcome in ("damaged", "tampered")
     write(path, [first, stub.replace(b"message.added", b"message.addee"), told])
     (finding,) = verify_session(files, "s").findings
-    assert (finding.outcome, "says another type or time" in finding.text) == ("tampered", True)
+    assert (finding.outcome, "the event that records its redaction names another type or time" in finding.text) == (
+        "tampered",
+        True,
+    )
     write(path, [first, stub, told])
     export_audit(files, ["s"], bundle)
     with zipfile.ZipFile(bundle) as found:
@@ -369,7 +396,10 @@ def test_what_a_redacted_line_still_says_cannot_be_changed(files: FileSystemSess
             changed.writestr(one, data)
     program = Path(verifier.__file__)
     done = subprocess.run([sys.executable, "-I", "-S", program, bundle], capture_output=True, text=True)
-    assert (done.returncode, "says another type or time" in done.stdout) == (4, True)
+    assert (done.returncode, "the event that records its redaction names another type or time" in done.stdout) == (
+        4,
+        True,
+    )
 
 
 def test_a_line_blanked_without_a_word_is_tampering(files: FileSystemSessionStorage) -> None:
@@ -385,7 +415,7 @@ def test_a_line_blanked_without_a_word_is_tampering(files: FileSystemSessionStor
     for session_id in ("s", "f"):
         found = verify_session(files, session_id)
         assert found.outcome == "tampered"
-        assert "no later event tells of that redaction" in found.findings[0].text
+        assert "no later event records its redaction" in found.findings[0].text
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew, pytest.raises(LogTampered):
         list(anew.log.read("s"))
     respelled = bytearray(stub)
@@ -423,7 +453,7 @@ def test_an_older_state_is_seen_with_an_anchor_and_by_the_store_s_own_log(files:
         assert (finding.part, finding.outcome) == ("store", "tampered")
         found = verified(anew, note)
         assert (found.outcome, found.findings[0].part) == ("tampered", "checkpoint")
-        assert "was cut off or set back" in found.findings[0].text
+        assert "was truncated or set back" in found.findings[0].text
         (finding,) = verify_store(anew).findings
         assert (finding.session_id, finding.outcome) == ("s", "tampered")
 
@@ -440,7 +470,26 @@ def test_what_the_store_knows_and_the_disk_does_not_is_tampering(files: FileSyst
     with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
         found = verify_store(anew)
     assert {(one.session_id, one.outcome) for one in found.findings} == {("s", "tampered"), ("t", "tampered")}
-    assert ["session u: a move to or from the trash was cut short" in one for one in found.notes] == [True]
+    assert ["session u: a move to or from the trash was not finished" in one for one in found.notes] == [True]
+
+
+def test_processes_give_the_same_verdicts_in_the_same_order(
+    files: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.store.processes._WORTH_A_PROCESS", 2)
+    monkeypatch.setattr("eventstore.store.processes._AT_ONCE", 2)
+    manager = SessionManager(files)
+    for name in "abcde":
+        manager.create_session(name)
+        manager.add_conversation_message(name, "user", "message 1")
+    note = manager.proofs.sign_checkpoint("b", ANA)
+    files.flush()
+    write(log_of(files, "d"), lines_of(log_of(files, "d"))[:-1])
+    with FileSystemSessionStorage(files.sessions_dir, files.history_dir) as anew:
+        alone = verify_all(anew, [ANA.verifier_key], [note])
+        assert verify_all(anew, [ANA.verifier_key], [note], jobs=2) == alone
+    assert [one.session_id for one in alone] == [*"abcde", "_store"]
+    assert len({one.outcome for one in alone}) > 1
 
 
 def test_a_chain_computed_anew_does_not_fit_what_the_store_s_own_log_tells(files: FileSystemSessionStorage) -> None:
@@ -493,7 +542,7 @@ def test_what_is_made_again_without_an_end_is_tampering_for_good(files: FileSyst
         for _ in range(2):
             (finding,) = verify_store(anew).findings
             assert (finding.session_id, finding.outcome) == ("s", "tampered")
-            assert finding.text == "was created again, and nothing records what became of the one before"
+            assert finding.text == "was created again, and no event records the end of the earlier one"
             again.delete_session("s")
 
 
@@ -600,13 +649,13 @@ def put(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize(
     ("forge", "outcome", "words"),
     [
-        (put(b'"seq":3', b'"seq":7'), "tampered", "has not the seq 3"),
-        (put(b'"seq":3,"at":"2', b'"seq":3,"at":"1'), "tampered", "recorded before the line in front"),
+        (put(b'"seq":3', b'"seq":7'), "tampered", "does not have seq 3"),
+        (put(b'"seq":3,"at":"2', b'"seq":3,"at":"1'), "tampered", "its time is before that of the previous line"),
         (put(b'"batch":[1,3]', b'"batch":[2,3]'), "tampered", "does not continue its batch"),
-        (put(b'"leaf":"', b'"leaf":"0'), "tampered", "no later event tells of that redaction"),
-        (put(b'"target":2', b'"target":1'), "tampered", "no later event tells of that redaction"),
-        (put(b'"size":9', b'"size":8'), "tampered", "of other size or root than its note"),
-        (put(b'"root":"', b'"root":"0'), "tampered", "of other size or root than its note"),
+        (put(b'"leaf":"', b'"leaf":"0'), "tampered", "no later event records its redaction"),
+        (put(b'"target":2', b'"target":1'), "tampered", "no later event records its redaction"),
+        (put(b'"size":9', b'"size":8'), "tampered", "with another size or root than its note"),
+        (put(b'"root":"', b'"root":"0'), "tampered", "with another size or root than its note"),
         (put(b'"size":9', b'"size":9,"by":{"actor":"eve"}'), "incomplete", "event 10 is unproven"),
         (put(b"", b""), "whole", "event 10 only records a checkpoint (1 redacted"),
     ],
@@ -691,7 +740,7 @@ def test_a_fork_that_does_not_go_on_from_what_it_says_is_tampering(files: FileSy
     write(log_of(files, "f"), rechain(lines_of(log_of(files, "f")), hash_chain.first_hash("s"), other))
     found = verify_session(files, "f")
     assert found.outcome == "tampered"
-    assert "no session.created at its place leads from s" in found.findings[0].text
+    assert "no session.created at the right place leads from s" in found.findings[0].text
 
 
 def test_notes_do_not_outlive_a_session_whose_removal_was_cut_short(
@@ -731,11 +780,11 @@ def test_a_bundle_of_a_signed_store_is_whole_for_a_stranger_until_something_is_a
     shown = run("checkpoint", "--all", "--store-log", "--key", "ana.key", "--out", "kept", *asked, cwd=tmp_path).stdout
     kept = sorted((tmp_path / "kept").iterdir())
     assert [one.name.rpartition("-")[0] for one in kept] == ["_store-000000000006", "f-000000000007", "s-000000000008"]
-    assert all(one.read_text("utf-8") in shown for one in kept)
+    assert shown.startswith("3 notes in kept")
     pinned = ["--key", vkey, *(part for one in kept for part in ("--checkpoint", str(one)))]
 
     def stranger() -> int:
-        run("audit", "export", "--all", "--store-log", "-o", "b.zip", *asked, cwd=tmp_path)
+        run("audit", "export", "--all", "--store-log", "-o", "b.zip", "--force", *asked, cwd=tmp_path)
         command = [sys.executable, "-I", "-S", verifier.__file__, "b.zip", *pinned]
         return subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, timeout=60).returncode
 
@@ -751,7 +800,7 @@ def test_a_bundle_of_a_signed_store_is_whole_for_a_stranger_until_something_is_a
     assert stranger() == 5
     run("verify", "--all", *pinned, *asked, cwd=tmp_path, check=5)
     (tmp_path / "store" / ".sessions" / "f").rename(tmp_path / "f")
-    assert "is gone, and nothing records" in run("verify", "--all", *pinned, *asked, cwd=tmp_path, check=4).stdout
+    assert "is missing, and no event records" in run("verify", "--all", *pinned, *asked, cwd=tmp_path, check=4).stdout
 
 
 def test_both_verifiers_agree_in_words(told: SessionManager, tmp_path: Path) -> None:
@@ -794,7 +843,7 @@ def test_what_is_not_there_at_all_is_not_verified_and_what_should_be_is_tamperin
     assert ("not found" in shown.stderr, shown.stdout) == (True, "")
     assert "not found" in run("verify", "gone", cwd=tmp_path, check=1).stderr
     shutil.rmtree(tmp_path / ".sessions" / "s")
-    assert "is gone, and nothing records" in run("verify", "s", cwd=tmp_path, check=4).stdout
+    assert "is missing, and no event records" in run("verify", "s", cwd=tmp_path, check=4).stdout
     (tmp_path / ".sessions" / "t" / "events.jsonl").write_bytes(b"")
     run("verify", "t", cwd=tmp_path, check=4)
     run("verify", "--all", cwd=tmp_path, check=4)
@@ -857,7 +906,8 @@ def test_keys_are_read_from_files_and_what_is_none_is_a_misunderstanding(tmp_pat
         SessionManager(storage).create_session("s")
     (tmp_path / "note").write_text(run("checkpoint", "s", "--key", key, cwd=tmp_path).stdout, "utf-8")
     assert "anchored outside to 1" in run("verify", "--key", "vkey", "--checkpoint", "note", cwd=tmp_path).stdout
-    assert "signed to 1" in in_terminal(["verify", "s", "--key", vkey], tmp_path)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(["verify", "s", "--key", vkey], tmp_path)).replace("\r", "")
+    assert re.search(r"^SESSION +INTACT TO EVENT +SIGNED TO\ns +2 +1$", shown, re.MULTILINE), shown
     run("verify", "s", "--key", "nonsense", cwd=tmp_path, check=2)
     run("verify", "s", "--checkpoint", "vkey", cwd=tmp_path, check=2)
     run("checkpoint", "--key", key, cwd=tmp_path, check=2)

@@ -21,6 +21,8 @@ from eventstore.log.port import (
     PortError,
     Reading,
     Refused,
+    Swap,
+    Tables,
     Tip,
     Unclear,
 )
@@ -54,6 +56,15 @@ class Passing:
     def read(self, log: str, after: Tip | int = 0, upto: int | None = None) -> Reading:
         return self.around("read", partial(self.inner.read, log, after, upto))
 
+    def tables(self) -> Tables:
+        return self.inner.tables()
+
+    def vacuum(self) -> tuple[str, ...]:
+        return self.around("vacuum", self.inner.vacuum)
+
+    def read_small(self, log: str, most_bytes: int) -> bytes | None:
+        return self.around("read_small", partial(self.inner.read_small, log, most_bytes))
+
     def append(
         self,
         log: str,
@@ -63,10 +74,12 @@ class Passing:
         tip: Tip,
         keys: Sequence[Key] = (),
         sync: bool = True,
-        wait: bool = True,
     ) -> str:
-        do = partial(self.inner.append, log, lines, expect=expect, tip=tip, keys=keys, sync=sync, wait=wait)
+        do = partial(self.inner.append, log, lines, expect=expect, tip=tip, keys=keys, sync=sync)
         return self.around("append", do, (log, lines, expect))
+
+    def append_many(self, swaps: Sequence[Swap]) -> list[str | None]:
+        return self.around("append_many", partial(self.inner.append_many, swaps))
 
     def sync(self, log: str, tip: Tip) -> None:
         self.around("sync", partial(self.inner.sync, log, tip))
@@ -319,7 +332,6 @@ class TornMemory(MemoryBackend):
         tip: Tip,
         keys: Sequence[Key] = (),
         sync: bool = True,
-        wait: bool = True,
     ) -> str:
         with self._mutex:
             found = self._logs.get(log)
@@ -338,7 +350,22 @@ class TornMemory(MemoryBackend):
                     found.add(lines)
                     self._put(log, found)
                     return found.life
-        return super().append(log, lines, expect=expect, tip=tip, keys=keys, sync=sync, wait=wait)
+        return super().append(log, lines, expect=expect, tip=tip, keys=keys, sync=sync)
 
 
-__all__ = ["KILLS", "CountingBackend", "Fault", "FaultyBackend", "Killed", "Passing", "TornMemory"]
+class JoiningMemory(MemoryBackend):
+    """A memory that appends to many logs in one step, as a server does."""
+
+    capabilities = Capabilities(durable=False, shared=False, blocking=True, joins_appends=True)
+
+    def append_many(self, swaps: Sequence[Swap]) -> list[str | None]:
+        found: list[str | None] = []
+        for log, lines, expect, tip, keys in swaps:
+            try:
+                found.append(self.append(log, lines, expect=expect, tip=tip, keys=keys))
+            except PortError:
+                found.append(None)
+        return found
+
+
+__all__ = ["KILLS", "CountingBackend", "Fault", "FaultyBackend", "JoiningMemory", "Killed", "Passing", "TornMemory"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from log.faulty import FaultyBackend, TornMemory
+from log.faulty import FaultyBackend, JoiningMemory, TornMemory
 
 from eventstore.backends.files.backend import FilesBackend
 from eventstore.backends.memory import MemoryBackend
@@ -22,6 +22,12 @@ class TestTornMemory(BackendContract):
     @pytest.fixture
     def backend(self) -> Backend:
         return FaultyBackend(TornMemory())
+
+
+class TestJoiningMemory(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return FaultyBackend(JoiningMemory())
 
 
 class TestFiles(BackendContract):

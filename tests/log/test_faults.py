@@ -56,11 +56,11 @@ def append_many(log: EventLog) -> Effects:
     return dict(zip(("new s", "new t", "more s"), written.outcomes, strict=True))
 
 
-def adopt(log: EventLog) -> object:
+def ingest(log: EventLog) -> object:
     source = EventLog(MemoryBackend())
     source.append("n", [SessionCreated()], expected_version=0)
     source.append("n", [said("adopted")])
-    return log.adopt("n", source.chunks("n"), [("checkpoints/000000000001-00000000.note", [b"x"])])
+    return log.ingest("n", source.chunks("n"), [("checkpoints/000000000001-00000000.note", [b"x"])])
 
 
 def record_only(log: EventLog, inner: TornMemory) -> None:
@@ -131,7 +131,7 @@ CASES = {
     ),
     "make whole": Case(("f",), lambda log: log.make_whole("f"), lambda log, name: int(log.inherited(name) == 0)),
     "redact": Case(("s two",), lambda log: log.redact("s", [3], "a secret"), redacted),
-    "adopt": Case(("adopted",), adopt, count_text("n")),
+    "ingest": Case(("adopted",), ingest, count_text("n")),
     "trash": Case(("t",), lambda log: log.trash("t"), is_moved("_trash/t", "t")),
     "trash at a version": Case(("t",), lambda log: log.trash("t", expected_version=4), is_moved("_trash/t", "t")),
     "restore": Case(("old",), lambda log: log.restore("old"), is_moved("old", "_trash/old")),

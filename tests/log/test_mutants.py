@@ -187,7 +187,7 @@ MUTANTS = {
     "a move that was made is not looked for": Mutant(
         moves, "_is_at", lambda backend, log, known: False, faults("trash", "restore")
     ),
-    "an ingested log is not looked for": Mutant(engine, "ends_at", lambda backend, log, head: False, faults("adopt")),
+    "an ingested log is not looked for": Mutant(engine, "ends_at", lambda backend, log, head: False, faults("ingest")),
     "a lost answer of an overwrite is not tried again": Mutant(redact, "_TRIES", 0, faults("redact")),
 }
 

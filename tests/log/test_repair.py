@@ -56,7 +56,7 @@ def test_a_whole_session_is_whole(files: FileSystemSessionStorage, path: Path) -
 def test_a_session_that_is_not_there_is_never_whole(storage: SessionStorage) -> None:
     verdict = verify_session(storage, "nope")
     assert not verdict.is_whole
-    assert verdict.findings[0].text == "holds no event"
+    assert verdict.findings[0].text == "has no event"
     assert not verify_store(storage).is_whole
 
 
@@ -83,7 +83,7 @@ def test_verify_finds_a_link_that_leads_elsewhere_and_a_log_put_back(path: Path)
     link.symlink_to("/tmp")  # noqa: S108 - only named
     assert "does not lead" in verify_session(anew(path), "s").findings[0].text
     path.write_bytes(b"\n".join(lines_of(path)[:5]) + b"\n")
-    assert "an older log was put back" in verify_session(anew(path), "s").findings[0].text
+    assert "an older log was restored" in verify_session(anew(path), "s").findings[0].text
 
 
 def test_verify_finds_a_torn_tail_and_a_repair_cut_short(path: Path) -> None:
@@ -103,7 +103,7 @@ def test_verify_asks_the_store_s_own_log(files: FileSystemSessionStorage, path: 
     lines = lines_of(path)
     path.parent.rename(path.parents[1] / "gone")
     found = {(one.session_id, one.text.split(" ")[1]) for one in verify_store(anew(path)).findings}
-    assert found == {("s", "gone,")}, "a session that the registry does not know yet is one that a crash explains"
+    assert found == {("s", "missing,")}, "a session that the registry does not know yet is one that a crash explains"
     (path.parents[1] / "gone").rename(path.parent)
     with anew(path) as storage:
         storage.log.remove("t")

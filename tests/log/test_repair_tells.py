@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> Path:
         manager.fork_session("s", 3, "early")
         manager.fork_session("s", 8, "late")
         manager.fork_session("late", None, "later")
-        manager.fork_session("late", 2, "latest")
+        manager.fork_session("late", 2, "newest")
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def test_a_plan_names_the_forks_that_it_leaves_without_a_past(store: Path) -> No
         assert (plan.kept, plan.forks, plan.checkpoint) == (5, ("late", "later"), 0)
         assert storage.repair_session("s", dry_run=False) == plan
         assert storage.log.head("early").version == 4
-        assert storage.log.head("latest").version == 3
+        assert storage.log.head("newest").version == 3
 
 
 def test_the_command_says_which_forks_and_which_checkpoint_it_breaks(store: Path) -> None:
@@ -55,7 +55,7 @@ def test_nothing_to_mend_is_not_nothing_wrong(store: Path) -> None:
     assert "session 'early' not found" in run("repair", "early", cwd=store, check=1).stderr
     found = run("repair", "--all", cwd=store, check=1)
     assert found.stdout == "nothing that repair can fix\n"
-    assert "session early is gone" in found.stderr
+    assert "session early is missing" in found.stderr
 
 
 def test_a_fork_without_a_past_and_a_session_that_is_gone_are_not_nothing_wrong(store: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_fork_without_a_past_and_a_session_that_is_gone_are_not_nothing_wrong(
     assert "late: " in run("repair", "late", cwd=store, check=1).stderr
     found = run("repair", "--all", cwd=store, check=1)
     assert found.stdout == "nothing that repair can fix\n"
-    assert "session s is gone" in found.stderr
+    assert "session s is missing" in found.stderr
 
 
 def test_one_log_that_is_no_file_does_not_hinder_the_repair_of_others(store: Path) -> None:

@@ -22,6 +22,8 @@ from projections import (
     facts,
     invocations,
     metadata,
+    moments,
+    records,
     session,
     statistics,
     summary,
@@ -29,9 +31,9 @@ from projections import (
     tree,
 )
 from projections import store as store_fold
-from projections.projection import Projection
+from projections.fold import Fold
 
-PROJECTIONS: dict[str, Projection[Any]] = {
+PROJECTIONS: dict[str, Fold[Any]] = {
     module.__name__: module.projection
     for module in (
         conversation,
@@ -39,6 +41,8 @@ PROJECTIONS: dict[str, Projection[Any]] = {
         facts,
         invocations,
         metadata,
+        moments,
+        records,
         session,
         statistics,
         store_fold,
@@ -58,7 +62,7 @@ def numbered(*events: e.Event) -> list[e.Event]:
 @every_projection
 @given(history=HISTORIES, cut=st.integers(0, 30))
 def test_folding_a_prefix_and_then_the_rest_is_folding_the_whole(
-    projection: Projection[Any], history: list[e.Event], cut: int
+    projection: Fold[Any], history: list[e.Event], cut: int
 ) -> None:
     prefix = projection.fold(history[:cut])
     assert projection.fold(history[cut:], prefix) == projection.fold(history)
@@ -66,7 +70,7 @@ def test_folding_a_prefix_and_then_the_rest_is_folding_the_whole(
 
 @every_projection
 @given(history=HISTORIES, cut=st.integers(0, 30))
-def test_a_state_handed_in_is_never_changed(projection: Projection[Any], history: list[e.Event], cut: int) -> None:
+def test_a_state_handed_in_is_never_changed(projection: Fold[Any], history: list[e.Event], cut: int) -> None:
     state = projection.fold(history[:cut])
     before = deepcopy(state)
     events = deepcopy(history)
@@ -204,7 +208,7 @@ def told_of_calls(count: int) -> Iterator[e.Event]:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("projection", "most_bytes"), [(summary.projection, 650), (audit.projection, 700)])
-def test_a_session_of_many_calls_takes_little_memory(projection: Projection[Any], most_bytes: int) -> None:
+def test_a_session_of_many_calls_takes_little_memory(projection: Fold[Any], most_bytes: int) -> None:
     """A call, its outcome and a use of tokens: 600 bytes; as plain objects it was 800 and 950, 145 MB for 100,000."""
     count = 20_000
     tracemalloc.start()

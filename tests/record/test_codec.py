@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -67,6 +68,7 @@ def test_a_line_is_the_one_that_the_format_says() -> None:
         (float("nan"), "$.value"),
         (float("inf"), "$.value"),
         ({"a": [1, float("-inf")]}, "$.value.a[1]"),
+        (["\u00e4", {"b": 2**64}], "$.value[1].b"),
         ("\ud800", "$.value"),
         ({"\udfff": 1}, "$.value{key}"),
         (2**64, "$.value"),
@@ -75,6 +77,7 @@ def test_a_line_is_the_one_that_the_format_says() -> None:
         (b"bytes", "$.value"),
         ({1, 2}, "$.value"),
         (object(), "$.value"),
+        (type("Name", (str,), {})("x"), "$.value"),
     ],
 )
 def test_a_value_that_json_cannot_hold_is_refused_with_its_place(value: object, where: str) -> None:
@@ -82,6 +85,16 @@ def test_a_value_that_json_cannot_hold_is_refused_with_its_place(value: object, 
         codec.prepare(e.DataSet(key="k", value=value))
     assert caught.value.path == where
     assert "nothing was written" in str(caught.value)
+
+
+class _Colour(StrEnum):
+    RED = "red"
+
+
+def test_members_of_an_enum_of_texts_are_texts() -> None:
+    event = e.DataSet(key="k", value={_Colour.RED: _Colour.RED})
+    assert bare(codec.decode(line_of(event))) == e.DataSet(key="k", value={"red": "red"})
+    assert bare(codec.decode(line_of(e.DataSet(key=_Colour.RED, value=1)))) == e.DataSet(key="red", value=1)
 
 
 WRONG: list[e.Event] = [
@@ -95,7 +108,9 @@ WRONG: list[e.Event] = [
     e.MessageAdded(role="user", content=None),  # type: ignore[arg-type]
     e.InvocationLinked(invocation_id="i", duration_ms=True),
     e.InvocationLinked(invocation_id="i", success=1),  # type: ignore[arg-type]
+    e.InvocationLinked(invocation_id="i", duration_ms=float("nan"), success="yes"),  # type: ignore[arg-type]
     e.UsageRecorded(tokens={"input": 1.5}),  # type: ignore[dict-item]
+    e.UsageRecorded(tokens="input", cache_write_hour=True),  # type: ignore[arg-type]
     e.ConversationRewound(to="1"),  # type: ignore[arg-type]
     e.DataCleared(id=5),  # type: ignore[arg-type]
     e.DataCleared(by=["me"]),  # type: ignore[arg-type]
@@ -181,7 +196,7 @@ def test_a_bad_time_is_refused() -> None:
 
 def test_a_chain_of_upcasters_has_no_gap() -> None:
     class Third(e.Event, frozen=True, kw_only=True, tag="third.made"):
-        version = 3
+        schema_version = 3
 
     types: dict[str, type[e.Event]] = {"third.made": Third}
     with pytest.raises(TypeError, match="from version 2"):
@@ -197,7 +212,7 @@ def test_an_old_version_is_led_to_the_new_one(monkeypatch: pytest.MonkeyPatch) -
         return raw
 
     line = line_of(e.DataDeleted(key="k")).replace(b'"key"', b'"name"')
-    monkeypatch.setattr(e.DataDeleted, "version", 2)
+    monkeypatch.setattr(e.DataDeleted, "schema_version", 2)
     monkeypatch.setitem(codec.UPCASTERS, ("data.deleted", 1), rename)
     found = codec.decode(line)
     assert isinstance(found, e.DataDeleted)

@@ -53,5 +53,5 @@ def test_the_page_names_every_key_of_a_record_in_order() -> None:
 @pytest.mark.parametrize("tag", e.EVENT_TYPES)
 def test_the_page_names_every_type_with_its_own_fields_and_which_may_be_left_out(tag: str) -> None:
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{tag}` |"))
-    named = {name: mark == "?" for name, mark in re.findall(r"`([a-z_]+)`(\??)", row.split("|")[2])}
+    named = {name: mark == "?" for name, mark in re.findall(r"`([a-z0-9_]+)`(\??)", row.split("|")[2])}
     assert named == {one.name: not one.required for one in fields(e.EVENT_TYPES[tag]) if one.name not in ENVELOPE}

@@ -22,7 +22,7 @@ from eventstore import (
     SessionManager,
 )
 from eventstore.integrity import verify_store
-from eventstore.sessions import Proofs, Redactions, Templates, Trash
+from eventstore.sessions import Moments, Proofs, Redactions, Templates, Trash
 
 EDGES: list[Any] = [
     None,
@@ -89,7 +89,13 @@ EDGES: list[Any] = [
     timedelta.max,
 ]
 NOT_FUZZED = {"close", "from_settings"}
-PARTS: dict[str, type] = {"trash": Trash, "templates": Templates, "proofs": Proofs, "redactions": Redactions}
+PARTS: dict[str, type] = {
+    "trash": Trash,
+    "templates": Templates,
+    "proofs": Proofs,
+    "redactions": Redactions,
+    "moments": Moments,
+}
 
 
 def methods_of(kind: type) -> list[str]:
@@ -110,7 +116,7 @@ def parameters_of(name: str) -> tuple[list[str], list[str]]:
     kind = PARTS[part] if part else SessionManager
     for one in list(inspect.signature(getattr(kind, method)).parameters.values())[1:]:
         if one.kind is one.VAR_KEYWORD:
-            optional += OPTIONS
+            optional += OPTIONS if method != "subscribe" else ()
         elif one.name != "on_damage":
             (needed if one.default is one.empty else optional).append(one.name)
     return needed, optional

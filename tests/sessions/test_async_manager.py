@@ -18,14 +18,20 @@ from eventstore import (
     Patterns,
     SessionManager,
     SessionNotFound,
+    VersionConflict,
 )
+from eventstore.events import RecordPut, SessionCreated
 from eventstore.log import Append, Written
 from eventstore.sessions import (
+    AsyncMoments,
     AsyncProofs,
+    AsyncRecords,
     AsyncRedactions,
     AsyncTemplates,
     AsyncTrash,
+    Moments,
     Proofs,
+    Records,
     Redactions,
     Templates,
     Trash,
@@ -47,12 +53,14 @@ def public(kind: type) -> set[str]:
         (Trash, AsyncTrash),
         (Templates, AsyncTemplates),
         (Proofs, AsyncProofs),
+        (Records, AsyncRecords),
         (Redactions, AsyncRedactions),
+        (Moments, AsyncMoments),
     ],
 )
 def test_the_twin_has_the_same_methods_with_the_same_arguments(kind: type, twin: type) -> None:
     assert public(kind) <= public(twin)
-    for name in public(kind) - {"close", "follow"}:
+    for name in public(kind) - {"close", "follow", "subscribe"}:
         ours, theirs = (inspect.signature(getattr(one, name)).parameters for one in (kind, twin))
         assert list(ours) == list(theirs), name
         for one, other in zip(ours.values(), theirs.values(), strict=True):
@@ -159,11 +167,11 @@ class _SlowStorage(MemorySessionStorage):
         self.began, self.go_on = threading.Event(), threading.Event()
         self.thread = ""
 
-    def append_many(self, appends: Sequence[Append], *, wait: bool = True) -> Written:
+    def append_many(self, appends: Sequence[Append], *, imported: bool = False) -> Written:
         self.thread = threading.current_thread().name
         self.began.set()
         assert self.go_on.wait(60)
-        return super().append_many(appends, wait=wait)
+        return super().append_many(appends, imported=imported)
 
 
 def test_the_event_loop_turns_while_an_append_takes_its_time() -> None:
@@ -236,5 +244,26 @@ def test_secrets_are_replaced_on_the_way_in(tmp_path: Path) -> None:
             await twin.add_conversation_message("s", "user", "AKIA" + "ABCDEFGHIJKLMNOP")
             (said,) = await twin.conversation("s")
             assert "ABCDEFGHIJKLMNOP" not in said.content
+
+    run(main())
+
+
+def test_tasks_that_create_the_same_session_all_have_their_events(manager: SessionManager) -> None:
+    """One creates it, also where the values are too large for the batch that creates; the others append to it."""
+
+    async def main() -> None:
+        async with AsyncSessionManager(manager) as twin:
+            for large in (False, True):
+                name = f"s-{large}"
+                values = [RecordPut(stream="x", value=str(n) * (300_000 if large else 1)) for n in range(6)]
+                created = SessionCreated(purpose="p")
+                await asyncio.gather(*(twin.append(name, [value], create=created) for value in values))
+                kept = [item.value[0] for item in await twin.records.list(name, "x")]
+                assert sorted(kept) == ["0", "1", "2", "3", "4", "5"]
+                session = await twin.get_session(name)
+                assert session is not None
+                assert session.metadata.purpose == "p"
+                with pytest.raises(VersionConflict):
+                    await twin.append(name, [RecordPut(stream="x", value=1)], create=True, expected_version=0)
 
     run(main())

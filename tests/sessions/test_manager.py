@@ -1,10 +1,12 @@
 """The manager: the ten methods of the original, and those beside them, on every backend."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -53,6 +55,7 @@ def test_an_invalid_id_is_an_error(manager: SessionManager, name: str) -> None:
 
 
 CALLS: dict[str, Callable[[SessionManager], Any]] = {
+    "start_invocation": lambda manager: manager.start_invocation("nope", "i", "t"),
     "link_invocation": lambda manager: manager.link_invocation("nope", "i", "t", Path("x")),
     "add_conversation_message": lambda manager: manager.add_conversation_message("nope", "user", "x"),
     "update_session_metadata": lambda manager: manager.update_session_metadata("nope", purpose="x"),
@@ -310,15 +313,6 @@ def test_a_cancelled_call_is_recorded_as_failed(manager: SessionManager) -> None
     assert (call.error or "").startswith("CancelledError")
 
 
-def test_a_result_that_no_json_can_hold_is_kept_as_text(manager: SessionManager) -> None:
-    manager.create_session("s")
-    with manager.invocation("s", "grep", {"x": object}) as call:
-        call.result = {1}
-    assert manager.tool_history is not None
-    assert call.folder is not None
-    assert manager.tool_history.read(call.folder).result == "{1}"
-
-
 def test_a_memory_store_without_a_history_makes_no_folders() -> None:
     manager = SessionManager(MemorySessionStorage())
     manager.create_session("s")
@@ -384,3 +378,24 @@ def test_a_manager_may_be_used_again_after_it_was_closed(files: FileSystemSessio
     manager.close()
     manager.close()
     assert manager.data("s") == {"k": 1}
+
+
+def test_a_message_takes_at_most_30_calls_of_functions(tmp_path: Path) -> None:
+    """Counted and not timed: from `add_conversation_message` to the disk."""
+    counted: list[list[str]] = []
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            counted[-1].append(frame.f_code.co_qualname)
+
+    with SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h")) as manager:
+        manager.create_session("s")
+        for _ in range(5):  # the fewest count: what other tests left may be collected in one of them
+            counted.append([])
+            sys.setprofile(count)
+            try:
+                manager.add_conversation_message("s", "user", "text")
+            finally:
+                sys.setprofile(None)
+    calls = min(counted, key=len)
+    assert 0 < len(calls) <= 30, calls

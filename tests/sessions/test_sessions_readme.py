@@ -6,14 +6,16 @@ from pathlib import Path
 
 import eventstore
 from eventstore import SessionManager
-from eventstore.sessions import Proofs, Redactions, Templates, Trash
+from eventstore.sessions import Moments, Proofs, Records, Redactions, Templates, Trash
 
 PARTS: dict[str, type] = {
     "": SessionManager,
     "trash.": Trash,
     "templates.": Templates,
     "proofs.": Proofs,
+    "records.": Records,
     "redactions.": Redactions,
+    "moments.": Moments,
 }
 
 

@@ -90,6 +90,16 @@ def test_lists_are_those_of_the_time(manager: SessionManager) -> None:
     assert manager.list_sessions(at="2019-01-01T00:00:00Z") == []
 
 
+def test_a_fork_is_listed_and_found_from_the_moment_it_was_made(manager: SessionManager) -> None:
+    manager.create_session("s", occurred_at="2020-01-01T00:00:00Z")
+    manager.add_conversation_message("s", "user", "needle", occurred_at="2020-01-02T00:00:00Z")
+    manager.fork_session("s", new_id="f")
+    for when, expected in (("2020-06-01T00:00:00Z", {"s"}), (datetime.now(UTC), {"s", "f"})):
+        assert {one.metadata.session_id for one in manager.list_sessions(at=when)} == expected
+        assert {hit.session_id for hit in manager.search("needle", at=when)} <= expected
+    assert [one.content for one in manager.conversation("f", at="2020-06-01T00:00:00Z")] == ["needle"]
+
+
 @given(
     histories=st.lists(HISTORIES, min_size=1, max_size=3),
     when=st.datetimes(datetime(2019, 12, 31), datetime(2030, 1, 1), timezones=st.just(UTC)),

@@ -40,6 +40,20 @@ def test_a_plan_says_what_and_why_and_changes_nothing(old: SessionManager) -> No
     assert [one.action for one in old.trash.plan_cleanup(30)] == ["trash", "trash"]
 
 
+def test_a_reason_names_the_date_that_counted(old: SessionManager) -> None:
+    """Of an imported session the import counts, where it is later than the conversation."""
+    old.append(
+        "imported",
+        [e.DataCleared(occurred_at=OLD)],
+        create=e.SessionCreated(custom_metadata={"source": "codex"}, occurred_at=OLD),
+    )
+    today = old.head("imported").at[:10]
+    plan = {one.session_id: one.reason for one in old.trash.plan_cleanup(0)}
+    assert plan["imported"].startswith(f"imported or written here {today}")
+    assert plan["old"].startswith("last updated 2020-01-01")
+    assert "imported" not in {one.session_id for one in old.trash.plan_cleanup(30)}
+
+
 def test_what_is_old_goes_to_the_trash_comes_back_and_goes_for_good(old: SessionManager) -> None:
     before = old.get_session("old")
     assert old.cleanup_old_sessions(30) == 1

@@ -1,4 +1,4 @@
-"""Whole sessions on a log: saved objects become the events that lead to them."""
+"""Sessions on a log: saved objects become the events that lead to them."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -377,7 +377,7 @@ def test_a_named_follower_goes_on_where_it_was(manager: SessionManager, session_
     say(manager, "s", "c")
     assert seqs(rest(manager, session_id, name="n")) == [4]
     assert seqs(rest(manager, session_id, name="other")) == [1, 2, 3, 4]
-    with pytest.raises(CursorRefused, match="has a name"):
+    with pytest.raises(CursorRefused, match="name of a position"):
         manager.follow(session_id, name="../n")
 
 
@@ -515,9 +515,9 @@ def test_a_log_that_is_gone_is_an_error_unless_it_was_deleted(files: FileSystemS
         say(manager, "c", "x")
         assert key(next(live))[:2] == ("c", 2)
         (files.sessions_dir / "c").rename(files.sessions_dir / ".elsewhere")
-        with pytest.raises(LogRolledBack, match=r"'c'.* is gone"):
+        with pytest.raises(LogRolledBack, match=r"'c'.* is missing"):
             next(live)
-    with pytest.raises(LogRolledBack, match=r"'c'.* is gone"):
+    with pytest.raises(LogRolledBack, match=r"'c'.* is missing"):
         rest(manager, after=cursor)
 
 

@@ -10,6 +10,9 @@ EXAMPLES = Path(__file__).parents[2] / "tools" / "examples"
 SAID = {
     "basic_session": "Debug authentication issue: completed, 2 messages",
     "filesystem_session": "assistant: I do\nconversation.jsonl events.jsonl invocations.json metadata.json views.json",
+    "custom_events": "2 acme.deployed: api is now 1.4.0 (by ci)",
+    "custom_projection": "now: {'api': '1.4.1', 'web': '2.0.0'}\nafter event 2: {'api': '1.4.0'}",
+    "subscriber": "mail: api 1.4.0\nmail: web 2.0.0\nmail: api 1.4.1\nhandled 2, then 1",
     "multi_tool_workflow": "used 3 tools",
     "filtering": "active: export, login\nof user123: export, login\nbug-fix or urgent: export, login\nthe latest: search",
 }

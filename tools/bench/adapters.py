@@ -55,7 +55,7 @@ class Store(ABC):
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - most have nothing to let go of
-        """Let go of files."""
+        """Release files."""
 
 
 class OursByManager(Store):

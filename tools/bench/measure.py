@@ -32,7 +32,7 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the row as JSON values."""
+        """Return the row as JSON values."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "", {})}
 
 
@@ -97,7 +97,7 @@ def _calibrate(task: Task) -> int:
 
 
 def _tail(task: Task, count: int) -> float | None:
-    """Time calls one by one for their 99th percentile; None where there are too few to have one."""
+    """Time calls one by one for their 99th percentile; None if there are too few to have one."""
     found: list[int] = []
     until = time.perf_counter() + TAIL_SECONDS
     while len(found) < min(count, 3000) and time.perf_counter() < until:

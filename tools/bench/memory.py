@@ -57,7 +57,7 @@ _LOG_STEPS = {
     "stream it (log.read)": "drain(manager().storage.log.read('s'))",
     "follow it to its end": "drain(manager().follow('s', live=False))",
     "statistics": "assert manager().get_session_statistics('s')['message_count']",
-    "catch the search index up": "assert manager().search('deploy*')",
+    "catch the search index up": "assert manager().search('deploy*', wait_s=None)",
     "make every view anew": "manager().storage.rebuild_session('s')",
     "verify_session, views too": "assert verify_session(manager().storage, 's').is_whole",
     "export events": "command('export', 'events', 's', '-o', out); assert filecmp.cmp(out, log, shallow=False)",

@@ -14,7 +14,7 @@ _PACKAGES = ("msgspec", "openai-agents", "google-adk", "eventsourcing", "langgra
 
 
 def machine() -> dict[str, str]:
-    """Tell on what, with what and when a run was made."""
+    """Return on which machine, with which versions and when a run was made."""
     found = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}",

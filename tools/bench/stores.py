@@ -1,4 +1,4 @@
-"""Workloads over whole stores: lists, forks, search, rebuilding. Only ours has them."""
+"""Workloads on complete stores: lists, forks, search, rebuilding. Only eventstore has them."""
 
 import os
 import random
@@ -14,7 +14,8 @@ from bench.measure import Row, Task, measure
 from bench.workloads import long_session, repeat, scratch
 from eventstore import FileSystemEventLog, FileSystemSessionStorage, SessionManager
 from eventstore import events as e
-from eventstore.derived.catalog import Filter
+from eventstore.derived.catalog import Catalog
+from eventstore.derived.listing import Filter
 from eventstore.derived.snapshots import NAME
 from eventstore.store.rebuild import check_all, rebuild_all
 
@@ -59,6 +60,7 @@ def _list_of(count: int) -> list[Row]:
                 assert manager.page_sessions(limit=1).sessions[0].session_id == "s000005"
 
             catalog, wanted = manager.storage.catalog, Filter("u5", "active", limit=50)
+            assert isinstance(catalog, Catalog)
             tasks = {
                 "warm": Task(
                     "50 of a user and status",
@@ -165,7 +167,7 @@ def branching(makers: Sequence[Maker]) -> list[Row]:
 
 
 def searching(makers: Sequence[Maker]) -> list[Row]:
-    """Full-text search over 1,000,000 messages of 15 words, of which some are everywhere and some rare."""
+    """Full-text search over 1,000,000 messages of 15 words, some common and some rare."""
     words, draw = [f"w{place}" for place in range(20_000)], random.Random(1)
 
     def text() -> str:
@@ -180,7 +182,7 @@ def searching(makers: Sequence[Maker]) -> list[Row]:
                     log.append(f"s{place}", [e.MessageAdded(role="user", content=text()) for _ in range(500)])
         with SessionManager(FileSystemSessionStorage(*places, fsync="no")) as manager:
             began = time.perf_counter()
-            manager.search("w5")
+            manager.search("w5", wait_s=None)
             first = Row("search", "the first: 1,000,000 messages indexed", "", (time.perf_counter() - began) * 1e6)
             asked = {
                 "a common word": "w5",
@@ -197,7 +199,7 @@ def searching(makers: Sequence[Maker]) -> list[Row]:
 
 
 def rebuilding(makers: Sequence[Maker]) -> list[Row]:
-    """Every view of 400 sessions of 2,500 messages made anew, and compared; times are those of one event, on all cores."""
+    """Every view of 400 sessions of 2,500 messages, rebuilt and compared; times are those of one event, on all cores."""
     with scratch() as folder:
         places = folder / ".sessions", folder / ".history"
         with FileSystemEventLog(places[0], fsync="no") as log:

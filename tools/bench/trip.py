@@ -24,6 +24,26 @@ ROOT = Path(__file__).parents[2]
 WARM = 3
 BEGIN, END = "/the-trip-begins", "/the-trip-ends"
 _CALL = re.compile(r"^(?P<thread>\d+) +(?P<name>\w+)\((?P<rest>.*)")
+_NOT_COUNTED = frozenset(
+    [
+        "brk",
+        "clone",
+        "clone3",
+        "futex",
+        "gettid",
+        "madvise",
+        "mmap",
+        "mprotect",
+        "mremap",
+        "munmap",
+        "rseq",
+        "rt_sigprocmask",
+        "sched_yield",
+        "set_robust_list",
+    ]
+)
+"""Of threads that begin and wait, and of the allocator: how many there are depends on who runs first."""
+_WRITES, _RESULT = ("write", "pwrite64", "writev"), re.compile(r"= (\d+)$")
 
 Trip = Callable[["Bench"], Callable[[], object]]
 
@@ -126,7 +146,7 @@ class Counts:
 
 @contextmanager
 def warmed(trip: Trip) -> Iterator[Callable[[], object]]:
-    """Give a trip that ran before, ready to run once more, with nothing left to do for other threads."""
+    """Return a trip that ran before, ready to run once more, with no work left for other threads."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         for _ in range(WARM):
@@ -166,10 +186,10 @@ def run_marked(trip: Trip) -> None:
         os.path.lexists(END)
 
 
-def parse_trace(text: str) -> Counter[str]:
-    """Count the system calls between the marks, of the thread that made the marks."""
+def parse_trace(text: str) -> tuple[Counter[str], int]:
+    """Count the system calls between the marks, and the bytes they wrote, of the thread that made the marks."""
     counts: Counter[str] = Counter()
-    thread = None
+    thread, written = None, 0
     for line in text.splitlines():
         found = _CALL.match(line)
         if found is None:
@@ -177,14 +197,22 @@ def parse_trace(text: str) -> Counter[str]:
         if BEGIN in found["rest"]:
             thread = found["thread"]
         elif END in found["rest"]:
-            return counts
-        elif found["thread"] == thread:
+            return counts, written
+        elif found["thread"] == thread and found["name"] not in _NOT_COUNTED:
             counts[found["name"]] += 1
+            if found["name"] in _WRITES and (size := _RESULT.search(found["rest"])):
+                written += int(size[1])
     raise RuntimeError("the trace does not show the whole trip")
 
 
-def count_system_calls(name: str, path: Path) -> Counter[str]:
-    """Count the system calls of one trip by name."""
+def count_calls_of(name: str, path: Path) -> int:
+    """Count the Python calls of one trip by name, in another process."""
+    own = [sys.executable, __file__, "--calls", name, "--path", str(path)]
+    return int(subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def count_system_calls(name: str, path: Path) -> tuple[Counter[str], int]:
+    """Count the system calls of one trip by name, and the bytes that it writes."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
         own = [sys.executable, __file__, "--marked", name, "--path", str(path)]
@@ -198,10 +226,14 @@ def main() -> None:
     parser.add_argument("trips", nargs="*", metavar="TRIP", help="; ".join(TRIPS))
     parser.add_argument("--path", type=Path, default=ROOT, metavar="FOLDER", help="the checkout to count")
     parser.add_argument("--marked", help=argparse.SUPPRESS)
+    parser.add_argument("--calls", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sys.path.insert(0, str(asked.path.resolve()))
     if asked.marked:
         run_marked(TRIPS[asked.marked])
+        return
+    if asked.calls:
+        print(count_calls(TRIPS[asked.calls]).calls)
         return
     unknown = sorted(set(asked.trips) - set(TRIPS))
     if unknown:
@@ -212,7 +244,7 @@ def main() -> None:
     print("| trip | Python calls | functions | files | file to file | system calls |\n|---|---|---|---|---|---|")
     for name in asked.trips or TRIPS:
         counts = count_calls(TRIPS[name])
-        system = count_system_calls(name, asked.path) if traced else Counter[str]()
+        system = count_system_calls(name, asked.path)[0] if traced else Counter[str]()
         shown = f"{sum(system.values())}: " + ", ".join(f"{call} {n}" for call, n in system.most_common())
         row = (counts.calls, len(counts.functions), len(counts.files), counts.moves)
         print(f"| {name} | {' | '.join(map(str, row))} | {shown if traced else 'not counted'} |", flush=True)

@@ -48,7 +48,7 @@ _TARGETS = {
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Lend a folder on the disk that this checkout is on, where it is no memory file system."""
+    """Yield a folder on the disk of this checkout, which must not be a memory file system."""
     folder = Path(tempfile.mkdtemp(prefix="eventstore-bench-", dir=os.environ.get("BENCH_FOLDER")))
     try:
         yield folder
@@ -230,7 +230,7 @@ def read(makers: Sequence[Maker]) -> list[Row]:
 
 @contextmanager
 def long_session(count: int = 200_000) -> Iterator[Path]:
-    """Lend a sessions folder with one long session, appended one message at a time."""
+    """Yield a sessions folder with one long session, appended one message at a time."""
     with scratch() as folder:
         with FileSystemEventLog(folder / ".sessions", fsync="no") as log:
             log.append("s", [e.SessionCreated()], expected_version=0)
@@ -405,7 +405,7 @@ def _peer_tasks(makers: Sequence[Maker]) -> list[Row]:
 
 
 def _against_ours(rows: Sequence[Row]) -> list[Row]:
-    """Tell how many times faster ours is than each of the others."""
+    """Return how many times faster eventstore is than each of the others."""
     for row in rows:
         if row.ratio and row.who != row.reference:
             row.note = f"ours: {1 / row.ratio:.1f}x as fast"

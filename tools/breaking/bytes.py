@@ -21,7 +21,7 @@ def scanned(data: bytes, session_id: str = "s") -> Scan:
 
 
 def committed(lines: list[bytes]) -> list[int]:
-    """List the byte at which each whole batch ends."""
+    """List the end, in bytes, of each complete batch."""
     ends, offset = [0], 0
     for line in lines:
         offset += len(line)
@@ -62,7 +62,7 @@ def _through_writer(root: Path, path: Path, data: bytes, best: int, counts: Coun
         log.append("s", [said("after the cut")])
         counts["accepted"] += 1
         after = contents(log)
-        finished = len(after) > len(before) + 1  # a whole record that lacked only its line feed
+        finished = len(after) > len(before) + 1  # a complete record that lacked only its line feed
         assert after[: len(before)] == before
         assert after[-1] == "after the cut"
         kept = log.quarantine("s")

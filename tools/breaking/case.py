@@ -15,7 +15,7 @@ Counts = dict[str, int]
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Lend an empty folder, in memory where the machine has such a place."""
+    """Yield an empty folder, in memory if the machine has such a place."""
     memory = Path("/dev/shm")
     made = Path(tempfile.mkdtemp(prefix="eventstore-fault-", dir=memory if memory.is_dir() else None))
     try:
@@ -35,7 +35,7 @@ def opened(root: Path, fsync: Fsync = "no") -> FileSystemEventLog:
 
 
 def contents(log: FileSystemEventLog, session_id: str = "s") -> list[str]:
-    """Read what was said, checking that numbers are dense."""
+    """Read the messages, and check that numbers are dense."""
     events = list(log.read(session_id))
     assert [event.seq for event in events] == list(range(1, len(events) + 1)), "numbers are not dense"
     return [event.content for event in events if isinstance(event, e.MessageAdded)]

@@ -1,4 +1,4 @@
-"""Following while readers and writers are killed: every committed event comes exactly once, whoever is killed when."""
+"""Following while readers and writers are killed: every committed event comes exactly once, whatever is killed."""
 
 import json
 import os
@@ -112,7 +112,7 @@ def _write(root: Path, writer: int) -> None:
 
 
 def _follow(root: Path, place: int) -> None:
-    """Write down each event with its cursor; go on behind the last whole line."""
+    """Write down each event with its cursor; continue after the last complete line."""
     path = _output(root, place)
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     data = path.read_bytes()
@@ -212,7 +212,7 @@ def _made_whole(manager: SessionManager, root: Path) -> None:
 
 
 def _rolled_back(manager: SessionManager, root: Path) -> int:
-    """Put an older copy of a log in its place: no follower goes on, nor begins again."""
+    """Restore an older copy of a log: no follower continues or begins again."""
     path = root / ".sessions" / "s0" / "events.jsonl"
     data = path.read_bytes()
     (root / "older").write_bytes(data[: data.index(b"\n") + 1])

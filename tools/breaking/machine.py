@@ -123,13 +123,13 @@ class Twins(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        """Open the files anew."""
+        """Open the files again."""
         self.files.close()
         self.files = FileSystemEventLog(self.root, fsync="no", open_files=1)
 
     @rule(name=NAMES, size=st.integers(1, 60))
     def tear(self, name: str, size: int) -> None:
-        """Leave a torn tail behind, as a crash does: neither answer changes, but for what records the repair."""
+        """Leave a torn tail, as a crash does: answers do not change, except for the record of the repair."""
         path = self.root / name / "events.jsonl"
         if path.exists():
             before = self.files.head(name)

@@ -11,7 +11,7 @@ Record = dict[str, Any]
 
 
 def read_lines(path: Path) -> list[Record]:
-    """Read a log's own lines; each must be whole."""
+    """Read a log's own lines; each must be complete."""
     data = path.read_bytes()
     assert data.endswith(b"\n"), f"{path} has a torn tail"
     return [json.loads(line) for line in data.split(b"\n")[:-1]]
@@ -43,7 +43,7 @@ class Logs:
                 yield self.history(lines)
 
     def history(self, lines: list[Record]) -> list[Record]:
-        """Put what a fork has of its parents in front of its own lines."""
+        """Return the inherited lines of a fork, then its own."""
         parts, own = [lines], lines
         upto = own[0]["seq"] - 1
         while upto > 0:
@@ -80,7 +80,7 @@ class Known:
 
 
 def fold(lines: list[Record]) -> Known:
-    """Fold lines, those of a whole history or only a session's own."""
+    """Fold lines: those of a complete history, or only a session's own."""
     known = Known()
     for one in lines:
         kind = one["type"]
@@ -90,6 +90,8 @@ def fold(lines: list[Record]) -> Known:
             known.updated_at = max(known.updated_at, time)
         elif "redacted" in one and not known.created_at:
             known.created_at = known.updated_at = one["at"]
+        if one.get("target_time") and one["target_type"] not in _SILENT:  # what was redacted happened all the same
+            known.updated_at = max(known.updated_at, one["target_time"])
         if "redacted" not in one and kind in _FOLDS:
             _FOLDS[kind](known, one)
     return known
@@ -137,6 +139,7 @@ def _set(known: Known, one: Record) -> None:
 _FOLDS = {
     "session.created": _created,
     "message.added": _message,
+    "invocation.started": _linked,
     "invocation.linked": _linked,
     "usage.recorded": _used,
     "data.set": _set,

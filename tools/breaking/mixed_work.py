@@ -32,7 +32,7 @@ def storage_of(root: Path) -> FileSystemSessionStorage:
 
 
 def work_for_ever(root: Path, name: str, seed: str, writing: int) -> None:
-    """Do operations until somebody kills this process."""
+    """Do operations until this process is killed."""
 
     def report(what: dict[str, Any]) -> None:
         data = json.dumps(what).encode() + b"\n"

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from breaking.case import Counts
+from breaking.object_mutants import OBJECTS
+from breaking.postgres_mutants import POSTGRES
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("eventstore", "projections", "tools", "tests")
@@ -34,6 +36,10 @@ _ATOMIC, _STAGE, _FOLDERS = f"{_FILES}/atomic.py", f"{_FILES}/atomic_folder.py",
 _BLOBS, _BACKEND, _ENGINE = f"{_FILES}/blobs.py", f"{_FILES}/backend.py", "eventstore/log/engine.py"
 _REGISTRY, _RETENTION = "eventstore/store/registry.py", "eventstore/store/retention.py"
 
+_JOINED, _STEP = "eventstore/log/joined.py", "tests/log/test_joined.py::test_"
+
+_SIDE_BY_SIDE = "tests/log/test_interleavings.py::test_"
+
 _ORDER = "tests/backends/files/test_files_order.py::test_"
 _STORE = "tests/store/test_store_order.py::test_"
 _FAULTS = "tests/backends/files/test_files_faults.py::test_"
@@ -47,6 +53,10 @@ _DELETED = _ORDER + "a_deletion_is_durable_and_seen_by_earlier_releases"
 _BLOB = _ORDER + "a_blob_is_durable_when_it_is_there"
 
 MUTANTS = [
+    # reading
+    OrderMutant("lines are read in the life in which they were verified", "eventstore/log/states.py", "        if reading.life != span.life:\n            raise _Replaced\n", "", _SIDE_BY_SIDE + "two_operations_leave_a_whole_store_in_every_order_of_their_steps[read]"),
+    OrderMutant("a log that was replaced is not gone on with", "eventstore/log/states.py", "                    if state.digest_at(seq) != digest:\n                        raise SessionNotFound(state.session_id) from None\n", "", _SIDE_BY_SIDE + "two_operations_leave_a_whole_store_in_every_order_of_their_steps[read a part]"),
+    OrderMutant("callers are collected after the wait that a store asks for", "eventstore/log/group.py", "                if self._apart:\n                    time.sleep(max(self._due - time.monotonic(), 0.0))\n", "", "tests/log/test_group.py::test_who_comes_during_the_wait_between_two_writes_is_served_by_the_second"),
     # folders and new files
     OrderMutant("sync the folders that new parent folders are in", _FOLDERS, "                    sync_folder(os.path.dirname(folder))\n", "                    pass\n", _NEW_ROOT),
     OrderMutant("sync the folder that a root is in, whoever made it", _FOLDERS, "                    sync_folder(os.path.dirname(self.root))\n", "                    pass\n", _ORDER + "a_new_log_in_a_root_that_a_killed_program_made_has_a_durable_root"),
@@ -57,26 +67,30 @@ MUTANTS = [
     OrderMutant("sync before the rename", _ATOMIC, "            if durable:\n                sync_data(file)\n            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)\n", "            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)\n            if durable:\n                sync_data(file)\n", _REPLACED),
     OrderMutant("sync the folder of a replaced file", _ATOMIC, "        os.fsync(folder)\n", "        pass\n", _REPLACED),
     OrderMutant("a fork that is made whole is durable", _REWRITING, "replacing(LOG, folder=folder)", "replacing(LOG, folder=folder, durable=False)", _ORDER + "a_fork_that_is_made_whole_is_durable_before_its_parent_may_go"),
-    OrderMutant("a saved position is durable", _BLOBS, "            with open_below(folder, inner, create=True) as inside:\n                os.fsync(\n                    folder\n                )  # also where the inner folder was there: whoever made it may have been killed before this\n                replace_file(last, data, folder=inside", "            with open_below(folder, inner, create=True) as inside:\n                replace_file(last, data, durable=False, folder=inside", _BLOB),
+    OrderMutant("a saved position is durable", _BLOBS, "            with open_below(folder, inner, create=True) as inside:\n                os.fsync(folder)  # also if the inner folder exists: its maker may have been killed before this\n                replace_file(last, data, folder=inside", "            with open_below(folder, inner, create=True) as inside:\n                replace_file(last, data, durable=False, folder=inside", _BLOB),
     OrderMutant("a deleted blob stays deleted", _BLOBS, "                os.fsync(inside)\n", "                pass\n", _BLOB),
     # appending
     OrderMutant("write before the lock is released", _HANDLE, "                    self._write(lines, found.st_size, found, tip.digest)\n", "                    self._unlock()\n                    self._write(lines, found.st_size, found, tip.digest)\n", _APPEND),
     OrderMutant("flush before the append returns", _BACKEND, "            handle.flush(tip.offset)\n        return life\n", "            pass\n        return life\n", _APPEND),
-    OrderMutant("how far a flush reaches is read before it", _HANDLE, '            reached = self.written  # before the flush: what is written while it runs is not part of it\n            self.sync("flush")\n', '            self.sync("flush")\n            reached = self.written\n', _FAULTS + "one_flush_does_for_all_who_wait_and_for_nobody_who_came_later"),
+    OrderMutant("how far a flush reaches is read before it", _HANDLE, '            reached = self.written  # before the flush: bytes written while it runs are not part of it\n            self.sync("flush")\n', '            self.sync("flush")\n            reached = self.written\n', _FAULTS + "one_flush_does_for_all_who_wait_and_for_nobody_who_came_later"),
     OrderMutant("no flush of bytes that were cut is believed", _HANDLE, "                self._shrank_to(start)\n", "                pass\n", _FAULTS + "a_flush_of_what_was_cut_since_counts_for_nothing"),
     OrderMutant("a flush that failed poisons the handle", _HANDLE, "            self.poison = error.errno or errno.EIO\n            raise NotStored(self.path, self.poison, what) from error", "            raise NotStored(self.path, error.errno or errno.EIO, what) from error", _FAULTS + "after_a_flush_that_failed_nothing_more_is_believed"),
     OrderMutant("the file at the path is the one that is open", _HANDLE, "if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:", "if True:", _ORDER + "a_log_that_was_replaced_under_its_writer_is_not_written_to"),
     OrderMutant("a log is marked before it changes", _HANDLE, "            self.feed.before(self.name)\n            try:\n                self._write(lines, start,", "            try:\n                self._write(lines, start,", _ORDER + "a_log_is_marked_as_changing_before_it_changes"),
     OrderMutant("a log is marked again after a look", _HANDLE, "                    self.feed.after(self.name)\n                return True\n", "                    pass\n                return True\n", _ORDER + "a_look_during_an_append_is_followed_by_another_mark"),
     OrderMutant("what is closed is flushed first", _BACKEND, "                    if not handle.poison:\n                        handle.flush(handle.written)\n", "                    pass\n", _ORDER + "what_is_closed_is_durable_first"),
+    OrderMutant("a step whose answer was lost is settled with the same lines", _JOINED, "partial(self._settle_later, one, error)", "partial(self._append_later, one.state, one.pieces)", _STEP + "each_append_is_there_once_whatever_happens_to_the_step[None-lost]"),
+    OrderMutant("a step that wrote nothing to a log may have been repeated", _JOINED, "partial(self._settle_later, one)\n", "partial(self._append_later, one.state, one.pieces)\n", _STEP + "each_append_is_there_once_whatever_happens_to_the_step[None-again]"),
+    OrderMutant("a log that was deleted behind a lost answer is not the one that lacks the lines", _JOINED, "sync=True, unclear=error)", "sync=True)", _STEP + "an_append_whose_answer_was_lost_and_whose_log_was_deleted_is_unknown"),
     # cutting and overwriting
     OrderMutant("sync the copy before the cut", _BLOBS, "        replace_file(name, data, folder=inside)\n", "        replace_file(name, data, folder=inside, durable=False)\n", _CUT),
-    OrderMutant("sync the folder of the copies before the cut", _BLOBS, "        os.fsync(folder)  # also where the inner folder was there: whoever made it may have been killed before this\n        replace_file(name", "        replace_file(name", _CUT),
+    OrderMutant("sync the folder of the copies before the cut", _BLOBS, "        os.fsync(folder)  # also if the inner folder exists: its maker may have been killed before this\n        replace_file(name", "        replace_file(name", _CUT),
     OrderMutant("sync the cut", _REWRITING, '            handle.sync("cut")\n', "", _CUT),
     OrderMutant("the record is durable before the line is overwritten", _REWRITING, "        handle.flush(found.st_size)\n", "", _ORDER + "a_line_is_overwritten_when_all_that_is_behind_it_is_durable[no]"),
     OrderMutant("sync what was overwritten", _REWRITING, '        handle.sync("overwrite", file)\n', "", _ORDER + "a_line_is_overwritten_when_all_that_is_behind_it_is_durable[no]"),
     OrderMutant("the time of a file shows that it was overwritten", _HANDLE, "(self.size == size and self.mtime_ns != mtime_ns)", "False", "tests/backends/files/test_files_backend.py::test_what_another_program_overwrote_has_to_be_read_again"),
     OrderMutant("record a redaction before the line is overwritten", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", _STORE + "a_redaction_is_recorded_by_the_registry_then_by_the_log_and_then_carried_out"),
+    OrderMutant("a copy that a killed program left goes from a log that is open here too", _BACKEND, "                handle.remove_unfinished()  # another program may have been killed after this one opened the log\n", "                pass\n", "tests/integrity/test_redaction_left.py::test_an_unfinished_copy_of_the_parent_is_removed"),
     # names
     OrderMutant("sync a log before it moves", _BACKEND, '                handle.sync("move")', '                pass', _MOVED),
     OrderMutant("sync the folder that a log moves to", _NAMING, "            os.fsync(new)\n", "", _MOVED),
@@ -88,7 +102,7 @@ MUTANTS = [
     OrderMutant("sync the folder that a log is deleted from", _STAGE, "dst_dir_fd=aside)\n        os.fsync(folder)\n", "dst_dir_fd=aside)\n", _DELETED),
     OrderMutant("a deleted log is disowned by a last byte", _NAMING, '                    os.write(handle.descriptor, b"\\0")\n', "                    pass\n", _DELETED),
     # the registry
-    OrderMutant("record a fork before it is made", _REGISTRY, "        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))\n        try:\n            self._log.fork(log_id, parent, version, event)\n        except VersionConflict:\n            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None\n", "        try:\n            self._log.fork(log_id, parent, version, event)\n        except VersionConflict:\n            raise SessionExists(log_id.removeprefix(TEMPLATE)) from None\n        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))\n", _STORE + "a_fork_is_recorded_before_it_is_made"),
+    OrderMutant("record a fork before it is made", _REGISTRY, "        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))\n        try:\n            self._log.fork(log_id, parent, version, event)\n        except VersionConflict:\n            kind = \"template\" if log_id.startswith(TEMPLATE) else \"session\"\n            raise SessionExists(log_id.removeprefix(TEMPLATE), kind=kind) from None\n", "        try:\n            self._log.fork(log_id, parent, version, event)\n        except VersionConflict:\n            kind = \"template\" if log_id.startswith(TEMPLATE) else \"session\"\n            raise SessionExists(log_id.removeprefix(TEMPLATE), kind=kind) from None\n        self.note(StoreSessionForked(session_id=log_id, parent=parent, upto=version))\n", _STORE + "a_fork_is_recorded_before_it_is_made"),
     OrderMutant("record a deletion before it is made", _REGISTRY, "        self.announce(deleted, log_id)\n        try:\n            is_gone = self._log.remove(log_id, expected_version=version)\n", "        try:\n            is_gone = self._log.remove(log_id, expected_version=version)\n            self.announce(deleted, log_id)\n", _STORE + "a_deletion_is_recorded_before_it_is_made_and_forks_are_copied_first"),
     OrderMutant("forks are copied before their parent is deleted", _REGISTRY, "        self.make_descendants_independent(log_id)\n        deleted", "        deleted", _STORE + "a_deletion_is_recorded_before_it_is_made_and_forks_are_copied_first"),
     OrderMutant("record that a session is trashed before it moves", _RETENTION, "        self._announce(session_id, name, head, reason)\n        try:\n            moved = self._log.trash(session_id, expected_version=head.version)\n", "        try:\n            moved = self._log.trash(session_id, expected_version=head.version)\n            self._announce(session_id, name, head, reason)\n", _STORE + "a_session_is_recorded_as_trashed_before_it_is_moved_and_as_restored_after"),
@@ -101,6 +115,8 @@ MUTANTS = [
     OrderMutant("states are evicted", "eventstore/derived/state_cache.py", "self._events > self._most_events and", "False and", "tests/derived/test_state_cache.py::test_a_session_longer_than_the_cache_is_not_folded_anew_each_time"),
     OrderMutant("views are not replaced by those of an older state", "eventstore/derived/file_views.py", "            if old and old.version > head.version:\n                return\n", "", _STORE + "views_of_an_older_state_do_not_replace_newer_ones"),
     OrderMutant("a position stands for what was dealt with", "eventstore/subscriptions/subscription.py", "found = self._last = self._given = self._ready.popleft()", "found = self._given = self._done = self._ready.popleft()", "tests/subscriptions/test_follow.py::test_what_was_not_dealt_with_comes_again"),
+    *(OrderMutant(*one) for one in OBJECTS),
+    *(OrderMutant(*one) for one in POSTGRES),
 ]  # fmt: skip
 
 
@@ -135,26 +151,41 @@ def copied() -> Iterator[Path]:
         yield place
 
 
-def changed(text: str, mutant: OrderMutant) -> str:
+def changed(text: str, rule: str, file: str, old: str, new: str) -> str:
     """Take a rule out of the text of its file. A rule whose text is not there exactly once fails: it moved or was rewritten."""
-    count = text.count(mutant.old)
-    assert count == 1, f"the text of the rule {mutant.rule!r} is {count} times in {mutant.file}, not once"
-    return text.replace(mutant.old, mutant.new)
+    count = text.count(old)
+    assert count == 1, f"the text of the rule {rule!r} is {count} times in {file}, not once"
+    return text.replace(old, new)
 
 
-def run_changed(place: Path, mutant: OrderMutant) -> int:
-    """Run the test of a mutant on the changed copy, which is as before afterwards; return the status that pytest ended with."""
-    path = place / mutant.file
+@contextmanager
+def broken(place: Path, rule: str, file: str, old: str, new: str) -> Iterator[None]:
+    """Take a rule out of a copy for a while."""
+    path = place / file
     text = path.read_text("utf-8")
-    path.write_text(changed(text, mutant), "utf-8")
+    path.write_text(changed(text, rule, file, old, new), "utf-8")
     try:
-        return run(place, mutant.test)
+        yield
     finally:
         path.write_text(text, "utf-8")
 
 
+def run_changed(place: Path, mutant: OrderMutant) -> int:
+    """Run the test of a mutant on the changed copy, which is as before afterwards; return the status that pytest ended with."""
+    with broken(place, *mutant[:4]):
+        return run(place, mutant.test)
+
+
 def run(place: Path, *tests: str) -> int:
     """Run tests of a copy on the package of that copy; return the status that pytest ended with."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+    return run_python(place, "-m", "pytest", "-q", "-x", "-n", "0", "-m", "", "-p", "no:cacheprovider", *tests)
+
+
+def run_python(place: Path, *arguments: str) -> int:
+    """Run Python on the package of a copy; return its status. Raises TimeoutExpired after 300 seconds.
+
+    It writes no bytecode, which could be taken for that of a file that was changed in the same second.
+    """
     environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=300).returncode

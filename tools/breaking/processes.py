@@ -29,7 +29,7 @@ def kill(full: bool) -> Counts:
 
 
 def _killed(root: Path, rng: random.Random, turn: int, counts: Counts) -> set[str]:
-    """Let writers write, kill them, and return what they had been told."""
+    """Let writers write, kill them, and return the outcomes that they got."""
     children: list[tuple[int, int]] = []
     for writer in range(rng.randrange(1, 5)):
         reading, writing = os.pipe()
@@ -52,7 +52,7 @@ def _killed(root: Path, rng: random.Random, turn: int, counts: Counts) -> set[st
 
 
 def _wait_for_a_bad_moment(root: Path, rng: random.Random) -> None:
-    """Wait any time, or until the file grows: then somebody is in the middle of a write."""
+    """Wait a random time, or until the file grows: then a process is in the middle of a write."""
     if rng.random() < 0.3:
         time.sleep(rng.random() * 0.012)
         return
@@ -193,7 +193,7 @@ def _append_all(root: Path, name: str, count: int, by_version: bool) -> int:
 
 
 def _follow(root: Path) -> str:
-    """Read on from the last number until the end is said; every number comes once."""
+    """Continue reading from the last number until the end is reported; every number comes once."""
     seen, last = 0, ""
     with opened(root) as log:
         while True:

@@ -1,4 +1,4 @@
-"""Crashes in the middle of a redaction: the log is whole and either says what it said, or holds nothing of it."""
+"""Crashes in the middle of a redaction: the log is intact, and either has the text as before, or nothing of it."""
 
 import os
 import random
@@ -45,7 +45,7 @@ def redact(full: bool) -> Counts:
 
 
 def _states(root: Path, rng: random.Random, mixed: int) -> tuple[Iterator[bytes], int]:
-    """Give what the file may be like after a crash, and the number of the line that was to be redacted."""
+    """Return the possible states of the file after a crash, and the number of the line to redact."""
     path = root / "s" / "events.jsonl"
     with opened(root) as log:
         log.append("s", [e.SessionCreated()], expected_version=0)
@@ -92,7 +92,7 @@ def _goes_on(root: Path, line: int, counts: Counts) -> None:
 
 
 class _Killed(BaseException):
-    """What a program meets that is killed: nothing in it goes on."""
+    """Raised in a killed program: nothing in it continues."""
 
 
 _CHANGING = ("write", "pwrite", "replace", "rename", "unlink", "ftruncate", "mkdir", "rmdir", "symlink")
@@ -100,7 +100,7 @@ _CHANGING = ("write", "pwrite", "replace", "rename", "unlink", "ftruncate", "mkd
 
 @contextmanager
 def _dying(after: int) -> Iterator[list[str]]:
-    """Let so many calls that change files pass; the next raises, and each after that. Lends the names of those that were made."""
+    """Let so many calls that change files pass; the next raises, and each after that. Yields the names of the calls made."""
     made: list[str] = []
     real = {name: getattr(os, name) for name in _CHANGING}
 
@@ -150,7 +150,7 @@ def _cut_at_each_call(step: int, counts: Counts) -> None:
 
 
 def _furnish(root: Path) -> list[int]:
-    """Make a store with a text in every place that a redaction has to clean; return the numbers of the events that say it."""
+    """Make a store with a text in every place that a redaction has to clean; return the numbers of the events that contain it."""
     text = SECRET.decode()
     with _store(root) as manager:
         manager.create_session("s", purpose=f"{text} words")
@@ -217,7 +217,7 @@ def _assert_no_tampering(manager: SessionManager) -> None:
 
 
 def _assert_clean(manager: SessionManager, root: Path) -> None:
-    """Assert that all is whole and that no file of the store holds the text."""
+    """Assert that everything is intact and that no file of the store contains the text."""
     for one in manager.storage.log.ids():
         verdict = verify_session(manager.storage, one)
         assert verdict.is_whole, verdict

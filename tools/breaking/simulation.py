@@ -62,7 +62,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Stand in front of the calls of `os` while the block runs."""
+        """Wrap the calls of `os` while the block runs."""
         kept = {name: getattr(os, name) for name in _RECORDED}
         try:
             for name, call in kept.items():
@@ -143,7 +143,7 @@ class Recorder:
 
 
 def scenario(recorder: Recorder, root: Path, level: Fsync) -> list[str]:
-    """Create a session, append single events and batches, tear its tail, append again; return all that was said."""
+    """Create a session, append single events and batches, tear its tail, append again; return all messages."""
     said_so_far: list[str] = []
 
     def append(*texts: str) -> None:
@@ -250,7 +250,7 @@ def apply(data: bytes, calls: list[Call]) -> bytes:
 
 
 def torn(data: bytes, calls: list[Call], rng: random.Random) -> bytes:
-    """Do some calls, in order: whole, cut anywhere, as a size without bytes, with a hole, or not at all."""
+    """Do some calls, in order: completely, cut anywhere, as a size without bytes, with a hole, or not at all."""
     kept = calls[: rng.randrange(len(calls) + 1)]
     for index, call in enumerate(kept):
         if call.kind == "truncate":

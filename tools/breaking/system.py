@@ -1,4 +1,4 @@
-"""The system: an errno at every position of every call, resources used up, a kernel that writes less than it says."""
+"""The system: an errno at every position of every call, resources used up, a kernel that writes less than it reports."""
 
 import ctypes
 import errno
@@ -31,7 +31,7 @@ Arm = Callable[[str, int, int, bool], None]
 
 
 class Stand:
-    """Stands in front of calls of `os` and `fcntl` and makes the n-th of a kind fail."""
+    """Wraps calls of `os` and `fcntl` and makes the n-th of a kind fail."""
 
     def __init__(self) -> None:
         self.fired = 0
@@ -132,7 +132,7 @@ def _append(log: FileSystemEventLog, text: str, accepted: list[str], refused: se
 
 
 def _works_again(root: Path, log: FileSystemEventLog, accepted: list[str]) -> FileSystemEventLog:
-    """Append once the fault is gone: on the same object, unless a failed flush has poisoned it."""
+    """Append after the fault has ended: on the same object, unless a failed flush has poisoned it."""
     try:
         log.append("s", [said("after")])
     except HandlePoisoned:
@@ -201,7 +201,7 @@ int openat64(int d, const char *p, int f, ...) {
 
 
 def _through_shim(counts: Counts) -> None:
-    """Do the same below Python, with a library that stands in front of the C library's calls."""
+    """Do the same below Python, with a library that wraps the C library's calls."""
     if shutil.which("gcc") is None:
         counts["skipped"] += 1
         return

@@ -7,7 +7,7 @@ from eventstore import FileSystemSessionStorage, SessionManager
 
 
 def main() -> None:
-    """Write a session, open the store anew as another program would, and go on with it."""
+    """Write a session, open the store again as another program would, and continue it."""
     with tempfile.TemporaryDirectory() as folder:
         sessions_dir, history_dir = Path(folder, ".sessions"), Path(folder, ".history")
         with SessionManager(FileSystemSessionStorage(sessions_dir, history_dir)) as manager:

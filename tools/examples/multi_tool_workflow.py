@@ -7,7 +7,7 @@ from eventstore import FileSystemSessionStorage, SessionManager
 
 
 def main() -> None:
-    """Run three tools, one of which fails, and print the timeline."""
+    """Run three tools (one fails), and print the timeline."""
     with (
         tempfile.TemporaryDirectory() as folder,
         SessionManager(FileSystemSessionStorage(Path(folder, ".sessions"), Path(folder, ".history"))) as manager,

@@ -1,7 +1,7 @@
-"""Replacing a file in one step: readers see the old bytes or the new ones, whatever crashes in between.
+"""Replace a file in one step: readers see the old bytes or the new ones, also after a crash.
 
-The new bytes are written to `.NAME.new` in the same folder, flushed, and renamed. Whoever writes holds a lock on that file, so
-two writers take turns, and what a crash left of it is used up by the next writer of the same name.
+The new bytes are written to `.NAME.new` in the same folder, flushed, and renamed. The writer holds a lock on that file,
+so two writers take turns. The next writer of the same name reuses a file that a crash left.
 """
 
 import errno
@@ -24,11 +24,12 @@ _ODD = frozenset({errno.ELOOP, errno.ENXIO})
 def replacing(
     name: str, *, folder: int, durable: bool = True, mode: int = 0o600, temporary: str | None = None
 ) -> Iterator[Callable[[bytes], None]]:
-    """Lend what writes a file, below the descriptor of its folder, that takes its place when the block ends without an error.
+    """Yield a writer for a new file, below the descriptor of its folder.
 
-    `temporary` is the name of the file that is written first, where several files of a folder share one: they take turns then.
-    A link of that name is replaced, not followed. With `durable` both the bytes and the name are on stable storage afterwards.
-    Raises OSError; the file is as it was then, unless flushing the folder is what failed.
+    It replaces the old file when the block ends without an error. `temporary` is the name of the file that is written first.
+    Several files of a folder can share it: then they take turns. A link of that name is replaced, not followed. With `durable`
+    both the bytes and the name are on stable storage afterwards. Raises OSError; the file is as it was then, unless flushing
+    the folder is what failed.
     """
     temporary = temporary or temporary_name(name)
     file = _open_temporary(temporary, folder, mode)
@@ -57,7 +58,7 @@ def replace_file(
     mode: int = 0o600,
     temporary: str | None = None,
 ) -> None:
-    """Write a file whole or not at all, below the descriptor of its folder; see `replacing`.
+    """Write a file atomically, below the descriptor of its folder; see `replacing`.
 
     Raises OSError, and what iterating over `data` raises.
     """
@@ -67,7 +68,7 @@ def replace_file(
 
 
 def replace_path(path: Path | str, data: bytes | Iterable[bytes], *, durable: bool = True, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, by its path, whose folder must be there. Raises as `replace_file` does."""
+    """Write a file atomically, by its path; its folder must exist. Raises as `replace_file` does."""
     folder, name = os.path.split(os.path.abspath(path))
     descriptor = os.open(folder, LINKED_FOLDER)
     try:
@@ -77,7 +78,7 @@ def replace_path(path: Path | str, data: bytes | Iterable[bytes], *, durable: bo
 
 
 def temporary_name(name: str) -> str:
-    """Name the file that holds the new bytes until they are renamed into place."""
+    """Return the name of the file that has the new bytes until it is renamed."""
     return f".{name}.new"
 
 
@@ -101,11 +102,11 @@ def _open_temporary(temporary: str, folder: int, mode: int) -> int:
             _let_go(file)
             raise
         _let_go(file)
-    raise OSError(errno.EAGAIN, "others replace the file all the time", temporary)
+    raise OSError(errno.EAGAIN, "other programs replace the file all the time", temporary)
 
 
 def _is_ours(file: int, temporary: str, folder: int) -> bool:
-    """Tell whether a file is still the one with that name, and no other name; what is no plain file is removed."""
+    """Check whether a file still has that name and no other name; remove an object that is not a plain file."""
     try:
         found = os.stat(temporary, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

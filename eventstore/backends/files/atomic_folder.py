@@ -1,8 +1,7 @@
-"""Folders that appear whole or not at all: made aside, flushed, then renamed into place, below descriptors and past no link."""
+"""Create folders atomically: in a temporary folder, with fsync, then rename; only by descriptors, following no symlinks."""
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -13,24 +12,24 @@ from eventstore.backends.files.durability import sync_data
 from eventstore.backends.posix import fcntl
 
 ASIDE = "_adopt"
-"""The folder, in a sessions or history folder, in which folders are made. What a crash leaves in it goes with the next use."""
+"""The folder, in a sessions or history folder, in which folders are made. The next use removes what a crash left in it."""
 _MADE = "made"
 
 
 class Stage:
-    """A place in which one folder after the other is made. `open_stage` gives one."""
+    """A temporary folder in which folders are made one after the other. `open_stage` yields one."""
 
     def __init__(self, root: int, aside: int) -> None:
         self._root, self._aside = root, aside
 
     def begin(self) -> None:
-        """Begin a new folder, empty; what was not put anywhere goes."""
+        """Begin a new, empty folder; remove one that was not moved to its place."""
         self.clear()
         os.mkdir(_MADE, 0o700, dir_fd=self._aside)
 
     @contextmanager
     def open(self, path: str) -> Iterator[Callable[[bytes], None]]:
-        """Make a file in the folder, at a path of plain names, and lend what writes to it. Modes are 0600 and 0700.
+        """Make a file in the folder, at a path of plain names, and yield a writer for it. Modes are 0600 and 0700.
 
         It is on stable storage at the end. Raises OSError, FileExistsError for a twin.
         """
@@ -44,11 +43,11 @@ class Stage:
             os.close(file)
 
     def stat(self, path: str) -> os.stat_result:
-        """Return what is known of a file in the folder, which stays the same file when the folder is put in place."""
+        """Return the status of a file in the folder; it is the same file after the folder is moved to its place."""
         return os.stat(f"{_MADE}/{path}", dir_fd=self._aside, follow_symlinks=False)
 
     def put(self, path: str) -> None:
-        """Move the folder to its path below the root. Raises OSError where something is there (EEXIST, ENOTEMPTY, ENOTDIR)."""
+        """Move the folder to its path below the root. Raises OSError if the path exists (EEXIST, ENOTEMPTY, ENOTDIR)."""
         for _, _, _, inside in os.fwalk(_MADE, dir_fd=self._aside):
             os.fsync(inside)
         *folders, name = path.split("/")
@@ -58,7 +57,7 @@ class Stage:
         os.fsync(self._aside)
 
     def clear(self) -> None:
-        """Remove what is left of a folder that was made and not put anywhere."""
+        """Remove a folder that was made but not moved to its place."""
         for name in os.listdir(self._aside):
             with suppress(FileNotFoundError):
                 _remove(name, self._aside)
@@ -66,7 +65,7 @@ class Stage:
 
 @contextmanager
 def open_stage(root: str | os.PathLike[str]) -> Iterator[Stage]:
-    """Lend the stage of a root folder, which is made where it is not there; one at a time, in all processes."""
+    """Yield the stage of a root folder, created if missing; one at a time among all processes."""
     Path(root).mkdir(0o700, parents=True, exist_ok=True)
     whole = os.open(root, LINKED_FOLDER)
     try:
@@ -79,23 +78,23 @@ def open_stage(root: str | os.PathLike[str]) -> Iterator[Stage]:
                 stage.clear()
                 fcntl.flock(
                     aside, fcntl.LOCK_UN
-                )  # a child forked meanwhile has the descriptor too: closing would not unlock
+                )  # a child forked in the meantime has the descriptor too: closing would not unlock
     finally:
         os.close(whole)
 
 
 def remove_at_once(root: int, folder: int, name: str) -> None:
-    """Remove what has a name in a folder, in one step and durable, with all in it; links in it are not followed.
+    """Remove a file or folder with its content in one step, durably; links in it are not followed.
 
-    It is moved aside first, so that nobody sees half of it. What a crash leaves there is removed with the next use.
-    Raises OSError, FileNotFoundError where nothing has that name.
+    It is moved into the stage first, so that no reader sees a part of it. The next use removes what a crash left there.
+    Raises OSError, FileNotFoundError if nothing has that name.
     """
     with open_below(root, [ASIDE], create=True) as aside:
         gone = f"gone-{os.urandom(8).hex()}"
         os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=aside)
         os.fsync(folder)
         _remove_all(gone, aside)
-        with suppress(OSError):  # somebody makes a folder here: it clears what is left when it is done
+        with suppress(OSError):  # another process makes a folder here: it removes the rest when it is done
             fcntl.flock(aside, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 Stage(root, aside).clear()
@@ -104,7 +103,7 @@ def remove_at_once(root: int, folder: int, name: str) -> None:
 
 
 def _remove_all(name: str, folder: int) -> None:
-    """Remove a file or a folder, also where somebody still writes into it or helps to remove it. Raises OSError."""
+    """Remove a file or a folder, even while another process writes into it or removes it too. Raises OSError."""
     for last in (False, False, True):
         try:
             _remove(name, folder)
@@ -118,7 +117,7 @@ def _remove_all(name: str, folder: int) -> None:
 
 
 def clear_stage(root: str | os.PathLike[str]) -> None:
-    """Remove what a crash left in the stage of a root folder; waits for whoever makes a folder there right now."""
+    """Remove what a crash left in the stage of a root folder; wait for a process that makes a folder there."""
     if os.path.isdir(os.path.join(root, ASIDE)):
         with open_stage(root):
             pass
@@ -126,7 +125,7 @@ def clear_stage(root: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def open_below(root: int, folders: Iterable[str], *, create: bool = False) -> Iterator[int]:
-    """Lend a descriptor of a folder, walked to from that of another without following any link. Raises OSError."""
+    """Yield a descriptor of a folder, opened from that of another without following any link. Raises OSError."""
     inside = os.dup(root)
     try:
         for name in folders:
@@ -146,6 +145,8 @@ def _remove(name: str, folder: int) -> None:
     try:
         os.unlink(name, dir_fd=folder)
     except (IsADirectoryError, PermissionError):
+        import shutil  # it loads compressors, and hardly ever is a folder there
+
         shutil.rmtree(name, dir_fd=folder)
 
 

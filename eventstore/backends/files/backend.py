@@ -1,4 +1,4 @@
-"""Logs in folders of one POSIX machine: `<root>/<log>/events.jsonl`, one file a log, whose lines are the log's and no more."""
+"""Logs in folders of one POSIX machine: `<root>/<log>/events.jsonl`, one file for each log, with only the lines of the log."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from eventstore.backends.files.atomic_folder import open_stage
 from eventstore.backends.files.blobs import Blobs
@@ -19,7 +19,7 @@ from eventstore.backends.files.handle import Handle
 from eventstore.backends.files.handles import Handles, is_in_trash
 from eventstore.backends.files.locks import NamedLock, NamedLocks
 from eventstore.backends.files.naming import delete, is_there, make, place_of, put, rename
-from eventstore.backends.files.reader import read_log, read_tip
+from eventstore.backends.files.reader import read_log, read_small, read_tip
 from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace, taken
 from eventstore.backends.posix import require_posix
 from eventstore.errors import EventStoreError, NotSupported
@@ -46,7 +46,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _translated(method: F) -> F:
-    """Let errors of the system come out as Refused, with the path and the number that says what was wrong."""
+    """Raise errors of the system as Refused, with the path and the error number."""
 
     @wraps(method)
     def call(self: "FilesBackend", log: str, *args: Any, **kwargs: Any) -> Any:
@@ -61,19 +61,22 @@ def _translated(method: F) -> F:
 
 
 class FilesBackend(Backend):
-    """One folder a log below `root`, which is made when the first log is. Safe for threads, processes and fork.
+    """One folder for each log below `root`, which is made with the first log. Safe for threads, processes and fork.
 
-    `fsync` says when an append is on stable storage: `always` (before it returns), `everysec` (within a second) or `no` (when
-    the operating system likes). At most `open_files` descriptors are kept open, by default a quarter of what the process may
-    have and no more than 4096.
+    `fsync` is the time at which an append is on stable storage: `always` (before it returns), `everysec` (within a second) or
+    `no` (when the operating system decides). At most `open_files` descriptors are kept open, by default a quarter of the
+    process's limit and no more than 4096.
 
-    What is no plain file, or no folder, where a log should be raises NotARegularFile; it is neither followed nor changed.
+    An object in the place of a log that is not a plain file, or not a folder, raises NotARegularFile; it is neither followed nor
+    changed.
     """
 
     capabilities = Capabilities(torn_tails=True, shows_writers=SHOWS_WRITERS)
 
     def __init__(self, root: Path | str, *, fsync: Fsync = "always", open_files: int | None = None) -> None:
         require_posix(str(root))
+        if fsync not in get_args(Fsync):
+            raise ValueError(f"fsync {fsync!r} is not one of {', '.join(get_args(Fsync))}; nothing was opened")
         self.root, self.fsync = Path(os.path.abspath(root)), fsync
         self._folders = Folders(self.root, durable=fsync != "no")
         self._feed = ChangeFeed(self.root)
@@ -88,7 +91,7 @@ class FilesBackend(Backend):
         self._flusher: _Flusher | None = None
 
     def begin_in_child(self) -> None:
-        """Let go of all that a parent had open when the process was forked."""
+        """Release everything that the parent had open when the process was forked."""
         self._locks.drop_in_child()
         self._handles.begin_in_child()
         self._feed.begin_in_child()
@@ -102,13 +105,18 @@ class FilesBackend(Backend):
 
     @_translated
     def tip(self, log: str) -> Tip:
-        """Return the end of the last whole record; without any record, the beginning, with an empty digest."""
+        """Return the end of the last complete record; without any record, the beginning, with an empty digest."""
         return read_tip(self._handles.of(log))
 
     @_translated
     def read(self, log: str, after: Tip | int = 0, upto: int | None = None) -> Reading:
         """Read lines. With `upto` the chunks may end before `Reading.end`; they have a file open until they end or are closed."""
         return read_log(self._handles.of(log), after, upto)
+
+    @_translated
+    def read_small(self, log: str, most_bytes: int) -> bytes | None:
+        """Read all bytes of a log of at most `most_bytes`. It gets no handle: those of 100,000 logs are 100 MB."""
+        return read_small(self._folders, check_log_name(log), most_bytes)
 
     # --- writing
 
@@ -121,11 +129,10 @@ class FilesBackend(Backend):
         tip: Tip,
         keys: Sequence[Key] = (),
         sync: bool = True,
-        wait: bool = True,
     ) -> str:
         handle = self._handles.to_write(log)
         try:
-            life = handle.append(lines, expect, tip, wait=wait)
+            life = handle.append(lines, expect, tip)
         except EventStoreError:
             raise
         except OSError as error:
@@ -184,7 +191,7 @@ class FilesBackend(Backend):
             handle.expect(expect, found)
             handle.raise_if_poisoned()
             if self.fsync != "no":
-                handle.sync("move")  # also what another process has not flushed yet: it would look for the old name
+                handle.sync("move")  # also bytes of another process: it would look for the old name to flush them
             with announced(handle), announced(other):
                 rename(self._folders, log, to)
             handle.close()
@@ -195,7 +202,7 @@ class FilesBackend(Backend):
 
     @_translated
     def delete(self, log: str, *, expect: Tip | None) -> bool:
-        """Delete a log's folder with all in it, as a whole: nobody sees a part of it. False where there was no log.
+        """Delete a log's folder and its content in one step: no reader sees a part of it. Return False if there was no log.
 
         A folder that a killed creation or deletion left is removed too.
         """
@@ -257,7 +264,10 @@ class FilesBackend(Backend):
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock. `log/NAME` is that of the log's file, which must be there; `registry` is that of earlier releases."""
+        """Hold a lock.
+
+        `log/NAME` is the lock of the log's file, which must exist; `registry` is the lock that earlier releases use.
+        """
         kind, _, log = name.partition("/")
         held: Handle | NamedLock = self._take_log(log) if kind == "log" else self._take_named(name)
         try:
@@ -270,7 +280,7 @@ class FilesBackend(Backend):
         try:
             handle.take()
             try:
-                handle.remove_unfinished()  # another program may have been killed since this one opened the log
+                handle.remove_unfinished()  # another program may have been killed after this one opened the log
             except BaseException:
                 handle.release()
                 raise
@@ -309,7 +319,7 @@ class FilesBackend(Backend):
     # --- stable storage, and the end
 
     def flush(self) -> None:
-        """Bring all that was written through this object to stable storage. Raises NotStored, once all was tried."""
+        """Bring everything that was written through this object to stable storage. Raises NotStored, after trying all files."""
         failed: NotStored | None = None
         for handle in self._handles.open():
             try:
@@ -348,7 +358,7 @@ class FilesBackend(Backend):
 
 
 class _Flusher:
-    """A thread that flushes a backend once a second, until it is stopped or the backend is gone."""
+    """A thread that flushes a backend once a second, until it is stopped or the backend is deleted."""
 
     def __init__(self, backend: FilesBackend) -> None:
         self._backend = weakref.ref(backend)

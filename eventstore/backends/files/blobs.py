@@ -16,26 +16,27 @@ from eventstore.errors import NotARegularFile
 from eventstore.ids import TEMPLATE, TRASH
 from eventstore.log.port import Missing, Refused
 
-CHECKPOINTS, QUARANTINE = "checkpoints", "quarantine"
+CHECKPOINTS, QUARANTINE, VALUES = "checkpoints", "quarantine", "values"
 """The folders of a log's blobs."""
 _NAME = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9._~%+=@-]{0,249}", re.ASCII)
 _TEMPORARY = ".blob.new"
-"""Shared by all blobs of a folder of the store's own: names made up by a program that was killed would not be used up again."""
+"""Shared by all blobs of a store folder: temporary files with random names would stay for ever after a kill."""
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 class Blobs:
     """The blobs of all logs below one root. Those of a session, a template or a log in the trash need that log.
 
-    Other folders, `_store` and `_cursors` say, and the root itself as an empty name, are made when the first blob is written.
-    Those of a log are in its folders `checkpoints` and `quarantine`; those of another folder are its plain files.
+    Other folders, for example `_store` and `_cursors`, and the root itself (an empty name), are made with the first
+    blob. The blobs of a log are in its folders `checkpoints`, `quarantine` and `values`; those of another folder are
+    its plain files.
     """
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
 
     def list(self, log: str) -> list[str]:
-        """Name the blobs of a log, sorted. Raises Missing, OSError."""
+        """List the blobs of a log, sorted. Raises Missing, OSError."""
         try:
             folder = self._open(log)
         except Missing:
@@ -45,7 +46,7 @@ class Blobs:
         try:
             found = [
                 f"{inner}/{name}"
-                for inner in (CHECKPOINTS, QUARANTINE)
+                for inner in (CHECKPOINTS, QUARANTINE, VALUES)
                 for name in _plain_files(folder, inner)
                 if _NAME.fullmatch(name)
             ]
@@ -80,20 +81,18 @@ class Blobs:
         return Chunks(descriptor, 0, found.st_size, path)
 
     def put(self, log: str, name: str, data: bytes) -> None:
-        """Write a blob, whole or not at all, and durable. Raises Missing, OSError."""
+        """Write a blob, atomically and durably. Raises Missing, OSError."""
         *inner, last = check_blob(name)
         folder = self._open(log, create=not needs_log(log))
         try:
             with open_below(folder, inner, create=True) as inside:
-                os.fsync(
-                    folder
-                )  # also where the inner folder was there: whoever made it may have been killed before this
+                os.fsync(folder)  # also if the inner folder exists: its maker may have been killed before this
                 replace_file(last, data, folder=inside, temporary=None if needs_log(log) else _TEMPORARY)
         finally:
             os.close(folder)
 
     def delete(self, log: str, name: str) -> None:
-        """Delete a blob, durable; nothing happens where it is not there. Raises OSError."""
+        """Delete a blob, durably; do nothing if it does not exist. Raises OSError."""
         *inner, last = check_blob(name)
         try:
             folder = self._open(log)
@@ -111,7 +110,7 @@ class Blobs:
 
     def _open(self, log: str, *, create: bool = False) -> int:
         if log and not all(map(_NAME.fullmatch, log.split("/"))):
-            raise Refused(log[:80], errno.EINVAL, "this is no name of a log")
+            raise Refused(log[:80], errno.EINVAL, "this is not a name of a log")
         folder = self._folders.open(log, create=create)
         if needs_log(log):
             try:
@@ -125,22 +124,22 @@ class Blobs:
 
 
 def put_below(folder: int, inner: Sequence[str], name: str, data: bytes | Iterable[bytes]) -> None:
-    """Write a file, whole or not at all, in a folder below another, which is made; all of it durable. Raises OSError."""
+    """Write a file, atomically and durably, in a folder below another, which is created if missing. Raises OSError."""
     with open_below(folder, inner, create=True) as inside:
-        os.fsync(folder)  # also where the inner folder was there: whoever made it may have been killed before this
+        os.fsync(folder)  # also if the inner folder exists: its maker may have been killed before this
         replace_file(name, data, folder=inside)
 
 
 def needs_log(log: str) -> bool:
-    """Tell whether a name is one of a session, a template or a log in the trash, and no folder of the store's own."""
+    """Return whether a name is that of a session, a template or a log in the trash, not a folder of the store itself."""
     return log.startswith((TRASH, TEMPLATE)) or (log != "" and not log.startswith("_"))
 
 
 def check_blob(name: str) -> list[str]:
-    """Part the name of a blob. Raises Refused for one that is hidden, leads elsewhere, or is that of a log."""
+    """Split the name of a blob. Raises Refused for a name that is hidden, leads elsewhere, or is that of a log."""
     parts = name.split("/")
     if not all(map(_NAME.fullmatch, parts)) or parts[-1] == LOG:
-        raise Refused(name[:80], errno.EINVAL, "this is no name of a blob")
+        raise Refused(name[:80], errno.EINVAL, "this is not a name of a blob")
     return parts
 
 
@@ -151,6 +150,6 @@ def _plain_files(folder: int, inner: str) -> list[str]:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return []
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # a link or a file where the folder belongs
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):  # a link or a file in the place of the folder
             raise NotARegularFile(inner, "no folder", "a folder") from None
         raise

@@ -1,14 +1,15 @@
-"""The change feed of a folder of logs: one file that says which logs may have changed since somebody last asked.
+"""The change feed of a folder of logs: one file that records which logs may have changed since the last read.
 
 The file is `_changes` below the sessions folder. A header comes first: `eventstore changes 1`, a random id, the time it was made
 (Unix milliseconds), padded with `#` to 1,024 bytes. Then come records, each between two line feeds, so that a torn one hides no
-other: `name` (that log may have changed), `-name` (it was removed), `?` (a look: somebody has read all that is in front).
+other: `name` (that log may have changed), `-name` (it was removed), `?` (a look: a reader has read everything before it).
 
-The rule that makes it exact: when an append returns, a mark of its log stands behind every look that was in the file then. A
-writer asks for the size of the file before it appends and again afterwards, and marks its log where a look came in between. A
-reader skips marks only in front of a look that was there before it read the logs. So it depends on no clock, process id or lock.
+The rule that makes it exact: when an append returns, a mark of its log comes after every look that was in the file
+then. A writer reads the size of the file before it appends and again afterwards, and marks its log if a look came in
+between. A reader skips only marks before a look that was there before it read the logs. So it depends on no clock,
+process id or lock.
 
-The file may be lost, damaged or replaced at any time: what cannot be believed is answered by a look at every log.
+The file may be lost, damaged or replaced at any time: if it cannot be trusted, the reader checks every log.
 """
 
 import errno
@@ -27,32 +28,32 @@ from typing import NamedTuple
 from eventstore.backends.files.descriptor import SAFE
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import check_log_id
-from eventstore.log.base import NO_LOG, Changes
+from eventstore.log.changes import NO_LOG, Changes
 
 NAME = "_changes"
 _HEADER_BYTES = 1_024
-"""Long, so that a file that was emptied does not reach the size it had by the few marks that are on their way."""
+"""Long, so that an emptied file does not reach its old size by the few marks that are being written."""
 _HEADER = re.compile(rb"eventstore changes 1 ([0-9a-f]{32}) ([0-9]{1,15}) #*\n", re.ASCII)
 _LOOK = b"\n?\n"
 MOST_BYTES = 1_000_000
-"""A larger feed is replaced by an empty one: the next look is at every log, 0.2 s for 100,000."""
+"""A larger feed is replaced by an empty one: the next reader checks every log, 0.2 s for 100,000."""
 LOOK_AFTER = 256
-"""So many marks are checked again by each reader (0.5 ms) before one adds a look, after which writers mark anew."""
+"""Each reader checks up to so many marks again (0.5 ms). With more, it adds a look, and writers mark again."""
 SETTLING_SECONDS = 10.0
-"""A feed must be so old before it is believed, and marks are checked again for so long.
+"""The age a feed must have before it is trusted, and the time for which marks are checked again.
 
-The first covers writers that still have a file open that somebody moved away (they look at its path every `_PATH_SECONDS`), the
-second a writer that is killed after its append and in front of its second mark.
+The first covers writers that still have an open file that was moved away (they check its path every `_PATH_SECONDS`), the
+second a writer that is killed after its append and before its second mark.
 """
 _PATH_SECONDS = 0.1
 _APPENDING = os.O_RDWR | os.O_APPEND | SAFE
 
 
 class _Place(NamedTuple):
-    """A token: marks in front of `start` are settled; those in front of `next_start` will be, `SETTLING_SECONDS` after `since`.
+    """A token: marks before `start` are settled; those before `next_start` will be, `SETTLING_SECONDS` after `since`.
 
-    `boot` is the run of the system: a power cut may take back what a log already held. `folder_ns` is when entries of the
-    sessions folder last changed.
+    `boot` identifies the boot of the system: a power cut may remove lines that a log already had. `folder_ns` is when
+    entries of the sessions folder last changed.
     """
 
     feed: str
@@ -75,7 +76,7 @@ class _Place(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What a reader found in the file: its header, and the records behind `start`."""
+    """The content of the file for a reader: its header, and the records after `start`."""
 
     feed: str
     born: float
@@ -84,17 +85,17 @@ class _Seen(NamedTuple):
     data: bytes
 
     def logs(self) -> set[str]:
-        """Name the logs that are marked."""
+        """Return the names of the marked logs."""
         lines = {line.removeprefix(b"-").decode("ascii", "replace") for line in self.data.split(b"\n")}
         return {line for line in lines if _is_log(line)}
 
     def last_look(self) -> int:
-        """Return the byte behind the last look."""
+        """Return the byte after the last look."""
         found = self.data.rfind(_LOOK)
         return self.start if found < 0 else self.start + found + len(_LOOK)
 
     def unseen(self) -> int:
-        """Count the records behind the last look, about."""
+        """Count, approximately, the records after the last look."""
         return self.data.count(b"\n", self.last_look() - self.start) // 2
 
     def removals(self) -> dict[str, int]:
@@ -110,7 +111,7 @@ class _Seen(NamedTuple):
 class ChangeFeed:
     """The feed of one sessions folder, for its writers and its readers. Safe for threads and processes; never raises OSError.
 
-    A writer calls `before` and `after` around each change of a log, and `gone` when it removed one.
+    A writer calls `before` and `after` around each change of a log, and `gone` after it removed one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -135,9 +136,9 @@ class ChangeFeed:
     # --- writers
 
     def before(self, log: str) -> None:
-        """Mark a log that is about to change, unless it is marked already. Costs one lseek then."""
+        """Mark a log before it changes. If it is marked already, this costs one lseek."""
         try:
-            if (  # the size is asked for first: a set that is looked at after it is at least as new
+            if (  # the size is read first: a set that is read after it is at least as new
                 os.lseek(self._file, 0, os.SEEK_END) == self._end
                 and log in self._marked
                 and time.monotonic() < self._look_at_path
@@ -148,7 +149,7 @@ class ChangeFeed:
         self._mark(log)
 
     def after(self, log: str) -> None:
-        """Mark a log that was changed, if somebody looked since `before`. Costs one lseek otherwise."""
+        """Mark a changed log, if a reader looked since `before`. Otherwise this costs one lseek."""
         try:
             if os.lseek(self._file, 0, os.SEEK_END) == self._end and log in self._marked:
                 return
@@ -157,13 +158,13 @@ class ChangeFeed:
         self._mark(log)
 
     def gone(self, log: str) -> None:
-        """Record that a log was removed: a new one of the same name must not be taken for it."""
+        """Record that a log was removed: a new log of the same name must not be mistaken for it."""
         self._mark(log, removed=True)
 
     def _mark(self, log: str, *, removed: bool = False) -> None:
         with self._mutex:
             if self._file < 0 and time.monotonic() < self._look_at_path:
-                return  # it could not be made a moment ago: readers look at every log
+                return  # it could not be made a moment ago: readers check every log
             try:
                 is_even = self._catch_up()
                 if is_even and log in self._marked and not removed:
@@ -174,7 +175,7 @@ class ChangeFeed:
                 self._void(error)
 
     def _catch_up(self) -> bool:
-        """Have the file at the path open, and read what is new in it; False where it ends in a torn record. Raises OSError."""
+        """Open the file at the path, and read new records; return False if it ends in a torn record. Raises OSError."""
         if self._file >= 0:
             found = os.fstat(self._file)
             if found.st_size < self._end or found.st_nlink != 1 or not self._is_at_path():
@@ -193,9 +194,7 @@ class ChangeFeed:
             marked = set()
             lines = lines[len(lines) - lines[::-1].index(b"?") :]
         marked.update(line.decode("ascii", "replace") for line in lines)
-        self._marked = (
-            marked  # in front of the end: `before` and `after` read them in the other order, without the mutex
-        )
+        self._marked = marked  # before the end: `before` and `after` read them in the other order, without the mutex
         self._end += len(data)
         self._look_at_path = time.monotonic() + _PATH_SECONDS
         return self._end == size
@@ -208,20 +207,20 @@ class ChangeFeed:
         return (found.st_dev, found.st_ino) == self._identity
 
     def _open(self) -> None:
-        """Open the feed, or make one where there is none that can be used. Raises OSError."""
+        """Open the feed, or make one if there is no usable one. Raises OSError."""
         file = self._open_feed()
         if file < 0:
             try:
                 self._replace()
                 return
-            except FileExistsError:  # somebody else made one in between
+            except FileExistsError:  # another process made one in between
                 file = self._open_feed()
         if file < 0:
-            raise OSError(errno.EAGAIN, "others replace it all the time", self._path)
+            raise OSError(errno.EAGAIN, "other programs replace it all the time", self._path)
         self._begin(file)
 
     def _open_feed(self) -> int:
-        """Open what is at the path; -1 where that is nothing, a link, a folder, a pipe, another's or no feed."""
+        """Open the feed at the path; -1 if it is missing, a link, a folder, a pipe, another user's file or not a feed."""
         try:
             file = os.open(self._path, _APPENDING)
         except OSError as error:
@@ -239,7 +238,7 @@ class ChangeFeed:
         self._file = file
 
     def _replace(self) -> None:
-        """Put a new feed in place of whatever is there. Writers that have the old one open see that it was emptied."""
+        """Replace whatever is there by a new feed. Writers that have the old one open notice that it was emptied."""
         if self._file >= 0:
             os.ftruncate(self._file, 0)
             self._drop()
@@ -255,7 +254,7 @@ class ChangeFeed:
         self._begin(file)
 
     def _void(self, error: OSError) -> None:
-        """Make the feed one that nobody believes, since a mark could not be written: readers look at every log then."""
+        """Invalidate the feed, because a mark could not be written: readers then check every log."""
         with suppress(OSError):
             if self._file >= 0:
                 os.ftruncate(self._file, 0)  # works on a full disk
@@ -290,7 +289,7 @@ class ChangeFeed:
         now = time.time()
         marked, removals = seen.logs(), seen.removals()
         is_known = place is not None and (place.feed, place.boot, place.start) == (seen.feed, _boot(), seen.start)
-        # a folder that changed without any mark was changed by nobody who marks: a session was copied in by hand, say
+        # a folder that changed without a mark was not changed by a writer: for example, a session was copied in by hand
         if place is None or not is_known or (place.folder_ns != folder_ns and not marked):
             is_settled = 0 <= now - seen.born >= SETTLING_SECONDS
             start = _Place(seen.feed, _boot(), folder_ns, _HEADER_BYTES, seen.last_look(), now)
@@ -302,7 +301,7 @@ class ChangeFeed:
         return Changes(logs, str(following), complete=False)
 
     def _see(self, place: _Place | None) -> _Seen | None:
-        """Read the feed, from a place if it is one in it; None where there is no feed that can be used."""
+        """Read the feed, from a place if that is valid in it; None if there is no usable feed."""
         seen = self._see_once(place)
         if seen is None and os.path.isdir(self._root):
             with self._mutex, suppress(OSError):
@@ -343,7 +342,7 @@ class ChangeFeed:
         data = _read(file, start, found.st_size)
         seen = _Seen(feed, born, found.st_size, start, data[: data.rfind(b"\n") + 1])
         if seen.unseen() > LOOK_AFTER:
-            with suppress(OSError):  # a reader that may not write checks the same marks again
+            with suppress(OSError):  # a reader without write permission checks the same marks again
                 os.write(file, _LOOK)
         return seen
 
@@ -354,7 +353,7 @@ class ChangeFeed:
             return 0
 
     def _all(self, removals: dict[str, int]) -> list[tuple[str, str | None]]:
-        """Look at every log."""
+        """Check every log."""
         try:
             with os.scandir(self._root) as entries:
                 names: Iterable[str] = sorted(entry.name for entry in entries if entry.is_dir() or entry.is_symlink())
@@ -364,7 +363,7 @@ class ChangeFeed:
         return [(name, text) for name, text in looked if text is not None]
 
     def _text(self, log: str, removals: dict[str, int]) -> str | None:
-        """Describe the content of a log by its size, inode and time, and by its last removal; None where it is gone."""
+        """Describe the content of a log by its size, inode and time, and by its last removal; None if it was removed."""
         try:
             if stat.S_ISLNK(os.stat(f"{self._root}/{log}", follow_symlinks=False).st_mode):
                 return NO_LOG
@@ -372,13 +371,13 @@ class ChangeFeed:
         except OSError:
             return None
         if stat.S_ISREG(found.st_mode) and not found.st_size:
-            return None  # a killed creation left it: it is no log
+            return None  # a killed creation left it: it is not a log
         removal = removals.get(log)
         return f"{found.st_size}-{found.st_ino}-{found.st_mtime_ns}" + (f"-{removal}" if removal else "")
 
 
 def _header(file: int) -> tuple[str, float] | None:
-    """Return the id of a feed, and when it was made; None for what is no feed, or is of a time to come."""
+    """Return the id of a feed and when it was made; None if it is not a feed, or its time is in the future."""
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size > 8 * MOST_BYTES:
         return None
@@ -389,7 +388,7 @@ def _header(file: int) -> tuple[str, float] | None:
 
 
 def _read(file: int, start: int, end: int) -> bytes:
-    """Read bytes of a file, fewer where it ends before."""
+    """Read bytes of a file; fewer if it ends before."""
     parts = []
     while start < end:
         part = os.pread(file, end - start, start)
@@ -402,7 +401,7 @@ def _read(file: int, start: int, end: int) -> bytes:
 
 def _write(file: int, data: bytes) -> None:
     if os.write(file, data) != len(data):
-        raise OSError(errno.ENOSPC, "it was written in part")
+        raise OSError(errno.ENOSPC, "it was written only in part")
 
 
 def _remove(path: str) -> None:
@@ -425,7 +424,7 @@ def _is_log(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _boot() -> str:
-    """Name this run of the system, where it has a name."""
+    """Return the id of this boot of the system, if it has one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip() or "unknown"
     except (OSError, ValueError):

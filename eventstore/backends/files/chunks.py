@@ -1,4 +1,4 @@
-"""Reading a log by its descriptor: where to begin, where it seems to end, and its bytes in chunks that own the descriptor."""
+"""Read a log by its descriptor: find where to begin, where it seems to end, and stream chunks that own the descriptor."""
 
 import os
 from binascii import hexlify
@@ -13,13 +13,13 @@ from eventstore.record.scan import Tip
 from eventstore.record.tombstone import digest_after
 
 HEAD_BYTES = 256
-"""So many bytes from its start a line's number and time surely end: types are short."""
+"""A line's number and time certainly end within so many bytes: types are short."""
 
 
 class Chunks(Iterator[bytes]):
-    """Bytes of a file, read as they are asked for. The descriptor is closed at the end, by `close`, or when nobody has this.
+    """Bytes of a file, read on demand. The descriptor is closed at the end, by `close`, or when this object is collected.
 
-    Where `lines` is given it ends after so many line feeds at the latest with the block that holds the last of them.
+    With `lines`, it ends at the latest with the block that has the last of so many line feeds.
     """
 
     def __init__(self, descriptor: int, start: int, end: int, path: str, lines: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Chunks(Iterator[bytes]):
         return block
 
     def close(self) -> None:
-        """Close the file. Nothing more comes then."""
+        """Close the file. The stream ends."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -58,9 +58,9 @@ class Chunks(Iterator[bytes]):
 
 
 def life_of(device: int, inode: int, head: bytes) -> str:
-    """Name the incarnation of a log by its file, and by number and time of its first line, of which `head` is the beginning.
+    """Return the life of a log: from its file, and from number and time of its first line, which begins with `head`.
 
-    A redaction keeps those. A file system may give the inode of a deleted file to the next one.
+    A redaction keeps those. The inode alone is not enough: a file system may reuse the inode of a deleted file.
     """
     found = LINE_START.match(head)
     first = f"{int(found[1])}.{found[2].decode('ascii', 'replace')}" if found else ""
@@ -68,18 +68,18 @@ def life_of(device: int, inode: int, head: bytes) -> str:
 
 
 def read_life(descriptor: int, found: os.stat_result) -> str:
-    """Name the incarnation of the log that a descriptor stands for."""
+    """Return the life of the log that a descriptor has open."""
     return life_of(found.st_dev, found.st_ino, os.pread(descriptor, HEAD_BYTES, 0))
 
 
 def ends_with(descriptor: int, offset: int, digest: bytes, *, line_feed: bool = True) -> bool:
-    """Tell whether the record that ends at `offset`, with or without its line feed, has that hash."""
+    """Check whether the record that ends at `offset`, with or without its line feed, has that hash."""
     end = (b'"%b"}\n' if line_feed else b'"%b"}') % hexlify(digest)
     return offset >= len(end) and os.pread(descriptor, len(end), offset - len(end)) == end
 
 
 def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
-    """Find the byte behind the record with a tip's number and hash, first where the tip says; None where it is not there."""
+    """Find the byte after the record with a tip's number and hash, first at the tip's offset; None if there is none."""
     end = b'"%b"}\n' % hexlify(tip.digest)
     if tip.offset >= len(end):
         block = os.pread(descriptor, len(end) + HEAD_BYTES, tip.offset - len(end))
@@ -98,7 +98,7 @@ def find_tip(descriptor: int, tip: Tip, size: int) -> int | None:
 
 
 def _is_numbered(descriptor: int, tip: Tip) -> bool:
-    """Tell whether the record that ends at a tip has its number; a tip with a life was returned for that very record."""
+    """Check whether the record that ends at a tip has its number; a tip with a life was returned for exactly that record."""
     if tip.life:
         return True
     start = line_feed_before(descriptor, tip.offset - 1)
@@ -107,7 +107,7 @@ def _is_numbered(descriptor: int, tip: Tip) -> bool:
 
 
 def _begins_behind(descriptor: int, tip: Tip, size: int) -> bool:
-    """Tell whether a log's first line goes on from a tip of another log; one that is not whole yet may."""
+    """Check whether a log's first line continues another log from a tip; an incomplete first line may."""
     found = SEQ.match(os.pread(descriptor, HEAD_BYTES, 0))
     if found is None or int(found[1]) != tip.seq + 1:
         return found is None
@@ -116,9 +116,9 @@ def _begins_behind(descriptor: int, tip: Tip, size: int) -> bool:
 
 
 def last_tip(descriptor: int, size: int, life: str) -> Tip | None:
-    """Return the end of the last record that is whole and ends its batch, as far as it tells itself; None without any line.
+    """Return the end of the last complete record that, by its own fields, ends its batch; None without any line.
 
-    Where there are lines and no such record among them it is the beginning, with an empty digest.
+    If there are lines but no such record, it is the beginning, with an empty digest.
     """
     end = line_feed_before(descriptor, size)
     if not end:

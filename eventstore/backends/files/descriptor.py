@@ -1,4 +1,4 @@
-"""Descriptors: how the files and folders of a log are opened, written, forced to stable storage, and marked as being written."""
+"""Descriptors: open, write and flush the files and folders of a log, and mark them as being written."""
 
 import os
 import stat
@@ -16,16 +16,16 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all bytes, in as many writes as it takes."""
+    """Write all bytes, with as many calls as needed."""
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, data[written:])
 
 
 def mark_as_written(descriptor: int) -> None:
-    """Show others that somebody has the log open for writing, for as long as the descriptor is open.
+    """Mark the log as open for writing, for as long as the descriptor is open.
 
-    A shared lock of the open file description, which `kill -9` takes away too; where the system has none nobody is shown.
+    It is a shared lock of the open file description, which `kill -9` removes too. On systems without such locks it does nothing.
     """
     if _OFD_SETLK is not None:
         with suppress(OSError):
@@ -33,7 +33,7 @@ def mark_as_written(descriptor: int) -> None:
 
 
 def is_being_written(descriptor: int) -> bool:
-    """Tell whether somebody, this process too, has the log of a descriptor open for writing."""
+    """Return whether any process, also this one, has the log of a descriptor open for writing."""
     if _OFD_GETLK is None:
         return False
     found = fcntl.fcntl(descriptor, _OFD_GETLK, _lock(fcntl.F_WRLCK))
@@ -44,7 +44,7 @@ _PLATFORM: str = sys.platform
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None) if _PLATFORM == "linux" else None
 _OFD_GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None) if _PLATFORM == "linux" else None
 SHOWS_WRITERS = _OFD_GETLK is not None
-"""Whether `is_being_written` can tell: other systems have other locks, or lay out `struct flock` in another way."""
+"""Whether `is_being_written` works here: other systems have other locks, or another layout of `struct flock`."""
 
 
 def _lock(kind: int) -> bytes:
@@ -61,7 +61,7 @@ _KINDS = (
 
 
 def kind_of(path: str) -> str:
-    """Name what is at a path where a plain file should be."""
+    """Describe the object at a path where a plain file should be."""
     try:
         mode = os.stat(path, follow_symlinks=False).st_mode
     except OSError:

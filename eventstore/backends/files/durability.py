@@ -1,4 +1,4 @@
-"""Stable storage: one place that knows by which call of the system bytes and folder entries survive a power loss."""
+"""Stable storage: the system calls after which bytes and folder entries survive a power loss."""
 
 import errno
 import os
@@ -13,8 +13,8 @@ _NOT_SUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno
 def sync_data(descriptor: int) -> None:
     """Force the bytes of a file to stable storage. Raises OSError.
 
-    On macOS `fsync` returns while the drive still has the bytes in its cache; `F_FULLFSYNC` empties that too. Drives that
-    cannot do it get the plain call. Where there is no `fdatasync`, `fsync` does its work.
+    On macOS `fsync` returns while the drive still has the bytes in its cache; `F_FULLFSYNC` empties that too. For
+    drives that do not support it, the plain call is used. On systems without `fdatasync`, `fsync` is used.
     """
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is not None:
@@ -29,7 +29,7 @@ def sync_data(descriptor: int) -> None:
 
 
 def sync_folder(folder: int | str) -> None:
-    """Force the entries of a folder, given by descriptor or path, to stable storage; a path that is gone needs none."""
+    """Force the entries of a folder, given by descriptor or path, to stable storage; a missing path needs no flush."""
     if isinstance(folder, int):
         os.fsync(folder)
         return

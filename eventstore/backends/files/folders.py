@@ -1,4 +1,4 @@
-"""The folders of logs below one root: opened by descriptors, past no link, and made so that they survive a power loss."""
+"""The folders of logs below one root: opened by descriptors, following no link, and created so that they survive a power loss."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ LOG = "events.jsonl"
 
 
 class Folders:
-    """The root folder, and one folder a log below it. With `durable` each folder that is made survives a power loss."""
+    """The root folder, and one folder for each log below it. With `durable`, each new folder survives a power loss."""
 
     def __init__(self, root: Path, *, durable: bool) -> None:
         self.root, self._durable = str(root), durable
@@ -27,12 +27,12 @@ class Folders:
         return f"{self.root}/{log}" if log else self.root
 
     def open(self, log: str, *, create: bool = False) -> int:
-        """Open the folder of a log, past no link below the root. Close what is returned.
+        """Open the folder of a log, following no link below the root. The caller closes the descriptor.
 
         Raises Missing, NotARegularFile, OSError.
         """
         try:
-            if not create and "/" not in log:  # only the last part of a path is checked for being a link
+            if not create and "/" not in log:  # the system checks only the last part of a path for being a link
                 return os.open(self.path(log), FOLDER if log else LINKED_FOLDER)
             return self._walk([part for part in log.split("/") if part], create=create)
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class Folders:
                 if create:
                     with suppress(FileExistsError):
                         os.mkdir(part, 0o700, dir_fd=inside)
-                    if self._durable:  # also where it was there: whoever made it may have been killed before this
+                    if self._durable:  # also if it exists: the process that made it may have been killed before this
                         os.fsync(inside)
                 found = os.open(part, FOLDER, dir_fd=inside)
                 os.close(inside)
@@ -67,13 +67,16 @@ class Folders:
             if self._durable:
                 for folder in missing:
                     sync_folder(os.path.dirname(folder))
-                with suppress(OSError):  # made by somebody else: there may be no permission to open what it is in
+                with suppress(OSError):  # made by another user: there may be no permission to open its parent folder
                     sync_folder(os.path.dirname(self.root))
             self._root_is_durable = True
         return os.open(self.root, LINKED_FOLDER)
 
     def open_log(self, log: str, flags: int = os.O_RDONLY, *, create: bool = False) -> int:
-        """Open the file of a log; with `create` make it. Close what is returned. Raises Missing, NotARegularFile, OSError."""
+        """Open the file of a log; with `create` make it. The caller closes the descriptor.
+
+        Raises Missing, NotARegularFile, OSError.
+        """
         folder = self.open(log, create=create)
         try:
             descriptor = open_regular(folder, LOG, flags | (os.O_CREAT if create else 0), self.path(log), name_of(log))
@@ -105,5 +108,5 @@ def open_regular(folder: int, name: str, flags: int, where: str, session_id: str
 
 
 def name_of(log: str) -> str:
-    """Return what errors call a log: its last name, without the trash it may be in."""
+    """Return the name of a log for errors: without the prefix of the trash."""
     return log.rpartition("/")[2]

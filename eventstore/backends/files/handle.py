@@ -1,4 +1,4 @@
-"""One log file that is open for writing: its lock, its identity, what is appended, and when that is durable."""
+"""One log file that is open for writing: its lock, its identity, appends to it, and their durability."""
 
 import errno
 import os
@@ -12,24 +12,24 @@ from eventstore.backends.files.descriptor import mark_as_written
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.posix import fcntl
-from eventstore.log.port import Busy, Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
+from eventstore.log.port import Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
 from eventstore.record.scan import Tip
 
 _ATTEMPTS = 1_000
 
 
 class Feed(Protocol):
-    """What is called around each change of a log, so that others need not look at all logs to learn of it."""
+    """Called around each change of a log, so that readers need not check all logs to find the change."""
 
     def before(self, log: str) -> None:
-        """Note that a log is about to change."""
+        """Record that a log is about to change."""
 
     def after(self, log: str) -> None:
-        """Note that a log was changed."""
+        """Record that a log was changed."""
 
 
 class NoFeed:
-    """The feed of logs in the trash, of which no list is made."""
+    """The feed of logs in the trash: they are in no list."""
 
     def before(self, log: str) -> None:
         """Do nothing."""
@@ -42,28 +42,28 @@ _OVERWRITTEN = -1
 
 
 class Seen(NamedTuple):
-    """A log file as it was when it was last read or written here. One of the same size and another time was overwritten since."""
+    """A log file as it was last read or written here. A file of the same size with another time was overwritten since."""
 
     life: str = ""
     size: int = -1
     mtime_ns: int = 0
 
     def is_overwritten(self, life: str, size: int, mtime_ns: int) -> bool:
-        """Tell whether lines may have been overwritten since; one that was overwritten stays so until all of it was read."""
+        """Return whether lines may have been overwritten since. It stays true until the complete file was read."""
         return self.life == life and (self.is_tainted or (self.size == size and self.mtime_ns != mtime_ns))
 
     @property
     def is_tainted(self) -> bool:
-        """Whether lines were overwritten by others before a change of our own."""
+        """Whether another process overwrote lines before a change by this one."""
         return self.mtime_ns == _OVERWRITTEN
 
 
 class Handle:
     """The file of one log, for all threads of one backend.
 
-    `writing` is held through an append, and longer where another process holds the file's lock; a thread may take it again.
-    `flushing` is held through a flush and while the descriptor is closed, `noting` while `seen` moves. They are taken in that
-    order. A flush that failed poisons the handle: the system may have dropped the bytes, and a later success proves nothing.
+    `writing` is held during an append, and longer if another process holds the file's lock; a thread may take it again.
+    `flushing` is held during a flush and while the descriptor is closed, `noting` while `seen` changes. They are taken in
+    that order. A flush that failed poisons the handle: the system may have dropped the bytes; a later success proves nothing.
     """
 
     def __init__(self, name: str, folders: Folders, feed: Feed) -> None:
@@ -74,20 +74,18 @@ class Handle:
         self.life, self.seen, self.changes = "", Seen(), 0
         self.written = self.flushed = 0
         self.depth, self._is_locked, self._is_new = 0, False, False
-        self._opened = (0, 0)
-        self.last_digest = b""
+        self._opened, self.last_digest = (0, 0), b""
 
     # --- the lock, which keeps other threads and processes out
 
-    def take(self, *, create: bool = False, wait: bool = True) -> os.stat_result:
-        """Lock the file that surely is the one at the path, and return what is known of it; `release` it afterwards.
+    def take(self, *, create: bool = False) -> os.stat_result:
+        """Lock the file after making sure that it is the one at the path; return what is known of it. `release` it afterwards.
 
-        Raises Missing, NotARegularFile, OSError, and Busy where it must not wait and would have to.
+        Raises Missing, NotARegularFile, OSError.
         """
-        if not self.writing.acquire(blocking=wait):
-            raise Busy(self.name)
+        self.writing.acquire()
         try:
-            found = self._lock_current(create=create, wait=wait)
+            found = self._lock_current(create=create)
         except BaseException:
             if not self.depth:
                 self._unlock()
@@ -97,17 +95,15 @@ class Handle:
         return found
 
     def release(self) -> None:
-        """Let the next writer in, once each `take` has had its `release`."""
+        """Let the next writer in, after each `take` has had its `release`."""
         self.depth -= 1
         if not self.depth:
             self._unlock()
         self.writing.release()
 
-    def _lock_current(self, *, create: bool, wait: bool) -> os.stat_result:
+    def _lock_current(self, *, create: bool) -> os.stat_result:
         for _ in range(_ATTEMPTS):
             if self.descriptor < 0:
-                if not wait:
-                    raise Busy(self.name)
                 try:
                     self._open(create=create)
                 except Missing:
@@ -115,16 +111,10 @@ class Handle:
                         raise
                     continue  # the folder was deleted after it was made
             if not self._is_locked:
-                try:
-                    fcntl.flock(self.descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise Busy(self.name) from None
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
                 self._is_locked = True
-            try:
+            with suppress(FileNotFoundError, NotADirectoryError):
                 found = os.stat(self.path, follow_symlinks=False)
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-            else:
                 if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:
                     if self._is_new:
                         self._is_new = False
@@ -132,7 +122,7 @@ class Handle:
                             self.remove_unfinished()
                     return found
             self.close()
-        raise OSError(errno.EAGAIN, "others replace the log all the time", self.path)
+        raise OSError(errno.EAGAIN, "other programs replace the log all the time", self.path)
 
     def _open(self, *, create: bool) -> None:
         descriptor = self.folders.open_log(self.name, os.O_RDWR | os.O_APPEND, create=create)
@@ -143,7 +133,7 @@ class Handle:
         mark_as_written(descriptor)
 
     def remove_unfinished(self) -> None:
-        """Remove the new file that a killed program did not get to put in the log's place. The lock is held. Raises OSError."""
+        """Remove the new file of a killed program that did not replace the log with it. The lock is held. Raises OSError."""
         folder = self.folders.open(self.name)
         try:
             with suppress(FileNotFoundError):
@@ -160,7 +150,10 @@ class Handle:
                 self.close()
 
     def close(self) -> None:
-        """Close the file, and with it the lock, once nobody flushes it. A child forked meanwhile does not keep the lock."""
+        """Close the file, and with it the lock, when no flush is running.
+
+        A child forked in the meantime does not keep the lock.
+        """
         with self.flushing:
             descriptor, self.descriptor = self.descriptor, -1
             if descriptor >= 0:
@@ -178,7 +171,7 @@ class Handle:
     # --- what is known of the file
 
     def is_at(self, tip: Tip) -> bool:
-        """Tell, by one look at the path, that a log ends at a tip and nobody changed it; False also where that is not sure."""
+        """Return, from one stat, whether a log ends at a tip and no one changed it; False also if that is not certain."""
         seen, last = self.seen, self.last_digest
         if self.descriptor < 0 or tip.life != seen.life or tip.offset != seen.size or tip.digest != last:
             return False
@@ -193,15 +186,15 @@ class Handle:
         )
 
     def note_seen(self, seen: Seen, changes: int) -> None:
-        """Note how the file was when all in it was read, unless this program changed it since it had made `changes` changes."""
+        """Record the file's state after reading all of it, unless this program made further changes after `changes` changes."""
         with self.noting:
             if self.changes == changes and self.seen != seen:
                 self.seen, self.last_digest = seen, b""
 
     def note_change(self, found: os.stat_result, digest: bytes = b"") -> int:
-        """Note how the file is after a change of our own, in front of which it was as `found`; return its size.
+        """Record the file's state after a change by this process; before it, the state was `found`. Return the file's size.
 
-        That somebody overwrote lines in front of it stays to be noticed by who reads. `digest` is that of the last line.
+        If another process overwrote earlier lines, readers can still notice that. `digest` is that of the last line.
         """
         with self.noting:
             now = os.fstat(self.descriptor)
@@ -214,7 +207,7 @@ class Handle:
         return now.st_size
 
     def expect(self, tip: Tip | None, found: os.stat_result) -> None:
-        """Raise Missing or Moved where the locked log does not end at a tip. None asks for a log only."""
+        """Raise Missing or Moved if the locked log does not end at a tip. None only requires that the log exists."""
         if not found.st_size and (tip is None or tip.offset):
             raise Missing(self.name)
         if tip is not None and not self._ends_at(tip, found, line_feed=True):
@@ -237,15 +230,15 @@ class Handle:
 
     # --- appending
 
-    def append(self, lines: bytes, expect: Tip | None, tip: Tip, *, wait: bool) -> str:
-        """Append lines where the log ends at `expect`, and return its life; None makes a new log. `flush` makes it durable.
+    def append(self, lines: bytes, expect: Tip | None, tip: Tip) -> str:
+        """Append lines if the log ends at `expect`, and return its life; None makes a new log. `flush` makes it durable.
 
-        Raises Missing, Exists, Moved, Busy, Poisoned, Refused, Unclear, NotARegularFile, OSError.
+        Raises Missing, Exists, Moved, Poisoned, Refused, Unclear, NotARegularFile, OSError.
         """
         if expect is not None and self._append_last(lines, expect, tip):
             return self.life
         self.raise_if_poisoned()
-        found = self.take(create=expect is None, wait=wait)
+        found = self.take(create=expect is None)
         try:
             start = found.st_size
             if expect is None:
@@ -265,14 +258,14 @@ class Handle:
             self.release()
 
     def _append_last(self, lines: bytes, expect: Tip, tip: Tip) -> bool:
-        """Append where this handle wrote last and nobody else has the lock; False where that is not so, and nothing was done.
+        """Append if this handle wrote last and no one else has the lock; else return False, and nothing was done.
 
         The same steps as `append`, in one function: most appends come here.
         """
         if self.descriptor < 0 or self.poison or not self.writing.acquire(blocking=False):
             return False
         try:
-            if self.depth or self.descriptor < 0:  # this thread holds the lock already, or somebody closed the file
+            if self.depth or self.descriptor < 0:  # this thread holds the lock already, or the file was closed
                 return False
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._is_locked = True
@@ -298,7 +291,7 @@ class Handle:
                     self._is_locked = False
                     try:
                         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-                    except OSError:  # what was written is written: closing gives the lock up as well
+                    except OSError:  # the bytes are written: closing releases the lock as well
                         self.close()
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             return False
@@ -306,7 +299,7 @@ class Handle:
             self.writing.release()
 
     def _write(self, lines: bytes, start: int, found: os.stat_result, digest: bytes) -> None:
-        """Write all lines with the lock held, or none of them. Raises Refused, and Unclear where some may be left."""
+        """Write all lines with the lock held, or none of them. Raises Refused, and Unclear if some may remain."""
         try:
             written = os.write(self.descriptor, lines)
             while written < len(lines):
@@ -314,7 +307,7 @@ class Handle:
             if not start:
                 self.life = life_of(*self._opened, lines[:HEAD_BYTES])
             if self.note_change(found, digest) != start + len(lines):
-                raise OSError(errno.EIO, "the file did not grow by what was written", self.path)
+                raise OSError(errno.EIO, "the file did not grow by the number of bytes written", self.path)
         except BaseException as failed:
             self._cut_back(start, found, failed)
             raise
@@ -334,22 +327,22 @@ class Handle:
             raise Refused(self.path, failed.errno or errno.EIO, "write") from failed
 
     def _shrank_to(self, size: int) -> None:
-        """Believe no flush of bytes that were cut since: what comes in their place is not flushed."""
+        """Forget flushes of bytes that were cut since: the bytes that replace them are not flushed."""
         with self.flushing:
             self.written, self.flushed = size, min(self.flushed, size)
 
     # --- stable storage
 
     def flush(self, upto: int) -> None:
-        """Return when the first `upto` bytes are on stable storage. One flush does for all who wait for it. Raises NotStored."""
+        """Return when the first `upto` bytes are on stable storage. One flush serves all waiting callers. Raises NotStored."""
         if self.flushed >= upto:
             return
         with self.flushing:
-            if self.flushed >= upto or self.descriptor < 0:  # closed: whoever closes a log flushes it first
+            if self.flushed >= upto or self.descriptor < 0:  # closed: closing a log flushes it first
                 return
             if self.poison:
                 raise NotStored(self.path, self.poison, "an earlier flush failed")
-            reached = self.written  # before the flush: what is written while it runs is not part of it
+            reached = self.written  # before the flush: bytes written while it runs are not part of it
             self.sync("flush")
             self.flushed = reached
 
@@ -359,7 +352,7 @@ class Handle:
             raise Poisoned(self.path, self.poison, "an earlier flush failed")
 
     def sync(self, what: str, descriptor: int = -1) -> None:
-        """Flush the file, by another descriptor where one is given; a failure poisons the handle. Raises NotStored."""
+        """Flush the file, with another descriptor if one is given; a failure poisons the handle. Raises NotStored."""
         try:
             sync_data(self.descriptor if descriptor < 0 else descriptor)
         except OSError as error:

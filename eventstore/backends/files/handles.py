@@ -1,4 +1,4 @@
-"""The handles of one backend: at most so many files open, and what is known of the others remembered."""
+"""The handles of one backend: a limited number of open files, and the known states of the others."""
 
 import threading
 from collections import OrderedDict
@@ -16,7 +16,7 @@ _MOST_REMEMBERED = 100_000
 
 
 class Handles:
-    """The handles by the names of their logs. Those used longest ago are closed, flushed before where `flushes` says so."""
+    """The handles by the names of their logs. The least recently used ones are closed, after a flush if `flushes` is set."""
 
     def __init__(self, folders: Folders, feed: Feed, open_files: int | None, *, flushes: bool) -> None:
         self._folders, self._feed, self._flushes = folders, feed, flushes
@@ -25,25 +25,25 @@ class Handles:
         self.forget()
 
     def forget(self) -> None:
-        """Begin with nothing open."""
+        """Forget all handles."""
         self._mutex = threading.Lock()
         self._handles: dict[str, Handle] = {}
         self._open: OrderedDict[str, Handle] = OrderedDict()
         self._seen: OrderedDict[str, Seen] = OrderedDict()
 
     def begin_in_child(self) -> None:
-        """Let go of all that a parent had open at a fork: the locks are the parent's."""
+        """Release everything that the parent had open at the fork: the locks are the parent's."""
         for handle in list(self._open.values()):
             with suppress(OSError):
                 handle.drop_in_child()
         self.forget()
 
     def of(self, log: str) -> Handle:
-        """Find or make the handle of a log, open or not. Raises InvalidSessionId."""
+        """Return the handle of a log, open or not; make it if there is none. Raises InvalidSessionId."""
         return self._handles.get(log) or self._make(log)
 
     def to_write(self, log: str) -> Handle:
-        """Find or make the handle of a log that is about to be opened. Raises InvalidSessionId."""
+        """Return the handle of a log that is about to be opened; make it if there is none. Raises InvalidSessionId."""
         handle = self._open.get(log)
         if handle is not None:
             try:  # noqa: SIM105 - suppress takes three calls, and each append comes here
@@ -71,14 +71,14 @@ class Handles:
             return found
 
     def _close_oldest(self, kept: Handle) -> None:
-        """Close the files used longest ago, an eighth of them at a time."""
+        """Close the least recently used files, an eighth of them at a time."""
         for name, handle in list(self._open.items())[: self._most_open // 8 + 1]:
             if handle is kept or handle.poison or not handle.writing.acquire(blocking=False):
                 continue
             try:
-                if handle.depth:  # this very thread has it locked
+                if handle.depth:  # this same thread has it locked
                     continue
-                with suppress(NotStored):  # the handle is poisoned and stays: whoever asks for that log is told
+                with suppress(NotStored):  # the handle is poisoned and stays: later calls for that log get the error
                     if self._flushes:
                         handle.flush(handle.written)
                     handle.close()
@@ -87,7 +87,7 @@ class Handles:
                 handle.writing.release()
 
     def _drop_oldest(self) -> None:
-        """Forget handles that are not open, but not how their logs were when they were last read."""
+        """Forget handles that are not open, but keep the states in which their logs were last read."""
         for name in [name for name in self._handles if name not in self._open][: self._most_open]:
             if not self._handles[name].poison:
                 self._seen[name] = self._handles.pop(name).seen
@@ -95,7 +95,7 @@ class Handles:
             self._seen.popitem(last=False)
 
     def drop(self, log: str) -> None:
-        """Forget a log that is gone, or has another name."""
+        """Forget a log that was deleted, or has another name."""
         with self._mutex:
             self._open.pop(log, None)
             self._handles.pop(log, None)
@@ -114,7 +114,7 @@ def usual_open_files() -> int:
 
 
 def is_in_trash(name: str) -> bool:
-    """Tell whether a name in the trash folder may be that of a log."""
+    """Return whether a name in the trash folder may be that of a log."""
     try:
         id_of(name)
     except InvalidSessionId:

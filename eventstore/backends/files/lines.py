@@ -7,7 +7,7 @@ from collections.abc import Iterator
 CHUNK = 128 * 1024
 SMALL = 4 * 1024
 _NUMBER_BYTES = 256
-"""So many bytes from its start a line's number surely ends: types are short."""
+"""A line's number certainly ends within so many bytes: types are short."""
 SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
 _LINE_START = re.compile(rb'\n\{"type":"[^"]*","seq":([0-9]+),')
 
@@ -40,7 +40,7 @@ def read_bytes(descriptor: int, start: int, end: int) -> bytes:
 
 
 def find_line(descriptor: int, seq: int, end: int) -> int:
-    """Find the byte that the first line numbered `seq` or higher begins at, or `end`: bisect on the numbers, then walk.
+    """Find the first byte of the first line numbered `seq` or higher, or `end`: bisect on the numbers, then walk.
 
     No byte is read more than a few times, however long the lines are.
     """
@@ -56,7 +56,7 @@ def find_line(descriptor: int, seq: int, end: int) -> int:
 
 
 def _walk(descriptor: int, start: int, seq: int, end: int) -> int:
-    """Find the byte that line `seq` begins at, or `end`, from the start of an earlier line on."""
+    """Find the first byte of line `seq`, or `end`, from the start of an earlier line on."""
     while start < end:
         block, place = os.pread(descriptor, min(SMALL, end - start), start), 0
         while True:
@@ -67,13 +67,13 @@ def _walk(descriptor: int, start: int, seq: int, end: int) -> int:
             if not behind:
                 break
             place = behind
-        # a line that the block cut off is read again from its beginning; one that is longer than a block is passed over
+        # a line that the block cut off is read again from its beginning; a line longer than a block is skipped
         start = start + place if place else line_end(descriptor, start, end)
     return end
 
 
 def line_end(descriptor: int, start: int, end: int) -> int:
-    """Return the byte behind the first line feed from `start` on, or `end`."""
+    """Return the byte after the first line feed from `start` on, or `end`."""
     for block in growing_blocks(descriptor, start, end):
         found = block.find(b"\n")
         if found >= 0:
@@ -83,7 +83,7 @@ def line_end(descriptor: int, start: int, end: int) -> int:
 
 
 def _first_line(descriptor: int, offset: int, end: int) -> tuple[int, int] | None:
-    """Return where the first line begins that starts behind `offset`, and its number; None where none does before `end`."""
+    """Return the start and number of the first line that begins after `offset`; None if there is none before `end`."""
     start, rest = offset, b""
     for block in growing_blocks(descriptor, offset, end):
         rest += block
@@ -96,7 +96,7 @@ def _first_line(descriptor: int, offset: int, end: int) -> tuple[int, int] | Non
 
 
 def line_feed_before(descriptor: int, end: int) -> int:
-    """Return the byte behind the last line feed in front of `end`; 0 without one."""
+    """Return the byte after the last line feed before `end`; 0 without one."""
     size = SMALL
     while end > 0:
         start = max(end - size, 0)

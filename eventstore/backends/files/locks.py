@@ -1,4 +1,4 @@
-"""Locks with a name: files that are locked, one for each name, for all processes that share a root folder."""
+"""Named locks: one locked file for each name, for all processes that share a root folder."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from eventstore.backends.posix import fcntl
 from eventstore.ids import file_name
 
 REGISTRY = "registry"
-"""The lock that `_lock` in the root folder is: earlier releases take it to fork, delete and restore."""
+"""The name of the lock `_lock` in the root folder: earlier releases take it to fork, delete and restore."""
 FOLDER, _REGISTRY_FILE = "_locks", "_lock"
 
 
@@ -34,11 +34,13 @@ class NamedLock:
         self._depth += 1
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Let the next process or thread in."""
         self._depth -= 1
         if not self._depth and self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has it too: closing would not unlock
+            fcntl.flock(
+                descriptor, fcntl.LOCK_UN
+            )  # a child forked in the meantime has it too: closing would not unlock
             os.close(descriptor)
         self._mutex.release()
 

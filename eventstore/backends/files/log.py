@@ -1,4 +1,4 @@
-"""Logs in folders, opened by a path: the log that most programs use."""
+"""Logs in folders, opened by a path: most programs use this log."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from eventstore.record import codec
 
 
 class FileSystemEventLog(EventLog):
-    """One folder a session below `root`, which is made when the first session is. Safe for threads, processes and fork.
+    """One folder for each session below `root`, which is made with the first session. Safe for threads, processes and fork.
 
-    `fsync` says when an append is on stable storage: `always` (before it returns), `everysec` (within a second) or `no` (when
-    the operating system likes). At most `open_files` descriptors are kept open, by default a quarter of what the process may
-    have and no more than 4096.
+    `fsync` is the time at which an append is on stable storage: `always` (before it returns), `everysec` (within a second) or
+    `no` (when the operating system decides). At most `open_files` descriptors are kept open, by default a quarter of the
+    process's limit and no more than 4096.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Logs get, change and lose their names: made aside and put in place, moved to the trash and back, deleted."""
+"""Create, rename and delete logs: make them in a temporary folder, move them to the trash and back."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @contextmanager
 def place_of(folders: Folders, log: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-    """Lend a descriptor of the folder that a log's folder is in, and the log's name in there. Raises Missing, OSError."""
+    """Yield a descriptor of the parent folder of a log's folder, and the log's name in it. Raises Missing, OSError."""
     parent, _, name = log.rpartition("/")
     folder = folders.open(parent, create=create)
     try:
@@ -32,7 +32,7 @@ def place_of(folders: Folders, log: str, *, create: bool = False) -> Iterator[tu
 
 
 def is_there(name: str, folder: int) -> bool:
-    """Tell whether anything has a name in a folder. Raises OSError."""
+    """Return whether a name exists in a folder. Raises OSError."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def is_there(name: str, folder: int) -> bool:
 
 
 def make(stage: Stage, fill: Fill, blobs: Iterable[tuple[str, Iterable[bytes]]], path: str) -> str:
-    """Make a log's folder aside; return the life that the log has once the folder is in its place.
+    """Make a log's folder in the stage; return the life that the log has when the folder is in its place.
 
     Raises OSError, Refused, and what `run_fill` and iterating over the blobs raise.
     """
@@ -58,7 +58,7 @@ def make(stage: Stage, fill: Fill, blobs: Iterable[tuple[str, Iterable[bytes]]],
 
 
 def passing(items: Iterable[T]) -> Iterator[T]:
-    """Stream what a caller gives, with its own OSErrors as FillFailed."""
+    """Stream the caller's data; raise the caller's own OSErrors as FillFailed."""
     try:
         yield from items
     except OSError as error:
@@ -66,9 +66,9 @@ def passing(items: Iterable[T]) -> Iterator[T]:
 
 
 def put(folders: Folders, stage: Stage, log: str) -> None:
-    """Put the folder that was made aside in its place. Raises Exists, OSError."""
+    """Move the new folder from the stage to its place. Raises Exists, OSError."""
     with place_of(folders, log) as (folder, name):
-        if is_there(name, folder):  # an empty folder would be replaced: it may be that of a log that is just being made
+        if is_there(name, folder):  # an empty folder would be replaced: it may belong to a log that is being created
             raise Exists(log)
     try:
         stage.put(log)
@@ -77,7 +77,7 @@ def put(folders: Folders, stage: Stage, log: str) -> None:
 
 
 def rename(folders: Folders, log: str, to: str) -> None:
-    """Give a log's folder another name, durable. Its lock is held. Raises Exists, NotStored, OSError."""
+    """Rename a log's folder, durably. Its lock is held. Raises Exists, NotStored, OSError."""
     with place_of(folders, log) as (old, old_name), place_of(folders, to, create=True) as (new, new_name):
         if is_there(new_name, new):  # an empty folder would be replaced, see above
             raise Exists(to)
@@ -93,21 +93,21 @@ def rename(folders: Folders, log: str, to: str) -> None:
 
 
 def delete(handle: Handle, folder: int, name: str, expect: Tip | None) -> bool:
-    """Delete a log's folder, which has that name in a folder; False where there was no log in it.
+    """Delete a log's folder, by its name in its parent folder; return False if there was no log in it.
 
     Raises Moved, Refused, Unclear, OSError.
     """
     try:
-        # a folder without a log gets an empty one, so that whoever is about to make that log waits and looks again
+        # a folder without a log gets an empty one, so that a process about to make that log waits and checks again
         with taken(handle, create=True) as found:
             if found.st_size:
                 handle.expect(expect, found)
             with announced(handle):
                 _remove(handle, folder, name)
-                with suppress(OSError):  # earlier releases do not look at the path each time, but at the size they do
+                with suppress(OSError):  # earlier releases do not check the path each time, but they check the size
                     os.write(handle.descriptor, b"\0")
             handle.close()
-    except NotARegularFile:  # nobody can write to it; what it leads to stays
+    except NotARegularFile:  # no one can write to it; its target stays
         _remove(handle, folder, name)
         return True
     return found.st_size > 0

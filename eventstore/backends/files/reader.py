@@ -1,8 +1,9 @@
-"""Reading a log file: opened anew each time, past no link, and checked to be the log that the reader knows."""
+"""Read a log file: open it again each time, follow no link, and check that it is the log that the reader knows."""
 
 import os
 
 from eventstore.backends.files.chunks import Chunks, find_tip, last_tip, read_life
+from eventstore.backends.files.folders import Folders
 from eventstore.backends.files.handle import Handle, Seen
 from eventstore.backends.files.lines import CHUNK, SMALL, find_line, read_bytes
 from eventstore.log.port import Missing, Moved, Reading
@@ -23,7 +24,7 @@ def read_tip(handle: Handle) -> Tip:
 
 
 def read_log(handle: Handle, after: Tip | int, upto: int | None) -> Reading:
-    """Read the lines behind a tip or a number, as `Backend.read` does. Raises Missing, Moved, NotARegularFile, OSError."""
+    """Read the lines after a tip or a number, as `Backend.read` does. Raises Missing, Moved, NotARegularFile, OSError."""
     if not isinstance(after, int) and handle.is_at(after):
         return Reading(after.life, after.offset, after.offset, iter(()))
     changes = handle.changes
@@ -50,8 +51,20 @@ def read_log(handle: Handle, after: Tip | int, upto: int | None) -> Reading:
             os.close(descriptor)
 
 
+def read_small(folders: Folders, log: str, most_bytes: int) -> bytes | None:
+    """Read a log of at most so many bytes with one read; None for a larger one. Raises Missing, NotARegularFile, OSError."""
+    descriptor = folders.open_log(log)
+    try:
+        data = os.read(descriptor, most_bytes + 1)
+    finally:
+        os.close(descriptor)
+    if not data:
+        raise Missing(log)
+    return data if len(data) <= most_bytes else None
+
+
 def _place(descriptor: int, handle: Handle, after: Tip | int, seen: Seen) -> int:
-    """Find the byte behind a tip or a number. Raises Moved."""
+    """Find the byte after a tip or a number. Raises Moved."""
     if isinstance(after, int):
         return find_line(descriptor, after + 1, seen.size) if after > 0 else 0
     if after.life and (after.life != seen.life or _is_overwritten(handle, after, seen)):
@@ -63,6 +76,6 @@ def _place(descriptor: int, handle: Handle, after: Tip | int, seen: Seen) -> int
 
 
 def _is_overwritten(handle: Handle, tip: Tip, seen: Seen) -> bool:
-    """Tell whether lines in front of a tip may have been overwritten: what is recorded behind it says which, if there is more."""
+    """Check whether lines before a tip may have been overwritten: if there are lines after it, they record which."""
     known = handle.seen
     return (tip.offset == seen.size or known.is_tainted) and known.is_overwritten(*seen)

@@ -1,4 +1,4 @@
-"""Changing what already stands in a log file, with its lock held: cutting a tail, overwriting a line, replacing the file."""
+"""Change existing bytes of a log file, with its lock held: cut a tail, overwrite a line, replace the file."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from eventstore.record.scan import Tip
 
 @contextmanager
 def taken(handle: Handle, *, create: bool = False) -> Iterator[os.stat_result]:
-    """Hold the lock of a log, and lend what is known of its file. Raises as `Handle.take` does."""
+    """Hold the lock of a log, and yield what is known of its file. Raises as `Handle.take` does."""
     found = handle.take(create=create)
     try:
         yield found
@@ -29,7 +29,7 @@ def taken(handle: Handle, *, create: bool = False) -> Iterator[os.stat_result]:
 
 @contextmanager
 def announced(handle: Handle) -> Iterator[None]:
-    """Let the feed of changes know that a log changes meanwhile."""
+    """Record in the change feed that a log changes during the block."""
     handle.feed.before(handle.name)
     try:
         yield
@@ -38,7 +38,7 @@ def announced(handle: Handle) -> Iterator[None]:
 
 
 def cut(handle: Handle, tip: Tip) -> Cut:
-    """Copy what stands behind a tip to quarantine, then remove it, both durable. Raises Missing, Moved, NotStored, OSError."""
+    """Copy everything after a tip to quarantine, then remove it, both durably. Raises Missing, Moved, NotStored, OSError."""
     with taken(handle) as found:
         handle.raise_if_poisoned()
         start, size = tip.offset, found.st_size
@@ -58,10 +58,10 @@ def cut(handle: Handle, tip: Tip) -> Cut:
 
 
 def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
-    """Write a line over the line `seq` of the same length, durable.
+    """Overwrite the line `seq` with a line of the same length, durably.
 
-    First all of the log is brought to stable storage, whatever the durability level: a power loss must not keep the tombstone
-    and lose the event that records it, which would look like tampering.
+    First the complete log is flushed to stable storage, whatever the durability level: otherwise a power loss could keep the
+    tombstone and lose the event that records it, which would look like tampering.
     Raises Missing, Moved, Refused, Unclear, NotStored, OSError.
     """
     with taken(handle) as found:
@@ -72,13 +72,13 @@ def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
         with announced(handle):
             try:
                 _put(handle, offset, line)
-                handle.remove_unfinished()  # it holds the line that was just overwritten
+                handle.remove_unfinished()  # it has the line that was just overwritten
             finally:
                 handle.note_change(found, handle.last_digest if handle.seen.size == found.st_size else b"")
 
 
 def _has_line(handle: Handle, seq: int, offset: int, line: bytes, size: int) -> bool:
-    """Tell whether a line with that number and length begins at a byte, even one that was overwritten in part."""
+    """Check whether a line with that number and length begins at a byte, even a partly overwritten one."""
     length = len(line) if line.endswith(b"\n") else len(line) + 1
     if offset + length > size or (offset and os.pread(handle.descriptor, 1, offset - 1) != b"\n"):
         return False
@@ -88,7 +88,7 @@ def _has_line(handle: Handle, seq: int, offset: int, line: bytes, size: int) -> 
 
 
 def _put(handle: Handle, offset: int, line: bytes) -> None:
-    """Write over bytes with a descriptor of its own: the one that appends could only append."""
+    """Overwrite bytes with a separate descriptor: the one for appends can only append."""
     folder = handle.folders.open(handle.name)
     try:
         file = open_regular(folder, LOG, os.O_WRONLY, handle.folders.path(handle.name), name_of(handle.name))
@@ -109,11 +109,11 @@ def _put(handle: Handle, offset: int, line: bytes) -> None:
 
 
 Fill: TypeAlias = Callable[[Callable[[bytes], None]], Tip]
-"""What passes the lines of a whole log to what writes them, and returns where they end."""
+"""A function that passes the lines of a complete log to a writer, and returns where they end."""
 
 
 class FillFailed(Exception):
-    """What a caller's `fill` raised: it is no error of the file system that it writes to."""
+    """An error of a caller's `fill`: not an error of the file system that is written to."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -121,7 +121,10 @@ class FillFailed(Exception):
 
 
 def run_fill(fill: Fill, write: Callable[[bytes], None], path: str) -> bytes:
-    """Let a caller write a whole log; return how it begins. Raises what `fill` does, an OSError as FillFailed, and Refused."""
+    """Let a caller write a complete log; return its beginning.
+
+    Raises what `fill` raises (an OSError as FillFailed), and Refused.
+    """
     head = b""
 
     def pass_on(data: bytes) -> None:
@@ -141,7 +144,7 @@ def run_fill(fill: Fill, write: Callable[[bytes], None], path: str) -> bytes:
 
 
 def replace(handle: Handle, fill: Fill, expect: Tip) -> str:
-    """Put a whole new file in the place of a log's, and return the life of the log then; who reads the old one keeps it.
+    """Replace a log's file by a new one, and return the new life of the log; readers of the old file keep it.
 
     Raises Missing, Moved, OSError, and what `run_fill` raises.
     """

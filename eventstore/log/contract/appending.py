@@ -87,7 +87,7 @@ class AppendingContract:
             log.remove(name)
 
     def test_a_batch_is_refused_as_a_whole(self, log: EventLog) -> None:
-        """One event that cannot become a line keeps its whole batch out."""
+        """If one event cannot become a line, its complete batch is refused."""
         log.append("s", [SessionCreated()], expected_version=0)
         with pytest.raises(EventNotEncodable, match=r"\$\.value"):
             log.append("s", [said("good"), DataSet(key="k", value=float("nan"))])
@@ -102,46 +102,46 @@ class AppendingContract:
         assert [event.batch for event in log.read("s")] == [None, (0, 2), (1, 2)]
 
     def test_time_never_goes_back(self, log: EventLog) -> None:
-        """The time of recording never goes back inside a session."""
+        """The time of recording never decreases inside a session."""
         log.append("s", [SessionCreated()], expected_version=0)
         for text in "abcdefgh":
             log.append("s", [said(text)])
         times = [event.at for event in log.read("s")]
         assert times == sorted(times)
 
-    # --- whole logs from elsewhere
+    # --- complete logs from elsewhere
 
     def test_a_whole_log_is_taken_in_to_the_byte(self, log: EventLog) -> None:
-        """A log that is adopted has the same bytes, head, keys and files beside it, and goes on."""
+        """An imported log has the same bytes, head, keys and attachments, and can be appended to."""
         log.append("s", [SessionCreated(), said("a", "key")], expected_version=0)
         data, head = b"".join(log.chunks("s")), log.head("s")
         note = ("checkpoints/000000000002-0011aabb.note", [b"no", b"te"])
         log.remove("s")
-        assert log.adopt("s", [data[:10], data[10:]], [note]) == head == log.head("s")
+        assert log.ingest("s", [data[:10], data[10:]], [note]) == head == log.head("s")
         assert b"".join(log.chunks("s")) == data
-        assert log.beside("s") == [note[0]]
+        assert log.attachments("s") == [note[0]]
         assert b"".join(log.read_beside("s", note[0])) == b"note"
         assert log.append("s", [said("b")]) == Appended(3, 3)
         assert log.append("s", [SessionCreated(), said("a", "key")]).repeated
 
     def test_a_fork_is_taken_in_on_top_of_its_parent(self, log: EventLog) -> None:
-        """Of a fork by reference only its own lines are adopted; without its parent it is refused."""
+        """Of a fork by reference only its own lines are ingested; without its parent it is refused."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("a")])
         log.fork("f", "s", 2, SessionCreated())
         log.append("f", [said("b")])
         whole, own, head = b"".join(log.chunks("f")), b"".join(log.chunks("f", 2)), log.head("f")
         log.remove("f")
-        log.adopt("f", [own])
+        log.ingest("f", [own])
         assert (b"".join(log.chunks("f")), log.head("f"), log.root_of("f")) == (whole, head, "s")
         assert log.inherited("f") == 2
         log.remove("f")
         log.remove("s")
-        with pytest.raises(LogDamaged, match="not there"):
-            log.adopt("f", [own])
+        with pytest.raises(LogDamaged, match="is missing"):
+            log.ingest("f", [own])
         with pytest.raises(LogDamaged):
-            log.adopt("f", [whole])
-        log.adopt("f", [whole], root="s")
+            log.ingest("f", [whole])
+        log.ingest("f", [whole], root="s")
         assert (b"".join(log.chunks("f")), log.root_of("f"), log.inherited("f")) == (whole, "s", 0)
 
     def test_what_is_no_whole_log_is_not_taken_in(self, log: EventLog) -> None:
@@ -153,13 +153,13 @@ class AppendingContract:
         half_a_batch = data[: data.rindex(b"\n", 0, -1) + 1]
         for bad in (b"", b"x", data[:-1], data.replace(b'"b"', b'"c"'), data + b"x", data[5:], half_a_batch):
             with pytest.raises(LogDamaged):
-                log.adopt("s", [bad])
+                log.ingest("s", [bad])
         with pytest.raises(LogDamaged):
-            log.adopt("t", [data])
+            log.ingest("t", [data])
         with pytest.raises(InvalidSessionId):
-            log.adopt(STORE_ID, [data])
+            log.ingest(STORE_ID, [data])
         with pytest.raises(ValueError, match="name"):
-            log.adopt("s", [data], [("../x", [b"x"])])
+            log.ingest("s", [data], [("../x", [b"x"])])
         assert not list(log.ids())
 
     def test_a_log_that_is_there_is_not_replaced(self, log: EventLog) -> None:
@@ -168,7 +168,7 @@ class AppendingContract:
         data = b"".join(log.chunks("s"))
         log.append("s", [said("a")])
         with pytest.raises(SessionExists):
-            log.adopt("s", [data])
+            log.ingest("s", [data])
         assert log.head("s").version == 2
 
     # --- expected versions and idempotency
@@ -279,16 +279,3 @@ class AppendingContract:
         ]
         assert [event.content for event in log.read("s") if isinstance(event, MessageAdded)] == ["a", "c", "d", "e"]
         assert len(list(log.read("t"))) == 1
-
-    def test_who_must_not_wait_is_served_or_told(self, log: EventLog) -> None:
-        """Without waiting every append has an outcome, or None and nothing written: then it can be tried again."""
-        log.append("s", [SessionCreated()], expected_version=0)
-        appends = [Append("s", [said("a")]), Append("nope", [said("b")])]
-        first = log.append_many(appends, wait=False)
-        first.flush()
-        left = [append for append, outcome in zip(appends, first.outcomes, strict=True) if outcome is None]
-        again = log.append_many(left)
-        again.flush()
-        outcomes = [outcome for outcome in (*first.outcomes, *again.outcomes) if outcome is not None]
-        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Appended", "SessionNotFound"]
-        assert log.head("s").version == 2

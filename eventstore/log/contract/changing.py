@@ -1,4 +1,4 @@
-"""What `EventLog.changed` promises: which logs changed since somebody asked."""
+"""What `EventLog.changed` promises: which logs changed since a token."""
 
 import pytest
 

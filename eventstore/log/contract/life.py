@@ -1,4 +1,4 @@
-"""What holds for a log as a whole: listing, removing, many writers at once, redaction."""
+"""Promises about complete logs: listing, removing, many writers at once, redaction."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -38,7 +38,7 @@ class LifeContract:
         assert log.head(STORE_ID).version == 1
 
     def test_a_removed_session_is_gone(self, log: EventLog) -> None:
-        """Removing tells whether there was something; the id can be used again and begins at 1."""
+        """Removing returns whether there was a log; the id can be used again and begins at 1."""
         log.append("s", [SessionCreated(id="k")], expected_version=0)
         assert log.remove("s")
         assert not log.remove("s")
@@ -46,7 +46,7 @@ class LifeContract:
         assert log.append("s", [SessionCreated(id="k")], expected_version=0) == Appended(1, 1)
 
     def test_flush_and_close_keep_everything(self, log: EventLog) -> None:
-        """Flushing and closing, also twice, loses nothing; appending again opens the log anew."""
+        """Flushing and closing, also twice, loses nothing; the next append opens the log again."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.flush()
         log.close()
@@ -56,7 +56,7 @@ class LifeContract:
     # --- many at once
 
     def test_threads_neither_lose_nor_interleave(self, log: EventLog) -> None:
-        """Batches of many threads stay whole and next to each other."""
+        """The events of each batch stay together, also with many threads."""
         log.append("s", [SessionCreated()], expected_version=0)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: log.append("s", [said(f"{n}"), said(f"{n}")]), range(100)))
@@ -82,7 +82,7 @@ class LifeContract:
     # --- going
 
     def test_what_goes_is_what_was_expected_to_go(self, log: EventLog) -> None:
-        """A session that moved on since somebody looked is neither removed nor put in the trash."""
+        """A session that grew since it was read is neither removed nor moved to the trash."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("on")])
         for go in (log.remove, log.trash):
@@ -96,7 +96,7 @@ class LifeContract:
     # --- redaction
 
     def test_what_is_redacted_is_gone_and_the_chain_stays(self, log: EventLog) -> None:
-        """The content of an event goes for good; numbers, hashes, times and everything else stay, and an event tells of it."""
+        """The content of an event is removed; numbers, hashes, times and everything else stay, and an event records it."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("one"), said("two"), said("three")])
         before = list(log.read("s"))
@@ -112,7 +112,7 @@ class LifeContract:
         assert (told.target, told.reason, told.by) == (3, "a secret", {"actor": "ana"})
 
     def test_several_events_are_redacted_at_once(self, log: EventLog) -> None:
-        """One append tells of all of them."""
+        """One append records all of them."""
         log.append("s", [SessionCreated(purpose="p")], expected_version=0)
         log.append("s", [said("one"), said("two")])
         assert log.redact("s", [3, 1, 2, 3], "all") == Appended(4, 6)
@@ -121,7 +121,7 @@ class LifeContract:
         assert log.head("s").version == 7
 
     def test_a_key_outlives_the_content_it_came_with(self, log: EventLog) -> None:
-        """An append with the key of a redacted one is told of the first result, as before."""
+        """An append with the key of a redacted one gets the first result, as before."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("a", "1"), said("b", "2")])
         log.redact("s", [2], "a secret")
@@ -147,7 +147,7 @@ class LifeContract:
         assert list(log.lines("s")) == lines
 
     def test_a_fork_tells_of_what_is_redacted_in_its_past(self, log: EventLog) -> None:
-        """A fork that is made whole has no line of a redacted content, and an event for each."""
+        """An independent copy of a fork has no line with redacted content, and an event for each."""
         log.append("p", [SessionCreated()], expected_version=0)
         log.append("p", [said("one")])
         log.append("p", [said("two")])
@@ -163,7 +163,7 @@ class LifeContract:
         assert log.head("f").version == 7
 
     def test_a_fork_from_before_a_redaction_was_told_of_tells_of_it(self, log: EventLog) -> None:
-        """A fork to a version that has a redacted line, and not the event that tells of it, begins by telling."""
+        """A fork at a version that has a redacted line, but not the event that records it, begins with such a record."""
         log.append("p", [SessionCreated()], expected_version=0)
         log.append("p", [said("one")])
         log.append("p", [said("two")])
@@ -188,7 +188,7 @@ class LifeContract:
                 log.is_being_written("s")
 
     def test_what_is_in_the_trash_is_redacted_there(self, log: EventLog) -> None:
-        """A session in the trash is read and redacted by the name it has there, and is whole when it comes back."""
+        """A session in the trash is read and redacted by its name there, and is intact after it is restored."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("the secret text")])
         name = log.trash("s")

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from eventstore.errors import NotSupported
 from eventstore.log.contract.stretch import Stretch, content
-from eventstore.log.port import Backend, Exists, Missing, Moved, Tip
+from eventstore.log.port import Backend, Exists, Missing, Moved, Swap, Tip
 
 Again = Callable[[], Backend]
 
@@ -24,6 +25,14 @@ class LinesContract:
         log = Stretch(backend, "s", "one")
         log.add("two", "three")
         assert content(backend, "s") == log.data
+
+    def test_a_small_log_is_read_at_once_and_a_larger_one_is_not(self, backend: Backend) -> None:
+        """A small log is read at once, and a larger one is not."""
+        size = len(Stretch(backend, "s", "one", "two").data)
+        assert backend.read_small("s", size) == content(backend, "s")
+        assert backend.read_small("s", size - 1) is None
+        with pytest.raises(Missing):
+            backend.read_small("other", size)
 
     def test_an_append_returns_the_life_that_reads_return(self, backend: Backend) -> None:
         """An append returns the life that reads return."""
@@ -49,7 +58,7 @@ class LinesContract:
                 ask("s")
 
     def test_an_append_behind_an_older_tip_is_moved_and_writes_nothing(self, backend: Backend) -> None:
-        """An append behind an older tip is moved and writes nothing."""
+        """An append after an older tip raises Moved and writes nothing."""
         log = Stretch(backend, "s", "one")
         data, tip = log.seal("late")
         stale = log.tip
@@ -59,7 +68,7 @@ class LinesContract:
         assert content(backend, "s") == log.data
 
     def test_an_append_behind_a_tip_with_another_hash_is_moved(self, backend: Backend) -> None:
-        """An append behind a tip with another hash is moved."""
+        """An append after a tip with another hash raises Moved."""
         log = Stretch(backend, "s", "one")
         log.add("two")
         data, tip = log.seal("x")
@@ -78,7 +87,7 @@ class LinesContract:
             assert (found.digest, found.seq, found.offset) == (end.digest, end.seq, end.offset)
 
     def test_a_tip_that_was_read_can_be_appended_behind(self, backend: Backend) -> None:
-        """A tip that was read can be appended behind."""
+        """A log can be appended to after a tip that was read."""
         log = Stretch(backend, "s", "one")
         data, tip = log.seal("two")
         here = with_life(backend.tip("s"), backend.read("s").life)
@@ -88,7 +97,7 @@ class LinesContract:
     # --- reading
 
     def test_reading_behind_each_number_gives_the_rest(self, backend: Backend) -> None:
-        """Reading behind each number gives the rest."""
+        """Reading after each number returns the rest."""
         log = Stretch(backend, "s", "one")
         log.add("two", "three")
         log.add("four")
@@ -98,7 +107,7 @@ class LinesContract:
             assert backend.read("s", after).offset == sum(map(len, lines[:after]))
 
     def test_reading_behind_each_tip_gives_the_rest_whatever_its_offset_says(self, backend: Backend) -> None:
-        """Reading behind each tip gives the rest whatever its offset says."""
+        """Reading after each tip returns the rest, whatever its offset is."""
         log = Stretch(backend, "s", "one")
         log.add("two", "three")
         log.add("four")
@@ -117,14 +126,14 @@ class LinesContract:
             assert log.data[len(log.lines()[0]) :].startswith(found)
 
     def test_reading_behind_the_end_gives_nothing(self, backend: Backend) -> None:
-        """Reading behind the end gives nothing."""
+        """Reading after the end returns nothing."""
         log = Stretch(backend, "s", "one")
         assert content(backend, "s", log.tip) == b""
         assert content(backend, "s", 1) == b""
         assert backend.read("s", log.tip).offset == backend.read("s", log.tip).end == len(log.data)
 
     def test_reading_behind_a_tip_that_the_log_does_not_have_is_moved(self, backend: Backend) -> None:
-        """Reading behind a tip that the log does not have is moved."""
+        """Reading after a tip that the log does not have raises Moved."""
         log = Stretch(backend, "s", "one")
         end = log.add("two")
         for wrong in (
@@ -167,7 +176,7 @@ class LinesContract:
     def test_another_handle_reads_what_this_one_appended_and_appends_behind_it(
         self, backend: Backend, again: Again
     ) -> None:
-        """Another handle reads what this one appended and appends behind it."""
+        """Another handle reads what this one appended, and appends after it."""
         log, other = Stretch(backend, "s", "one"), again()
         assert content(other, "s") == log.data
         log.add("two", backend=other)
@@ -175,7 +184,7 @@ class LinesContract:
         assert content(other, "s") == content(backend, "s") == log.data
 
     def test_of_two_handles_that_append_behind_one_tip_one_is_moved(self, backend: Backend, again: Again) -> None:
-        """Of two handles that append behind one tip one is moved."""
+        """If two handles append after the same tip, one gets Moved."""
         log, other = Stretch(backend, "s", "one"), again()
         (mine, mine_end), (theirs, their_end) = log.seal("mine"), log.seal("theirs")
         other.append("s", theirs, expect=log.tip, tip=their_end)
@@ -222,8 +231,35 @@ class LinesContract:
         Stretch(backend, "s", "fresh")
         assert backend.find_key("s", "k") is None
 
+    def test_many_logs_are_appended_to_in_one_step_and_each_for_itself(self, backend: Backend, again: Again) -> None:
+        """One step appends to each log that ends as expected; None is the answer for the others, and nothing is written there."""
+        logs = [Stretch(backend, name, "one") for name in ("a", "moved", "gone", "remade", "b")]
+        sealed = [log.seal("two", "x" * 5_000) for log in logs]
+        swaps = [Swap(log.log, data, log.tip, tip) for log, (data, tip) in zip(logs, sealed, strict=True)]
+        swaps[4] = swaps[4]._replace(keys=[("k", 2, 3)])
+        if not backend.capabilities.joins_appends:
+            with pytest.raises(NotSupported):
+                backend.append_many(swaps)
+            return
+        other = again()
+        logs[1].add("theirs", backend=other)
+        for name in ("gone", "remade"):
+            other.delete(name, expect=None)
+        logs[3] = Stretch(other, "remade", "one")
+        assert backend.append_many(swaps) == [logs[0].tip.life, None, None, None, logs[4].tip.life]
+        for place in (0, 4):
+            logs[place].took(*sealed[place])
+        for place in (0, 1, 3, 4):
+            assert content(again(), logs[place].log) == logs[place].data
+        with pytest.raises(Missing):
+            backend.read("gone")
+        if backend.capabilities.keeps_tip:
+            assert backend.find_key("b", "k") == (2, 3)
+        data, tip = logs[0].seal("three")
+        assert backend.append_many([Swap("a", data, logs[0].tip, tip)]) == [logs[0].tip.life]
+
     def test_of_many_threads_that_append_behind_one_tip_one_wins(self, backend: Backend) -> None:
-        """Of many threads that append behind one tip one wins."""
+        """If many threads append after the same tip, one wins."""
         log = Stretch(backend, "s", "one")
         sealed = [log.seal(str(number)) for number in range(8)]
 

@@ -42,7 +42,7 @@ class ReadingContract:
         assert list(log.read("s", 3, 2)) == []
 
     def test_skimming_tells_what_reading_tells(self, log: EventLog) -> None:
-        """Messages in a row stand for the events between their numbers; all others are told one by one."""
+        """A run of messages represents the events between its numbers; all other events are returned one by one."""
         log.append("s", [SessionCreated()], expected_version=0)
         for count in (1, 40, 1, 60):
             log.append("s", [said("x" * 100) for _ in range(count)])
@@ -73,7 +73,7 @@ class ReadingContract:
             list(log.read("nope"))
 
     def test_a_head_is_that_of_the_last_line(self, log: EventLog) -> None:
-        """The head tells the last event's number, time and hash, and the size of all lines."""
+        """The head has the last event's number, time and hash, and the size of all lines."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("a"), said("b")])
         *_, last = log.read("s")
@@ -95,7 +95,7 @@ class ReadingContract:
     # --- forks
 
     def test_a_fork_has_its_parent_s_past_and_a_future_of_its_own(self, log: EventLog) -> None:
-        """Numbers and hashes go on from the parent's, and neither notices what the other does from then on."""
+        """Numbers and hashes continue those of the parent, and from then on both are independent."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("a")])
         past = list(log.read("s"))
@@ -122,7 +122,7 @@ class ReadingContract:
         assert [event.seq for event in log.read("f", 3)] == [4]
 
     def test_a_fork_of_a_fork_outlives_both(self, log: EventLog) -> None:
-        """Made whole, a fork needs no parent, and is the same to the byte."""
+        """An independent copy of a fork needs no parent, and has the same bytes."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("a"), said("b")])
         log.fork("f", "s", 3, SessionCreated())
@@ -169,7 +169,7 @@ class ReadingContract:
     # --- reading on, and watching
 
     def test_reading_on_from_any_place_gives_the_rest_once(self, log: EventLog) -> None:
-        """`resume` reads on behind any event, inside a batch too, whatever it is told of the offset."""
+        """`resume` continues after any event, inside a batch too, whatever the offset is."""
         lines = long_log(log, "s")
         seqs = [1, 2, 3, 4, 5, 6, len(lines) - 1, len(lines)]
         for event in [event for event in log.read("s") if event.seq in seqs]:
@@ -180,7 +180,7 @@ class ReadingContract:
         assert resumed(log, "s", BEGINNING)[0] == lines
 
     def test_what_is_read_on_ends_with_a_batch(self, log: EventLog) -> None:
-        """Each piece is of whole batches, however long they are."""
+        """Each piece has complete batches, however long they are."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("x" * 900) for _ in range(700)])
         place = BEGINNING
@@ -203,7 +203,7 @@ class ReadingContract:
         assert (further.size_bytes, further.hash) == (log.size_bytes("s"), log.head("s").hash)
 
     def test_another_log_is_not_read_on(self, log: EventLog) -> None:
-        """Where a log does not have the event of the place, at its number and with its hash, `resume` says so."""
+        """If a log does not have the event of the place, with its number and hash, `resume` raises an error."""
         long_log(log, "s")
         events = {event.seq: event for event in log.read("s")}
         top = max(events)
@@ -226,7 +226,7 @@ class ReadingContract:
             log.resume("s", place)
 
     def test_a_fork_is_read_on_over_its_borders(self, log: EventLog) -> None:
-        """What a fork has of its parents is read on as if it were its own, from any event, before and after it is made whole."""
+        """Inherited events of a fork are read like its own, from any event, before and after the fork becomes independent."""
         long_log(log, "s")
         log.fork("f", "s", log.head("s").version - 1, SessionCreated())
         log.append("f", [said("c"), said("d")])
@@ -248,7 +248,7 @@ class ReadingContract:
             log.resume("g", log.head("s"))
 
     def test_a_fork_s_own_beginning_is_behind_what_it_inherits(self, log: EventLog) -> None:
-        """`own_beginning` is the start of a session, and of a fork the place of the event that it goes on from."""
+        """`own_beginning` is the start of a session, and for a fork the place of the event at its fork point."""
         log.append("s", [SessionCreated()], expected_version=0)
         log.append("s", [said("a")])
         last = log.head("s")
@@ -280,18 +280,18 @@ class ReadingContract:
                 ask("a/b")
 
     def test_a_peek_tells_where_to_read_on(self, log: EventLog) -> None:
-        """`peek` gives the place behind the last batch, however long its lines are."""
+        """`tail_position` returns the place after the last batch, however long its lines are."""
         log.append("s", [SessionCreated()], expected_version=0)
         for texts in (["a"], ["b", "c"], ["x" * 200_000], ["d"]):
             log.append("s", [said(text) for text in texts])
-            assert log.peek("s") == log.head("s")
+            assert log.tail_position("s") == log.head("s")
         log.fork("f", "s", 3 - 1, SessionCreated())
-        assert log.peek("f") == log.head("f")
+        assert log.tail_position("f") == log.head("f")
         with pytest.raises(SessionNotFound):
-            log.peek("nope")
+            log.tail_position("nope")
 
     def test_a_watch_tells_of_what_changes(self, log: EventLog) -> None:
-        """Whoever watches is told soon of an append, of one log or of any, of new ones and of those that go."""
+        """A watch soon reports an append, of one log or of any, new logs and removed logs."""
         log.append("s", [SessionCreated()], expected_version=0)
         with log.watch("s") as one, log.watch() as every:
             for watch in (one, every):
@@ -303,6 +303,8 @@ class ReadingContract:
         """`wake` ends a wait of another thread, one that is still to begin too."""
         log.append("s", [SessionCreated()], expected_version=0)
         with log.watch() as watch, ThreadPoolExecutor(1) as pool:
+            watch.wake()
+            pool.submit(drained, watch).result(30)
             waiting = pool.submit(drained, watch)
             watch.wake()
             waiting.result(30)

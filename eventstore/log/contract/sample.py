@@ -35,7 +35,7 @@ def resumed(log: EventLog, name: str, place: Head) -> tuple[list[bytes], Head]:
 
 
 def await_change(watch: Watch, name: str, change: Callable[[], object]) -> None:
-    """Make a change, and wait until a watch that was quiet tells of it."""
+    """Make a change, and wait until a quiet watch reports it."""
     while watch.wait(0.3) != set():
         pass
     change()
@@ -44,7 +44,7 @@ def await_change(watch: Watch, name: str, change: Callable[[], object]) -> None:
         told = watch.wait(1)
         if told is None or name in told:
             return
-    raise AssertionError(f"nobody told of {name}")
+    raise AssertionError(f"no watch reported {name}")
 
 
 def drained(watch: Watch) -> None:

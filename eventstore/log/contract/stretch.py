@@ -25,7 +25,7 @@ class Stretch:
         return self.tip if self.tip.life else None
 
     def seal(self, *texts: str) -> tuple[bytes, Tip]:
-        """Seal one batch behind the end, and write nothing."""
+        """Seal one batch after the end, and write nothing."""
         events = [MessageAdded(role="user", content=text) for text in texts]
         return seal(prepare(events, codec.MAX_EVENT_BYTES), self.tip, max(clock.now(), self.tip.at))
 
@@ -37,7 +37,7 @@ class Stretch:
         return tip
 
     def took(self, data: bytes, tip: Tip) -> None:
-        """Note that lines were appended."""
+        """Record that lines were appended."""
         self.data += data
         self.tip = tip
         self.tips.append(tip)

@@ -1,4 +1,4 @@
-"""What a backend promises of logs as a whole: replacing, moving, deleting, blobs, locks, and what changed."""
+"""Promises of a backend about complete logs: replacing, moving, deleting, blobs, locks, and changes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ OTHER_NOTE = "checkpoints/000000000002-00000000.note"
 
 
 class Interrupted(Exception):
-    """Raised in the middle of a log that is written as a whole."""
+    """Raised while a complete log is being written."""
 
 
 def whole(data: bytes, end: Tip) -> Callable[[Callable[[bytes], None]], Tip]:
-    """Make what fills a log, in pieces that end anywhere."""
+    """Return a function that fills a log, in pieces of any size."""
 
     def fill(write: Callable[[bytes], None]) -> Tip:
         for piece in pieces(data):
@@ -38,12 +38,12 @@ def named(backend: Backend, since: str | None = None) -> dict[str, str | None]:
 
 
 class WholeLogsContract:
-    """Writing, changing and removing whole logs, and what is kept beside them."""
+    """Writing, changing and removing complete logs and their blobs."""
 
-    # --- written as a whole
+    # --- written completely
 
     def test_a_log_written_whole_is_seen_at_the_end_and_not_before(self, backend: Backend, again: Again) -> None:
-        """A log written whole is seen at the end and not before."""
+        """A complete log is visible only after all of it was written."""
         log, other, seen = Stretch(backend, "t", "one"), again(), []
 
         def fill(write: Callable[[bytes], None]) -> Tip:
@@ -77,7 +77,7 @@ class WholeLogsContract:
         assert content(backend, "s") == log.data
 
     def test_a_log_that_is_there_is_not_written_whole_as_a_new_one(self, backend: Backend) -> None:
-        """A log that is there is not written whole as a new one."""
+        """An existing log is not replaced by a new complete one."""
         log, other = Stretch(backend, "s", "one"), Stretch(backend, "t", "other")
         with pytest.raises(Exists):
             backend.write_whole("s", whole(other.data, other.tip), expect=None)
@@ -192,7 +192,7 @@ class WholeLogsContract:
     # --- blobs
 
     def test_blobs_are_listed_sorted_replaced_as_a_whole_and_deleted(self, backend: Backend, again: Again) -> None:
-        """Blobs are listed sorted replaced as a whole and deleted."""
+        """Blobs are listed in order, replaced completely, and deleted."""
         Stretch(backend, "s", "one")
         for name, data in ((OTHER_NOTE, b"b"), (NOTE, b"old"), (NOTE, b"x" * 300_000)):
             backend.put_blob("s", name, data)
@@ -289,7 +289,7 @@ class WholeLogsContract:
     def test_a_log_that_is_gone_is_named_with_none_or_not_named_where_all_are(
         self, backend: Backend, again: Again
     ) -> None:
-        """A log that is gone is named with none or not named where all are."""
+        """A removed log is named with None, or not named if all logs are."""
         Stretch(backend, "s", "one")
         token = backend.changed().token
         again().delete("s", expect=None)

@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from port_lines import added, created, open_descriptors, said, sealed, text_of
+from port_lines import added, created, open_descriptors, sealed, text_of
 
 from eventstore.backends.files.backend import FilesBackend
 from eventstore.errors import NotARegularFile
 from eventstore.events import SessionCreated
-from eventstore.log.port import Busy, Exists, Missing, Moved
+from eventstore.log.port import Exists, Missing, Moved
 from eventstore.record import tombstone
 from eventstore.record.hash_chain import first_hash
 from eventstore.record.scan import Tip
@@ -114,17 +114,6 @@ def test_an_append_costs_few_system_calls(backend: FilesBackend, monkeypatch: py
     calls.clear()
     assert backend.read("s", tip).end == tip.offset
     assert calls == ["stat"]
-
-
-def test_a_caller_that_must_not_wait_is_told_that_it_would(backend: FilesBackend, other: FilesBackend) -> None:
-    tip = created(backend)
-    data, after = sealed(tip, said("a"))
-    with pytest.raises(Busy):
-        other.append("s", data, expect=tip, tip=after, wait=False)  # it would have to open the log
-    text_of(other)
-    with other.lock("log/s"), pytest.raises(Busy):
-        backend.append("s", data, expect=tip, tip=after, wait=False)
-    backend.append("s", data, expect=tip, tip=after, wait=False)
 
 
 def test_a_killed_creation_left_no_log(backend: FilesBackend, root: Path) -> None:

@@ -16,10 +16,11 @@ from eventstore.derived.catalog import FOLDER
 from eventstore.derived.file_views import FileViews
 from eventstore.derived.snapshots import Snapshots
 from eventstore.errors import EventStoreError, LogDamaged, SessionNotFound
-from eventstore.events import Event, InvocationLinked
+from eventstore.events import Event, InvocationEvent
 from eventstore.ids import TRASH, Fsync, check_session_id, file_name, id_of
 from eventstore.log.base import Repair
 from eventstore.store.as_of import At
+from eventstore.store.call_records import write_records
 from eventstore.store.pages import warn_damaged
 from eventstore.store.registry import Registry
 from eventstore.store.storage import SessionStorage
@@ -58,8 +59,13 @@ class FileSystemSessionStorage(SessionStorage):
         self._begin()
         _OPEN.add(self)
 
+    has_views = True
+
+    def local_folders(self) -> list[Path]:
+        return [self.sessions_dir]
+
     def _begin(self) -> None:
-        self._stale: set[str] = set()
+        self._stale: dict[str, bool] = {}  # whether all that is new in it was imported
         self._due = threading.Condition()
         self._writer: threading.Thread | None = None
         self._view_delay = 0.0
@@ -88,15 +94,16 @@ class FileSystemSessionStorage(SessionStorage):
                 return statistics_fold.show(shown.to_model(session_id), shown.messages)
         return super().statistics(session_id, at, recorded=recorded)
 
-    def _changed(self, session_id: str, events: Sequence[Event]) -> None:
+    def _changed(self, session_id: str, events: Sequence[Event], *, imported: bool = False) -> None:
         for event in events:
-            if isinstance(event, InvocationLinked) and event.invocation_dir:
+            if isinstance(event, InvocationEvent) and event.invocation_dir:
                 with suppress(OSError):  # the next write of the views repeats it
                     self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
-        if session_id in self._stale:
+        known = self._stale.get(session_id)
+        if known is False or (known and imported):
             return  # its writer has not read the log yet
         with self._due:
-            self._stale.add(session_id)
+            self._stale[session_id] = imported and self._stale.get(session_id, True)
             if self._writer is None:
                 self._writer = threading.Thread(
                     target=_write_views, args=(weakref.ref(self), self._view_delay), daemon=True
@@ -104,7 +111,7 @@ class FileSystemSessionStorage(SessionStorage):
                 self._writer.start()
 
     def repair_session(self, session_id: str, *, dry_run: bool = True) -> Repair | None:
-        """Plan or do the repair of a damaged log, and rebuild its views; None where nothing is wrong. Raises SessionNotFound."""
+        """Plan or do the repair of a damaged log, and rebuild its views; None if nothing is wrong. Raises SessionNotFound."""
         plan = super().repair_session(session_id, dry_run=dry_run)
         if plan is not None and not dry_run:
             self.views.remove(session_id)
@@ -116,7 +123,7 @@ class FileSystemSessionStorage(SessionStorage):
         """Write outdated views, for example after a crash; return the number of sessions that had them."""
         stale = [session_id for session_id in self.log.ids() if self.views.metadata(session_id) is None]
         with self._due:
-            self._stale.update(stale)
+            self._stale |= dict.fromkeys(stale, False)
         self.flush_views()
         return len(stale)
 
@@ -136,15 +143,15 @@ class FileSystemSessionStorage(SessionStorage):
     def _flush_late(self, session_id: str | None = None) -> None:
         with self._flushing:
             with self._due:
-                due = set(self._stale) if session_id is None else self._stale & {session_id}
-                self._stale -= due
-            for one in due:
-                self._write_or_warn(one)
+                names = list(self._stale) if session_id is None else [session_id] if session_id in self._stale else []
+                due = {name: self._stale.pop(name) for name in names}
+            for one, imported in due.items():
+                self._write_or_warn(one, imported=imported)
 
-    def _write_or_warn(self, session_id: str) -> None:
+    def _write_or_warn(self, session_id: str, *, imported: bool = False) -> None:
         """Write views, and warn where that fails: the log is intact, and the views are known to be outdated."""
         try:
-            self._write_views(session_id)
+            self._write_views(session_id, imported=imported)
         except (SessionNotFound, LogDamaged):
             return
         except OSError as error:
@@ -154,9 +161,9 @@ class FileSystemSessionStorage(SessionStorage):
                 stacklevel=3,
             )
 
-    def _write_views(self, session_id: str) -> None:
+    def _write_views(self, session_id: str, *, imported: bool = False) -> None:
         fold = self._summaries.get_sized(session_id)
-        self.views.write(session_id, fold.state, fold.head)
+        self.views.write(session_id, fold.state, fold.head, imported=imported)
         self._write_snapshot(session_id)
 
     def _write_snapshot(self, session_id: str, *, soon: bool = False) -> None:
@@ -174,7 +181,7 @@ class FileSystemSessionStorage(SessionStorage):
             try:
                 self.rebuild_session(session_id)
             except SessionNotFound:
-                continue  # deleted or moved meanwhile
+                continue  # deleted or moved in the meantime
             except LogDamaged as damage:
                 on_damage(damage)
             else:
@@ -187,6 +194,7 @@ class FileSystemSessionStorage(SessionStorage):
         self.snapshots.remove(session_id)
         self._write_views(session_id)
         self._write_snapshot(session_id, soon=True)
+        write_records(self.log, self.history, session_id)
 
     def _forget(self, session_id: str) -> None:
         self.snapshots.forget(session_id)
@@ -205,9 +213,9 @@ class FileSystemSessionStorage(SessionStorage):
         self._write_or_warn(session_id)
 
     def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
-        """Delete a session for good, views and all, as `SessionStorage.delete_session` does; False where there was none."""
+        """Delete a session for good, views and all, as `SessionStorage.delete_session` does; False if there was none."""
         with self._due:
-            self._stale.discard(session_id)
+            self._stale.pop(session_id, None)
         return super().delete_session(session_id, reason, history=history)
 
 

@@ -1,0 +1,359 @@
+"""Google's Agent Development Kit (ADK): its sessions, kept in the store.
+
+`EventStoreSessionService(manager)` is a session service. A session of ADK is a session with the streams `session` (who it is),
+`state` and `events`. What an event means (text, tool calls and their results, usage) is appended in the same batch.
+State of a user or an app is in a session of its own with the tag `adk-state`.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventstore import events as e
+from eventstore.errors import ExtraMissing, SessionNotFound
+from eventstore.ids import session_id_for
+from eventstore.integrations.meaning import call_began, call_ended
+from eventstore.integrations.sessions import append_decided, finish, key_of, parts_of, sessions_named
+from eventstore.sessions.manager import SessionManager
+
+try:
+    from google.adk.errors import StaleSessionError
+    from google.adk.errors.already_exists_error import AlreadyExistsError
+    from google.adk.errors.session_not_found_error import SessionNotFoundError
+    from google.adk.events.event import Event
+    from google.adk.platform import time as platform_time
+    from google.adk.platform import uuid as platform_uuid
+    from google.adk.sessions import BaseSessionService, Session, State
+    from google.adk.sessions.base_session_service import ListSessionsResponse
+    from pydantic_core import to_jsonable_python
+except ImportError:
+    raise ExtraMissing("adk", "eventstore.integrations.adk") from None
+
+_TAG, _STATE_TAG = "adk", "adk-state"
+_SESSION, _STATE, _EVENTS, _SHARED, _APPLIED = "session", "state", "events", "shared", "applied"
+_PREFIXES = {"app": State.APP_PREFIX, "user": State.USER_PREFIX}
+
+
+class EventStoreSessionService(BaseSessionService):
+    """A session service of ADK on any backend. Safe for threads, tasks and processes.
+
+    An event with its changes of the session's own state is one batch. Its changes of `app:` and `user:` state are in that batch
+    too, and are then applied to the session that holds this state. After a crash between the two they are applied
+    when the session is next read or written.
+    """
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+
+    def session_id_of(self, app_name: str, user_id: str, session_id: str) -> str:
+        """Return the id in the store of a session of ADK."""
+        return _Place.of(app_name, user_id, session_id).id
+
+    async def create_session(
+        self, *, app_name: str, user_id: str, state: dict[str, Any] | None = None, session_id: str | None = None
+    ) -> Any:
+        """Create a session. Raises AlreadyExistsError if there is one of that id."""
+        place = _Place.of(app_name, user_id, session_id or "")
+        if not place.session:
+            place = place._replace(session=platform_uuid.new_uuid())
+        return await finish(asyncio.to_thread(self._create, place, state or {}))
+
+    async def get_session(self, *, app_name: str, user_id: str, session_id: str, config: Any = None) -> Any:
+        """Return a session with its events in order; None if there is none. `config` limits the events."""
+        return await asyncio.to_thread(self._load, _Place.of(app_name, user_id, session_id), config)
+
+    async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> Any:
+        """List the sessions of an app, or of one of its users, without events, the last updated last. Reads each of them."""
+        return await asyncio.to_thread(self._list, app_name, user_id)
+
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        """Delete a session with its log. State of the user and the app stays."""
+        await finish(asyncio.to_thread(self._delete, _Place.of(app_name, user_id, session_id)))
+
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        """Return the state of a user, the keys without `user:`."""
+        return await asyncio.to_thread(self._scope, _Scope("user", app_name, user_id))
+
+    async def append_event(self, session: Any, event: Any) -> Any:
+        """Append an event, and apply it to `session`. The same event again changes nothing.
+
+        Raises StaleSessionError if another writer appended since `session` was read, and SessionNotFoundError where
+        it was deleted.
+        """
+        if event.partial:
+            return event
+        self._apply_temp_state(session, event)
+        event = self._trim_temp_delta_state(event)
+        place = _Place(session.app_name, session.user_id, session.id)
+        marker = await finish(asyncio.to_thread(self._append, place, session, event))
+        if marker is None:
+            return event
+        session._storage_update_marker = marker
+        session.last_update_time = event.timestamp
+        return self._commit_event_to_session(session, event)
+
+    # --- writing
+
+    def _create(self, place: "_Place", state: Mapping[str, Any]) -> Any:
+        parts, now = _parts(state), platform_time.get_time()
+        described = {"time": now, "generation": platform_uuid.new_uuid()}
+        events: list[e.Event] = [e.RecordPut(stream=_SESSION, key=_SESSION, value=described), *_puts(parts)]
+
+        def decide(version: int) -> list[e.Event]:
+            if version:
+                raise AlreadyExistsError(f"session {place.session} already exists; nothing was written")
+            return events
+
+        append_decided(self._manager, place.id, decide, place.created())
+        self._settle(place)
+        return self._load(place, None)
+
+    def _append(self, place: "_Place", session: Any, event: Any) -> str | None:
+        value = _to_value(event)
+        parts = _parts(event.actions.state_delta if event.actions else {})
+        rest = [*_puts(parts), *_meaning(event)]
+        is_shared = any(parts[scope] for scope in _PREFIXES)
+
+        def decide(version: int) -> list[e.Event]:
+            if not version:
+                raise SessionNotFoundError(f"session {place.session} does not exist; nothing was written")
+            known = self._manager.records.get(place.id, _EVENTS, event.id, version)
+            if known is not None and known.value == value:
+                return []
+            self._check_current(place, session, version)
+            if is_shared:
+                self._settle(place)
+            return [e.RecordPut(stream=_EVENTS, key=event.id if known is None else None, value=value), *rest]
+
+        try:
+            appended = append_decided(self._manager, place.id, decide)
+        except SessionNotFound:  # deleted in the meantime
+            raise SessionNotFoundError(f"session {place.session} does not exist; nothing was written") from None
+        if appended is None:
+            return None
+        if is_shared:
+            self._settle(place)
+        return str(appended.first)
+
+    def _check_current(self, place: "_Place", session: Any, version: int) -> None:
+        """Raise StaleSessionError unless `session` has the last event that is stored. Other events in the log do not count."""
+        last = self._manager.records.list(place.id, _EVENTS, 1, version, newest=True)
+        marker = session._storage_update_marker
+        if marker is not None:
+            is_current = marker == _marker(last)
+        else:  # made by hand, or read by another service
+            is_current = (
+                not last
+                or last[0].value["timestamp"] <= session.last_update_time
+                or any(one.id == last[0].value["id"] for one in session.events[-1:])
+            )
+        if not is_current:
+            raise StaleSessionError(
+                f"session {place.session} was modified in storage since it was read; nothing was written: read it again"
+            )
+
+    def _settle(self, place: "_Place") -> None:
+        """Apply the last changes of shared state in a session to where that state is, once."""
+        for name in _PREFIXES:
+            item = self._manager.records.get(place.id, _SHARED, name)
+            if item is None:
+                continue
+            generation = self._manager.records.get(place.id, _SESSION, _SESSION)
+            applied = [item.seq, generation.value["generation"] if generation is not None else ""]
+            scope = _Scope(name, place.app, place.user)
+
+            def decide(version: int, scope: "_Scope" = scope, item: Any = item, own: Any = applied) -> list[e.Event]:
+                known = self._manager.records.get(scope.id, _APPLIED, place.id, version) if version else None
+                if known is not None and known.value[1] == own[1] and known.value[0] >= own[0]:
+                    return []
+                puts = [e.RecordPut(stream=_STATE, key=key, value=value) for key, value in item.value.items()]
+                return [*puts, e.RecordPut(stream=_APPLIED, key=place.id, value=own)]
+
+            append_decided(self._manager, scope.id, decide, scope.created())
+
+    def _delete(self, place: "_Place") -> None:
+        with suppress(SessionNotFound):
+            self._settle(place)
+            self._manager.delete_session(place.id)
+
+    # --- reading
+
+    def _load(self, place: "_Place", config: Any) -> Any:
+        try:
+            self._settle(place)
+            version = self._manager.head(place.id).version
+            most = config.num_recent_events if config else None
+            items = (
+                self._manager.records.list(place.id, _EVENTS, most, version, newest=most is not None)
+                if most != 0
+                else []
+            )
+            last = items[-1:] or self._manager.records.list(place.id, _EVENTS, 1, version, newest=True)
+            session = self._session(place, last, version, self._shared(place))
+        except SessionNotFound:
+            return None
+        since = config.after_timestamp if config else None
+        for item in reversed(items):
+            if since and item.value["timestamp"] < since:
+                break
+            session.events.append(Event.model_validate(item.value))
+        session.events.reverse()
+        return session
+
+    def _session(self, place: "_Place", last: Sequence[Any], version: int, shared: Mapping[str, Any]) -> Any:
+        """Make a session without its events. `last` has the last one."""
+        found = self._manager.records.get(place.id, _SESSION, _SESSION, version)
+        time = last[0].value["timestamp"] if last else found.value["time"] if found is not None else 0.0
+        own = {str(item.key): item.value for item in self._manager.records.list(place.id, _STATE, at=version)}
+        session = Session(
+            id=place.session,
+            app_name=place.app,
+            user_id=place.user,
+            state={**own, **shared},
+            last_update_time=time,
+        )
+        session._storage_update_marker = _marker(last)
+        return session
+
+    def _list(self, app: str, user: str | None) -> Any:
+        names = (app,) if user is None else (app, user)
+        app_state = _prefixed("app", self._scope(_Scope("app", app, "")))
+        users: dict[str, dict[str, Any]] = {}
+        sessions = []
+        for one in sessions_named(self._manager, f"{key_of(_TAG, *names)}/", [_TAG]):
+            place = _Place(*parts_of(one.external_key or "")[1:])
+            if place.user not in users:
+                users[place.user] = _prefixed("user", self._scope(_Scope("user", app, place.user)))
+            with suppress(SessionNotFound):  # deleted in the meantime
+                sessions.append(self._listed(place, {**app_state, **users[place.user]}))
+        sessions.sort(key=lambda one: (one.last_update_time, one.user_id, one.id))
+        return ListSessionsResponse(sessions=sessions)
+
+    def _listed(self, place: "_Place", shared: Mapping[str, Any]) -> Any:
+        """Make a session of a list from one read of its records; where a large value is kept beside the log, from several."""
+        streams = self._manager.storage.records(place.id).streams
+        last = next(reversed(streams.get(_EVENTS, {}).values()), None) or streams[_SESSION][_SESSION]
+        state = streams.get(_STATE, {})
+        if any(one.sha256 for one in (last, *state.values())):
+            version = self._manager.head(place.id).version
+            items = self._manager.records.list(place.id, _EVENTS, 1, version, newest=True)
+            return self._session(place, items, version, shared)
+        value = msgspec.json.decode(last.text)
+        own = {str(key): msgspec.json.decode(one.text) for key, one in state.items()}
+        return Session(
+            id=place.session,
+            app_name=place.app,
+            user_id=place.user,
+            state={**own, **shared},
+            last_update_time=value["timestamp"] if "timestamp" in value else value["time"],
+        )
+
+    def _shared(self, place: "_Place") -> dict[str, Any]:
+        scopes = {name: self._scope(_Scope(name, place.app, place.user)) for name in _PREFIXES}
+        return {key: value for name, found in scopes.items() for key, value in _prefixed(name, found).items()}
+
+    def _scope(self, scope: "_Scope") -> dict[str, Any]:
+        try:
+            return {str(item.key): item.value for item in self._manager.records.list(scope.id, _STATE)}
+        except SessionNotFound:
+            return {}
+
+
+class _Place(NamedTuple):
+    """What names a session of ADK. Blanks around its id do not count."""
+
+    app: str
+    user: str
+    session: str
+
+    @classmethod
+    def of(cls, app: str, user: str, session: str) -> "_Place":
+        return cls(app, user, session.strip())
+
+    @property
+    def external(self) -> str:
+        return key_of(_TAG, self.app, self.user, self.session)
+
+    @property
+    def id(self) -> str:
+        return session_id_for(self.external)
+
+    def created(self) -> e.SessionCreated:
+        return e.SessionCreated(external_key=self.external, tags=(_TAG,), user_id=self.user or None)
+
+
+class _Scope(NamedTuple):
+    """Whose state it is: of an app, or of one of its users."""
+
+    name: str
+    app: str
+    user: str
+
+    @property
+    def external(self) -> str:
+        return key_of(_STATE_TAG, self.app) if self.name == "app" else key_of(_STATE_TAG, self.app, self.user)
+
+    @property
+    def id(self) -> str:
+        return session_id_for(self.external)
+
+    def created(self) -> e.SessionCreated:
+        return e.SessionCreated(external_key=self.external, tags=(_STATE_TAG,))
+
+
+def _parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Divide changes of state by their owner. Temporary ones are left out. A value without a JSON form becomes text."""
+    found: dict[str, dict[str, Any]] = {"app": {}, "user": {}, "session": {}}
+    for key, value in state.items():
+        scope = next((name for name, prefix in _PREFIXES.items() if key.startswith(prefix)), "session")
+        if not key.startswith(State.TEMP_PREFIX):
+            stored = to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="null")
+            found[scope][key.removeprefix(_PREFIXES.get(scope, ""))] = stored
+    return found
+
+
+def _puts(parts: Mapping[str, Mapping[str, Any]]) -> list[e.Event]:
+    own: list[e.Event] = [e.RecordPut(stream=_STATE, key=key, value=value) for key, value in parts["session"].items()]
+    return own + [e.RecordPut(stream=_SHARED, key=name, value=parts[name]) for name in _PREFIXES if parts[name]]
+
+
+def _prefixed(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {_PREFIXES[name] + key: value for key, value in state.items()}
+
+
+def _marker(last: Sequence[Any]) -> str:
+    return str(last[0].seq) if last else "0"
+
+
+def _to_value(event: Any) -> Any:
+    return msgspec.json.decode(event.model_dump_json(exclude_none=True))
+
+
+def _meaning(event: Any) -> Iterator[e.Event]:
+    """Stream the events for an event of ADK. Thoughts of a model are left out."""
+    parts = event.content.parts or [] if event.content else []
+    text = "\n".join(one.text for one in parts if one.text and not one.thought)
+    if text:
+        yield e.MessageAdded(role="user" if event.author == "user" else "assistant", content=text)
+    for one in parts:
+        call, answer = one.function_call, one.function_response
+        if call and call.id:
+            yield from call_began(call.id, call.name, call.args)
+        if answer and answer.id:
+            failed = (answer.response or {}).get("error")
+            yield from call_ended(answer.id, answer.name, answer.response, success=failed is None, error=failed)
+    usage = event.usage_metadata
+    if usage:
+        cached = usage.cached_content_token_count or 0
+        prompt = (usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0)
+        counts = {
+            "input": max(prompt - cached, 0),
+            "cache_read": cached,
+            "output": usage.candidates_token_count or 0,
+            "reasoning": usage.thoughts_token_count or 0,
+        }
+        tokens = {name: number for name, number in counts.items() if number or name in ("input", "output")}
+        yield e.UsageRecorded(tokens=tokens, model=event.model_version, key=event.id)

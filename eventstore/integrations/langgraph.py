@@ -1,0 +1,396 @@
+"""LangGraph: checkpoints of graphs, kept in the store.
+
+`EventStoreSaver(manager)` is a checkpoint saver. A thread is a session with the streams `checkpoints/NS`, `blobs/NS` (values of
+channels, one for each version) and `writes/NS/CHECKPOINT`. Messages, tool calls and usage in the channel `messages` of the root
+graph are appended in the same batch as the checkpoint that brought them.
+"""
+
+import asyncio
+import base64
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from eventstore import events as e
+from eventstore.errors import ExtraMissing, SessionNotFound
+from eventstore.ids import session_id_for
+from eventstore.integrations.chat_messages import meaning_of
+from eventstore.integrations.sessions import append_decided, key_of, parts_of, sessions_named, stored_keys
+from eventstore.sessions.manager import SessionManager
+from eventstore.sessions.records import Item
+
+try:
+    from langgraph.checkpoint.base import (
+        WRITES_IDX_MAP,
+        BaseCheckpointSaver,
+        CheckpointTuple,
+        get_checkpoint_id,
+        get_checkpoint_metadata,
+        writes_sort_key,
+    )
+except ImportError:
+    raise ExtraMissing("langgraph", "eventstore.integrations.langgraph") from None
+
+_TAG = "langgraph"
+_CHECKPOINTS, _BLOBS, _WRITES, _SAID = "checkpoints", "blobs", "writes", "said"
+_MESSAGES = "messages"
+
+
+class _Awaited(BaseCheckpointSaver[str]):
+    """The awaited twin of each method, in a thread."""
+
+    async def aget_tuple(self, config: Any) -> Any:
+        """Return what `get_tuple` returns."""
+        return await asyncio.to_thread(self.get_tuple, config)
+
+    async def alist(
+        self,
+        config: Any,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the interface's
+        before: Any = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Stream what `list` streams."""
+        found = self.list(config, filter=filter, before=before, limit=limit)
+        while (one := await asyncio.to_thread(next, found, None)) is not None:
+            yield one
+
+    async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]) -> Any:
+        """Store what `put` stores."""
+        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what `put_writes` stores."""
+        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete what `delete_thread` deletes."""
+        await asyncio.to_thread(self.delete_thread, thread_id)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove what `delete_for_runs` removes."""
+        await asyncio.to_thread(self.delete_for_runs, run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy what `copy_thread` copies."""
+        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Remove what `prune` removes."""
+        await asyncio.to_thread(lambda: self.prune(thread_ids, strategy=strategy))
+
+
+class EventStoreSaver(_Awaited):
+    """A checkpoint saver on any backend. Safe for threads, tasks and processes.
+
+    A value of a channel is stored once for each version, so a checkpoint costs what it changed. `copy_thread` copies no value.
+    `prune` and `delete_for_runs` remove checkpoints from what LangGraph sees; `delete_thread` deletes the log.
+    """
+
+    def __init__(self, manager: SessionManager, *, serde: Any = None) -> None:
+        super().__init__(serde=serde)
+        self._manager = manager
+
+    def session_id_of(self, thread_id: str) -> str:
+        """Return the id of the session that holds a thread."""
+        return session_id_for(key_of(_TAG, str(thread_id)))
+
+    def get_next_version(self, current: Any, channel: None) -> str:
+        """Return the version after another one; they sort as texts."""
+        number = 0 if current is None else int(str(current).partition(".")[0])
+        return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - it only parts two versions of one number
+
+    # --- reading
+
+    def get_tuple(self, config: Any) -> Any:
+        """Return the checkpoint that `config` names, or the latest of its thread and namespace; None if there is none."""
+        place = _Place.of(config, get_checkpoint_id(config))
+        session_id = self.session_id_of(place.thread)
+        try:
+            checkpoint_id = place.checkpoint or max(self._ids(session_id, place.namespace), default=None)
+            item = None if checkpoint_id is None else self._get(session_id, place.namespace, checkpoint_id)
+            if item is None:
+                return None
+            named = config if place.checkpoint else place._replace(checkpoint=checkpoint_id).to_config()
+            return self._tuple(session_id, place, item, named)
+        except SessionNotFound:
+            return None
+
+    def list(
+        self,
+        config: Any,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the interface's
+        before: Any = None,
+        limit: int | None = None,
+    ) -> Iterator[Any]:
+        """Stream checkpoints, the latest first in each namespace, which are those of one thread or of all."""
+        left = limit
+        wanted = None if config is None else config["configurable"].get("checkpoint_ns")
+        only = None if config is None else get_checkpoint_id(config)
+        until = None if before is None else get_checkpoint_id(before)
+        for thread in self._threads(config):
+            session_id = self.session_id_of(thread)
+            for namespace in self._namespaces(session_id):
+                if wanted is not None and namespace != wanted:
+                    continue
+                for checkpoint_id in sorted(self._ids(session_id, namespace), reverse=True):
+                    if (only and checkpoint_id != only) or (until and checkpoint_id >= until):
+                        continue
+                    item = self._get(session_id, namespace, checkpoint_id)
+                    if item is None or not self._matches(item, filter):
+                        continue
+                    if left is not None and left <= 0:
+                        return
+                    left = None if left is None else left - 1
+                    place = _Place(thread, namespace, checkpoint_id)
+                    yield self._tuple(session_id, place, item, place.to_config())
+
+    def _threads(self, config: Any) -> Iterator[str]:
+        if config is not None:
+            yield str(config["configurable"]["thread_id"])
+            return
+        for one in sessions_named(self._manager, f"{_TAG}/"):
+            yield parts_of(one.external_key or "")[1]
+
+    def _namespaces(self, session_id: str) -> Sequence[str]:
+        try:
+            found = self._manager.records.streams(session_id, f"{_CHECKPOINTS}/")
+        except SessionNotFound:
+            return ()
+        return [parts_of(name)[1] for name in found]
+
+    def _ids(self, session_id: str, namespace: str) -> Sequence[str]:
+        """List the ids of checkpoints, without reading them."""
+        return list(stored_keys(self._manager, session_id, key_of(_CHECKPOINTS, namespace)))
+
+    def _get(self, session_id: str, namespace: str, checkpoint_id: str) -> Item | None:
+        return self._manager.records.get(session_id, key_of(_CHECKPOINTS, namespace), checkpoint_id)
+
+    def _matches(self, item: Item, wanted: Mapping[str, Any] | None) -> bool:
+        if not wanted:
+            return True
+        metadata = self._load(item.value["metadata"])
+        return all(metadata.get(name) == value for name, value in wanted.items())
+
+    def _tuple(self, session_id: str, place: "_Place", item: Item, config: Any) -> Any:
+        checkpoint, parent = self._load(item.value["checkpoint"]), item.value["parent"]
+        checkpoint["channel_values"] = self._values(session_id, place.namespace, checkpoint["channel_versions"])
+        writes = self._manager.records.list(session_id, key_of(_WRITES, place.namespace, item.key or ""))
+        return CheckpointTuple(
+            config=config,
+            checkpoint=checkpoint,
+            metadata=self._load(item.value["metadata"]),
+            parent_config=place._replace(checkpoint=parent).to_config() if parent else None,
+            pending_writes=[
+                (one.value["task"], one.value["channel"], self._load(one.value["value"]))
+                for one in sorted(writes, key=_order_of)
+            ],
+        )
+
+    def _values(self, session_id: str, namespace: str, versions: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for channel, version in versions.items():
+            item = self._manager.records.get(session_id, key_of(_BLOBS, namespace), key_of(channel, str(version)))
+            if item is not None:
+                kind, _, data = item.value.partition(b"\0")
+                found[channel] = self.serde.loads_typed((kind.decode(), data))
+        return found
+
+    # --- writing
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]) -> Any:
+        """Store a checkpoint and the new values of its channels, in one batch."""
+        place = _Place.of(config, config["configurable"].get("checkpoint_id"))
+        kept = dict(checkpoint)
+        values = kept.pop("channel_values")
+        blobs = key_of(_BLOBS, place.namespace)
+        events: list[e.Event] = []
+        for channel, version in new_versions.items():
+            if channel in values:
+                kind, data = self.serde.dumps_typed(values[channel])
+                value = kind.encode() + b"\0" + data
+                events.append(e.RecordPut(stream=blobs, key=key_of(channel, str(version)), value=value))
+        stored = {
+            "parent": place.checkpoint,
+            "checkpoint": self._dump(kept),
+            "metadata": self._dump(get_checkpoint_metadata(config, metadata)),
+        }
+        events.append(e.RecordPut(stream=key_of(_CHECKPOINTS, place.namespace), key=checkpoint["id"], value=stored))
+        messages = values.get(_MESSAGES) if _MESSAGES in new_versions and not place.namespace else None
+        self._append(place.thread, events, messages)
+        return place._replace(checkpoint=checkpoint["id"]).to_config()
+
+    def put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
+        """Store what a task wrote after a checkpoint. Errors and interrupts replace, others keep the first write."""
+        place = _Place.of(config, config["configurable"]["checkpoint_id"])
+        events: list[e.Event] = []
+        for number, (channel, value) in enumerate(writes):
+            index = WRITES_IDX_MAP.get(channel, number)
+            stored = {
+                "task": task_id,
+                "channel": channel,
+                "index": index,
+                "path": task_path,
+                "value": self._dump(value),
+            }
+            stream = key_of(_WRITES, place.namespace, place.checkpoint or "")
+            key = key_of(task_id, str(index))
+            events.append(e.RecordPut(stream=stream, key=key, value=stored, once=index >= 0))
+        if events:
+            self._append(place.thread, events, None)
+
+    def _append(self, thread: str, events: Sequence[e.Event], messages: Any) -> None:
+        session_id, external = self.session_id_of(thread), key_of(_TAG, thread)
+        created = e.SessionCreated(external_key=external, tags=(_TAG,))
+        if not isinstance(messages, list) or not messages:
+            self._manager.append(session_id, events, create=created)
+            return
+
+        def decide(version: int) -> list[e.Event]:
+            said = list[e.Event]()
+            known = stored_keys(self._manager, session_id, _SAID, version) if version else ()
+            for message in messages:
+                name = getattr(message, "id", None)
+                if isinstance(name, str) and name and name not in known:
+                    said += [e.RecordPut(stream=_SAID, key=name, once=True), *meaning_of(message)]
+            return [*events, *said]
+
+        append_decided(self._manager, session_id, decide, created)
+
+    # --- removing
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread with its log. Nothing happens where there is none."""
+        with suppress(SessionNotFound):
+            self._manager.delete_session(self.session_id_of(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints that these runs made, with their writes, in all threads. Reads all threads."""
+        wanted = set(run_ids)
+        for thread in self._threads(None) if wanted else ():
+            session_id = self.session_id_of(thread)
+            events: list[e.Event] = []
+            for namespace in self._namespaces(session_id):
+                for checkpoint_id in self._ids(session_id, namespace):
+                    item = self._get(session_id, namespace, checkpoint_id)
+                    if item is not None and self._load(item.value["metadata"]).get("run_id") in wanted:
+                        events += _removal(namespace, checkpoint_id)
+            if events:
+                self._manager.append(session_id, events)
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread. A new thread is a fork: it holds no copy of any value."""
+        source, target = self.session_id_of(source_thread_id), self.session_id_of(target_thread_id)
+        external = key_of(_TAG, str(target_thread_id))
+        if not self._manager.storage.log.exists(target):
+            self._manager.fork_session(source, new_id=target, external_key=external)
+            return
+        copied = [
+            e.RecordPut(stream=stream, key=item.key, value=item.value)
+            for stream in self._manager.records.streams(source)
+            for item in self._manager.records.list(source, stream)
+        ]
+        self._manager.append(target, copied)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Remove all but the latest checkpoint of each namespace, or with `delete` the threads.
+
+        Older checkpoints stay where a delta channel of the latest is still built from their writes.
+        """
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(f"strategy {strategy!r} is not one of keep_latest, delete")
+        for thread in thread_ids:
+            if strategy == "delete":
+                self.delete_thread(thread)
+            else:
+                self._keep_latest(self.session_id_of(thread))
+
+    def _keep_latest(self, session_id: str) -> None:
+        def decide(version: int) -> list[e.Event]:
+            events: list[e.Event] = []
+            for namespace in self._namespaces(session_id) if version else ():
+                ids = self._ids(session_id, namespace)
+                kept = set(self._needed(session_id, namespace, max(ids)))
+                blobs = key_of(_BLOBS, namespace)
+                used = {one for name in kept for one in self._blobs_of(session_id, namespace, name)}
+                for checkpoint_id in ids:
+                    if checkpoint_id not in kept:
+                        events += _removal(namespace, checkpoint_id)
+                stored = stored_keys(self._manager, session_id, blobs)
+                events += [e.RecordRemoved(stream=blobs, key=blob) for blob in stored if blob not in used]
+            return events
+
+        append_decided(self._manager, session_id, decide)
+
+    def _needed(self, session_id: str, namespace: str, checkpoint_id: str) -> Iterator[str]:
+        """List a checkpoint and its ancestors, up to those where each of its delta channels has a complete value."""
+        name: str | None = checkpoint_id
+        open_channels: set[str] | None = None
+        while name is not None:
+            item = self._get(session_id, namespace, name)
+            if item is None:
+                return
+            yield name
+            checkpoint = self._load(item.value["checkpoint"])
+            if open_channels is None:
+                open_channels = set(self._load(item.value["metadata"]).get("counters_since_delta_snapshot") or ())
+            values = stored_keys(self._manager, session_id, key_of(_BLOBS, namespace))
+            versions = checkpoint["channel_versions"]
+            open_channels = {
+                one for one in open_channels if one not in versions or key_of(one, str(versions[one])) not in values
+            }
+            name = item.value["parent"] if open_channels else None
+
+    def _blobs_of(self, session_id: str, namespace: str, checkpoint_id: str) -> Iterator[str]:
+        item = self._get(session_id, namespace, checkpoint_id)
+        versions = self._load(item.value["checkpoint"])["channel_versions"] if item is not None else {}
+        for channel, version in versions.items():
+            yield key_of(channel, str(version))
+
+    # --- values
+
+    def _dump(self, value: Any) -> tuple[str, str]:
+        kind, data = self.serde.dumps_typed(value)
+        return kind, base64.b64encode(data).decode("ascii")
+
+    def _load(self, stored: Sequence[str]) -> Any:
+        return self.serde.loads_typed((stored[0], base64.b64decode(stored[1])))
+
+
+class _Place(NamedTuple):
+    """What a config of LangGraph names."""
+
+    thread: str
+    namespace: str
+    checkpoint: str | None
+
+    @classmethod
+    def of(cls, config: Any, checkpoint: str | None) -> "_Place":
+        named = config["configurable"]
+        return cls(str(named["thread_id"]), named.get("checkpoint_ns") or "", checkpoint)
+
+    def to_config(self) -> Any:
+        """Write it as a config."""
+        return {
+            "configurable": {
+                "thread_id": self.thread,
+                "checkpoint_ns": self.namespace,
+                "checkpoint_id": self.checkpoint,
+            }
+        }
+
+
+def _order_of(write: Item) -> Any:
+    return writes_sort_key(write.value["path"], write.value["task"], write.value["index"])
+
+
+def _removal(namespace: str, checkpoint_id: str) -> list[e.Event]:
+    return [
+        e.RecordRemoved(stream=key_of(_CHECKPOINTS, namespace), key=checkpoint_id),
+        e.RecordRemoved(stream=key_of(_WRITES, namespace, checkpoint_id)),
+    ]

@@ -1,0 +1,48 @@
+"""The meaning of messages of frameworks: their text, and the events of a tool call."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from eventstore.events import Event, InvocationLinked, InvocationStarted, MessageAdded
+from eventstore.integrations.plain import plain
+
+_MOST_ERROR = 500
+
+
+def text_of_parts(content: Any) -> str:
+    """Return the text of a message's content: a text, or a list of parts, some of them with `text`."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [
+            part if isinstance(part, str) else part.get("text") for part in content if isinstance(part, str | dict)
+        ]
+        return "\n".join(text for text in texts if isinstance(text, str) and text)
+    return ""
+
+
+def call_began(call_id: str, name: str | None, given: Any) -> Iterator[Event]:
+    """Stream the events for a call that a model requested: the assistant's message, and the start with the tool's input.
+
+    The message has the arguments as JSON, which `conversation` gives to the next model. A text is JSON already.
+    """
+    shown = plain(given)
+    said = shown if isinstance(shown, str) else "" if shown is None else msgspec.json.encode(shown).decode()
+    yield MessageAdded(role="assistant", content=said, tool_name=name, invocation_id=call_id)
+    yield InvocationStarted(invocation_id=call_id, tool_name=name, input=shown)
+
+
+def call_ended(
+    call_id: str, name: str | None, answer: Any, *, success: bool = True, error: Any = None
+) -> Iterator[Event]:
+    """Stream the events for what a tool answered: its message, and the end of the call.
+
+    The error is the first line of `error`, or of the message. The message of an object is its JSON.
+    """
+    shown = plain(answer)
+    said = msgspec.json.encode(shown).decode() if isinstance(shown, dict) else text_of_parts(answer)
+    reason = None if success else (text_of_parts(plain(error)) or said).partition("\n")[0][:_MOST_ERROR]
+    yield MessageAdded(role="tool", content=said, tool_name=name, invocation_id=call_id)
+    yield InvocationLinked(invocation_id=call_id, success=success, error=reason, result=shown)

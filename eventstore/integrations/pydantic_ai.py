@@ -1,0 +1,215 @@
+"""Pydantic AI: conversations, kept in the store.
+
+`EventStoreConversations(manager)` is a conversation store. A conversation is a session with its record in the stream `record` and
+one record for each message in the stream `entries`. A fork points at entries of the session it came from.
+"""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from eventstore import events as e
+from eventstore.errors import ExtraMissing, SessionNotFound
+from eventstore.ids import session_id_for
+from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
+from eventstore.integrations.sessions import append_decided, key_of, sessions_named, stored_keys
+from eventstore.sessions.manager import SessionManager
+
+try:
+    from pydantic import TypeAdapter
+    from pydantic_ai.conversation_store import (
+        ConversationConflict,
+        ConversationEntry,
+        ConversationRecord,
+        ConversationStore,
+    )
+except ImportError:
+    raise ExtraMissing("pydantic-ai", "eventstore.integrations.pydantic_ai") from None
+
+_TAG = "pydantic-ai"
+_RECORD, _ENTRIES = "record", "entries"
+_MOST_HINTS = 10_000
+_ROLES: dict[str, e.Role] = {"user-prompt": "user", "system-prompt": "system", "text": "assistant"}
+_records = TypeAdapter(ConversationRecord)
+_entries = TypeAdapter(ConversationEntry)
+
+
+class EventStoreConversations(ConversationStore):
+    """A conversation store on any backend. Safe for threads, tasks and processes.
+
+    A deleted conversation is not loaded or listed any more, and its entries stay in the log, since forks may use them: to erase
+    them, delete the session `session_id_of(conversation_id)` with the manager.
+    """
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+        self._homes: dict[str, str] = {}
+        self._mutex = threading.Lock()
+
+    def session_id_of(self, conversation_id: str) -> str:
+        """Return the id of the session that holds a conversation."""
+        return session_id_for(key_of(_TAG, conversation_id))
+
+    async def read_record(self, conversation_id: str) -> Any:
+        """Return the record of a conversation; None if there is none."""
+        return await asyncio.to_thread(self._record, self.session_id_of(conversation_id))
+
+    async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[Any]:
+        """Return the records of a scope, or all, the last saved first. Reads one session after the other."""
+        return await asyncio.to_thread(self._all, scope, limit)
+
+    async def write_record(
+        self, record: Any, *, new_entries: Sequence[Any] = (), expected_revision: str | None
+    ) -> None:
+        """Store a record with its new entries in one batch, where the stored record has `expected_revision`."""
+        await asyncio.to_thread(self._write, record, new_entries, expected_revision)
+
+    async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
+        """Remove a record. Its entries stay."""
+        await asyncio.to_thread(self._delete, conversation_id, expected_revision)
+
+    async def read_entry(self, entry_id: str) -> Any:
+        """Return an entry. Raises LookupError if no session has it."""
+        return await asyncio.to_thread(self._entry, entry_id)
+
+    async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[Any]:
+        """Return the entries up to `head_id` in order, the last `limit` of them. Raises LookupError if one is missing."""
+        return await asyncio.to_thread(self._history, head_id, limit)
+
+    # --- reading
+
+    def _record(self, session_id: str) -> ConversationRecord | None:
+        try:
+            item = self._manager.records.get(session_id, _RECORD, _RECORD)
+        except SessionNotFound:
+            return None
+        if item is None:
+            return None
+        record = _records.validate_python(item.value)
+        if record.head_id is not None:
+            self._note(record.head_id, session_id if self._has(session_id, record.head_id) else None)
+        return record
+
+    def _all(self, scope: str | None, limit: int | None) -> list[ConversationRecord]:
+        found = [self._record(one.session_id) for one in sessions_named(self._manager, f"{_TAG}/")]
+        records = [one for one in found if one is not None and scope in (None, one.scope)]
+        return sorted(records, key=lambda one: one.updated_at, reverse=True)[:limit]
+
+    def _history(self, head_id: str | None, limit: int | None) -> list[ConversationEntry]:
+        found: list[ConversationEntry] = []
+        while head_id is not None and (limit is None or len(found) < limit):
+            entry = self._entry(head_id)
+            found.append(entry)
+            if entry.parent_id is not None and entry.parent_id not in self._homes:
+                self._note(entry.parent_id, self._homes.get(head_id))
+            head_id = entry.parent_id
+        return found[::-1]
+
+    def _entry(self, entry_id: str) -> ConversationEntry:
+        for session_id in self._where(entry_id):
+            try:
+                item = self._manager.records.get(session_id, _ENTRIES, entry_id)
+            except SessionNotFound:
+                continue
+            if item is not None:
+                self._note(entry_id, session_id)
+                return _entries.validate_python(item.value)
+        raise LookupError(f"no conversation has the entry {entry_id!r}")
+
+    def _where(self, entry_id: str) -> Iterator[str]:
+        """List the sessions that may have an entry: the one it was last seen in, the parents of that one, then all."""
+        home: str | None = self._homes.get(entry_id)
+        seen = set[str]()
+        while home is not None and home not in seen:
+            seen.add(home)
+            yield home
+            record = self._record_of(home)
+            home = (
+                None
+                if record is None or record.get("forked_from") is None
+                else self.session_id_of(record["forked_from"])
+            )
+        for one in sessions_named(self._manager, f"{_TAG}/"):
+            if one.session_id not in seen:
+                yield one.session_id
+
+    def _record_of(self, session_id: str) -> dict[str, Any] | None:
+        try:
+            item = self._manager.records.get(session_id, _RECORD, _RECORD)
+        except SessionNotFound:
+            return None
+        return None if item is None else dict(item.value)
+
+    def _has(self, session_id: str, entry_id: str) -> bool:
+        return entry_id in stored_keys(self._manager, session_id, _ENTRIES)
+
+    def _note(self, entry_id: str, session_id: str | None) -> None:
+        """Remember where an entry is: a hint, which may be wrong."""
+        if session_id is not None:
+            with self._mutex:
+                if len(self._homes) >= _MOST_HINTS:
+                    self._homes.clear()
+                self._homes[entry_id] = session_id
+
+    # --- writing
+
+    def _write(
+        self, record: ConversationRecord, new_entries: Sequence[ConversationEntry], expected: str | None
+    ) -> None:
+        external = key_of(_TAG, record.conversation_id)
+        session_id = session_id_for(external)
+        if record.head_id is not None and record.head_id not in {one.id for one in new_entries}:
+            self._require(record)
+
+        def decide(version: int) -> list[e.Event]:
+            self._check(session_id, record.conversation_id, version, expected)
+            events: list[e.Event] = []
+            for entry in new_entries:
+                value = _entries.dump_python(entry, mode="json")
+                events.append(e.RecordPut(stream=_ENTRIES, key=entry.id, value=value, once=True))
+                events += _meaning(value["message"])
+            value = _records.dump_python(record, mode="json")
+            return [*events, e.RecordPut(stream=_RECORD, key=_RECORD, value=value)]
+
+        created = e.SessionCreated(external_key=external, tags=(_TAG,), user_id=record.scope)
+        append_decided(self._manager, session_id, decide, created)
+        for entry in new_entries:
+            self._note(entry.id, session_id)
+
+    def _require(self, record: ConversationRecord) -> None:
+        try:
+            self._entry(record.head_id or "")
+        except LookupError:
+            raise ConversationConflict(record.conversation_id) from None
+
+    def _check(self, session_id: str, conversation_id: str, version: int, expected: str | None) -> None:
+        item = self._manager.records.get(session_id, _RECORD, _RECORD, version) if version else None
+        if (None if item is None else item.value["revision"]) != expected:
+            raise ConversationConflict(conversation_id)
+
+    def _delete(self, conversation_id: str, expected: str) -> None:
+        session_id = self.session_id_of(conversation_id)
+
+        def decide(version: int) -> list[e.Event]:
+            self._check(session_id, conversation_id, version, expected)
+            return [e.RecordRemoved(stream=_RECORD)]
+
+        append_decided(self._manager, session_id, decide)
+
+
+def _meaning(message: dict[str, Any]) -> Iterator[e.Event]:
+    """Stream the events of a message, given as JSON."""
+    for part in message.get("parts", ()):
+        kind, text, call_id = part.get("part_kind"), text_of_parts(part.get("content")), part.get("tool_call_id")
+        if kind in _ROLES and text:
+            yield e.MessageAdded(role=_ROLES[kind], content=text)
+        elif kind == "tool-call" and call_id:
+            yield from call_began(call_id, part.get("tool_name"), part.get("args"))
+        elif kind in ("tool-return", "retry-prompt") and call_id:
+            yield from call_ended(call_id, part.get("tool_name"), part.get("content"), success=kind == "tool-return")
+    usage = message.get("usage") or {}
+    tokens = {"input": usage.get("input_tokens"), "output": usage.get("output_tokens")}
+    counted = {name: count for name, count in tokens.items() if isinstance(count, int) and count}
+    if counted:
+        yield e.UsageRecorded(tokens=counted, model=message.get("model_name"), key=message.get("provider_response_id"))

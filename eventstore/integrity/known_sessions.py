@@ -1,0 +1,45 @@
+"""Which sessions a store has, as far as that can be said of a store that is being verified."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from eventstore.errors import EventStoreError
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
+from eventstore.integrity.store_record import read_store_record
+from eventstore.store.storage import SessionStorage
+
+
+def all_ids(storage: SessionStorage) -> Iterator[str]:
+    """List all existing sessions and templates. An empty log is not a session: a refused creation left it."""
+    found = set(storage.log.ids())
+    with suppress(EventStoreError, OSError):  # if the store's own log cannot be read, its own verdict reports that
+        found.update(TEMPLATE + name for name in storage.templates())
+    return (one for one in found if is_there(storage, one))
+
+
+def is_there(storage: SessionStorage, session_id: str) -> bool:
+    """Return whether a session exists, also one that cannot be read."""
+    try:
+        return storage.log.exists(session_id)
+    except (EventStoreError, OSError):
+        return True  # it exists but cannot be read
+
+
+def in_trash(storage: SessionStorage) -> set[str]:
+    """Name what is in the trash."""
+    with suppress(FileNotFoundError):
+        return set(storage.log.trashed())
+    return set()
+
+
+def is_known(storage: SessionStorage, session_id: str) -> bool:
+    """Return whether anything of a session exists, or the store's own log records that it should exist."""
+    check_log_id(session_id)
+    return is_there(storage, session_id) or session_id in read_store_record(storage).made
+
+
+def is_empty(storage: SessionStorage) -> bool:
+    """Return whether there is no session, none in the trash, and no log of the store's own."""
+    with suppress(FileNotFoundError):
+        return not (any(all_ids(storage)) or in_trash(storage) or is_known(storage, STORE_ID))
+    return True

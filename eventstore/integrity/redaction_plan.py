@@ -1,0 +1,195 @@
+"""What a redaction would remove: a plan by patterns, and the logs that have the events."""
+
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, islice
+from typing import Any, NamedTuple, TypeVar
+
+from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
+from eventstore.events import Event, InvocationEvent, InvocationLinked, InvocationUnlinked, RedactedEvent
+from eventstore.ids import TEMPLATE, id_of
+from eventstore.log.redact import record_redaction
+from eventstore.record import codec
+from eventstore.secret_patterns import Patterns
+from eventstore.store.pages import warn_damaged
+from eventstore.store.storage import SessionStorage
+from projections.calls import has_input
+from projections.invocations import Invocation, merge
+
+E = TypeVar("E", bound=Event)
+
+
+class Redactable(NamedTuple):
+    """A match of a plan: event `seq` of a session or, if `seq` is 0, the record of a call in `folder`.
+
+    `labels` are the kinds of secrets found, `shown` the beginning and end of each, so that the plan can be judged without them.
+    `obstacle` is why the match cannot be redacted, if it cannot. `trashed` is the session's name in the trash, empty if it is
+    not there.
+    """
+
+    session_id: str
+    seq: int
+    type: str
+    labels: tuple[str, ...]
+    folder: str = ""
+    trashed: str = ""
+    obstacle: str = ""
+    shown: tuple[str, ...] = ()
+
+
+class Log(NamedTuple):
+    """A log, and its name in the trash if it is there."""
+
+    log_id: str
+    trashed: str | None = None
+
+
+def plan_redactions(
+    storage: SessionStorage,
+    patterns: Patterns,
+    session_ids: Collection[str] | None = None,
+    on_damage: Callable[[LogDamaged], None] = warn_damaged,
+) -> Iterator[Redactable]:
+    """Find what matches patterns, in the events and the tool calls' records of sessions (None: all, templates, the trash too).
+
+    Events that a fork inherits are found in its parent. Changes nothing. Raises SessionNotFound and LogDamaged for
+    named sessions. With None, a session that cannot be read is skipped and reported to `on_damage`.
+    """
+    for log in all_logs(storage) if session_ids is None else map(Log, session_ids):
+        try:
+            found = list(_plan_one(storage, patterns, log))
+        except LogDamaged as damage:
+            if session_ids is not None:
+                raise
+            on_damage(damage)
+        except SessionNotFound:
+            if session_ids is not None:
+                raise  # with None: deleted in the meantime
+        else:
+            yield from found
+
+
+def _plan_one(storage: SessionStorage, patterns: Patterns, log: Log) -> Iterator[Redactable]:
+    since = 0 if log.trashed else storage.log.inherited(log.log_id)
+    calls: dict[str, str] = {}
+    derived = set[str]()
+    for line in lines_of(storage, log, since):
+        event = filled(storage, log, codec.decode(line))
+        if isinstance(event, InvocationEvent) and event.invocation_dir:
+            calls[event.invocation_id] = event.invocation_dir
+        if has_input(event):
+            derived.add(event.invocation_id)
+        labels, shown = _found(patterns, event) if not isinstance(event, RedactedEvent) else ((), ())
+        if labels:
+            obstacle = _obstacle(log.log_id, event.seq, line)
+            name = log.trashed or ""
+            yield Redactable(log.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle, shown=shown)
+    # A record that is derived from events is cleaned with them.
+    for folder in dict.fromkeys(folder for call, folder in calls.items() if call not in derived):
+        yield from _plan_record(storage, patterns, log, folder)
+
+
+def _plan_record(storage: SessionStorage, patterns: Patterns, log: Log, folder: str) -> Iterator[Redactable]:
+    if storage.history is None:
+        return
+    try:
+        record = storage.history.read(folder)
+    except (OSError, ValueError):
+        return
+    labels, shown = _found(patterns, [record.arguments, record.result, record.error])
+    if labels:
+        yield Redactable(log.log_id, 0, "record", labels, folder, log.trashed or "", shown=shown)
+
+
+def _found(patterns: Patterns, value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the labels of what is found in a value, and how it is shown."""
+    found = list(patterns.secrets(value))
+    labels, shown = (dict.fromkeys(label for label, _ in found), dict.fromkeys(_masked(text) for _, text in found))
+    return tuple(labels), tuple(shown)
+
+
+def _masked(text: str) -> str:
+    """Return the beginning and the end of a text, of a short one less, and how long it is."""
+    kept = min(4, len(text) // 6)
+    return f"{text[:kept]}…{text[-(kept // 2) :] if kept // 2 else ''} ({len(text)} characters)"
+
+
+def _obstacle(session_id: str, seq: int, line: bytes) -> str:
+    try:
+        record_redaction(session_id, seq, line, "", None)
+    except RedactionRefused as refused:
+        return refused.reason
+    return ""
+
+
+def lines_of(storage: SessionStorage, log: Log, after: int = 0, upto: int | None = None) -> Iterator[bytes]:
+    """Stream the lines of a log, also of one in the trash, without their LF. Raises SessionNotFound, LogDamaged."""
+    if log.trashed is None:
+        return storage.log.lines(log.log_id, after, upto)
+    return islice(storage.log.trashed_lines(log.trashed), after, upto)
+
+
+def all_logs(storage: SessionStorage) -> Iterator[Log]:
+    """Stream all logs that have content: sessions, templates, the trash."""
+    log = storage.log
+    names = chain(sorted(log.ids()), (TEMPLATE + name for name in storage.templates()))
+    return chain(map(Log, names), (Log(id_of(name), name) for name in log.trashed()))
+
+
+def facts_lost(lines: Iterable[tuple[int, bytes]], gone: Container[int], calls: Container[str]) -> list[Event]:
+    """Return events that record what a log would lose about some calls with the events `gone`: tool, folder, duration, success.
+
+    That is for calls whose start is an event: their other events may all have free text.
+    """
+    before, after, started = dict[str, Invocation](), dict[str, Invocation](), set[str]()
+    for seq, line in lines:
+        event = codec.decode(line) if line.startswith(codec.INVOCATION) else None
+        if isinstance(event, InvocationUnlinked):
+            before.pop(event.invocation_id, None)
+        if not isinstance(event, InvocationEvent) or event.invocation_id not in calls:
+            continue
+        name = event.invocation_id
+        before[name] = merge(before.get(name), event)
+        if has_input(event):
+            started.add(name)
+        if seq not in gone:
+            after[name] = merge(after.get(name), event)
+    found: list[Event] = []
+    for name, call in before.items():
+        known = after.get(name)
+        lost = {one: getattr(call, one) for one in _FACTS if known is None or getattr(known, one) is None}
+        if name in started and (known is None or any(value is not None for value in lost.values())):
+            found.append(InvocationLinked(invocation_id=name, occurred_at=call.time, **lost))
+    return found
+
+
+_FACTS = ("tool_name", "invocation_dir", "duration_ms", "success")
+
+
+def filled(storage: SessionStorage, log: Log, event: E) -> E:
+    """Return an event with its large values filled in, as far as they exist."""
+    with suppress(LogDamaged, SessionNotFound):
+        (event,) = storage.log.with_values(log.log_id, [event], trashed=log.trashed)
+    return event
+
+
+def relatives(storage: SessionStorage, asked: Log) -> Iterator[Log]:
+    """Stream the logs that may share events with the given log; the given log comes first.
+
+    Without any fork in the store, only logs of the same id can: a session in the trash may also have come from an archive.
+    """
+    yield asked
+    has_forks = storage.registry.state().forks > 0
+    root = None if asked.trashed or not has_forks else storage.log.root_of(asked.log_id)
+    for one in all_logs(storage):
+        if one == asked or not (has_forks or one.log_id == asked.log_id):
+            continue
+        if one.trashed or root is None or _root_of(storage, one) in (None, root):
+            yield one
+
+
+def _root_of(storage: SessionStorage, log: Log) -> str | None:
+    """Return the root of a log's chain; None if it cannot be read."""
+    with suppress(SessionNotFound, LogDamaged):
+        return storage.log.root_of(log.log_id)
+    return None

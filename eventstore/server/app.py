@@ -1,0 +1,194 @@
+"""The application: the routes, the streams and the page, all protected by the guard."""
+
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from eventstore.release import version as release
+from eventstore.server import listing, openapi, reading, writing
+from eventstore.server.exporting import export
+from eventstore.server.guard import Guard
+from eventstore.server.jobs import Jobs
+from eventstore.server.live import Live
+from eventstore.server.page import Page
+from eventstore.server.problems import Refusal, answer, problem_of
+from eventstore.server.route import PREFIX, Context, Request, Route, read_query
+from eventstore.server.streams import Followers, Sockets, stream_session
+from eventstore.sessions.manager import SessionManager
+
+_CODE_SECONDS = 300
+_MOST_GUESSES = 20
+_VERSION = re.compile(r'"?([0-9]{1,15})"?')
+
+
+class Access:
+    """The token of one start of the server, and the codes that a browser swaps for it, each once and within five minutes."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token or f"esv_{secrets.token_urlsafe(32)}"
+        self._codes: dict[str, float] = {}
+        self._guesses = 0
+
+    def new_code(self) -> str:
+        """Make a code."""
+        code = secrets.token_urlsafe(24)
+        self._codes[code] = time.monotonic() + _CODE_SECONDS
+        return code
+
+    def swap(self, code: str) -> str:
+        """Return the token for a code, which is used up. Raises Refusal."""
+        if self._guesses >= _MOST_GUESSES:
+            raise Refusal(429, "too many wrong codes; start the server again", "Too many codes")
+        ends = self._codes.pop(code, 0.0)
+        if ends < time.monotonic():
+            self._guesses += 1
+            raise Refusal(
+                401, "that code was used before, or is older than five minutes: start the server again", "No token"
+            )
+        return self.token
+
+
+class _Login(msgspec.Struct, forbid_unknown_fields=True):
+    code: str
+
+
+class Application:
+    """One server's application: `app` is what an ASGI server runs; `live` is there while it runs."""
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        hosts: Collection[str],
+        *,
+        access: Access | None = None,
+        write: bool = False,
+        schemes: Collection[str] = ("http",),
+    ) -> None:
+        self.access = access or Access()
+        self.live: Live | None = None
+        self._context = Context(manager, Jobs(), write)
+        found = [*reading.routes.found, *listing.routes.found, *(writing.routes.found if write else ())]
+        self.routes: list[Route] = found
+        page, followers = Page(), Followers(manager)
+
+        async def session_stream(request: HttpRequest) -> Response:
+            return await stream_session(self._running(), request)
+
+        async def store_stream(request: HttpRequest) -> Response:
+            return await followers.stream(self._running(), request)
+
+        async def exported(request: HttpRequest) -> Response:
+            return await export(manager, request)
+
+        async def sockets(socket: WebSocket) -> None:
+            await handler.handle(self._running(), socket)
+
+        inner = Starlette(
+            routes=[
+                *(HttpRoute(one.path, self._endpoint(one), methods=[one.method]) for one in found),
+                HttpRoute(f"{PREFIX}/openapi.json", self._describe),
+                HttpRoute(f"{PREFIX}/login", self._login, methods=["POST"]),
+                HttpRoute(f"{PREFIX}/sessions/{{session_id}}/stream", session_stream),
+                HttpRoute(f"{PREFIX}/sessions/{{session_id}}/export", exported),
+                HttpRoute(f"{PREFIX}/stream", store_stream),
+                WebSocketRoute(f"{PREFIX}/live", sockets),
+                *(
+                    ()
+                    if write
+                    else (HttpRoute(one.path, self._refuse, methods=[one.method]) for one in writing.routes.found)
+                ),
+                HttpRoute("/api/{rest:path}", self._nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+                HttpRoute("/static/{name}", page.file),
+                HttpRoute("/favicon.ico", page.icon),
+                HttpRoute("/{rest:path}", page.index),
+            ],
+            lifespan=self._lifespan,
+        )
+        self.app = Guard(inner, hosts, self.access.token, schemes)
+        handler = Sockets(self.app.is_token)
+
+    def stop_streams(self) -> None:
+        """End all streams, so that the server can end. On its event loop."""
+        if self.live is not None:
+            self.live.stop()
+
+    def _running(self) -> Live:
+        if self.live is None:
+            raise Refusal(503, "the server is starting")
+        return self.live
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.live = Live(self._context.manager)
+        try:
+            yield
+        finally:
+            self._context.jobs.close()
+            await self.live.close()
+
+    def _endpoint(self, route: Route) -> Any:
+        async def handle(request: HttpRequest) -> Response:
+            try:
+                asked = await self._read(route, request)
+                result = await run_in_threadpool(route.run, self._context, asked)
+                return Response(msgspec.json.encode(result), route.status, media_type="application/json")
+            except Exception as error:
+                return answer(problem_of(error))
+
+        return handle
+
+    async def _read(self, route: Route, request: HttpRequest) -> Request:
+        query: dict[str, list[str]] = {}
+        for name, value in request.query_params.multi_items():
+            query.setdefault(name, []).append(value)
+        body = None
+        if route.body is not None:
+            body = await _body(request, route.body)
+        version = request.headers.get("if-match")
+        expected = None if version is None else _VERSION.fullmatch(version.strip())
+        if version is not None and expected is None:
+            raise Refusal(422, 'If-Match holds no version, such as "12"; nothing was done', "Wrong argument")
+        return Request(
+            request.path_params,
+            read_query(route.query, query),
+            body,
+            request.headers.get("idempotency-key"),
+            int(expected[1]) if expected else None,
+        )
+
+    async def _login(self, request: HttpRequest) -> Response:
+        try:
+            asked = await _body(request, _Login)
+            return Response(msgspec.json.encode({"token": self.access.swap(asked.code)}), media_type="application/json")
+        except Exception as error:
+            return answer(problem_of(error))
+
+    async def _describe(self, request: HttpRequest) -> Response:
+        found = openapi.document(self.routes, release())
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    async def _refuse(self, request: HttpRequest) -> Response:
+        reason = "this server only reads; nothing was done: start it with --write to allow changes"
+        return answer(Refusal(403, reason, "Read-only").problem)
+
+    async def _nothing(self, request: HttpRequest) -> Response:
+        return answer(Refusal(404, "the API has no such path; see /api/v1/openapi.json", "Not found").problem)
+
+
+async def _body(request: HttpRequest, kind: Any) -> Any:
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sent != "application/json":
+        raise Refusal(415, "send application/json; nothing was done", "Wrong type")
+    return msgspec.json.decode(await request.body(), type=kind)

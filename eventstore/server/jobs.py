@@ -1,0 +1,106 @@
+"""Jobs: work that takes longer than a request may. At most two run at once; each can be queried and cancelled."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from eventstore.server.problems import Refusal, problem_of
+
+_AT_ONCE, _KEPT = 2, 100
+
+
+class Cancelled(Exception):
+    """The job was cancelled inside of a step."""
+
+
+@dataclass
+class Job:
+    """One job: `done` of `total` sessions or events.
+
+    `total` is 0 while it is not known; `result` is set when `state` is `done`, `problem` when it is `failed`.
+    """
+
+    id: str
+    kind: str
+    state: str = "waiting"
+    done: int = 0
+    total: int = 0
+    result: Any = None
+    problem: Any = None
+    cancelled: bool = False
+
+    def reached(self, done: int) -> None:
+        """Note how far the job is. Raises Cancelled if it is to end here."""
+        self.done = done
+        if self.cancelled:
+            raise Cancelled
+
+    def shown(self) -> dict[str, Any]:
+        """Return the job as JSON values."""
+        found = {"id": self.id, "kind": self.kind, "state": self.state, "done": self.done, "total": self.total}
+        return (
+            found
+            | ({"result": self.result} if self.state == "done" else {})
+            | ({"problem": self.problem} if self.problem else {})
+        )
+
+
+class Jobs:
+    """The jobs of a server."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "eventstore-job")
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    def start(self, kind: str, steps: Callable[[Job], Iterator[None]], finish: Callable[[], Any]) -> Job:
+        """Run the steps of a job in a thread, one after the other, and then ask for its result."""
+        job = Job(secrets.token_hex(8), kind)
+        with self._mutex:
+            waiting = [one for one in self._jobs.values() if one.state in ("waiting", "running")]
+            if len(waiting) >= _KEPT // 4:
+                raise Refusal(429, "too many jobs wait; ask again when some are done", "Too many jobs")
+            self._jobs[job.id] = job
+            while len(self._jobs) > _KEPT:
+                self._jobs.popitem(last=False)
+        self._pool.submit(self._run, job, steps, finish)
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """Return a job. Raises Refusal."""
+        with self._mutex:
+            job = self._jobs.get(job_id)
+        if job is None:
+            raise Refusal(404, "there is no such job; the server keeps the last 100", "No such job")
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job at its next step, or at the next place in one where it says how far it is."""
+        job = self.get(job_id)
+        job.cancelled = True
+        return job
+
+    def close(self) -> None:
+        """End all jobs at their next step."""
+        with self._mutex:
+            for job in self._jobs.values():
+                job.cancelled = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, job: Job, steps: Callable[[Job], Iterator[None]], finish: Callable[[], Any]) -> None:
+        job.state = "running"
+        try:
+            for _ in steps(job):
+                if job.cancelled:
+                    job.state = "cancelled"
+                    return
+            job.result = finish()
+            job.state = "done"
+        except Cancelled:
+            job.state = "cancelled"
+        except Exception as error:
+            job.problem, job.state = problem_of(error), "failed"

@@ -1,0 +1,308 @@
+"""Routes over all sessions: lists, search, figures, comparisons, the trash, jobs."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from eventstore.errors import EventStoreError
+from eventstore.integrity.verification import verify_session
+from eventstore.release import version as release
+from eventstore.server.jobs import Job
+from eventstore.server.route import Context, NoQuery, Request, Routes
+from eventstore.server.shown import ShownRow, show_row
+
+routes = Routes()
+
+
+class SessionsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which sessions, as `SessionManager.page_sessions` takes them. `cursor` is that of the page before."""
+
+    user: str | None = None
+    status: Literal["active", "completed", "failed", "abandoned"] | None = None
+    tag: list[str] | None = None
+    purpose: str | None = None
+    since: str | None = None
+    until: str | None = None
+    sort: Literal["updated", "created", "cost"] = "updated"
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
+    cursor: str | None = None
+
+
+class Sessions(msgspec.Struct):
+    """One page. `total` counts all that match; `damaged` are sessions that could not be read."""
+
+    sessions: list[dict[str, Any]]
+    total: int
+    cursor: str | None
+    damaged: list[str]
+
+
+@routes.get("/sessions", query=SessionsQuery, result=Sessions)
+def sessions(context: Context, request: Request) -> Sessions:
+    """List sessions, one page of those that match."""
+    asked = request.query
+    damaged: list[str] = []
+
+    page = context.manager.page_sessions(
+        asked.user,
+        asked.status,
+        asked.tag,
+        purpose=asked.purpose,
+        since=asked.since,
+        until=asked.until,
+        sort=asked.sort,
+        limit=asked.limit,
+        cursor=asked.cursor,
+        total=True,
+        on_damage=lambda damage: damaged.append(damage.session_id),
+    )
+    return Sessions([one.to_dict() for one in page.sessions], page.total or 0, page.cursor, damaged[:100])
+
+
+class Fork(msgspec.Struct):
+    """A session of a tree of forks; `upto` events of it are its parent's."""
+
+    session_id: str
+    parent: str
+    upto: int
+    purpose: str | None = None
+    status: str | None = None
+
+
+class Forks(msgspec.Struct):
+    """The tree that a session is in: its ancestors, the oldest first, and all that descend from the oldest."""
+
+    root: str
+    forks: list[Fork]
+
+
+@routes.get("/sessions/{session_id}/forks", query=NoQuery, result=Forks)
+def forks(context: Context, request: Request) -> Forks:
+    """Return the tree of forks that a session is in."""
+    storage = context.manager.storage
+    context.manager.head(request.session_id)
+
+    def look(state: Any) -> tuple[str, list[tuple[str, str, int]]]:
+        root = request.session_id
+        seen = {root}
+        while (parent := state.parents.get(root)) is not None and parent not in seen:
+            root = parent
+            seen.add(root)
+        names = state.descendants(root)[:2000]
+        return root, [(one, state.parents.get(one, ""), state.forked_at.get(one, 0)) for one in names]
+
+    root, found = storage.registry.look(look)
+    shown = [Fork(name, parent, upto, *_described(context, name)) for name, parent, upto in found]
+    return Forks(root, [Fork(root, "", 0, *_described(context, root)), *shown])
+
+
+def _described(context: Context, session_id: str) -> tuple[str | None, str | None]:
+    try:
+        known = context.manager.storage.metadata(session_id)
+    except Exception:  # a fork that cannot be read is still in the tree
+        return None, None
+    return known.purpose, known.status.value
+
+
+class CompareQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Two sessions, and how many rows of each to show after their last common event."""
+
+    a: str
+    b: str
+    limit: Annotated[int, Meta(ge=0, le=200)] = 50
+
+
+class Side(msgspec.Struct):
+    """What one session did after the last common event, and the first rows of it."""
+
+    session_id: str
+    version: int
+    branch: dict[str, Any]
+    rows: list[ShownRow]
+
+
+class Compared(msgspec.Struct):
+    """Two sessions: their last common event, if they have one, and the first event in which they differ."""
+
+    common: dict[str, Any] | None
+    divergence: int
+    sides: list[Side]
+
+
+@routes.get("/compare", query=CompareQuery, result=Compared)
+def compare(context: Context, request: Request) -> Compared:
+    """Compare two sessions after their last common event."""
+    asked, manager = request.query, context.manager
+    found = manager.compare_branches(asked.a, asked.b)
+    since = found.common.version if found.common else 0
+    sides = [
+        Side(
+            branch.session_id,
+            manager.moments.version(branch.session_id),
+            msgspec.to_builtins(branch),
+            [show_row(one) for one in manager.moments.timeline(branch.session_id, since, asked.limit)],
+        )
+        for branch in found.branches
+    ]
+    return Compared(found.common._asdict() if found.common else None, since + 1, sides)
+
+
+class SearchQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """What to search for, as `SessionManager.search` takes it."""
+
+    text: str
+    user: str | None = None
+    role: str | None = None
+    tool: str | None = None
+    since: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=200)] = 30
+
+
+class SearchHits(msgspec.Struct):
+    """Hits, the best first. `indexing` is how much of the store was searched, if not all of it."""
+
+    hits: list[dict[str, Any]]
+    indexing: dict[str, int] | None
+    damaged: list[str]
+
+
+@routes.get("/search", query=SearchQuery, result=SearchHits)
+def search(context: Context, request: Request) -> SearchHits:
+    """Search the messages, purposes and calls of all sessions."""
+    asked = request.query
+    damaged: list[str] = []
+    hits = context.manager.search(
+        asked.text,
+        user_id=asked.user,
+        role=asked.role,
+        tool=asked.tool,
+        since=asked.since,
+        limit=asked.limit,
+        on_damage=lambda damage: damaged.append(damage.session_id),
+    )
+    indexing = getattr(hits, "indexing", None)
+    return SearchHits([one._asdict() for one in hits], None if indexing is None else indexing._asdict(), damaged[:100])
+
+
+class AnalyticsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """By what to sum, and which days, users and tags."""
+
+    by: Literal["day", "user", "tag", "tool", "model"] = "day"
+    user: str | None = None
+    tag: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+class Analytics(msgspec.Struct):
+    """One row for each day, user, tag, tool or model."""
+
+    rows: list[dict[str, Any]]
+
+
+@routes.get("/analytics", query=AnalyticsQuery, result=Analytics)
+def analytics(context: Context, request: Request) -> Analytics:
+    """Sum the figures of all sessions."""
+    asked = request.query
+    found = context.manager.analytics(
+        asked.by, user_id=asked.user, tag=asked.tag, since=asked.since, until=asked.until, on_damage=lambda damage: None
+    )
+    return Analytics([one._asdict() for one in found])
+
+
+class Trashed(msgspec.Struct):
+    """What is in the trash."""
+
+    sessions: list[dict[str, Any]]
+
+
+@routes.get("/trash", query=NoQuery, result=Trashed)
+def trash(context: Context, request: Request) -> Trashed:
+    """List the sessions in the trash, the newest first."""
+    return Trashed([msgspec.to_builtins(one) for one in context.manager.trash.list()])
+
+
+class Templates(msgspec.Struct):
+    """The names of templates."""
+
+    templates: list[str]
+
+
+@routes.get("/templates", query=NoQuery, result=Templates)
+def templates(context: Context, request: Request) -> Templates:
+    """List the templates."""
+    return Templates([str(getattr(one, "name", one)) for one in context.manager.templates.list()])
+
+
+class JobBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What to do: verify a session, or find secrets in some of them."""
+
+    kind: Literal["verify", "plan_redactions"]
+    session_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)]
+
+
+@routes.post("/jobs", body=JobBody, status=202)
+def start_job(context: Context, request: Request) -> dict[str, Any]:
+    """Start a job: verify sessions, counted in events, or find secrets in them, counted in sessions. Changes nothing."""
+    asked, manager = request.body, context.manager
+    results: list[Any] = []
+
+    def verify(job: Job) -> Iterator[None]:
+        versions = [_version(context, session_id) for session_id in asked.session_ids]
+        job.total = sum(versions)
+        for session_id, version in zip(asked.session_ids, versions, strict=True):
+            before = job.done
+            found = verify_session(manager.storage, session_id, on_read=partial(_reached, job, before))
+            results.append(found.to_dict())
+            job.done = before + version
+            yield
+
+    def find_secrets(job: Job) -> Iterator[None]:
+        job.total = len(asked.session_ids)
+        for session_id in asked.session_ids:
+            results.extend(one._asdict() for one in manager.redactions.plan(session_ids=[session_id]))
+            job.done += 1
+            yield
+
+    steps = verify if asked.kind == "verify" else find_secrets
+    return context.jobs.start(asked.kind, steps, lambda: results).shown()
+
+
+def _reached(job: Job, before: int, events: int) -> None:
+    job.reached(before + events)
+
+
+def _version(context: Context, session_id: str) -> int:
+    """Return how many events a session has; 0 where that cannot be told, as of a damaged one."""
+    with suppress(EventStoreError):
+        return context.manager.head(session_id).version
+    return 0
+
+
+@routes.get("/jobs/{job_id}")
+def get_job(context: Context, request: Request) -> dict[str, Any]:
+    """Return how far a job is, and its result when it is done."""
+    return context.jobs.get(request.path["job_id"]).shown()
+
+
+@routes.delete("/jobs/{job_id}")
+def cancel_job(context: Context, request: Request) -> dict[str, Any]:
+    """Cancel a job at its next step."""
+    return context.jobs.cancel(request.path["job_id"]).shown()
+
+
+@routes.get("/health", query=NoQuery)
+def health(context: Context, request: Request) -> dict[str, Any]:
+    """Report that the server runs, without any content."""
+    return {"status": "ok"}
+
+
+@routes.get("/about", query=NoQuery)
+def server(context: Context, request: Request) -> dict[str, Any]:
+    """Return what this server may do, and its version."""
+    kind = type(context.manager.storage.log.backend).__name__.removesuffix("Backend").lower()
+    return {"writable": context.writable, "version": release(), "backend": kind}

@@ -1,0 +1,116 @@
+"""A route of the API: its path, what it takes, what it answers, and the function that does it in a thread."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from eventstore.server.jobs import Jobs
+from eventstore.server.problems import Refusal
+from eventstore.sessions.manager import SessionManager
+from eventstore.store.as_of import At
+
+PREFIX = "/api/v1"
+
+
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+class NoBody(msgspec.Struct, forbid_unknown_fields=True):
+    """An empty object."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What routes work on."""
+
+    manager: SessionManager
+    jobs: Jobs
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request: the parts of its path, its parameters, its body, and the headers that matter."""
+
+    path: Mapping[str, str]
+    query: Any
+    body: Any = None
+    key: str | None = None
+    expected_version: int | None = None
+
+    @property
+    def session_id(self) -> str:
+        """The session that the path names."""
+        return self.path["session_id"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route. `query`, `body` and `result` are types that msgspec knows; the OpenAPI document is made from them."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    run: Callable[[Context, Request], Any]
+    query: type = NoQuery
+    body: type | None = None
+    result: Any = dict[str, Any]
+    writes: bool = False
+    status: int = 200
+
+    @property
+    def summary(self) -> str:
+        """What it does: the first line of its function."""
+        return (self.run.__doc__ or "").strip().partition("\n")[0]
+
+
+def moment(text: str | None) -> At | None:
+    """Read a moment: digits are a version, anything else a time."""
+    if text is None:
+        return None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else text
+
+
+def read_query(kind: type, given: Mapping[str, list[str]]) -> Any:
+    """Read the parameters of a URL into a struct. Raises Refusal, which names the parameter."""
+    many = {one.encode_name for one in msgspec.structs.fields(kind) if "list" in str(one.type)}
+    values: dict[str, Any] = {}
+    for name, found in given.items():
+        if name in many:
+            values[name] = found
+        elif len(found) == 1:
+            values[name] = found[0]
+        else:
+            raise Refusal(422, f"parameter {name!r} was given {len(found)} times; nothing was done", "Wrong argument")
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refusal(422, f"{error}; nothing was done", "Wrong argument") from None
+
+
+@dataclass
+class Routes:
+    """The routes of one subject, filled by decorators."""
+
+    found: list[Route] = field(default_factory=list)
+
+    def get(self, path: str, **given: Any) -> Callable[[Any], Any]:
+        """Add a route that reads."""
+        return self._add("GET", path, given)
+
+    def post(self, path: str, **given: Any) -> Callable[[Any], Any]:
+        """Add a route that does something."""
+        return self._add("POST", path, given)
+
+    def delete(self, path: str, **given: Any) -> Callable[[Any], Any]:
+        """Add a route that ends something."""
+        return self._add("DELETE", path, given)
+
+    def _add(self, method: Any, path: str, given: dict[str, Any]) -> Callable[[Any], Any]:
+        def add(run: Any) -> Any:
+            self.found.append(Route(method, PREFIX + path, run, **given))
+            return run
+
+        return add

@@ -1,0 +1,182 @@
+"""Routes that change the store. Without `--write` they are refused; each is a POST with `application/json`.
+
+`Idempotency-Key` is the id of the append: the same key again writes nothing. `If-Match: "<version>"` is the expected version.
+Text is removed only after a plan was shown: its hash has to come with the request.
+"""
+
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from eventstore.log.base import Appended
+from eventstore.server.problems import Refusal
+from eventstore.server.route import Context, NoBody, Request, Routes, moment
+
+routes = Routes()
+Text = Annotated[str, Meta(min_length=1)]
+
+
+def _options(request: Request) -> dict[str, Any]:
+    found: dict[str, Any] = {"by": {"actor": "eventstore serve"}}
+    if request.key is not None:
+        found["id"] = request.key
+    if request.expected_version is not None:
+        found["expected_version"] = request.expected_version
+    return found
+
+
+class NewSession(msgspec.Struct, forbid_unknown_fields=True):
+    """A session to create; without an id it gets a new one."""
+
+    session_id: str | None = None
+    purpose: str | None = None
+    user_id: str | None = None
+    tags: list[str] = []
+
+
+@routes.post("/sessions", body=NewSession, writes=True, status=201)
+def create(context: Context, request: Request) -> dict[str, Any]:
+    """Create a session."""
+    asked, options = request.body, _options(request)
+    options.pop("expected_version", None)
+    made = context.manager.create_session(asked.session_id, asked.purpose, asked.user_id, asked.tags, **options)
+    return {"session_id": made.metadata.session_id, "version": made.version}
+
+
+class NewMessage(msgspec.Struct, forbid_unknown_fields=True):
+    """A message to add."""
+
+    role: Literal["user", "assistant", "tool", "system"]
+    content: str
+    tool_name: str | None = None
+    invocation_id: str | None = None
+
+
+@routes.post("/sessions/{session_id}/messages", body=NewMessage, result=Appended, writes=True)
+def add_message(context: Context, request: Request) -> Appended:
+    """Add a message to the conversation."""
+    asked = request.body
+    return context.manager.add_conversation_message(
+        request.session_id, asked.role, asked.content, asked.tool_name, asked.invocation_id, **_options(request)
+    )
+
+
+class NewUsage(msgspec.Struct, forbid_unknown_fields=True):
+    """Tokens and cost to record; the same key again counts once."""
+
+    tokens: dict[str, int] = {}
+    cost: float | None = None
+    model: str | None = None
+    key: str | None = None
+
+
+@routes.post("/sessions/{session_id}/usage", body=NewUsage, result=Appended, writes=True)
+def record_usage(context: Context, request: Request) -> Appended:
+    """Record usage of a model."""
+    asked = request.body
+    return context.manager.record_usage(
+        request.session_id, asked.tokens, cost=asked.cost, model=asked.model, key=asked.key, **_options(request)
+    )
+
+
+class NewData(msgspec.Struct, forbid_unknown_fields=True):
+    """A key of the session's own data, and its value."""
+
+    key: Text
+    value: Any
+
+
+@routes.post("/sessions/{session_id}/data", body=NewData, result=Appended, writes=True)
+def set_data(context: Context, request: Request) -> Appended:
+    """Set a key of the session's own data."""
+    asked = request.body
+    return context.manager.set_data(request.session_id, asked.key, asked.value, **_options(request))
+
+
+class NewFork(msgspec.Struct, forbid_unknown_fields=True):
+    """Where to fork, and what the fork is for."""
+
+    at: str | None = None
+    new_id: str | None = None
+    purpose: str | None = None
+
+
+@routes.post("/sessions/{session_id}/fork", body=NewFork, writes=True, status=201)
+def fork(context: Context, request: Request) -> dict[str, Any]:
+    """Fork a session at a moment."""
+    asked = request.body
+    by = {"actor": "eventstore serve"}
+    made = context.manager.fork_session(
+        request.session_id, moment(asked.at), asked.new_id, purpose=asked.purpose, by=by
+    )
+    return {"session_id": made, "version": context.manager.head(made).version}
+
+
+class Ending(msgspec.Struct, forbid_unknown_fields=True):
+    """How the session ended."""
+
+    status: Literal["completed", "failed", "abandoned"] = "completed"
+    reason: str | None = None
+
+
+@routes.post("/sessions/{session_id}/complete", body=Ending, result=Appended, writes=True)
+def complete(context: Context, request: Request) -> Appended:
+    """End a session."""
+    asked = request.body
+    return context.manager.complete_session(request.session_id, asked.status, reason=asked.reason, **_options(request))
+
+
+class Pin(msgspec.Struct, forbid_unknown_fields=True):
+    """Whether retention keeps the session."""
+
+    pinned: bool = True
+
+
+@routes.post("/sessions/{session_id}/pin", body=Pin, result=Appended, writes=True)
+def pin(context: Context, request: Request) -> Appended:
+    """Keep a session whatever its age, or no longer."""
+    return context.manager.pin_session(request.session_id, request.body.pinned, **_options(request))
+
+
+@routes.post("/sessions/{session_id}/trash", body=NoBody, writes=True)
+def trash(context: Context, request: Request) -> dict[str, Any]:
+    """Move a session to the trash."""
+    return {"trashed": context.manager.trash.put(request.session_id)}
+
+
+@routes.post("/sessions/{session_id}/restore", body=NoBody, writes=True)
+def restore(context: Context, request: Request) -> dict[str, Any]:
+    """Restore a session from the trash."""
+    context.manager.trash.restore(request.session_id)
+    return {"restored": True, "version": context.manager.head(request.session_id).version}
+
+
+class RedactBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Which events to redact. Without `plan` the plan is shown; with its hash and a reason it is carried out."""
+
+    seqs: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(min_length=1, max_length=1000)]
+    reason: str = ""
+    plan: str | None = None
+
+
+@routes.post("/sessions/{session_id}/redact", body=RedactBody, writes=True)
+def redact(context: Context, request: Request) -> dict[str, Any]:
+    """Show what would be removed from a session, or remove it permanently."""
+    asked, session_id, manager = request.body, request.session_id, context.manager
+    seqs = sorted(set(asked.seqs))
+    events = list(manager.storage.moments.events(session_id, seqs))
+    shown = [{"seq": one.seq, "type": one.type, "time": one.time} for one in events]
+    text = f"{session_id}\n" + "".join(f"{one.seq} {one.hash}\n" for one in events)
+    plan = sha256(text.encode()).hexdigest()
+    if asked.plan is None:
+        return {"plan": plan, "events": shown, "done": False}
+    if asked.plan != plan:
+        raise Refusal(
+            409, "the plan is not that of these events; nothing was done: ask for the plan again", "Other plan"
+        )
+    if not asked.reason.strip():
+        raise Refusal(422, "a redaction needs a reason; nothing was done", "No reason")
+    done = manager.redactions.redact(session_id, seqs, asked.reason, by={"actor": "eventstore serve"})
+    return {"plan": plan, "events": shown, "done": True, "left": list(done.left)}

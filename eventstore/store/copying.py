@@ -1,0 +1,257 @@
+"""Copy sessions between stores, byte for byte: parents before their forks; a repeated copy copies only new events.
+
+A copy has the same lines, numbers, times, hashes and keys, and the same attachments. So a checkpoint that was signed in
+the source also proves the copy. The registry of the target records the copied sessions; the registry of the source is
+not copied. The trash is copied before the sessions.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event as Flag
+
+from eventstore.errors import EventStoreError, LogTampered, SessionNotFound, VersionConflict
+from eventstore.ids import TEMPLATE, check_log_id
+from eventstore.log.base import Head
+from eventstore.log.ingest import verify_whole
+from eventstore.record import codec
+from eventstore.store.copying_trash import copy_trashed
+from eventstore.store.retention import Trashed
+from eventstore.store.storage import SessionStorage
+
+_ATTEMPTS = 5
+_BLOCK = 1 << 16
+_LOOK_SECONDS = 2.0
+_TELLING = b'{"type":"event.redacted",'
+
+
+@dataclass
+class Copied:
+    """The result of a copy: ids of `new` and `continued` sessions, numbers of `unchanged` ones and of copied `events`.
+
+    `refused` maps ids to the reasons why they were not copied, for example: in the target it is another session, or has
+    more events.
+    """
+
+    new: list[str] = field(default_factory=list)
+    continued: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    events: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def copy_sessions(
+    source: SessionStorage,
+    target: SessionStorage,
+    session_ids: Iterable[str] | None = None,
+    *,
+    on_session: Callable[[str, str], None] = lambda session_id, outcome: None,
+) -> Copied:
+    """Copy sessions with their parents; by default all sessions and templates. A repeated call copies only new events.
+
+    A session that the target already has is continued if its events are the first ones of the source's; else it is
+    refused, and the others are copied. Events that the target knows as redacted are copied redacted. `on_session` gets
+    each id and `new`, `continued`, `unchanged` or `refused`. Raises SessionNotFound for an id that the source does not
+    have; ReadRefused, AppendRefused.
+    """
+    copying = _Copying(source, target, on_session)
+    if session_ids is None:
+        copying.copy_trash()
+    for session_id in _wanted(source, session_ids):
+        copying.copy_with_parents(session_id)
+    return copying.done
+
+
+def keep_copying(
+    source: SessionStorage,
+    target: SessionStorage,
+    stop: Flag,
+    *,
+    on_session: Callable[[str, str], None] = lambda session_id, outcome: None,
+) -> Copied:
+    """Copy all sessions, then copy changes until `stop` is set. Sessions deleted from the source stay in the target."""
+    token: str | None = None
+    total = Copied()
+    with source.log.watch() as watch:
+        while True:
+            changes = source.log.changed(token)
+            copying = _Copying(source, target, on_session)
+            names = [name for name, text in changes.logs if text is not None]
+            if token is None or len(names) < len(changes.logs):  # a session was removed, perhaps to the trash
+                copying.copy_trash()
+            for session_id in sorted(set(filter(_is_copied, names))):
+                with suppress(SessionNotFound):  # it was deleted in the meantime
+                    copying.copy_with_parents(session_id)
+            _add(total, copying.done)
+            token = changes.token
+            if stop.is_set():
+                return total
+            watch.wait(_LOOK_SECONDS)
+
+
+def _is_copied(name: str) -> bool:
+    return not name.startswith("_") or name.startswith(TEMPLATE)
+
+
+def _add(total: Copied, more: Copied) -> None:
+    total.new += more.new
+    total.continued = list(dict.fromkeys([*total.continued, *more.continued]))
+    total.unchanged = more.unchanged
+    total.events += more.events
+    for one in (*more.new, *more.continued):
+        total.refused.pop(one, None)
+    total.refused |= more.refused
+
+
+def _wanted(source: SessionStorage, session_ids: Iterable[str] | None) -> list[str]:
+    if session_ids is not None:
+        found = sorted({check_log_id(one) for one in session_ids})
+        for one in found:
+            source.log.head(one)
+        return found
+    return sorted([*source.log.ids(), *(TEMPLATE + name for name in source.templates())])
+
+
+class _Copying:
+    """One copy from a store to another."""
+
+    def __init__(self, source: SessionStorage, target: SessionStorage, on_session: Callable[[str, str], None]) -> None:
+        self._source, self._target, self._on_session = source, target, on_session
+        self._seen: set[str] = set()
+        self.done = Copied()
+
+    def copy_with_parents(self, session_id: str) -> None:
+        """Copy a session, its parents first."""
+        line: list[str] = []
+        wanted: str | None = session_id
+        while wanted is not None and wanted not in self._seen:
+            self._seen.add(wanted)
+            line.append(wanted)
+            point = self._source.log.fork_point(wanted)
+            wanted = point.parent if point is not None else None
+        for one in reversed(line):
+            self._copy_or_refuse(one)
+
+    def copy_trash(self) -> None:
+        """Copy the trash, the oldest session first: before sessions that have those ids now."""
+        trashed = self._source.list_trash()
+        there = set(self._target.log.trashed()) if trashed else set()
+        for one in reversed(trashed):
+            with suppress(SessionNotFound):  # it was restored or purged in the meantime
+                self._copy_or_refuse(one.name, partial(self._copy_trashed, one, there))
+
+    def _copy_trashed(self, one: Trashed, there: set[str], name: str) -> str:
+        outcome, events = copy_trashed(self._source, self._target, one, there)
+        if outcome != "unchanged":
+            (self.done.new if outcome == "new" else self.done.continued).append(one.session_id)
+            self.done.events += events
+            for line in self._source.log.trashed_lines(name):
+                self._copy_history(one.session_id, line + b"\n")
+        return outcome
+
+    def _copy_or_refuse(self, session_id: str, copy: Callable[[str], str] | None = None) -> None:
+        try:
+            outcome = (copy or self._copy)(session_id)
+        except SessionNotFound:
+            raise
+        except EventStoreError as error:
+            self.done.refused[session_id] = str(error)
+            outcome = "refused"
+        if outcome == "unchanged":
+            self.done.unchanged += 1
+        self._on_session(session_id, outcome)
+
+    def _copy(self, session_id: str) -> str:
+        """Copy until the target has the events of the source; wait for a redaction in progress."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._copy_once(session_id)
+            except LogTampered:  # a line was redacted while it was read: its record comes after the lines read
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _copy_once(self, session_id: str) -> str:
+        try:
+            here = self._target.log.head(session_id)
+        except SessionNotFound:
+            return self._begin(session_id)
+        there = self._source.log.head(session_id)
+        if not self._is_at(session_id, here, there):
+            raise VersionConflict(session_id, there.version, here.version)
+        self._keep_attachments(session_id, ("values/", "quarantine/"))
+        outcome = "unchanged"
+        if here.version < there.version:
+            data = b"".join(self._source.log.chunks(session_id, here.version, there.version))
+            self._target.take(session_id, here, data)
+            self.done.continued.append(session_id)
+            self.done.events += there.version - here.version
+            self._copy_history(session_id, data, again=_TELLING in data)
+            outcome = "continued"
+        self._keep_attachments(session_id, ("checkpoints/",))
+        return outcome
+
+    def _is_at(self, session_id: str, here: Head, there: Head) -> bool:
+        """Return whether the target ends at an earlier state of the source."""
+        if here.version >= there.version:
+            return (here.version, here.hash) == (there.version, there.hash)
+        line = next(self._source.log.lines(session_id, here.version - 1, here.version))
+        return codec.decode(line).hash == here.hash
+
+    def _begin(self, session_id: str) -> str:
+        """Copy a session that the target does not have."""
+        log = self._source.log
+        after, root = log.inherited(session_id), log.root_of(session_id)
+        upto = log.head(session_id).version
+        verified = verify_whole(session_id, log.chunks(session_id, after, upto), root=None if after else root)
+        attachments = ((name, log.read_beside(session_id, name)) for name in log.attachments(session_id))
+        chunks = log.chunks(session_id, after, upto)
+        self._target.ingest(verified, chunks, attachments, ended=self._source.ended(session_id))
+        self.done.new.append(session_id)
+        self.done.events += upto - after
+        for chunk in log.chunks(session_id, after, upto) if self._source.history is not None else ():
+            self._copy_history(session_id, chunk)
+        return "new"
+
+    def _keep_attachments(self, session_id: str, kinds: tuple[str, ...]) -> None:
+        """Copy new and changed attachments; remove values that the source has removed."""
+        mine, theirs = self._source.log, self._target.log
+        wanted = [one for one in mine.attachments(session_id) if one.startswith(kinds)]
+        there = {one for one in theirs.attachments(session_id) if one.startswith(kinds)}
+        for name in wanted:
+            if name not in there or name.startswith("quarantine/"):
+                data = b"".join(mine.read_beside(session_id, name))
+                if name not in there or data != b"".join(theirs.read_beside(session_id, name)):
+                    theirs.take_attachment(session_id, name, data)
+        for name in there - set(wanted):
+            if name.startswith("values/"):
+                theirs.take_attachment(session_id, name, None)
+
+    def _copy_history(self, session_id: str, data: bytes, *, again: bool = False) -> None:
+        """Copy the folders of tool calls that lines name, if both stores have a place for them.
+
+        `again`: a redaction was copied; then all folders of the session are copied again.
+        """
+        source, target = self._source.history, self._target.history
+        if source is None or target is None or source.path == target.path:
+            return
+        lines = self._source.log.lines(session_id) if again else codec.lines(data)
+        for folder in sorted({folder for line in lines if (folder := _folder_of(line))}):
+            with suppress(FileNotFoundError, ValueError):  # it is missing, or not inside the history
+                if again:
+                    target.remove(folder)
+                with suppress(FileExistsError):
+                    target.ingest(folder, _files(source.files(folder)))
+
+
+def _folder_of(line: bytes) -> str | None:
+    event = codec.read_invocation(line) if line.startswith(codec.INVOCATION) else None
+    return event.invocation_dir if event is not None else None
+
+
+def _files(found: Iterable[tuple[str, int | None]]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    for name, file in found:
+        if file is not None:
+            yield name, iter(lambda file=file: os.read(file, _BLOCK), b"")  # type: ignore[misc]

@@ -1,0 +1,26 @@
+"""What follows redacted events in a log: the rest of each, and its imported line without the secrets."""
+
+from eventstore.events import Event, ForeignRecorded
+
+NAME = "redacted."
+"""Ids of events that keep the rest of redacted ones begin so; the number of the redacted event follows."""
+
+
+def kept_event_of(event: Event) -> int | None:
+    """Return the number of the redacted event whose rest an event is, None for any other event."""
+    if event.id is None or not event.id.startswith(NAME):
+        return None
+    number, dot, _ = event.id.removeprefix(NAME).partition(".")
+    return int(number) if dot and number.isdecimal() and number.isascii() else None
+
+
+def target_of(event: Event) -> int | None:
+    """Return the number of the redacted event whose imported line an event has, None for any other event."""
+    is_line = isinstance(event, ForeignRecorded) and event.origin is not None
+    return target_of_id(event.id) if is_line else None
+
+
+def target_of_id(name: str | None) -> int | None:
+    """Return the number of the redacted event that the id of an event names, if it is the id of such a line."""
+    number = (name or "").removeprefix(NAME)
+    return int(number) if number != name and number.isdecimal() and number.isascii() else None

@@ -1,0 +1,94 @@
+"""What integrations share: names of sessions, appends that decide by what is stored, and the events of a call."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore import SessionManager, SessionNotFound
+from eventstore.events import (
+    DataSet,
+    Event,
+    InvocationEvent,
+    InvocationLinked,
+    InvocationStarted,
+    RecordPut,
+    RecordRemoved,
+    SessionCreated,
+)
+from eventstore.integrations.meaning import call_began, call_ended
+from eventstore.integrations.sessions import (
+    append_decided,
+    key_of,
+    parts_of,
+    sessions_named,
+    stored_keys,
+    version_of,
+)
+
+
+@given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
+def test_no_two_lists_of_names_have_one_key(one: list[str], other: list[str]) -> None:
+    assert parts_of(key_of(*one)) == one
+    assert (key_of(*one) == key_of(*other)) == (one == other)
+
+
+def test_who_decides_by_a_version_appends_to_no_other(manager: SessionManager) -> None:
+    """Each of many writers counts on from what is stored: no number is there twice."""
+
+    def count_on(_: int) -> None:
+        def decide(version: int) -> list[Event]:
+            known = manager.data("s", at=version) if version else {}
+            return [DataSet(key="n", value=known.get("n", 0) + 1)]
+
+        assert append_decided(manager, "s", decide, SessionCreated()) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count_on, range(40)))
+    assert manager.data("s")["n"] == 40
+    assert [event.value for event in manager.events("s") if isinstance(event, DataSet)] == list(range(1, 41))
+
+
+def test_nothing_is_appended_where_nothing_is_decided(manager: SessionManager) -> None:
+    assert append_decided(manager, "s", lambda version: None, SessionCreated()) is None
+    assert version_of(manager, "s") == 0
+    with pytest.raises(SessionNotFound):
+        append_decided(manager, "s", lambda version: [DataSet(key="a")])
+
+
+def test_sessions_are_found_by_the_beginning_of_their_names(manager: SessionManager) -> None:
+    for name in ("a/1", "a/2", "a%/1", "b/1"):
+        manager.append(
+            f"s{len(list(sessions_named(manager, '')))}", [DataSet(key="k")], create=SessionCreated(external_key=name)
+        )
+    assert sorted(str(one.external_key) for one in sessions_named(manager, "a/")) == ["a/1", "a/2"]
+
+
+def test_the_keys_of_a_stream_are_those_that_are_there(manager: SessionManager) -> None:
+    puts = [RecordPut(stream="a", key=name, value=1) for name in ("x", "y", "z")]
+    end = manager.append("s", puts, create=True).last
+    manager.append("s", [RecordRemoved(stream="a", key="y")])
+    assert list(stored_keys(manager, "s", "a")) == ["x", "z"]
+    assert list(stored_keys(manager, "s", "a", end)) == ["x", "y", "z"]
+    assert not stored_keys(manager, "s", "b")
+
+
+@pytest.mark.parametrize("given", [{"n": 1}, '{"n": 1}'])
+def test_a_call_is_given_to_the_next_model_with_its_arguments_and_its_answer(
+    manager: SessionManager, given: Any
+) -> None:
+    """Whether the framework has the arguments as an object or as a text."""
+    answer = [{"type": "text", "text": "no such file"}, {"type": "text", "text": "traceback"}]
+    manager.append(
+        "s", [*call_began("c", "git_log", given), *call_ended("c", None, answer, success=False)], create=True
+    )
+    asked, answered = manager.conversation("s", format="openai")
+    assert asked["tool_calls"][0]["function"] == {"name": "git_log", "arguments": '{"n": 1}'}
+    assert answered["content"] == "no such file\ntraceback"
+    started, linked = (one for one in manager.events("s") if isinstance(one, InvocationEvent))
+    assert isinstance(started, InvocationStarted)
+    assert isinstance(linked, InvocationLinked)
+    assert (started.input, linked.success, linked.error) == (given, False, "no such file")
+    assert linked.result == answer

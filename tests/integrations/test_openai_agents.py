@@ -1,0 +1,67 @@
+"""Sessions of the OpenAI Agents SDK, whose `Session` is a protocol: it need not be installed."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from eventstore import SessionManager
+from eventstore.integrations.openai_agents import EventStoreSession
+
+ITEMS: list[Any] = [
+    {"role": "user", "content": "what changed?"},
+    {"type": "function_call", "call_id": "c1", "name": "git_log", "arguments": '{"n": 1}'},
+    {"type": "function_call_output", "call_id": "c1", "output": "3 commits"},
+    {"type": "reasoning", "id": "r1", "summary": []},
+    {"role": "assistant", "content": [{"type": "output_text", "text": "e41c9d2"}]},
+]
+
+
+def test_items_come_back_and_are_a_session_like_any_other(manager: SessionManager) -> None:
+    session = EventStoreSession("user:1/a", manager)
+    asyncio.run(session.add_items(ITEMS))
+    assert asyncio.run(session.get_items()) == ITEMS
+    assert asyncio.run(session.get_items(2)) == ITEMS[-2:]
+    said = [(one.role, one.content) for one in manager.conversation(session.stored_id)]
+    assert said == [
+        ("user", "what changed?"),
+        ("assistant", '{"n": 1}'),
+        ("tool", "3 commits"),
+        ("assistant", "e41c9d2"),
+    ]
+    figures = manager.get_session_statistics(session.stored_id)
+    assert figures is not None
+    assert (figures["total_invocations"], figures["tools_used"]) == (1, ["git_log"])
+    assert {hit.session_id for hit in manager.search("commits")} == {session.stored_id}
+
+
+def test_what_is_popped_leaves_the_conversation_and_stays_in_the_log(manager: SessionManager) -> None:
+    session = EventStoreSession("s", manager)
+    asyncio.run(session.add_items(ITEMS))
+    before = manager.head(session.stored_id).version
+    assert asyncio.run(session.pop_item()) == ITEMS[-1]
+    assert [one.role for one in manager.conversation(session.stored_id)] == ["user", "assistant", "tool"]
+    assert manager.conversation(session.stored_id, at=before)[-1].content == "e41c9d2"
+    asyncio.run(session.clear_session())
+    assert (asyncio.run(session.get_items()), list(manager.conversation(session.stored_id))) == ([], [])
+
+
+def test_no_two_tasks_pop_one_item_and_none_is_lost(manager: SessionManager) -> None:
+    sessions = [EventStoreSession("s", manager) for _ in range(4)]
+
+    async def main() -> list[Any]:
+        await asyncio.gather(
+            *(one.add_items([{"role": "user", "content": str(n)}]) for n, one in enumerate(sessions * 5))
+        )
+        return await asyncio.gather(*(one.pop_item() for one in sessions * 6))
+
+    popped = asyncio.run(main())
+    assert sorted(one["content"] for one in popped if one) == sorted(map(str, range(20)))
+    assert popped.count(None) == 4
+
+
+def test_settings_limit_what_is_returned(manager: SessionManager) -> None:
+    session = EventStoreSession("s", manager, SimpleNamespace(limit=1))
+    assert asyncio.run(session.get_items()) == []
+    asyncio.run(session.add_items(ITEMS))
+    assert asyncio.run(session.get_items()) == ITEMS[-1:]
+    assert asyncio.run(session.get_items(0)) == []

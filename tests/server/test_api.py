@@ -1,0 +1,198 @@
+"""The API, asked over HTTP: it answers what the manager answers, on both backends."""
+
+import json
+import threading
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from server.serving import fill, serving
+
+from eventstore import SessionManager
+from eventstore.integrity import Verdict
+from eventstore.server import listing
+
+
+def test_every_reading_route_answers_what_the_manager_does(manager: SessionManager) -> None:
+    fill(manager, "s")
+    manager.fork_session("s", 50, "f")
+    manager.add_conversation_message("f", "user", "another way")
+    with serving(manager) as client:
+        page = client.get("/sessions?limit=1")
+        assert page["total"] == 2
+        more = client.get(f"/sessions?limit=1&cursor={page['cursor']}")
+        assert {page["sessions"][0]["session_id"], more["sessions"][0]["session_id"]} == {"s", "f"}
+        assert client.get("/sessions?user=ana&status=completed")["total"] == 0
+        about = client.get("/sessions/s?at=52")
+        assert (about["version"], about["head"]) == (52, 152)
+        assert about["figures"] == manager.get_session_statistics("s", 52)
+        assert client.get("/sessions/f")["ancestors"] == [["s", 50]]
+        rows = client.get("/sessions/s/timeline?after=10&limit=5")["rows"]
+        assert [row["seq"] for row in rows] == [11, 12, 13, 14, 15]
+        assert [row.get("tool") for row in rows] == [None, None, "grep", "grep", "grep"]
+        back = client.get("/sessions/s/timeline?after=10&limit=2&dir=back&tool=grep&role=tool")["rows"]
+        assert [row["seq"] for row in back] == [5]
+        assert client.get("/sessions/s/timeline?limit=2&kind=error&types=invocation.linked")["rows"][0]["failed"]
+        event = client.get("/sessions/s/events/2")
+        assert event["event"]["content"] == "ask 0"
+        assert "salt" not in event["event"]
+        density = client.get("/sessions/s/density?buckets=10")
+        assert sum(one["messages"] for one in density["buckets"]) == 90
+        assert density["markers"]["prompt"][:2] == [2, 7]
+        when = manager.get_session("s", 20).metadata.updated_at.isoformat()  # type: ignore[union-attr]
+        assert client.get(f"/sessions/s/at?time={quote(when)}")["version"] >= 20
+        assert client.get("/sessions/s/statistics?at=9")["values"] == manager.get_session_statistics("s", 9)
+        assert client.get("/sessions/s/data")["values"] == {"mood": {"now": "good"}}
+        assert client.get("/sessions/s/data?at=9")["values"] == {}
+        calls = client.get("/sessions/s/calls?limit=2&at=30")["calls"]
+        assert [one["call"]["invocation_id"] for one in calls] == ["c4", "c5"]
+        talk = client.get("/sessions/s/conversation?limit=3&at=20")
+        assert (talk["total"], talk["first"]) == (12, 9)
+        assert client.get("/sessions/s/conversation?around=12&limit=4")["messages"][1]["seq"] == 12
+        assert client.get("/sessions/s/find?text=NEEDLE&limit=1")["seqs"] == [5]
+        assert client.get("/sessions/s/next?start=2&kind=prompt")["seq"] == 7
+        assert client.get("/sessions/s/next?start=7&kind=prompt&dir=back")["seq"] == 2
+        diff = client.get("/sessions/s/diff?a=150&b=152")
+        assert diff["total"] == len(manager.diff("s", 150, 152))
+        proof = client.get("/sessions/s/proof")
+        assert (proof["version"], proof["hash"]) == (152, manager.head("s").hash)
+        tree = client.get("/sessions/f/forks")
+        assert (tree["root"], [one["session_id"] for one in tree["forks"]]) == ("s", ["s", "f"])
+        compared = client.get("/compare?a=s&b=f")
+        assert (compared["common"]["version"], compared["divergence"]) == (50, 51)
+        assert [side["rows"][0]["seq"] for side in compared["sides"]] == [51, 51]
+        hits = client.get("/search?text=needle&limit=3")
+        assert len(hits["hits"]) == 3
+        assert "grep" in {row["key"] for row in client.get("/analytics?by=tool")["rows"]}
+        assert client.get("/trash") == {"sessions": []}
+        assert client.get("/templates") == {"templates": []}
+        assert client.get("/about")["writable"] is False
+
+
+def test_problems_have_a_status_and_our_sentence(manager: SessionManager) -> None:
+    fill(manager, "s", 1)
+    with serving(manager) as client:
+        for path, status in (
+            ("/sessions/none", 404),
+            ("/sessions/..%2f_store", 404),
+            ("/sessions/_store", 404),
+            ("/sessions/s?at=99", 422),
+            ("/sessions/s?at=yesterday", 422),
+            ("/sessions/s?nonsense=1", 422),
+            ("/sessions/s/timeline?limit=0", 422),
+            ("/sessions/s/timeline?limit=100000", 422),
+            ("/sessions/s/events/99", 404),
+            ("/sessions?cursor=x", 422),
+            ("/nothing", 404),
+            ("/jobs/none", 404),
+        ):
+            found, headers, body = client.send("GET", f"/api/v1{path}")
+            assert found == status, (path, body)
+            assert headers["content-type"] == "application/problem+json"
+            problem = json.loads(body)
+            assert problem["status"] == status
+            assert problem["detail"]
+        for path in ("/sessions", "/sessions/s/messages"):
+            found, headers, body = client.send("POST", f"/api/v1{path}", {})
+            assert (found, headers["content-type"]) == (403, "application/problem+json")
+            assert "--write" in json.loads(body)["detail"]
+        assert client.send("POST", "/api/v1/nothing", {})[0] == 404
+
+
+def test_changes_need_write_and_follow_versions_and_keys(manager: SessionManager) -> None:
+    fill(manager, "s", 1)
+    with serving(manager, write=True) as client:
+        made = client.post("/sessions", {"session_id": "n", "purpose": "new"}, 201)
+        assert made == {"session_id": "n", "version": 1}
+        client.post("/sessions", {"session_id": "n"}, 409)
+        message = {"role": "user", "content": "hello"}
+        first = client.post("/sessions/n/messages", message, Idempotency_Key="k", If_Match='"1"')
+        again = client.post("/sessions/n/messages", message, Idempotency_Key="k")
+        assert (first["first"], again["first"], again["repeated"]) == (2, 2, True)
+        assert client.post("/sessions/n/messages", message, 409, If_Match='"1"')["title"] == "VersionConflict"
+        client.post("/sessions/n/messages", {"role": "boss", "content": "x"}, 422)
+        client.post("/sessions/n/usage", {"tokens": {"input": 5}, "cost": 0.1, "model": "m"})
+        client.post("/sessions/n/data", {"key": "k", "value": [1]})
+        assert client.post("/sessions/n/fork", {"at": "2", "new_id": "m"}, 201)["version"] == 3
+        client.post("/sessions/n/pin", {})
+        client.post("/sessions/n/complete", {"status": "failed", "reason": "stuck"})
+        plan = client.post("/sessions/n/redact", {"seqs": [2]})
+        assert not plan["done"]
+        client.post("/sessions/n/redact", {"seqs": [2], "plan": "0" * 64, "reason": "x"}, 409)
+        client.post("/sessions/n/redact", {"seqs": [2], "plan": plan["plan"]}, 422)
+        done = client.post("/sessions/n/redact", {"seqs": [2], "plan": plan["plan"], "reason": "a secret"})
+        assert done["done"]
+        assert client.get("/sessions/n/events/2")["event"]["redacted"]
+        assert client.get("/sessions/n/proof")["redactions"][0]["reason"] == "a secret"
+        assert client.post("/sessions/s/trash", {})["trashed"]
+        assert len(client.get("/trash")["sessions"]) == 1
+        assert client.post("/sessions/s/restore", {})["restored"]
+        status, _, body = client.send("POST", "/api/v1/sessions", headers={"Content-Type": "text/plain"})
+        assert status == 415, body
+
+
+def test_a_job_verifies_and_says_how_far_it_is(manager: SessionManager) -> None:
+    fill(manager, "s", 3)
+    with serving(manager) as client:
+        job = client.post("/jobs", {"kind": "verify", "session_ids": ["s"]}, 202)
+        while job["state"] in ("waiting", "running"):
+            job = client.get(f"/jobs/{job['id']}")
+        assert job["state"] == "done", job
+        assert job["result"][0]["outcome"] == "whole"
+        assert job["done"] == job["total"] == manager.head("s").version
+        assert client.send("DELETE", f"/api/v1/jobs/{job['id']}")[0] == 200
+
+
+def test_a_job_is_cancelled_inside_of_a_session(manager: SessionManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verification of a long session says from time to time how far it is, and ends there."""
+    fill(manager, "s", 3)
+    reached = threading.Event()
+
+    def verify(storage: object, session_id: str, on_read: Callable[[int], None]) -> Verdict:
+        for events in count(1):
+            on_read(events)
+            reached.set()
+        raise AssertionError
+
+    monkeypatch.setattr(listing, "verify_session", verify)
+    with serving(manager) as client:
+        job = client.post("/jobs", {"kind": "verify", "session_ids": ["s"]}, 202)
+        assert reached.wait(30)
+        client.send("DELETE", f"/api/v1/jobs/{job['id']}")
+        while job["state"] in ("waiting", "running"):
+            job = client.get(f"/jobs/{job['id']}")
+        assert job["state"] == "cancelled"
+
+
+def test_exports_are_attachments_that_no_browser_shows(manager: SessionManager) -> None:
+    fill(manager, "s", 2)
+    with serving(manager) as client:
+        for kind in ("html", "md", "events"):
+            status, headers, body = client.send("GET", f"/api/v1/sessions/s/export?kind={kind}")
+            assert status == 200
+            assert headers["content-disposition"].startswith("attachment")
+            assert headers["content-security-policy"].startswith("sandbox")
+            assert b"ask 0" in body
+            assert b'"salt"' not in body
+
+
+def test_the_openapi_document_describes_every_route(manager: SessionManager) -> None:
+    """Each answer of the tour fits the schema that the document gives for it."""
+    fill(manager, "s", 2)
+    with serving(manager, write=True) as client:
+        found = client.get("/openapi.json")
+        assert found["openapi"] == "3.1.0"
+        paths = found["paths"]
+        assert len(paths) > 30
+        for path, methods in paths.items():
+            for operation in methods.values():
+                assert operation["summary"], path
+                names = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+                assert names == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        text = json.dumps(found)
+        references = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+        assert references <= set(found["components"]["schemas"])
+        schema: dict[str, Any] = found["components"]["schemas"]["Timeline"]
+        assert set(client.get("/sessions/s/timeline")) == set(schema["properties"])

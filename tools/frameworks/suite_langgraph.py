@@ -1,0 +1,170 @@
+"""LangGraph: the conformance suite of checkpointers, and the tests of its stores with ours in the place of theirs."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import langgraph.store.memory as in_memory
+import langgraph.store.sqlite as in_sqlite
+from counted import run
+from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.conformance.report import ProgressCallbacks
+from stores import FOLDER, makers
+
+from eventstore.integrations.langgraph import EventStoreSaver
+from eventstore.integrations.langgraph_store import EventStoreStore
+
+SPEC = "langgraph.checkpoint.conformance.spec"
+STORES = {
+    "langgraph_checkpoint-": ("tests/test_store.py",),
+    "langgraph_checkpoint_sqlite-": ("tests/test_store.py", "tests/test_async_store.py"),
+}
+VECTORS = ("vector", "embed", "scores", "non_ascii")  # they search by meaning, which our store does not offer
+THEIRS = (  # SQL, its tables and its dotted paths, and the queue of the awaited store of SQLite
+    "test_nonnull_migrations",
+    "test_sql_injection_vulnerability",
+    "test_filter_keys_with_hyphens_and_digits",
+    "test_escape_glob_literal",
+    "test_namespace_match_pattern",
+    "test_list_namespaces_prefix_uses_indexable_condition",
+    "test_no_running_loop",
+    "test_async_batch_store",  # the queue of the vendor's, on a mock
+    "test_async_batch_store_resilience",
+    "test_async_batch_store_handles_cancellation",
+    "test_async_batch_store_deduplication",
+    "test_get_text_at_path",
+)
+
+
+class Ours(EventStoreStore):
+    """Made as those of the vendor are."""
+
+    make: Any = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(type(self).make())
+
+    @classmethod
+    @contextmanager
+    def from_conn_string(cls, *where: Any, **options: Any) -> Iterator["Ours"]:
+        """Open an empty store."""
+        yield cls()
+
+    def setup(self) -> None:
+        """Nothing is to be made."""
+
+
+class OursAwaited(Ours):
+    """Its awaited twin."""
+
+    @classmethod
+    @asynccontextmanager
+    async def from_conn_string(cls, *where: Any, **options: Any) -> AsyncIterator["Ours"]:  # type: ignore[override]
+        """Open an empty store."""
+        yield cls()
+
+    async def setup(self) -> None:  # type: ignore[override]
+        """Nothing is to be made."""
+
+
+class Total:
+    """What all of it came to."""
+
+    def __init__(self) -> None:
+        self.passed, self.failures = 0, list[str]()
+        self.left_out: list[str] = []
+
+    def count(self, capability: str, name: str, passed: bool, error: str | None) -> None:
+        """Count a test of the conformance suite."""
+        self.passed += passed
+        self.failures += [] if passed else [f"{capability}: {name}: {error}"]
+
+
+def saver_on(name: str, make: Any) -> Any:
+    """Register the saver on a store."""
+
+    @checkpointer_test(name=name)
+    async def on_store() -> AsyncIterator[EventStoreSaver]:
+        yield EventStoreSaver(make())
+
+    return on_store
+
+
+def delta_spec() -> Any:
+    """Load the specification of delta channels, which the package has no release of yet; None without it."""
+    found = None
+    for name in ("_delta_fixtures", "test_delta_channel_history"):
+        path = FOLDER / "libs/checkpoint-conformance" / SPEC.replace(".", "/") / f"{name}.py"
+        if not path.exists():
+            return None
+        spec = importlib.util.spec_from_file_location(f"{SPEC}.{name}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        found = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+    return found
+
+
+async def conformance(total: Total) -> None:
+    """Run the conformance suite on each store."""
+    delta = delta_spec()
+    for name, make in makers().items():
+        progress = ProgressCallbacks(on_test_result=total.count)
+        report = await validate(saver_on(name, make), progress=progress)
+        total.failures += [] if report.passed_all() else [f"{name}: not all capabilities"]
+        for test in delta.ALL_DELTA_CHANNEL_HISTORY_TESTS if delta else ():
+            try:
+                await test(EventStoreSaver(make()))
+            except Exception as error:  # a test fails with any error
+                total.failures.append(f"{name}: {test.__name__}: {error!r}")
+            else:
+                total.passed += 1
+    if delta is None:
+        total.left_out.append("delta channels: the specification could not be downloaded")
+
+
+def stores(total: Total) -> None:
+    """Run the vendor's tests of stores on each store."""
+    in_memory.InMemoryStore = Ours  # type: ignore[misc, assignment, unused-ignore]
+    in_sqlite.SqliteStore = Ours  # type: ignore[misc, assignment, unused-ignore]
+    in_sqlite.AsyncSqliteStore = OursAwaited  # type: ignore[misc, assignment, unused-ignore]
+    for name, make in makers().items():
+        Ours.make = staticmethod(make)
+        for prefix, paths in STORES.items():
+            (source,) = FOLDER.glob(f"{prefix}*.tar.gz")
+            with tarfile.open(source) as archive:
+                archive.extractall(FOLDER, filter="data")
+            os.chdir(source.with_name(source.name.removesuffix(".tar.gz")))
+            for known in [one for one in sys.modules if one.partition(".")[0] == "tests"]:
+                del sys.modules[known]  # each source has its own
+            sys.path.insert(0, str(Path.cwd()))
+            counted = run(paths, is_of_any_store, "-o", "asyncio_mode=auto")
+            total.passed += counted.passed
+            total.failures += [f"{name}: {prefix}: {one}" for one in counted.failures]
+            total.left_out += [one for one in counted.left_out if one not in total.left_out]
+
+
+def is_of_any_store(item: Any) -> bool:
+    """Return whether a test is about promises of every store."""
+    name = str(getattr(item, "originalname", item.name))
+    return name not in THEIRS and not any(word in name for word in VECTORS)
+
+
+def main() -> int:
+    """Run both; print the line of JSON."""
+    total = Total()
+    asyncio.run(conformance(total))
+    stores(total)
+    found = {"failed": len(total.failures), "failures": total.failures, "left_out": total.left_out}
+    print(json.dumps({"passed": total.passed, **found}))
+    return 1 if total.failures else 0
+
+
+sys.exit(main())
