@@ -1,4 +1,4 @@
-"""The optional accelerator `_chain.c`: the chain check of many lines. `python -m eventstore.record.accelerator` builds it.
+"""The optional accelerator `_chain.c`: chain checks and sealing. `python -m eventstore.record.accelerator` builds it.
 
 Nothing needs it. Without it, or where it stops, Python checks the same lines; a test compares the two on damaged lines.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 _SOURCE = Path(__file__).with_name("_chain.c")
-_FORM = 1
+_FORM = 2
 
 
 class Chain(Protocol):
@@ -18,6 +18,19 @@ class Chain(Protocol):
 
     def count_fitting(self, lines: bytes, digest: bytes, /) -> int:
         """As `hash_chain.count_fitting` does."""
+
+    def seal(
+        self,
+        head: bytes,
+        seq: int,
+        at: bytes,
+        optional: bytes,
+        batch: tuple[int, int] | None,
+        tail: bytes,
+        previous: bytes,
+        /,
+    ) -> tuple[bytes, bytes]:
+        """As `codec.seal` does, of a piece's fields."""
 
 
 def load() -> Chain | None:

@@ -32,7 +32,7 @@ from eventstore.events import (
     RedactedEvent,
     UnknownEvent,
 )
-from eventstore.record import clock, hash_chain, packed_origin, tombstone, upcast
+from eventstore.record import accelerator, clock, hash_chain, packed_origin, tombstone, upcast
 from eventstore.record.fields import NO_TEXT, check_fields, check_value, is_faithful, plain_types, shown
 
 E = TypeVar("E", bound=Event)
@@ -53,6 +53,7 @@ _NO_TEXT = frozenset(
         "usage.recorded",
     ]
 )
+_chain = accelerator.load()
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -252,6 +253,8 @@ _KINDS = _Kinds()
 
 def seal(piece: Piece, seq: int, at: bytes, batch: tuple[int, int] | None, previous: bytes) -> tuple[bytes, bytes]:
     """Add the position to a piece. Returns the line with its LF, and the chain's digest after it."""
+    if _chain is not None:
+        return _chain.seal(piece.head, seq, at, piece.optional, batch, piece.tail, previous)
     numbers = b',"batch":[%d,%d]' % batch if batch else b""
     body = b'%b%d,"at":"%b"%b%b%b' % (piece.head, seq, at, piece.optional, numbers, piece.tail)
     digest = sha256(b"\x01" + previous + sha256(b"\x00" + body).digest()).digest()

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from eventstore.record import accelerator, hash_chain
+from eventstore.record import accelerator, codec, hash_chain
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +27,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> accelerator.Chain:
 
 @pytest.fixture(scope="module", autouse=True, params=["python", "accelerated"])
 def chain(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Check chains in one of the two ways."""
+    """Check chains and seal lines in one of the two ways."""
+    used = request.getfixturevalue("built") if request.param == "accelerated" else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            hash_chain, "_chain", request.getfixturevalue("built") if request.param == "accelerated" else None
-        )
+        patch.setattr(hash_chain, "_chain", used)
+        patch.setattr(codec, "_chain", used)
         yield

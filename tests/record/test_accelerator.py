@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eventstore import MemoryEventLog
 from eventstore import events as e
-from eventstore.record import accelerator, hash_chain
+from eventstore.record import accelerator, codec, hash_chain
 from eventstore.record.scan import Scan, Tip
 
 
@@ -77,10 +77,47 @@ def test_it_counts_the_lines_up_to_the_first_that_does_not_fit(built: accelerato
         built.count_fitting(DATA, b"short")
 
 
+@given(
+    content=st.text(st.characters(codec="utf-8"), max_size=40).map(lambda text: text * 200)
+    | st.text(st.characters(codec="utf-8")),
+    key=st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=9),
+    seq=st.integers(1, 2**62),
+    batch=st.none() | st.tuples(st.integers(0, 9), st.integers(1, 2**40)),
+    previous=st.binary(min_size=32, max_size=32),
+)
+def test_a_line_is_sealed_the_same_with_and_without(
+    built: accelerator.Chain, content: str, key: str | None, seq: int, batch: tuple[int, int] | None, previous: bytes
+) -> None:
+    piece = codec.prepare(e.MessageAdded(role="user", content=content, id=key))
+    at = b"2026-01-02T03:04:05.000006Z"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_chain", built)
+        fast = codec.seal(piece, seq, at, batch, previous)
+        patch.setattr(codec, "_chain", None)
+        assert fast == codec.seal(piece, seq, at, batch, previous)
+    line, digest = fast
+    assert hash_chain.verify(line[:-1], previous) == digest
+
+
+def test_what_is_no_line_is_not_sealed(built: accelerator.Chain) -> None:
+    piece = (b"{", 1, b"at", b"", None, b"", b"x" * 32)
+    with pytest.raises(TypeError, match="7 arguments"):
+        built.seal(*piece[:3])  # type: ignore[call-arg]
+    for place, other, error in (
+        (0, "text", "bytes"),
+        (1, "1", "integer"),
+        (4, (1,), "2 arguments"),
+        (6, b"x", "32 bytes"),
+    ):
+        wrong = (*piece[:place], other, *piece[place + 1 :])
+        with pytest.raises((TypeError, ValueError), match=error):
+            built.seal(*wrong)  # type: ignore[arg-type]
+
+
 def test_one_of_another_release_is_not_used(monkeypatch: pytest.MonkeyPatch, built: accelerator.Chain) -> None:
     monkeypatch.setitem(sys.modules, "eventstore.record._chain", built)
     assert accelerator.load() is built
-    monkeypatch.setattr(accelerator, "_FORM", 2)
+    monkeypatch.setattr(accelerator, "_FORM", accelerator._FORM + 1)
     assert accelerator.load() is None
 
 
