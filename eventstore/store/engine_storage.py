@@ -87,6 +87,8 @@ def open_store(
         return FileSystemSessionStorage(
             folder / ".sessions", history_dir or folder / ".history", fsync=fsync or "always"
         )
+    if not name and "://" not in url:
+        raise InvalidSetting(URL, url, f"a URL, as {Path(url).absolute().as_uri()} is for that folder")
     backend = open_backend(url, fsync=fsync)
     storage = EngineSessionStorage(backend, cache_dir=cache_dir or _default_cache(), history_dir=history_dir)
     try:

@@ -52,6 +52,11 @@ def test_a_url_that_is_half_understood_is_refused(url: str) -> None:
         open_store(url)
 
 
+def test_a_path_is_answered_with_its_url(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=f"as file://{tmp_path} is for that folder; nothing was opened"):
+        open_store(str(tmp_path))
+
+
 def test_an_unknown_scheme_names_what_can_be_opened_and_what_to_install() -> None:
     with pytest.raises(InvalidSetting) as refused:
         open_store(f"mysql://me:{SECRET}@host/base?password={SECRET}")
