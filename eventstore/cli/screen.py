@@ -3,6 +3,7 @@
 import os
 import sys
 import unicodedata
+from contextlib import suppress
 
 _JOINER, _WIDE_PICTURE = "\u200d", "\ufe0f"
 _SKIN = ("\U0001f3fb", "\U0001f3ff")
@@ -28,16 +29,23 @@ def is_terminal() -> bool:
 
 def width() -> int:
     """Return the number of cells in a line."""
-    import shutil  # it loads compressors: a list that is piped needs no size
-
-    return max(shutil.get_terminal_size((_WIDTH, 24)).columns, _LEAST)
+    return max(_size(0, "COLUMNS", _WIDTH), _LEAST)
 
 
 def height() -> int:
     """Return the number of lines."""
-    import shutil
+    return _size(1, "LINES", 24)
 
-    return shutil.get_terminal_size((_WIDTH, 24)).lines
+
+def _size(side: int, variable: str, otherwise: int) -> int:
+    """Return what an environment variable says, else the terminal, as `shutil` does: loading that loads three compressors."""
+    with suppress(KeyError, ValueError):
+        if (given := int(os.environ[variable])) > 0:
+            return given
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno())[side] or otherwise  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # closed, or no terminal
+        return otherwise
 
 
 def cells(text: str) -> int:

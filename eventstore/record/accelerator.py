@@ -4,7 +4,6 @@ Nothing needs it. Without it, or where it stops, Python checks the same lines; a
 """
 
 import sys
-import sysconfig
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -49,6 +48,7 @@ def build(folder: Path) -> Path:
     """
     import shlex
     import subprocess
+    import sysconfig
     from ctypes.util import find_library
 
     built = folder / f"_chain{sysconfig.get_config_var('EXT_SUFFIX') or '.so'}"

@@ -1,6 +1,6 @@
 """Call: a running tool call. Its start and its end are events; the file in its folder is derived from them."""
 
-import secrets
+import os
 import time
 import warnings
 from contextlib import suppress
@@ -89,7 +89,7 @@ class Call:
         if self.session_id is not None:
             self.manager.head(self.session_id)  # raises SessionNotFound before the tool runs
         self.folder = self._make_folder()
-        self.invocation_id = self.folder.name if self.folder else f"inv_{secrets.token_hex(16)}"
+        self.invocation_id = self.folder.name if self.folder else f"inv_{os.urandom(16).hex()}"
         if self.session_id is not None:
             try:
                 self.manager.start_invocation(
