@@ -2,7 +2,7 @@
 
 ID           the complete id
 BEGINNING    a unique beginning of an id; of a generated id also of its random part, of a sub-agent's id of its last part
-latest       the session updated last
+latest       the session updated last, without sub-agents: the first one of `eventstore list`
 latest:NAME  the one of the project NAME updated last
 -            the one that a command named last
 NAME:SEQ     event SEQ of any of these, where a command takes a moment or an event
@@ -134,14 +134,19 @@ def exists(manager: "SessionManager", text: str) -> bool:
 
 
 def _latest(manager: "SessionManager", project: str) -> str:
-    page = manager.page_sessions(limit=_PAGE if project else 1)
+    """Return the session that `list` shows first: no sub-agent of one that is there too."""
+    from eventstore.derived.listing import Filter
+    from eventstore.store.pages import warn_damaged
+
+    wanted = Filter(limit=_PAGE if project else 1, sub_agents=False)
+    page = manager.storage.page(wanted, warn_damaged)
     while True:
         for one in page.sessions:
             if not project or is_of(one.custom_metadata, as_project(project)):
                 return one.session_id
         if page.cursor is None:
             break
-        page = manager.page_sessions(limit=_PAGE, cursor=page.cursor)
+        page = manager.storage.page(wanted._replace(cursor=page.cursor), warn_damaged)
     if not project:
         raise NoSuchName(f"there is no latest session: {_store(manager)} has none; nothing was done")
     raise NoSuchName(f"no session in {_store(manager)} is of project {_quoted(project)}; nothing was done")

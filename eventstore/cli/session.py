@@ -302,8 +302,11 @@ def tree_command(store: str | None, session_id: str, at: str | int | None, as_js
     if as_json:
         print_json({**links, **({"sub_agents": sub_agents_json(agents)} if agents else {})})
         return
+    if not links and not agents:
+        click.echo(f"{session_id} has neither tool calls nor sub-agents", err=True)
+        return
     print_tree(session_id, links, str(history.path) if history else "")
-    print_sub_agents(agents)
+    print_sub_agents(agents, apart=bool(links) or is_terminal())
 
 
 def print_tree(session_id: str, links: dict[str, str], history: str) -> None:

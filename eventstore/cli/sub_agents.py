@@ -41,10 +41,11 @@ def as_json(found: "list[tuple[int, SubAgent]]") -> list[dict[str, Any]]:
     ]
 
 
-def print_sub_agents(found: "list[tuple[int, SubAgent]]") -> None:
-    """Print sub-agents as a table, indented by their depth; nothing if there are none."""
+def print_sub_agents(found: "list[tuple[int, SubAgent]]", *, apart: bool = True) -> None:
+    """Print sub-agents as a table, indented by their depth; nothing if there are none. `apart` from what was printed before."""
     if found:
-        click.echo()
+        if apart:
+            click.echo()
         print_table(_COLUMNS, [_row(depth, one) for depth, one in found])
 
 

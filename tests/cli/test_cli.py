@@ -202,7 +202,8 @@ def test_every_answer_can_be_had_as_of_a_moment(store: Path) -> None:
     assert len(run("replay", "one", "--at", "3", *asked, cwd=store).stdout.splitlines()) == 3
     (early,) = objects(run("show", "one", "--at", "1", "--json", *asked, cwd=store).stdout)
     assert early["conversation"] == []
-    assert run("tree", "one", "--at", "1", *asked, cwd=store).stdout == ""
+    empty = run("tree", "one", "--at", "1", *asked, cwd=store)
+    assert (empty.stdout, empty.stderr) == ("", "one has neither tool calls nor sub-agents\n")
     assert run("list", "--at", "1999-01-01", *asked, cwd=store).stdout == ""
     assert "one" in run("list", "--at", "2999-01-01T00:00:00Z", *asked, cwd=store).stdout
     assert "nor a time: write yesterday" in run("show", "one", "--at", "soon", *asked, cwd=store, check=2).stderr

@@ -71,6 +71,14 @@ def test_latest_is_the_session_updated_last_of_all_or_of_a_project(shell: Shell)
     assert "is of project 'none'" in shell("show", "latest:none", check=1)[1]
 
 
+def test_a_sub_agent_is_not_the_latest_session(shell: Shell, tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("helper", tags=["sub-agent"])
+        manager.update_session_metadata("helper", custom_metadata={"cwd": "/home/ana/blog", "parent_session": IDS[2]})
+    assert shown(shell, "latest") == shown(shell, "latest:blog") == IDS[2]
+
+
 def test_a_dash_is_the_session_named_last(shell: Shell) -> None:
     assert "none was named yet" in shell("show", "-", check=1)[1]
     shell("stats", "1af9")
