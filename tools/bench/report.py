@@ -9,6 +9,7 @@ from itertools import groupby
 from xml.sax.saxutils import escape
 
 from bench.measure import Row
+from eventstore.record import accelerator
 
 _PACKAGES = ("msgspec", "openai-agents", "google-adk", "eventsourcing", "langgraph-checkpoint-sqlite")
 
@@ -19,6 +20,7 @@ def machine() -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
+        "accelerator": "built" if accelerator.load() else "not built",
     }
     for package in _PACKAGES:
         try:
