@@ -9,7 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -18,7 +19,7 @@ from eventstore import events as e
 from eventstore.record.message_run import MessageRun
 from projections import metadata as metadata_fold
 from projections.fold import Fold, FoldInput
-from projections.track import Lives, Postings, Stack, Track, TrackedMap, seqs
+from projections.track import Lives, Postings, Stack, Track, TrackedMap, counts, seqs
 
 Kind: TypeAlias = Literal["prompt", "error", "call", "redaction", "fork", "checkpoint", "cut", "end"]
 """Kinds of events to jump to: a message of a user, a failure, the beginning of a call, a redaction, a fork point, a
@@ -133,9 +134,20 @@ class Clock:
 _EPOCH = datetime(1970, 1, 1)
 
 
+_MINUTES = [f"T{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60)]
+
+
 def _write(microseconds: int) -> str:
-    moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
-    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+    """Write a time as records have it; twice as fast as `datetime` does."""
+    minutes, rest = divmod(microseconds, 60_000_000)
+    days, minute = divmod(minutes, 24 * 60)
+    second, part = divmod(rest, 1_000_000)
+    return f"{_day(days)}{_MINUTES[minute]}{second:02d}.{part:06d}Z"
+
+
+@lru_cache(1024)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days)).date().isoformat()
 
 
 def _fields() -> dict[str, Track[Any]]:
@@ -204,21 +216,12 @@ class Moments:
         place = bisect_right(self.tool_at, seq) - 1
         return self.tool[place] if place >= 0 and self.tool_at[place] == seq else None
 
-    def sums(self, versions: Sequence[int]) -> list[tuple[int, int, int, int, float]]:
-        """Return the numbers of messages, calls, errors and tokens after each of these versions, and the cost."""
-        messages = self.types.lists.get("message.added", seqs())
-        errors = self.kinds.lists.get("error", seqs())
-        born, tokens, cost = self.calls.born, self.token_sum, self.figures["estimated_cost"]
-        return [
-            (
-                bisect_right(messages, version),
-                bisect_right(born, version),
-                bisect_right(errors, version),
-                tokens.at(version),
-                cost.at(version) or 0.0,
-            )
-            for version in versions
-        ]
+    def sums(self, versions: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int], list[float]]:
+        """Return the numbers of messages, calls, errors and tokens, and the cost, after each version. Versions increase."""
+        messages, errors = self.types.lists.get("message.added", ()), self.kinds.lists.get("error", ())
+        cost = [one or 0.0 for one in self.figures["estimated_cost"].each(versions)]
+        tokens = self.token_sum.each(versions)
+        return counts(messages, versions), counts(self.calls.born, versions), counts(errors, versions), tokens, cost
 
     def copy(self) -> "Moments":
         """Return an independent index. The cost grows with its size: code that keeps an index continues it instead."""

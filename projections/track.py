@@ -5,7 +5,7 @@ These structures only grow, by events in order, and answer for each earlier even
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,22 @@ _ARRAYS: dict[type, str] = {int: "q", float: "d"}
 def seqs() -> "array[int]":
     """Return an empty sequence of event numbers, four bytes each."""
     return array("i")
+
+
+def counts(numbers: "Sequence[int]", versions: Iterable[int]) -> list[int]:
+    """Return how many of these events there are up to each version. Both increase, and no event is there twice.
+
+    A search begins where the last one ended, and goes no further than there can be events in between.
+    """
+    found: list[int] = []
+    place = last = 0
+    most = len(numbers)
+    for version in versions:
+        reach = place + version - last
+        place = bisect_right(numbers, version, place, reach if reach < most else most)
+        last = version
+        found.append(place)
+    return found
 
 
 @dataclass(slots=True)
@@ -48,6 +64,11 @@ class Track(Generic[V]):
         place = bisect_right(self.changed_at, version)
         found: V = self.values[place - 1] if place else self.first
         return found
+
+    def each(self, versions: Iterable[int]) -> list[V]:
+        """Return the value after each of these versions, which increase."""
+        first, values = self.first, self.values
+        return [values[place - 1] if place else first for place in counts(self.changed_at, versions)]
 
     def _widen(self, value: V) -> None:
         """Store objects instead of machine numbers if this value is not such a number."""

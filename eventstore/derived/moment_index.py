@@ -17,12 +17,13 @@ from eventstore.custom_events import ReadEvent
 from eventstore.derived.state_cache import StateCache
 from eventstore.events import DataSet
 from eventstore.log.engine import EventLog
+from eventstore.record import codec
 from projections import moments as moments_fold
 from projections.moments import Moments
 from projections.track import Kept
 
 _MOST_EVENTS = 3_000_000
-_NEAR = 64  # events that are this near to each other are read in one go: cheaper than another read
+_NEAR = 256  # events that are this near to each other are read in one go, and only they are decoded: cheaper than another read
 
 
 class MomentIndexes:
@@ -66,11 +67,14 @@ class MomentIndexes:
 
     def events(self, session_id: str, seqs: Sequence[int]) -> Iterator[ReadEvent]:
         """Read the events of these numbers, which are in order. Raises SessionNotFound, LogDamaged."""
-        wanted = set(seqs)
         for near in _near(seqs):
-            for event in self._log.read(session_id, near[0] - 1, near[-1]):
-                if event.seq in wanted:
-                    yield event
+            seq, wanted = near[0], set(near)
+            for chunk in self._log.chunks(session_id, near[0] - 1, near[-1]):
+                lines = chunk.split(b"\n")
+                chosen = [line for seq, line in enumerate(lines, seq) if seq in wanted and line]
+                seq += len(lines) - 1
+                if chosen:
+                    yield from codec.decode_lines(b"\n".join([*chosen, b""]))
 
     def values(self, session_id: str, found: Sequence[tuple[str, Kept]]) -> dict[str, Any]:
         """Return the values of a map, those that are not kept in the index from their events."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import sub
 from typing import Any, Literal, TypeAlias, get_args
+
+import msgspec
 
 from eventstore.errors import NoSuchMoment, SessionNotFound
 from eventstore.events import MessageAdded
@@ -35,8 +37,7 @@ class Window:
     messages: list[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True, gc=False):
     """What happened in the events after `after` up to `upto`; `time` is the greatest time up to then, RFC 3339.
 
     A saved session whose figures were adjusted may have less tokens or cost than before.
@@ -250,11 +251,8 @@ class Moments:
             return []
         edges = _edges(start, version, count) if by == "seq" else index.latest.parts(start, version, count)
         edges = [start, *dict.fromkeys(edge for edge in edges if edge > start)]
-        found: list[Bucket] = []
-        for (before, old), (upto, new) in pairwise(zip(edges, index.sums(edges), strict=True)):
-            counts = new[0] - old[0], new[1] - old[1], new[2] - old[2], new[3] - old[3], new[4] - old[4]
-            found.append(Bucket(before, upto, index.latest.text(upto), *counts))
-        return found
+        sums = [map(sub, column[1:], column) for column in index.sums(edges)]
+        return list(map(Bucket, edges, edges[1:], map(index.latest.text, edges[1:]), *sums))
 
     def find(
         self,

@@ -1,6 +1,8 @@
 """The moment index answers for every event what the folds answer when they are given the events up to it."""
 
+from array import array
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -137,6 +139,28 @@ def test_a_redacted_event_of_an_import_hides_none_of_those_that_follow(days: lis
             assert (
                 index.metadata_at(version).updated_at == metadata.projection.fold(log.read("s", 0, version)).updated_at
             )
+
+
+@given(history=HISTORIES, versions=st.sets(st.integers(0, 60)))
+def test_sums_of_many_versions_are_those_of_each_prefix(history: list[e.Event], versions: set[int]) -> None:
+    asked = sorted(min(version, len(history)) for version in versions)
+    found = zip(*moments.projection.fold(history).sums(asked), strict=True)
+    for version, (messages, calls, errors, tokens, cost) in zip(asked, found, strict=True):
+        index = moments.projection.fold(history[:version])
+        state = summary.projection.fold(history[:version]).metadata
+        assert messages == sum(isinstance(one, e.MessageAdded) for one in history[:version])
+        assert calls == len(index.calls.names)
+        assert errors == len(index.kinds.lists.get("error", ()))
+        assert tokens == sum((state.token_usage or {}).values())
+        assert cost == (state.estimated_cost or 0.0)
+
+
+@given(st.datetimes())
+def test_a_time_is_given_back_as_it_was_recorded(moment: datetime) -> None:
+    clock, text = moments.Clock(), moment.isoformat(timespec="microseconds") + "Z"
+    clock.add(text)
+    assert isinstance(clock.values, array)
+    assert clock.text(1) == text
 
 
 def test_a_conversation_that_is_rewound_often_is_walked_in_few_steps() -> None:

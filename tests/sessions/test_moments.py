@@ -109,6 +109,17 @@ def test_a_session_on_any_backend(manager: SessionManager) -> None:
     assert [one.seq for one in moments.messages("s", first=4, limit=2).messages] == [8, 10]
 
 
+def test_rows_that_are_far_apart_are_read_between_long_lines(manager: SessionManager) -> None:
+    manager.create_session("s")
+    for turn in range(400):
+        manager.add_conversation_message("s", "user" if turn % 90 == 7 else "assistant", f"{turn} " + "long " * 300)
+    rows = list(manager.timeline("s"))
+    users = [row for row in rows[1:] if (row.seq - 2) % 90 == 7]
+    assert len(users) == 5
+    assert manager.moments.timeline("s", roles=["user"]) == users
+    assert manager.moments.timeline("s", users[1].seq, 2, roles=["user"]) == users[2:4]
+
+
 def test_redaction_deletion_and_a_new_session_of_the_same_id(manager: SessionManager) -> None:
     fill(manager, "s", 3)
     assert manager.moments.messages("s").messages[0].content == "ask 0"
