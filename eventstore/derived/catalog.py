@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstore.derived.database import FOLDER, Cache, Database
-from eventstore.derived.listing import COLUMNS, SQLITE, Filter, Query, columns_of, cursor_of, row_sum
+from eventstore.derived.listing import COLUMNS, SQLITE, Filter, Listed, Query, columns_of, row_sum
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.changes import Changes
 
@@ -62,7 +62,7 @@ class Catalog(Cache):
         describe: Callable[[str], Mapping[str, Any]],
         on_damage: Callable[[LogDamaged], None],
         track: Callable[[Sequence[str]], Iterable[str]] = iter,
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> Listed:
         """Update the catalogue and list the sessions that match, as `find` does.
 
         `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged; `on_damage` is called with the latter.
@@ -71,7 +71,7 @@ class Catalog(Cache):
         """
         Query.of(wanted, SQLITE)
 
-        def work() -> tuple[list[dict[str, Any]], str | None]:
+        def work() -> Listed:
             self._base.catch_up(log, lambda stale: self._take(stale, describe, on_damage, track))
             return self._find(wanted)
 
@@ -127,8 +127,8 @@ class Catalog(Cache):
         self._base.in_slices(partial(piece, rows[start : start + _ROWS_OF_STATEMENT]) for start in starts)
         return refused
 
-    def find(self, wanted: Filter) -> tuple[list[dict[str, Any]], str | None]:
-        """List the metadata of the sessions that match, and the cursor of the next page; None after the last page.
+    def find(self, wanted: Filter) -> Listed:
+        """List the metadata of the sessions that match, on one page.
 
         Raises ValueError for an invalid cursor, one of another order, and an invalid filter or limit.
         """
@@ -144,22 +144,19 @@ class Catalog(Cache):
 
         return self._base.run(work)
 
-    def _find(self, wanted: Filter) -> tuple[list[dict[str, Any]], str | None]:
+    def _find(self, wanted: Filter) -> Listed:
         query = Query.of(wanted, SQLITE)
-        limit, columns = query.limit, f"sessions.shown, {query.order}, sessions.session_id, sessions.sum"
+        columns = f"sessions.shown, {query.order}, sessions.session_id, sessions.sum"
         with self._base.reading() as base:
-            found = base.execute(query.page(columns), query.values).fetchall()
-        more = None
-        if limit is not None and len(found) > limit:
-            found = found[:limit]
-            more = cursor_of(wanted.sort, found[-1][1], found[-1][2]) if found else None
+            rows = base.execute(query.page(columns), query.values).fetchall()
+        found, cursor, previous = query.ends(rows, lambda row: (row[1], row[2]))
         bad = [session_id for shown, _, session_id, total in found if row_sum(session_id, shown) != total]
         if bad:
             for session_id in bad:
                 self._base.forget(session_id)
             raise _BadRows
         shown = ",".join([row[0] for row in found])  # one text: a call of json.loads costs as much as its row
-        return json.loads(f"[{shown}]"), more
+        return Listed(json.loads(f"[{shown}]"), cursor, previous)
 
     def content(
         self, log: "EventLog", describe: Callable[[str], Mapping[str, Any]]
@@ -181,7 +178,7 @@ class Catalog(Cache):
     def find_if_current(self, wanted: Filter, changed: Callable[[str | None], Changes]) -> list[dict[str, Any]] | None:
         """List as `find` does where no log changed since the last list; else return None. Raises ValueError."""
         with suppress(_BadRows):
-            return self._base.run(lambda: self._find(wanted)[0] if self._base.is_current(changed) else None)
+            return self._base.run(lambda: self._find(wanted).rows if self._base.is_current(changed) else None)
         return None
 
 

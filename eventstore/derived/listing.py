@@ -8,7 +8,7 @@ import json
 import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 from zlib import crc32
 
 __all__ = [
@@ -17,14 +17,15 @@ __all__ = [
     "SQLITE",
     "Dialect",
     "Filter",
+    "Listed",
     "Query",
     "Sort",
     "columns_of",
-    "cursor_of",
     "parent_of",
 ]
 
 Sort: TypeAlias = Literal["updated", "created", "cost"]
+R = TypeVar("R")
 
 COLUMNS = "updated, created, cost, status, user, purpose, external, parent"
 _MOST_ROWS = 2**31
@@ -39,8 +40,8 @@ class Filter(NamedTuple):
     """Which sessions to list, in which order.
 
     `tags` match any, `purpose` a part of it in any case, times the last update (ISO, UTC). `external_prefix` is the beginning of
-    the external key. `limit` is how many at most. `parent` asks for the sub-agents of a session; without `sub_agents`, those
-    whose parent is there too are left out.
+    the external key. `limit` is how many at most. `cursor` is one that a page gave, for the page after it or before it.
+    `parent` asks for the sub-agents of a session; without `sub_agents`, those whose parent is there too are left out.
     """
 
     user_id: str | None = None
@@ -77,14 +78,41 @@ class Dialect(NamedTuple):
     one_tag: tuple[str, str] | None = None
 
 
+class Listed(NamedTuple):
+    """The metadata on a page, the cursor of the page after it, and of the page before it; None where there is none."""
+
+    rows: list[dict[str, Any]]
+    cursor: str | None
+    previous: str | None
+
+
+class _Place(NamedTuple):
+    """Where a page begins: at rows with this relation to a row, which need not be there any more."""
+
+    relation: str
+    value: str | float
+    session_id: str
+
+    @property
+    def is_backwards(self) -> bool:
+        """Whether the page ends there instead."""
+        return self.relation[0] == "<"
+
+    def opposite(self) -> "_Place":
+        """Return the place at which the rows are that are not on this side."""
+        return self._replace(relation={">": "<=", ">=": "<", "<": ">=", "<=": ">"}[self.relation])
+
+
 class Query(NamedTuple):
-    """The tables, the condition and its values, the order, and how many rows at most; None for all."""
+    """The tables, the condition and its values, the order, how many rows at most (None for all), and where they begin."""
 
     source: str
     where: str
     values: list[Any]
     order: str
     limit: int | None
+    sort: Sort
+    place: _Place | None
 
     @classmethod
     def of(cls, wanted: Filter, dialect: Dialect) -> "Query":
@@ -107,20 +135,44 @@ class Query(NamedTuple):
             values.append(value)
         if not wanted.sub_agents:
             conditions.append(_NO_SUB_AGENTS.format(table=dialect.table))
-        if wanted.cursor is not None:
-            last, session_id = _read_cursor(wanted.sort, wanted.cursor)
-            mark = dialect.mark
-            conditions.append(f"{order} <= {mark} AND ({order} < {mark} OR sessions.session_id > {mark})")
-            values += [last, last, dialect.name(session_id)]
-        return cls(source, f" WHERE {' AND '.join(conditions)}", values, order, limit)
+        place = None if wanted.cursor is None else _read_cursor(wanted.sort, wanted.cursor)
+        if place is not None:
+            mark, than = dialect.mark, ">" if place.is_backwards else "<"
+            same = f"sessions.session_id {place.relation} {mark}"
+            conditions.append(f"{order} {than}= {mark} AND ({order} {than} {mark} OR {same})")
+            values += [place.value, place.value, dialect.name(place.session_id)]
+        return cls(source, f" WHERE {' AND '.join(conditions)}", values, order, limit, wanted.sort, place)
 
     def page(self, columns: str) -> str:
-        """Return the statement of one page, with one row more than the limit where there is a next page."""
+        """Return the statement of one page, for `ends`: with one row more than the limit where there is another page."""
         most = "" if self.limit is None else f" LIMIT {self.limit + 1}"
-        return (
-            f"SELECT {columns} FROM {self.source}{self.where}"  # noqa: S608 - names of ours
-            f" ORDER BY {self.order} DESC, sessions.session_id{most}"
-        )
+        is_backwards = self.place is not None and self.place.is_backwards
+        order = f"{self.order}, sessions.session_id DESC" if is_backwards else f"{self.order} DESC, sessions.session_id"
+        return f"SELECT {columns} FROM {self.source}{self.where} ORDER BY {order}{most}"  # noqa: S608 - names of ours
+
+    def ends(self, found: list[R], place_of: Callable[[R], tuple[Any, str]]) -> tuple[list[R], str | None, str | None]:
+        """Return the rows of a page in order, of what its statement found, and the cursors of the pages after and before it.
+
+        `place_of` returns the value of a row in the order of the list, and its id.
+        """
+        here, rows = self.place, found[: self.limit]
+        is_backwards = here is not None and here.is_backwards
+        far = near = None  # the pages behind the last row found, and on the other side of where the statement began
+        if is_backwards:
+            rows.reverse()
+        if rows:
+            after, before = _Place(">", *place_of(rows[-1])), _Place("<", *place_of(rows[0]))
+            far = None if len(found) == len(rows) else before if is_backwards else after
+            near = None if here is None else after if is_backwards else before
+        elif here is not None and not found:
+            near = here.opposite()
+        cursors = [None if one is None else self._cursor(one) for one in (far, near)]
+        return rows, *(reversed(cursors) if is_backwards else cursors)
+
+    def _cursor(self, place: _Place) -> str:
+        relation = () if place.relation == ">" else (place.relation,)
+        text = json.dumps([self.sort, place.value, place.session_id, *relation])
+        return urlsafe_b64encode(text.encode()).decode("ascii").rstrip("=")
 
     def counting(self) -> str:
         """Return the statement that counts what matches."""
@@ -237,18 +289,13 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
-def cursor_of(sort: Sort, value: object, session_id: str) -> str:
-    """Return the cursor behind a row: its value in the order of the list, and its id."""
-    return urlsafe_b64encode(json.dumps([sort, value, session_id]).encode()).decode("ascii").rstrip("=")
-
-
-def _read_cursor(sort: Sort, text: object) -> tuple[str | float, str]:
+def _read_cursor(sort: Sort, text: object) -> _Place:
     """Decode a cursor. Raises ValueError for one that no list of this order gave."""
     try:
-        found = _decoded(text)
-        place, value, session_id = found
-        if place == sort:
-            return _check_value(sort, value), check_text("an id", session_id)
+        order, value, session_id, *given = _decoded(text)
+        relation = given[0] if given else ">"
+        if order == sort and len(given) < 2 and relation in (">", ">=", "<", "<="):
+            return _Place(relation, _check_value(sort, value), check_text("an id", session_id))
     except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error):
         pass
     raise ValueError(f"cursor {str(text)[:40]!a} is not one that a list sorted by {sort} gave")

@@ -13,11 +13,11 @@ from eventstore.derived.catalog import Catalog
 from eventstore.derived.listing import (
     POSTGRES,
     Filter,
+    Listed,
     Query,
     Sort,
     as_bytes,
     columns_of,
-    cursor_of,
     row_sum,
     without_nul,
 )
@@ -125,7 +125,7 @@ class SharedCatalog:
         describe: Describe,
         on_damage: Callable[[LogDamaged], None],
         track: Callable[[Sequence[str]], Iterable[str]] = iter,
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> Listed:
         """Update the catalogue and list the sessions that match, as `Catalog.page` does. Raises ValueError as that does."""
         query = Query.of(wanted, POSTGRES)
         try:
@@ -134,14 +134,9 @@ class SharedCatalog:
         except PortError:
             self._is_out = True
             return self._local.page(wanted, log, describe, on_damage, track)
+        column = get_args(Sort).index(wanted.sort)
         rows = [json.loads(row) for row in found]
-        if query.limit is None or len(rows) <= query.limit:
-            return rows, None
-        rows = rows[: query.limit]
-        if not rows:
-            return rows, None
-        value = columns_of(rows[-1])[get_args(Sort).index(wanted.sort)]
-        return rows, cursor_of(wanted.sort, value, rows[-1]["session_id"])
+        return Listed(*query.ends(rows, lambda row: (columns_of(row)[column], row["session_id"])))
 
     def count(self, wanted: Filter) -> int:
         """Count the sessions that match, on all pages, as the last list found them. Raises ValueError as `page` does."""

@@ -19,7 +19,7 @@ routes = Routes()
 
 
 class SessionsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which sessions, as `SessionManager.page_sessions` takes them. `cursor` is that of the page before."""
+    """Which sessions, as `SessionManager.page_sessions` takes them. `cursor` is that of a page, or its `previous`."""
 
     user: str | None = None
     status: Literal["active", "completed", "failed", "abandoned"] | None = None
@@ -33,11 +33,15 @@ class SessionsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Sessions(msgspec.Struct):
-    """One page. `total` counts all that match; `damaged` are sessions that could not be read."""
+    """One page. `total` counts all that match; `damaged` are sessions that could not be read.
+
+    `cursor` is for the page after it, `previous` for the page before it; null where there is none.
+    """
 
     sessions: list[dict[str, Any]]
     total: int
     cursor: str | None
+    previous: str | None
     damaged: list[str]
 
 
@@ -60,7 +64,8 @@ def sessions(context: Context, request: Request) -> Sessions:
         total=True,
         on_damage=lambda damage: damaged.append(damage.session_id),
     )
-    return Sessions([one.to_dict() for one in page.sessions], page.total or 0, page.cursor, damaged[:100])
+    found = [one.to_dict() for one in page.sessions]
+    return Sessions(found, page.total or 0, page.cursor, page.previous, damaged[:100])
 
 
 class Fork(msgspec.Struct):

@@ -257,8 +257,9 @@ class AskingAll:
         """List the metadata of the sessions that match all filters, in pages of `limit`.
 
         `tags` matches any of them, `purpose` a substring without case, `since` and `until` the last update. `sort` is `updated`
-        or `created` (the most recent first) or `cost` (the highest first), then by id. Pass the `cursor` of a page to get the
-        next. `external_key` is the name that another program has for a session, `external_prefix` the beginning of such names.
+        or `created` (the most recent first) or `cost` (the highest first), then by id. Pass the `cursor` of a page as `cursor` to
+        get the next, or its `previous` to get the one before: the `limit` sessions or less right before it, in the same order.
+        `external_key` is the name that another program has for a session, `external_prefix` the beginning of such names.
         With `total`, the page has the number of matches on all pages. Sessions that cannot be read are reported to `on_damage`.
         """
         first, last = arguments.since("since", since), arguments.since("until", until)

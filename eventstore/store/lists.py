@@ -102,19 +102,19 @@ class ListedSessions(FoldedSessions):
             moment, then = as_time(at), Catalog()
             known = self._known_at(track(list(self.log.ids())), on_damage, moment)
             then.put((one.to_dict(), "") for one in known)
-            rows, cursor = then.find(wanted)
+            found = then.find(wanted)
             count = then.count(wanted) if total else None
         else:
-            rows, cursor = self.catalog.page(wanted, self.log, self._describe, on_damage, track)
+            found = self.catalog.page(wanted, self.log, self._describe, on_damage, track)
             count = self.catalog.count(wanted) if total else None
-        return Page([SessionMetadata.from_dict(row) for row in rows], cursor, count)
+        return Page([SessionMetadata.from_dict(row) for row in found.rows], found.cursor, count, found.previous)
 
     def sub_agents(self, session_id: str, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> list[SubAgent]:
         """Return the sub-agents that calls of a session started, the oldest first. Raises SessionNotFound, LogDamaged."""
         calls = self.summary(session_id).metadata.calls
         wanted = Filter(sort="created", limit=None, parent=session_id)
-        rows, _ = self.catalog.page(wanted, self.log, self._describe, on_damage)
-        return joined(rows[::-1], calls)
+        found = self.catalog.page(wanted, self.log, self._describe, on_damage)
+        return joined(found.rows[::-1], calls)
 
     def all_sub_agents(self, session_id: str) -> Iterator[tuple[int, SubAgent]]:
         """Stream the sub-agents below a session, those of sub-agents too, each with its depth. Raises as `sub_agents` does.
@@ -184,7 +184,7 @@ class ListedSessions(FoldedSessions):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows of the updated catalogue, as `SessionMetadata.to_dict` does."""
-        return self.catalog.page(Filter(limit=None), self.log, self._describe, lambda damage: None)[0]
+        return self.catalog.page(Filter(limit=None), self.log, self._describe, lambda damage: None).rows
 
     def _metadata_at(self, session_id: str, at: str) -> SessionMetadata:
         version = self._version_then(session_id, at)

@@ -22,12 +22,14 @@ def warn_damaged(damage: LogDamaged) -> None:
 class Page:
     """One page of the sessions that match, and the cursor of the next page; None after the last page.
 
-    `total` is the number of sessions on all pages, if it was requested.
+    `total` is the number of sessions on all pages, if it was requested. `previous` is the cursor of the page before, whose last
+    session comes right before the first one of this page; None where the list begins.
     """
 
     sessions: list[SessionMetadata]
     cursor: str | None
     total: int | None = None
+    previous: str | None = None
 
 
 def as_time(at: At) -> str:

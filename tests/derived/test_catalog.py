@@ -16,8 +16,9 @@ from eventstore.backends.files import change_feed
 from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.derived.catalog import Catalog
 from eventstore.derived.database import FOLDER
-from eventstore.derived.listing import Filter
+from eventstore.derived.listing import Filter, Listed, Sort
 from eventstore.log.changes import Changes
+from eventstore.store.pages import Page
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -85,16 +86,59 @@ def test_pages_are_what_filtering_and_sorting_all_would_give(
         ),
         key=lambda one: (-key(one), one.session_id),
     )
-    found: list[SessionMetadata] = []
-    cursor = None
-    while True:
-        page = manager.page_sessions(**chosen, limit=limit, cursor=cursor)
-        found += page.sessions
-        cursor = page.cursor
-        if cursor is None:
-            break
-        assert len(page.sessions) == limit
-    assert found == expected
+    pages = walk(manager, limit=limit, **chosen)
+    assert [one for page in pages for one in page.sessions] == expected
+    assert all(len(page.sessions) == limit for page in pages[:-1])
+
+
+def walk(manager: SessionManager, **wanted: Any) -> list[Page]:
+    """Ask for all pages, to the last and back to the first, which are the same ones; return them."""
+    pages = [manager.page_sessions(**wanted)]
+    assert pages[0].previous is None
+    while pages[-1].cursor is not None:
+        pages.append(manager.page_sessions(**wanted, cursor=pages[-1].cursor))
+    page = pages[-1]
+    for before in reversed(pages[:-1]):
+        page = manager.page_sessions(**wanted, cursor=page.previous)
+        assert page.sessions == before.sessions
+        assert manager.page_sessions(**wanted, cursor=page.cursor).sessions == pages[pages.index(before) + 1].sessions
+    assert page.previous is None
+    return pages
+
+
+def test_pages_of_any_backend_are_walked_both_ways(manager: SessionManager) -> None:
+    for place in range(7):
+        manager.create_session(f"s{place}", user_id="ana" if place % 2 else "bo", tags=["t"] if place < 5 else [])
+        manager.record_usage(f"s{place}", {}, place // 2)
+    sorts: list[Sort] = ["updated", "created", "cost"]
+    for sort in sorts:
+        for limit in (1, 2, 3, 7, 8):
+            assert sum(len(page.sessions) for page in walk(manager, sort=sort, limit=limit)) == 7
+        assert sum(len(page.sessions) for page in walk(manager, sort=sort, limit=2, tags=["t"])) == 5
+        assert sum(len(page.sessions) for page in walk(manager, sort=sort, limit=2, user_id="bo")) == 4
+    past = walk(manager, sort="cost", limit=2, at=datetime.now(UTC))
+    assert [ids(page.sessions) for page in past] == [["s6", "s4"], ["s5", "s2"], ["s3", "s0"], ["s1"]]
+
+
+def test_a_page_of_sessions_that_are_gone_leads_back_to_those_beside_it(manager: SessionManager) -> None:
+    for place in range(5):
+        manager.create_session(f"s{place}")
+        manager.record_usage(f"s{place}", {}, place)
+    first = manager.page_sessions(sort="cost", limit=2)
+    for name in ("s0", "s1", "s2"):
+        manager.delete_session(name)
+    gone = manager.page_sessions(sort="cost", limit=2, cursor=first.cursor)
+    assert (gone.sessions, gone.cursor) == ([], None)
+    assert ids(manager.page_sessions(sort="cost", limit=2, cursor=gone.previous).sessions) == ["s4", "s3"]
+    for name in ("s6", "s7"):
+        manager.create_session(name)
+    last = manager.page_sessions(sort="cost", limit=2, cursor=first.cursor)
+    assert ids(last.sessions) == ["s6", "s7"]
+    for name in ("s3", "s4"):
+        manager.delete_session(name)
+    gone = manager.page_sessions(sort="cost", limit=2, cursor=last.previous)
+    assert (gone.sessions, gone.previous) == ([], None)
+    assert ids(manager.page_sessions(sort="cost", limit=2, cursor=gone.cursor).sessions) == ["s6", "s7"]
 
 
 def test_what_is_no_cursor_or_order_is_an_error(manager: SessionManager) -> None:
@@ -163,10 +207,10 @@ def test_a_catalogue_gives_back_the_rows_it_was_given() -> None:
     catalog = Catalog()
     known = SessionMetadata("s", NOON, NOON, tags=["a", "a", "b"], custom_metadata={"k": ["\u2028", None]}).to_dict()
     catalog.put([(known, "5"), (known, "6")])
-    assert catalog.find(Filter()) == ([known], None)
-    assert catalog.find(Filter(tags=["a", "b"], limit=0)) == ([], None)
+    assert catalog.find(Filter()).rows == [known]
+    assert catalog.find(Filter(tags=["a", "b"], limit=0)) == Listed([], None, None)
     catalog.forget("s")
-    assert catalog.find(Filter()) == ([], None)
+    assert catalog.find(Filter()) == Listed([], None, None)
 
 
 def test_who_forks_a_process_keeps_a_catalogue_of_its_own(tmp_path: Path) -> None:

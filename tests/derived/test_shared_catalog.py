@@ -117,13 +117,14 @@ def test_every_list_is_that_of_the_local_catalogue(manager: SessionManager) -> N
             ({"tags": ["Größe ß"]}, "cost", None),
         ]
         for one, sort, limit in [*((one, "updated", 10) for one in FILTERS), *orders]:
-            cursor = None
+            cursor, is_backwards = None, False
             while True:
                 wanted = Filter(sort=sort, limit=limit, cursor=cursor, **one)
                 found = storage.catalog.page(wanted, storage.log, storage._describe, not_damaged)
                 assert found == local.page(wanted, storage.log, storage._describe, not_damaged), wanted
                 assert storage.catalog.count(wanted) == local.count(wanted)
-                cursor = found[1]
+                is_backwards = is_backwards or found.cursor is None
+                cursor = found.previous if is_backwards else found.cursor
                 if cursor is None:
                     break
 

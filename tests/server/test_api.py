@@ -24,6 +24,7 @@ def test_every_reading_route_answers_what_the_manager_does(manager: SessionManag
         assert page["total"] == 2
         more = client.get(f"/sessions?limit=1&cursor={page['cursor']}")
         assert {page["sessions"][0]["session_id"], more["sessions"][0]["session_id"]} == {"s", "f"}
+        assert client.get(f"/sessions?limit=1&cursor={more['previous']}") == page
         assert client.get("/sessions?user=ana&status=completed")["total"] == 0
         about = client.get("/sessions/s?at=52")
         assert (about["version"], about["head"]) == (52, 152)
