@@ -21,7 +21,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain
+from operator import sub
 from os import urandom
 from typing import Any
 
@@ -196,7 +197,7 @@ def parts_of(session_id: str, fold: CachedState[summary_fold.State], mark: Mark)
         session_id,
         fold.head,
         mark,
-        replace(state.metadata, calls={}, uses={}),
+        _shown_of(state),
         len(state.spoken),
         Part(len(ids), sha256(ids).digest()),
         Part(len(rest), sha256(rest).digest()),
@@ -204,6 +205,22 @@ def parts_of(session_id: str, fold: CachedState[summary_fold.State], mark: Mark)
     shown = _encode(front)
     sized = len(shown).to_bytes(4, "big") + shown
     return [_MAGIC, sha256(sized).digest(), sized, ids, rest]
+
+
+def holds(front: Front, state: summary_fold.State) -> bool:
+    """Return whether a snapshot has the bytes that a state gives. Other bytes may mean the same, in another order."""
+    if (front.metadata, front.messages) != (_shown_of(state), len(state.spoken)):
+        return False
+    try:
+        rest = sha256(_encode(_rest_of(state))).digest()
+    except UNUSABLE:
+        return False
+    return (front.ids.digest, front.rest.digest) == (sha256(ids_of(state.metadata).tobytes()).digest(), rest)
+
+
+def _shown_of(state: summary_fold.State) -> metadata_fold.State:
+    """Return the metadata of part 1."""
+    return replace(state.metadata, calls={}, uses={})
 
 
 def ids_of(metadata: metadata_fold.State) -> "array[int]":
@@ -242,7 +259,7 @@ def _rest_of(state: summary_fold.State) -> _Rest:
 
 def _gaps(seqs: "array[int]") -> "array[int]":
     """Return the distances between numbers, in the narrowest integers that hold them."""
-    gaps = [after - before for before, after in pairwise((0, *seqs))]
+    gaps = array("Q", map(sub, seqs, chain((0,), seqs)))  # no list: there may be a million
     width = next(code for code in "BHIQ" if max(gaps, default=0) < 1 << 8 * array(code).itemsize)
     return array(width, gaps)
 

@@ -254,6 +254,28 @@ def test_a_snapshot_that_lies_is_told_by_verify_and_made_anew_by_rebuild(
     assert answers(tmp_path) == truth(tmp_path)
 
 
+def test_a_right_snapshot_is_compared_without_a_second_state(
+    tmp_path: Path, worth_it: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path)
+    with opened(tmp_path) as storage:
+        monkeypatch.setattr("eventstore.derived.snapshots.state_of", None)  # a call fails
+        assert verify_session(storage, "s").is_whole
+
+
+def test_a_snapshot_with_the_same_in_another_order_does_not_lie(tmp_path: Path, worth_it: None) -> None:
+    fill(tmp_path)
+    append(tmp_path, e.DataSet(key="other", value=1))
+    with opened(tmp_path) as storage:
+        snapshot(tmp_path).unlink()
+        fold, mark = storage._summaries.get_verified("s"), storage.snapshots.mark("s")
+        turned = fold.state.copy()
+        turned.data = dict(reversed(turned.data.items()))
+        storage.snapshots.write("s", CachedState(fold.head, turned), mark, soon=True)
+        assert snapshot(tmp_path).exists()
+        assert verify_session(storage, "s").is_whole
+
+
 def test_a_log_put_in_the_place_of_another_is_read_as_a_whole(tmp_path: Path, worth_it: None) -> None:
     fill(tmp_path)
     older = log_of(tmp_path).read_bytes()
