@@ -19,7 +19,7 @@ from eventstore import events as e
 from eventstore.record.message_run import MessageRun
 from projections import metadata as metadata_fold
 from projections.fold import Fold, FoldInput
-from projections.track import Lives, Postings, Stack, Track, TrackedMap, counts, seqs
+from projections.track import Lives, Postings, Seqs, Stack, Track, TrackedMap, counts, seqs
 
 Kind: TypeAlias = Literal["prompt", "error", "call", "redaction", "fork", "checkpoint", "cut", "end"]
 """Kinds of events to jump to: a message of a user, a failure, the beginning of a call, a redaction, a fork point, a
@@ -166,7 +166,8 @@ class Moments:
     `latest` are the times of events, each at least the one before: "as of a time" compares them. `recorded` are the
     times of recording. `unknown` are those of the redacted events at the end: they happened then, or before, and no later
     than the next event. `conversation` are the messages, `calls` the tool calls, `kinds`, `types`, `tools` and `roles`
-    the events of each kind, type, tool and role. `tools` are also in `tool_at` and `tool`, by number of the event.
+    the events of each kind, type, tool and role. `tools` are also in `tool_at` and `tool`, by number of the event, as a place
+    in `tool_names`.
     """
 
     version: int = 0
@@ -192,8 +193,10 @@ class Moments:
     roles: Postings = field(default_factory=Postings)
     tools: Postings = field(default_factory=Postings)
     tool_of: dict[str, str] = field(default_factory=dict)
-    tool_at: "array[int]" = field(default_factory=seqs)
-    tool: list[str] = field(default_factory=list)
+    tool_at: Seqs = field(default_factory=seqs)
+    tool: Seqs = field(default_factory=seqs)
+    tool_names: list[str] = field(default_factory=list)
+    tool_places: dict[str, int] = field(default_factory=dict)
 
     def metadata_at(self, version: int) -> metadata_fold.State:
         """Return the metadata after event `version`, without its calls and uses."""
@@ -214,7 +217,7 @@ class Moments:
     def tool_name(self, seq: int) -> str | None:
         """Return the tool of an event: the one it names, else the last earlier one of its call."""
         place = bisect_right(self.tool_at, seq) - 1
-        return self.tool[place] if place >= 0 and self.tool_at[place] == seq else None
+        return self.tool_names[self.tool[place]] if place >= 0 and self.tool_at[place] == seq else None
 
     def sums(self, versions: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int], list[float]]:
         """Return the numbers of messages, calls, errors and tokens, and the cost, after each version. Versions increase."""
@@ -300,7 +303,10 @@ def _note_tool(state: Moments, seq: int, called: str | None, tool_name: str | No
         state.tool_of[called] = tool_name
     known = tool_name or state.tool_of.get(called or "")
     if known:
-        state.tool.append(known)
+        number = state.tool_places.setdefault(known, len(state.tool_places))
+        if number == len(state.tool_names):
+            state.tool_names.append(known)
+        state.tool.append(number)
         state.tool_at.append(seq)
         state.tools.add(seq, known)
 

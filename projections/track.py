@@ -7,14 +7,19 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+if TYPE_CHECKING:
+    Seqs: TypeAlias = array[int]
+else:
+    Seqs = array  # Python 3.11 has no array[int]
+"""Event numbers, four bytes each."""
 V = TypeVar("V")
 _ARRAYS: dict[type, str] = {int: "q", float: "d"}
 
 
-def seqs() -> "array[int]":
-    """Return an empty sequence of event numbers, four bytes each."""
+def seqs() -> Seqs:
+    """Return an empty sequence of event numbers."""
     return array("i")
 
 
@@ -39,7 +44,7 @@ class Track(Generic[V]):
     """One value: `first` before any event, then the values that events set. Numbers take eight bytes per change."""
 
     first: V
-    changed_at: "array[int]" = field(default_factory=seqs)
+    changed_at: Seqs = field(default_factory=seqs)
     values: Any = field(default_factory=list)
 
     def set(self, seq: int, value: V) -> None:
@@ -88,13 +93,13 @@ class Stack:
     which only increase from the bottom to the top; `pushed` are the events that pushed them.
     """
 
-    numbers: "array[int]" = field(default_factory=lambda: array("i", [0]))
-    pushed: "array[int]" = field(default_factory=lambda: array("i", [0]))
-    below: "array[int]" = field(default_factory=lambda: array("i", [0]))
-    depth: "array[int]" = field(default_factory=lambda: array("i", [0]))
-    far: "array[int]" = field(default_factory=lambda: array("i", [0]))
-    cut_at: "array[int]" = field(default_factory=seqs)
-    cut_top: "array[int]" = field(default_factory=seqs)
+    numbers: Seqs = field(default_factory=lambda: array("i", [0]))
+    pushed: Seqs = field(default_factory=lambda: array("i", [0]))
+    below: Seqs = field(default_factory=lambda: array("i", [0]))
+    depth: Seqs = field(default_factory=lambda: array("i", [0]))
+    far: Seqs = field(default_factory=lambda: array("i", [0]))
+    cut_at: Seqs = field(default_factory=seqs)
+    cut_top: Seqs = field(default_factory=seqs)
     top: int = 0
 
     def push(self, seq: int, at: int = 0) -> None:
@@ -176,6 +181,38 @@ class Kept:
 
 
 @dataclass(slots=True)
+class Values:
+    """The values of one key: `places` order the keys, 0 where the key was removed; a JSON of None is read from its event."""
+
+    changed_at: Seqs = field(default_factory=seqs)
+    places: Seqs = field(default_factory=seqs)
+    jsons: list[bytes | None] = field(default_factory=list)
+
+    def set(self, seq: int, place: int, json: bytes | None) -> None:
+        """Set the value after event `seq`; events come in order."""
+        if self.changed_at and self.changed_at[-1] == seq:
+            self.places[-1], self.jsons[-1] = place, json
+        else:
+            self.changed_at.append(seq)
+            self.places.append(place)
+            self.jsons.append(json)
+
+    def at(self, version: int) -> Kept | None:
+        """Return the value after event `version`, if there is one."""
+        change = bisect_right(self.changed_at, version) - 1
+        return self._kept(change) if change >= 0 else None
+
+    def changes(self) -> Iterator[tuple[int, Kept | None]]:
+        """Stream the values, each with the event that set or removed it."""
+        for change, seq in enumerate(self.changed_at):
+            yield seq, self._kept(change)
+
+    def _kept(self, change: int) -> Kept | None:
+        place = self.places[change]
+        return Kept(place, self.changed_at[change], self.jsons[change]) if place else None
+
+
+@dataclass(slots=True)
 class TrackedMap:
     """A map of JSON values.
 
@@ -183,7 +220,7 @@ class TrackedMap:
     """
 
     room: int = 8 * 1024 * 1024
-    keys: dict[str, Track[Kept | None]] = field(default_factory=dict)
+    keys: dict[str, Values] = field(default_factory=dict)
     alive: dict[str, int] = field(default_factory=dict)
     places: int = 0
 
@@ -193,17 +230,18 @@ class TrackedMap:
         if place is None:
             self.places += 1
             place = self.alive[key] = self.places
-        if len(json) <= self.room:
+        is_kept = len(json) <= self.room
+        if is_kept:
             self.room -= len(json)
-            kept = Kept(place, seq, json)
-        else:
-            kept = Kept(place, seq, None)
-        self.keys.setdefault(key, Track(None)).set(seq, kept)
+        values = self.keys.get(key)
+        if values is None:
+            values = self.keys[key] = Values()
+        values.set(seq, place, json if is_kept else None)
 
     def remove(self, seq: int, key: str) -> None:
         """Remove a key, if it exists."""
         if self.alive.pop(key, None) is not None:
-            self.keys[key].set(seq, None)
+            self.keys[key].set(seq, 0, None)
 
     def clear(self, seq: int) -> None:
         """Remove all keys."""
@@ -212,7 +250,7 @@ class TrackedMap:
 
     def at(self, version: int) -> list[tuple[str, Kept]]:
         """Return the keys with their values after event `version`, in order."""
-        found = [(key, kept) for key, track in self.keys.items() if (kept := track.at(version)) is not None]
+        found = [(key, kept) for key, values in self.keys.items() if (kept := values.at(version)) is not None]
         found.sort(key=lambda one: one[1].place)
         return found
 
@@ -222,11 +260,11 @@ class Lives:
     """Objects that begin, are changed by events, and may end: tool calls. A name may begin again after its end."""
 
     names: list[str] = field(default_factory=list)
-    born: "array[int]" = field(default_factory=seqs)
-    died: "array[int]" = field(default_factory=seqs)
-    last: "array[int]" = field(default_factory=seqs)
-    event: "array[int]" = field(default_factory=seqs)
-    before: "array[int]" = field(default_factory=seqs)
+    born: Seqs = field(default_factory=seqs)
+    died: Seqs = field(default_factory=seqs)
+    last: Seqs = field(default_factory=seqs)
+    event: Seqs = field(default_factory=seqs)
+    before: Seqs = field(default_factory=seqs)
     known: dict[str, int] = field(default_factory=dict)
 
     def change(self, seq: int, name: str) -> None:
@@ -274,7 +312,7 @@ class Lives:
 class Postings:
     """The events of each kind, by the name of the kind."""
 
-    lists: dict[str, "array[int]"] = field(default_factory=dict)
+    lists: dict[str, Seqs] = field(default_factory=dict)
 
     def add(self, seq: int, name: str) -> None:
         """Record that event `seq` is of a kind."""

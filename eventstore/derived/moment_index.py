@@ -1,14 +1,14 @@
 """The moment indexes of sessions: kept in memory, built at first use, continued by new events.
 
-An index is built by one pass over the log: about four seconds for a million events, and about 100 bytes an event. Then every
-question about a moment is a search in memory, or that and a read of the few events it names. After a redaction, and where the log
-was replaced, it is rebuilt.
+An index is built by one pass over the log: about four seconds for a million events, and about 100 bytes an event; or it is read
+from the file that an earlier program left beside the log. Then every question about a moment is a search in memory, or that and
+a read of the few events it names. After a redaction, and where the log was replaced, it is rebuilt.
 """
 
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +22,9 @@ from projections import moments as moments_fold
 from projections.moments import Moments
 from projections.track import Kept
 
+if TYPE_CHECKING:
+    from eventstore.derived.moment_file import MomentFiles  # only stores in files have them
+
 _MOST_EVENTS = 3_000_000
 _NEAR = 256  # events that are this near to each other are read in one go, and only they are decoded: cheaper than another read
 
@@ -29,12 +32,14 @@ _NEAR = 256  # events that are this near to each other are read in one go, and o
 class MomentIndexes:
     """The indexes of the sessions of a log. Safe for threads.
 
-    The last one stays; older ones while all have at most three million events together.
+    The last one stays; older ones while all have at most three million events together. `files` keep those of long sessions.
     """
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, files: "MomentFiles | None" = None) -> None:
+        self._log, self._files = log, files
         self._cache = StateCache(log, moments_fold.kept_projection, _MOST_EVENTS)
+        if files is not None:
+            self._cache.from_snapshot = files.open
         self._locks: dict[str, threading.Lock] = {}
         self._mutex = threading.Lock()
         hold_while_forking(self._mutex)
@@ -48,7 +53,13 @@ class MomentIndexes:
             lock = self._locks.setdefault(session_id, threading.Lock())
         with lock:
             try:
-                return self._cache.get(session_id).state
+                found = self._cache.get(session_id)
+                files = self._files
+                if files is not None and files.is_due(session_id, found.head.version):
+                    mark = files.mark(session_id)
+                    found = self._cache.get(session_id)
+                    files.write(session_id, found, mark)
+                return found.state
             except BaseException:
                 self._cache.forget(session_id)  # it may be half way between two events
                 raise
@@ -56,6 +67,8 @@ class MomentIndexes:
     def forget(self, session_id: str) -> None:
         """Drop the index of a session: its log was replaced, redacted or deleted."""
         self._cache.forget(session_id)
+        if self._files is not None:
+            self._files.forget(session_id)
         with self._mutex:
             lock = self._locks.get(session_id)
             if lock is not None and not lock.locked():

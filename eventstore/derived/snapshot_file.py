@@ -55,6 +55,13 @@ _CODE = (
     ("eventstore.record", "tombstone.py"),
     ("eventstore.derived", "snapshot_file.py"),
     ("eventstore.derived", "snapshots.py"),
+    ("eventstore.derived", "log_folder.py"),
+)
+_MOMENTS_CODE = (
+    ("projections", "moments.py"),
+    ("projections", "track.py"),
+    ("eventstore.derived", "moment_file.py"),
+    ("eventstore.derived", "moment_index.py"),
 )
 
 
@@ -128,10 +135,13 @@ def _number() -> bytes:
 
 
 @cache
-def code_fingerprint() -> bytes:
-    """Return the SHA-256 of the source of all code that makes snapshots; of the release number where there is no source."""
+def code_fingerprint(*, moments: bool = False) -> bytes:
+    """Return the SHA-256 of the source of all code that makes snapshots; of the release number where there is no source.
+
+    With `moments`, also of the code that makes moment indexes.
+    """
     found = sha256(f"{sys.byteorder} ".encode())
-    for package, name in _CODE:
+    for package, name in _CODE + (_MOMENTS_CODE if moments else ()):
         try:
             source = pkgutil.get_data(package, name)
         except OSError:

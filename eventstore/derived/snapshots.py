@@ -11,20 +11,18 @@ of a new program and `verify` find damage there; questions that a snapshot answe
 """
 
 import os
-import threading
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from eventstore import events as e
-from eventstore.backends.files.atomic import replace_file, temporary_name
-from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER
-from eventstore.backends.fork_safety import hold_while_forking
+from eventstore.backends.files.atomic import temporary_name
 from eventstore.backends.posix import fcntl
+from eventstore.derived.log_folder import LogFolders, check_place
 from eventstore.derived.snapshot_file import (
-    LOG,
     PROJECTION,
     UNUSABLE,
     Damaged,
@@ -51,7 +49,7 @@ from projections import summary as summary_fold
 from projections.fold import FoldInput
 from projections.models import SessionMetadata
 
-NAME = "summary.snapshot"
+NAME, MOMENTS = "summary.snapshot", "moments.index"
 LEAST_EVENTS = 1_000
 """Sessions with at most this many events have no snapshot: reading their logs takes no longer than reading a snapshot."""
 
@@ -77,16 +75,14 @@ class Shown:
         return self.metadata.to_model(session_id)
 
 
-class Snapshots:
+class Snapshots(LogFolders):
     """The snapshots of all sessions below a sessions folder. Safe for threads and processes."""
 
     def __init__(self, log: EventLog, sessions_dir: Path) -> None:
-        self._log, self._sessions_dir = log, Path(os.path.realpath(sessions_dir))
+        super().__init__(log, sessions_dir)
         self._shown: dict[str, Shown] = {}
         self._written: dict[str, int] = {}
         self._behind: set[str] = set()
-        self._mutex = threading.Lock()
-        hold_while_forking(self._mutex)
 
     # --- reading
 
@@ -95,19 +91,13 @@ class Snapshots:
     ) -> CachedState[summary_fold.State] | None:
         """Fold a session from its snapshot, or from a state returned before, to its end or a version; None: replay it."""
         with suppress(*UNUSABLE):
-            return self._open(session_id, known, version)
+            return self._continue(session_id, known, version, summary_fold.projection, partial(self._read, session_id))
         return None
 
     def shown(self, session_id: str) -> Shown | None:
         """Return what is shown of a session, from part 1 of its snapshot and the events after it; None: fold the full summary."""
         with suppress(*UNUSABLE):
             return self._show(session_id)
-        return None
-
-    def mark(self, session_id: str) -> Mark | None:
-        """Return the mark of a session's log, to be taken before the fold for `write`. None if there is no file."""
-        with suppress(*UNUSABLE), self._folder(session_id) as folder:
-            return look(folder)
         return None
 
     def check(self, session_id: str, fold: CachedState[summary_fold.State]) -> Iterator[str]:
@@ -139,27 +129,12 @@ class Snapshots:
             return True
         return (state, front.messages, ids) == (wanted, len(wanted.spoken), ids_of(wanted.metadata).tobytes())
 
-    def _open(
-        self, session_id: str, known: CachedState[summary_fold.State] | None, version: int | None
-    ) -> CachedState[summary_fold.State]:
-        with self._folder(session_id) as folder:
-            mark = look(folder)
-            if known is not None and known.mark == mark and version in (None, known.head.version):
-                return known
-            if known is None or known.mark is None or not mark.follows(known.mark) or version is not None:
-                with open_file(folder, NAME) as file:
-                    front = _trusted(read_front(file), session_id, folder, mark)
-                    if version is not None and version < front.head.version:
-                        raise Untrusted
-                    state = state_of(front, read_part(file, front, front.rest))
-                    known = CachedState(front.head, state, front.mark)
-        places = [known.head]
-        state = known.state
-        if mark.size_bytes > known.head.size_bytes:
-            state = summary_fold.projection.fold(self._tail(session_id, places, version), known.state)
-        if version is not None and places[-1].version != version:
-            raise Untrusted
-        return CachedState(places[-1], state, mark)
+    def _read(self, session_id: str, folder: int, mark: Mark, version: int | None) -> CachedState[summary_fold.State]:
+        with open_file(folder, NAME) as file:
+            front = _trusted(read_front(file), session_id, folder, mark)
+            if version is not None and version < front.head.version:
+                raise Untrusted
+            return CachedState(front.head, state_of(front, read_part(file, front, front.rest)), front.mark)
 
     def _show(self, session_id: str) -> Shown:
         known = self._shown.get(session_id)
@@ -186,27 +161,6 @@ class Snapshots:
         self._shown[session_id] = known
         return known
 
-    def _tail(self, session_id: str, places: list[Head], version: int | None = None) -> Iterator[FoldInput]:
-        """Stream the events after a place, verified from there, and append the reached places to `places`.
-
-        Raises Untrusted for a tombstone, and for a redaction of an event before the place: then the log has to be read from its
-        beginning.
-        """
-        began = places[-1].version
-        while version is None or places[-1].version < version:
-            here = places[-1]
-            data, after = self._log.resume(session_id, here)
-            if not data:
-                return
-            if version is not None and after.version > version:
-                lines = data.split(b"\n", version - here.version)
-                data, after = data[: len(data) - len(lines[-1])], Head(version, "", "", 0)
-            for event in message_run.read_runs(data):
-                if isinstance(event, e.RedactedEvent) or (isinstance(event, e.EventRedacted) and event.target <= began):
-                    raise Untrusted
-                yield event
-            places.append(after)
-
     # --- writing
 
     def write(
@@ -230,7 +184,7 @@ class Snapshots:
         else:
             self._behind.add(session_id)
             with suppress(*UNUSABLE):
-                self._write(session_id, fold, mark)
+                self._replace(session_id, NAME, fold, mark, partial(parts_of, session_id, fold, mark))
                 self._written[session_id] = version
                 self._behind.discard(session_id)
 
@@ -239,12 +193,15 @@ class Snapshots:
         return set(self._behind) if session_id is None else self._behind & {session_id}
 
     def remove(self, session_id: str, *, trashed: str | None = None) -> None:
-        """Delete a session's snapshot, after a redaction or before a rebuild. `trashed` is the session's name in the trash."""
+        """Delete a session's snapshot and moment index, after a redaction or before a rebuild.
+
+        `trashed` is the session's name in the trash.
+        """
         self.forget(session_id)
         folders = (session_id,) if trashed is None else (TRASH.rstrip("/"), trashed)
         with suppress(FileNotFoundError, NotADirectoryError), self._mutex, self._folder(*folders) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            for name in (NAME, temporary_name(NAME)):
+            for name in (NAME, temporary_name(NAME), MOMENTS, temporary_name(MOMENTS)):
                 with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                     os.unlink(name, dir_fd=folder)
 
@@ -254,46 +211,18 @@ class Snapshots:
         self._written.pop(session_id, None)
         self._behind.discard(session_id)
 
-    def _write(self, session_id: str, fold: CachedState[summary_fold.State], mark: Mark) -> None:
-        if mark.size_bytes != fold.head.size_bytes or self._log.inherited(session_id):
-            raise Untrusted
-        parts = parts_of(session_id, fold, mark)
-        with self._mutex, self._folder(session_id) as folder:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            if look(folder) != mark or fold.mark not in (None, mark):
-                raise Untrusted  # the log grew or was changed since it was folded
-            replace_file(NAME, parts, folder=folder, durable=False)
-
     def _version(self, session_id: str) -> int:
         """Return the event number of the usable snapshot; 0 without one."""
         with suppress(*UNUSABLE), self._folder(session_id) as folder, open_file(folder, NAME) as file:
             return _trusted(read_front(file), session_id, folder, look(folder)).head.version
         return 0
 
-    @contextmanager
-    def _folder(self, *names: str) -> Iterator[int]:
-        """Yield the descriptor of a folder below the sessions folder, opened without following any link."""
-        folder = os.open(self._sessions_dir, LINKED_FOLDER)
-        try:
-            for name in names:
-                inside = os.open(name, FOLDER, dir_fd=folder)
-                os.close(folder)
-                folder = inside
-            yield folder
-        finally:
-            os.close(folder)
-
 
 def _trusted(front: Front, session_id: str, folder: int, mark: Mark) -> Front:
     """Return the front if it fits this log and this code. Raises Untrusted."""
     if (front.projection, front.code, front.session_id) != (PROJECTION, code_fingerprint(), session_id):
         raise Untrusted
-    if mark != front.mark and not mark.follows(front.mark):
-        raise Untrusted
-    end = b'"%b"}\n' % front.head.hash.encode("ascii")
-    with open_file(folder, LOG) as log:
-        if os.fstat(log).st_ino != mark.inode or os.pread(log, len(end), front.head.size_bytes - len(end)) != end:
-            raise Untrusted
+    check_place(folder, front.head, front.mark, mark)
     return front
 
 

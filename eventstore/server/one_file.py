@@ -161,10 +161,9 @@ def _calls(manager: SessionManager, session_id: str, index: Moments) -> list[_Li
 def _data(manager: SessionManager, session_id: str, index: Moments) -> dict[str, list[tuple[int, list[Any]]]]:
     """Return each key of the session's data with its values: after which event, and the value in a list, or none."""
     found: dict[str, list[tuple[int, list[Any]]]] = {}
-    for key, track in index.data.keys.items():
-        changes = zip(track.changed_at, track.values, strict=True)
+    for key, values in index.data.keys.items():
         found[key] = [
             (seq, [] if kept is None else [manager.storage.moments.values(session_id, [(key, kept)])[key]])
-            for seq, kept in changes
+            for seq, kept in values.changes()
         ]
     return found

@@ -22,6 +22,7 @@ from projections.models import Session, SessionMetadata
 from projections.projection import Folded, Projection
 
 if TYPE_CHECKING:
+    from eventstore.derived.moment_file import MomentFiles
     from eventstore.derived.moment_index import MomentIndexes
 
 S = TypeVar("S")
@@ -52,7 +53,11 @@ class FoldedSessions:
         """Indexes of the moments of sessions, loaded when somebody asks for one."""
         from eventstore.derived.moment_index import MomentIndexes
 
-        return MomentIndexes(self.log)
+        return MomentIndexes(self.log, self._moment_files())
+
+    def _moment_files(self) -> "MomentFiles | None":
+        """Return what keeps the indexes of moments in files, if anything does."""
+        return None
 
     def append(self, session_id: str, events: Sequence[Event], *, expected_version: int | None = None) -> Appended:
         """Append events as one batch, as `EventLog.append` does, and mark the views as outdated.

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eventstore.backends.files.log import FileSystemEventLog
 from eventstore.backends.memory import MemoryEventLog
@@ -27,6 +27,9 @@ from eventstore.store.storage import SessionStorage
 from eventstore.store.tool_history import ToolHistory
 from projections import statistics as statistics_fold
 from projections.models import SessionMetadata
+
+if TYPE_CHECKING:
+    from eventstore.derived.moment_file import MomentFiles  # imported by who asks about moments
 
 _VIEW_DELAY_SECONDS, _MOST_VIEW_DELAY_SECONDS = 0.1, 10.0
 _VIEW_SHARE = 4  # views wait this many times as long as their last write took: appends keep 4/5 of the time
@@ -58,6 +61,11 @@ class FileSystemSessionStorage(SessionStorage):
         self._summaries.from_snapshot = self.snapshots.open
         self._begin()
         _OPEN.add(self)
+
+    def _moment_files(self) -> "MomentFiles":
+        from eventstore.derived.moment_file import MomentFiles
+
+        return MomentFiles(self.log, self.sessions_dir)
 
     has_views = True
 
@@ -128,10 +136,11 @@ class FileSystemSessionStorage(SessionStorage):
         return len(stale)
 
     def check_views(self, session_id: str) -> Iterator[str]:
-        """Compare up-to-date views and snapshots with the log; yield the differences."""
+        """Compare up-to-date views, snapshots and moment indexes with the log; yield the differences."""
         fold = self._summaries.get_verified(check_session_id(session_id))
         yield from self.views.check(session_id, fold.state, fold.head)
         yield from self.snapshots.check(session_id, fold)
+        yield from self._moment_files().check(session_id, fold.head)
 
     def flush_views(self, session_id: str | None = None) -> None:
         """Write the views of one session, or of all that changed, now, and the snapshots with enough new events."""

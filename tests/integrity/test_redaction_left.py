@@ -109,6 +109,12 @@ def test_the_session_is_redacted_too_where_its_copy_in_the_trash_is_asked_for(
             ".summary.snapshot.new",
             [2],
         ),
+        (
+            "import eventstore.derived.moment_file as file\nfile.LEAST_EVENTS = 1\n"
+            "manager.set_data('s', 'k', SECRET); manager.flush(); manager.moments.version('s')",
+            ".moments.index.new",
+            [2],
+        ),
     ],
 )
 def test_unfinished_views_of_killed_programs_are_removed(
