@@ -95,7 +95,7 @@ class FileViews:
                 size = _write_conversation(folder, old, state.rewritten_at, self._events(session_id, head))
             known = old.version if old else -1
             if known < state.linked_at or not _exists(folder, INVOCATIONS):
-                _replace(folder, INVOCATIONS, [_pretty_list(state.metadata.calls)])
+                _replace(folder, INVOCATIONS, _pretty_list(state.metadata.calls))
                 self._write_links(folder, session_id, state.links())
             if known < state.kept_at or bool(state.data) != _exists(folder, DATA):
                 _replace_or_remove(folder, DATA, _pretty(state.data) if state.data else None)
@@ -117,7 +117,7 @@ class FileViews:
             is_old = _is_outdated(stamp, metadata) or (stamp.meaning < 2 and state.redacted_at > 0)
             wanted = {
                 METADATA: _read_if_there(folder, METADATA) if is_old else _pretty(metadata),
-                INVOCATIONS: _pretty_list(state.metadata.calls),
+                INVOCATIONS: b"".join(_pretty_list(state.metadata.calls)),
                 DATA: _pretty(state.data) if state.data else None,
             }
             for name, data in wanted.items():
@@ -327,10 +327,13 @@ def _pretty(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _pretty_list(texts: Iterable[str]) -> bytes:
-    """Return texts as `_pretty` does, without a list of all pieces: there may be 100,000."""
-    lines = ",\n  ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-    return f"[\n  {lines}\n]\n".encode() if lines else b"[]\n"
+def _pretty_list(texts: Iterable[str]) -> Iterator[bytes]:
+    """Stream texts as `_pretty` writes a list, without a list of all pieces: there may be 100,000."""
+    begin = "[\n  "
+    for text in texts:
+        yield f"{begin}{json.dumps(text, ensure_ascii=False)}".encode()
+        begin = ",\n  "
+    yield b"[]\n" if begin[0] == "[" else b"\n]\n"
 
 
 def _read_stamp(folder: int) -> Stamp | None:

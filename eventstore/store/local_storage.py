@@ -74,6 +74,7 @@ class FileSystemSessionStorage(SessionStorage):
 
     def _begin(self) -> None:
         self._stale: dict[str, bool] = {}  # whether all that is new in it was imported
+        self._growing: set[str] = set()  # those that an import changed since the writer looked
         self._due = threading.Condition()
         self._writer: threading.Thread | None = None
         self._view_delay = 0.0
@@ -108,6 +109,8 @@ class FileSystemSessionStorage(SessionStorage):
                 with suppress(OSError):  # the next write of the views repeats it
                     self.views.link(session_id, f"invocations/{file_name(event.invocation_id)}", event.invocation_dir)
         known = self._stale.get(session_id)
+        if imported:
+            self._growing.add(session_id)
         if known is False or (known and imported):
             return  # its writer has not read the log yet
         with self._due:
@@ -156,6 +159,15 @@ class FileSystemSessionStorage(SessionStorage):
                 due = {name: self._stale.pop(name) for name in names}
             for one, imported in due.items():
                 self._write_or_warn(one, imported=imported)
+
+    def _flush_quiet(self) -> None:
+        """Write outdated views, except of sessions that an import changed since the last call.
+
+        Their state would be folded again and again, and takes as much memory as the importer.
+        """
+        growing, self._growing = self._growing, set()
+        for name in [one for one in list(self._stale) if one not in growing]:
+            self._flush_late(name)
 
     def _write_or_warn(self, session_id: str, *, imported: bool = False) -> None:
         """Write views, and warn where that fails: the log is intact, and the views are known to be outdated."""
@@ -238,7 +250,7 @@ def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float)
             return
         began = time.perf_counter()
         with suppress(Exception):  # an outdated view is noticed, and the log is folded instead
-            kept._flush_late()
+            kept._flush_quiet()
         delay = kept._view_delay = min(_VIEW_SHARE * (time.perf_counter() - began), _MOST_VIEW_DELAY_SECONDS)
         with kept._due:
             if not kept._stale:

@@ -237,3 +237,18 @@ def test_a_child_of_the_process_never_keeps_a_lock_on_views(
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_the_views_of_a_session_that_an_import_is_filling_are_written_once_it_rests(
+    manager: SessionManager, files: FileSystemSessionStorage, tmp_path: Path
+) -> None:
+    files.flush_views()
+    (tmp_path / ".sessions" / "s" / "views.json").unlink()
+    manager.create_session("other")
+    for place in range(3):
+        files.extend("s", [[e.MessageAdded(role="user", content=f"{place}")]], expected_version=1 + place)
+        files._flush_quiet()
+    assert not (tmp_path / ".sessions" / "s" / "views.json").exists()
+    assert (tmp_path / ".sessions" / "other" / "views.json").exists()
+    files._flush_quiet()
+    assert json.loads((tmp_path / ".sessions" / "s" / "views.json").read_text())["version"] == 4
