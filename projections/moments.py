@@ -167,7 +167,7 @@ class Moments:
     times of recording. `unknown` are those of the redacted events at the end: they happened then, or before, and no later
     than the next event. `conversation` are the messages, `calls` the tool calls, `kinds`, `types`, `tools` and `roles`
     the events of each kind, type, tool and role. `tools` are also in `tool_at` and `tool`, by number of the event, as a place
-    in `tool_names`.
+    in `tool_names`. `linked` are the events that gave a call a folder.
     """
 
     version: int = 0
@@ -192,6 +192,7 @@ class Moments:
     types: Postings = field(default_factory=Postings)
     roles: Postings = field(default_factory=Postings)
     tools: Postings = field(default_factory=Postings)
+    linked: Seqs = field(default_factory=seqs)
     tool_of: dict[str, str] = field(default_factory=dict)
     tool_at: Seqs = field(default_factory=seqs)
     tool: Seqs = field(default_factory=seqs)
@@ -314,6 +315,8 @@ def _note_tool(state: Moments, seq: int, called: str | None, tool_name: str | No
 def _called(state: Moments, event: e.InvocationEvent) -> None:
     _note_tool(state, event.seq, event.invocation_id, event.tool_name)
     state.calls.change(event.seq, event.invocation_id)
+    if event.invocation_dir is not None:
+        state.linked.append(event.seq)
     if isinstance(event, e.InvocationLinked) and (event.success is False or event.error):
         state.kinds.add(event.seq, "error")
 

@@ -66,6 +66,10 @@ class AsyncMoments:
             lambda: self._moments.calls(session_id, at, before=before, limit=limit, recorded=recorded)
         )
 
+    async def tree(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, str]:
+        """Await `Moments.tree`."""
+        return await self._threads.run(lambda: self._moments.tree(session_id, at, recorded=recorded))
+
     async def timeline(
         self,
         session_id: str,

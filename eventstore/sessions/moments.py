@@ -1,5 +1,6 @@
 """Moments: what a session was as of any version or time, in milliseconds however long it is."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import sub
@@ -16,7 +17,7 @@ from eventstore.store.as_of import At, as_text
 from eventstore.store.storage import SessionStorage
 from projections import invocations as invocations_fold
 from projections import moments as moments_fold
-from projections import statistics, timeline
+from projections import statistics, timeline, tree
 from projections.branches import Ancestor
 from projections.invocations import Invocation
 from projections.models import SessionMetadata
@@ -162,6 +163,14 @@ class Moments:
             folded = invocations_fold.projection.fold(events[seq] for seq in seqs if seq in events)
             found += [(born, call) for call in folded.values()]
         return found
+
+    def tree(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, str]:
+        """Return the links to tool calls, as `SessionManager.tree` does. The price grows with the number of links."""
+        index, version = self._begun(session_id, at, recorded=recorded)
+        ended = index.types.lists.get("invocation.unlinked", ())
+        linked, unlinked = (numbers[: bisect_right(numbers, version)] for numbers in (index.linked, ended))
+        seqs = sorted([*linked, *unlinked]) if linked else []
+        return tree.plan(invocations_fold.projection.fold(self._storage.moments.events(session_id, seqs)).values())
 
     def timeline(
         self,

@@ -39,6 +39,7 @@ def same(manager: SessionManager, session_id: str, at: Any = None) -> None:
     said = [(one.role, one.content, one.tool_name, one.invocation_id) for one in session.conversation]
     assert [(one.role, one.content, one.tool_name, one.invocation_id) for one in window.messages] == said
     assert (window.version, window.total) == (session.version, len(said))
+    assert moments.tree(session_id, at) == manager.tree(session_id, at)
     calls = [call for _, call in moments.calls(session_id, at, limit=1000)]
     assert [one.invocation_id for one in calls] == session.invocation_ids
     rows = list(manager.timeline(session_id, at))
@@ -69,7 +70,8 @@ def fill(manager: SessionManager, session_id: str, turns: int = 30) -> None:
         manager.add_conversation_message(session_id, "user", f"ask {turn}")
         manager.add_conversation_message(session_id, "assistant", "{}", tool_name="grep", invocation_id=f"c{turn}")
         error = "no" if turn % 7 == 6 else None
-        manager.link_invocation(session_id, f"c{turn}", "grep", None, 5.0, success=error is None, error=error)
+        folder = f"/history/{turn}" if turn % 3 else None
+        manager.link_invocation(session_id, f"c{turn}", "grep", folder, 5.0, success=error is None, error=error)
         manager.add_conversation_message(
             session_id, "tool", "found the needle" if turn == 9 else "-", invocation_id=f"c{turn}"
         )
@@ -118,6 +120,19 @@ def test_rows_that_are_far_apart_are_read_between_long_lines(manager: SessionMan
     assert len(users) == 5
     assert manager.moments.timeline("s", roles=["user"]) == users
     assert manager.moments.timeline("s", users[1].seq, 2, roles=["user"]) == users[2:4]
+
+
+def test_the_tree_has_the_last_folder_of_each_call_that_is_still_linked(manager: SessionManager) -> None:
+    manager.create_session("s")
+    manager.link_invocation("s", "a", "grep", "/history/1", 1.0)
+    manager.link_invocation("s", "b", "grep", "/history/2", 1.0)
+    manager.link_invocation("s", "a", "grep", "/history/3", 1.0)
+    manager.storage.append("s", [e.InvocationUnlinked(invocation_id="b")])
+    manager.link_invocation("s", "b", "grep", None, 1.0)
+    for version in range(1, 7):
+        same(manager, "s", version)
+    assert list(manager.moments.tree("s", 4)) == ["invocations/a", "invocations/b"]
+    assert list(manager.moments.tree("s")) == ["invocations/a"]
 
 
 def test_redaction_deletion_and_a_new_session_of_the_same_id(manager: SessionManager) -> None:
