@@ -82,7 +82,7 @@ class MomentIndexes:
         """Read the events of these numbers, which are in order. Raises SessionNotFound, LogDamaged."""
         for near in _near(seqs):
             seq, wanted = near[0], set(near)
-            for chunk in self._log.chunks(session_id, near[0] - 1, near[-1]):
+            for chunk in self._log.window(session_id, near[0] - 1, near[-1]):
                 lines = chunk.split(b"\n")
                 chosen = [line for seq, line in enumerate(lines, seq) if seq in wanted and line]
                 seq += len(lines) - 1

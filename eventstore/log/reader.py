@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from eventstore.custom_events import ReadEvent
 from eventstore.errors import (
+    EventStoreError,
     LogDamaged,
     LogRolledBack,
     NoSuchMoment,
@@ -15,11 +16,11 @@ from eventstore.errors import (
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.log.base import BEGINNING, NO_LOG, Changes, Head, head_of, tip_of
 from eventstore.log.lineage import LogLineage
-from eventstore.log.port import UNSEEN_WRITERS, Missing, Moved
+from eventstore.log.port import UNSEEN_WRITERS, Missing, Moved, Reading
 from eventstore.log.state import LogState, read_line, whole_lines
 from eventstore.log.states import Span
 from eventstore.log.watch import Watch
-from eventstore.record import codec, hash_chain, message_run
+from eventstore.record import codec, hash_chain, message_run, tombstone
 from eventstore.record.scan import Scan, Tip
 
 _READ_ON_BYTES, _SMALL_BYTES = 128 * 1024, 64 * 1024
@@ -74,6 +75,27 @@ class LogReader(LogLineage):
         """Stream events in order. Raises as `chunks` does."""
         for chunk in self.chunks(session_id, after, upto):
             yield from codec.decode_lines(chunk)
+
+    def window(self, session_id: str, after: int, upto: int) -> Iterator[bytes]:
+        """Stream lines as `chunks` does; of a log that was not read yet without reading the lines before them.
+
+        Then each line is verified to follow from the one before it, the first one from what line `after` records of itself.
+        Damage elsewhere in the log is not noticed. Raises as `chunks` does.
+        """
+        state = self._states.of(check_log_id(session_id))
+        if state.scan.here.seq < upto:
+            with suppress(EventStoreError, Missing, Moved):
+                data = self._apart(state, max(after, 0), upto)
+                if data is not None:
+                    return iter([data])
+        return self._chunks(state.name, after, upto)
+
+    def _apart(self, state: LogState, after: int, upto: int) -> bytes | None:
+        """Read lines as `window` does; None for those that a fork inherits, and where a line is blanked: others record that."""
+        if after:
+            return _following(None, self._port.read(state.name, after - 1, upto), after, upto)
+        fork, _, start = self._beginning(state)
+        return _following(start.digest, self._port.read(state.name, 0, upto), 0, upto) if fork is None else None
 
     def skim(
         self, session_id: str, after: int = 0, upto: int | None = None
@@ -298,3 +320,21 @@ class LogReader(LogLineage):
             return self._port.is_open(session_id)
         except Missing:
             raise SessionNotFound(session_id) from None
+
+
+def _following(digest: bytes | None, reading: Reading, after: int, upto: int) -> bytes | None:
+    """Return the lines after a number if each fits on the one before it, and none is blanked; else None.
+
+    The first one is to fit on a digest. Without one, line `after` was read as well, and has it.
+    """
+    data = b"".join(whole_lines(reading.chunks, upto - after + (digest is None)))
+    if digest is None:
+        before, _, data = data.partition(b"\n")
+        parts = hash_chain.split(before)
+        if parts is None or hash_chain.line_number(before) != after:
+            return None
+        digest = parts[1]
+    lines = data[:-1].split(b"\n")
+    if tombstone.MARK in data or len(lines) != upto - after:
+        return None
+    return data if hash_chain.count_fitting(data[:-1], lines, digest) == len(lines) else None

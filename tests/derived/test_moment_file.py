@@ -12,7 +12,7 @@ from histories import HISTORIES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventstore import FileSystemEventLog, FileSystemSessionStorage, SessionManager
+from eventstore import FileSystemEventLog, FileSystemSessionStorage, LogDamaged, SessionManager
 from eventstore import events as e
 from eventstore.derived.moment_file import MomentFiles
 from eventstore.derived.snapshots import MOMENTS
@@ -131,6 +131,29 @@ def test_the_beginning_of_the_log_is_not_read_for_what_a_file_answers(tmp_path: 
         assert storage.moments.get("s") == wanted
         assert SessionManager(storage).moments.metadata("s").total_invocations == 1
         assert not verify_session(storage, "s").is_whole
+
+
+def test_what_a_file_names_is_read_and_verified_without_what_is_before_it(tmp_path: Path) -> None:
+    """A new program verifies the lines that it shows, and not the whole log first."""
+    fill(tmp_path)
+    append(tmp_path, *[e.MessageAdded(role="user", content=f"message {n}") for n in range(30)])
+    with opened(tmp_path) as storage:
+        wanted = SessionManager(storage).moments.messages("s", limit=5)
+    whole, times = log_of(tmp_path).read_bytes(), log_of(tmp_path).stat()
+    begin = whole.index(b'"message 20"')
+    start, end = whole.rindex(b"\n", 0, begin) + 1, whole.index(b"\n", begin)
+
+    def flip(where: int) -> SessionManager:
+        data = bytearray(whole)
+        data[where] ^= 1
+        log_of(tmp_path).write_bytes(data)
+        os.utime(log_of(tmp_path), ns=(times.st_atime_ns, times.st_mtime_ns))
+        return SessionManager(opened(tmp_path))
+
+    assert flip(whole.index(b'"p"') + 1).moments.messages("s", limit=5) == wanted
+    for where in range(start, end):
+        with pytest.raises(LogDamaged):
+            flip(where).moments.messages("s", first=20, limit=5)
 
 
 @pytest.mark.parametrize("with_tail", [False, True])

@@ -27,7 +27,7 @@ from eventstore.log.contract.appending import AppendingContract
 from eventstore.log.contract.changing import ChangingContract
 from eventstore.log.contract.life import LifeContract
 from eventstore.log.contract.lines import LinesContract
-from eventstore.log.contract.reading import ReadingContract
+from eventstore.log.contract.reading import ReadingContract, WindowContract
 from eventstore.log.contract.sample import said
 from eventstore.log.contract.whole_logs import WholeLogsContract
 from eventstore.log.engine import EventLog
@@ -36,7 +36,7 @@ from eventstore.log.port import Backend
 __all__ = ["BackendContract", "EventLogContract", "said"]
 
 
-class EventLogContract(AppendingContract, ReadingContract, LifeContract, ChangingContract):
+class EventLogContract(AppendingContract, ReadingContract, WindowContract, LifeContract, ChangingContract):
     """The promises of `EventLog`, for any backend."""
 
     @pytest.fixture

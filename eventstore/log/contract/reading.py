@@ -16,6 +16,7 @@ from eventstore.events import (
     DataSet,
     Event,
     MessageAdded,
+    RedactedEvent,
     SessionCreated,
 )
 from eventstore.log.base import BEGINNING, Appended, Head
@@ -308,3 +309,32 @@ class ReadingContract:
             waiting = pool.submit(drained, watch)
             watch.wake()
             waiting.result(30)
+
+
+class WindowContract:
+    """Reading some lines of a log that may not have been read."""
+
+    def test_a_window_has_the_lines_that_the_whole_log_has_there(self, log: EventLog) -> None:
+        """Whether this program has read the log or not, and also of a fork and where events were redacted."""
+        lines = [line + b"\n" for line in long_log(log, "s")]
+        log.fork("f", "s", 300, SessionCreated())
+        log.append("f", [said("own")])
+        for after, upto in (
+            (0, 1),
+            (0, 9),
+            (2, 3),
+            (4, 6),
+            (5, 40),
+            (299, len(lines)),
+            (len(lines) - 1, len(lines)),
+            (7, 7),
+        ):
+            for reader in (EventLog(log.backend), log):
+                assert b"".join(reader.window("s", after, upto)) == b"".join(lines[after:upto])
+        assert b"".join(EventLog(log.backend).window("f", 2, 300)) == b"".join(lines[2:300])
+        assert len(b"".join(EventLog(log.backend).window("f", 299, 302)).splitlines()) == 3
+        log.redact("s", [9], "asked for")
+        (found,) = codec.decode_lines(b"".join(EventLog(log.backend).window("s", 8, 9)))
+        assert isinstance(found, RedactedEvent)
+        with pytest.raises(SessionNotFound):
+            list(log.window("nope", 3, 4))
