@@ -8,15 +8,23 @@ graph are appended in the same batch as the checkpoint that brought them.
 import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
+from eventstore.integrations import grown
 from eventstore.integrations.chat_messages import meaning_of
-from eventstore.integrations.sessions import append_decided, key_of, parts_of, sessions_named, stored_keys
+from eventstore.integrations.sessions import (
+    append_decided,
+    key_of,
+    parts_of,
+    sessions_named,
+    stored_keys,
+    stored_values,
+)
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -84,16 +92,13 @@ class _Awaited(BaseCheckpointSaver[str]):
         await asyncio.to_thread(lambda: self.prune(thread_ids, strategy=strategy))
 
 
-class EventStoreSaver(_Awaited):
-    """A checkpoint saver on any backend. Safe for threads, tasks and processes.
-
-    A value of a channel is stored once for each version, so a checkpoint costs what it changed. `copy_thread` copies no value.
-    `prune` and `delete_for_runs` remove checkpoints from what LangGraph sees; `delete_thread` deletes the log.
-    """
+class _Reader(_Awaited):
+    """Reads checkpoints."""
 
     def __init__(self, manager: SessionManager, *, serde: Any = None) -> None:
         super().__init__(serde=serde)
         self._manager = manager
+        self._last = grown.LastValues()
 
     def session_id_of(self, thread_id: str) -> str:
         """Return the id of the session that holds a thread."""
@@ -194,12 +199,31 @@ class EventStoreSaver(_Awaited):
 
     def _values(self, session_id: str, namespace: str, versions: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        stream = key_of(_BLOBS, namespace)
+        get = stored_values(self._manager, session_id, stream)
         for channel, version in versions.items():
-            item = self._manager.records.get(session_id, key_of(_BLOBS, namespace), key_of(channel, str(version)))
-            if item is not None:
-                kind, _, data = item.value.partition(b"\0")
-                found[channel] = self.serde.loads_typed((kind.decode(), data))
+            key = key_of(channel, str(version))
+            value = grown.resolve(key, get)
+            if value is not None:
+                self._last.put(session_id, stream, channel, key, value)
+                found[channel] = self.serde.loads_typed((value.kind, value.data))
         return found
+
+    def _dump(self, value: Any) -> tuple[str, str]:
+        kind, data = self.serde.dumps_typed(value)
+        return kind, base64.b64encode(data).decode("ascii")
+
+    def _load(self, stored: Sequence[str]) -> Any:
+        return self.serde.loads_typed((stored[0], base64.b64decode(stored[1])))
+
+
+class EventStoreSaver(_Reader):
+    """A checkpoint saver on any backend. Safe for threads, tasks and processes.
+
+    A value of a channel is stored once for each version, a list that grew as what was added, so a checkpoint costs what it
+    changed. `copy_thread` copies no value.
+    `prune` and `delete_for_runs` remove checkpoints from what LangGraph sees; `delete_thread` deletes the log.
+    """
 
     # --- writing
 
@@ -209,20 +233,19 @@ class EventStoreSaver(_Awaited):
         kept = dict(checkpoint)
         values = kept.pop("channel_values")
         blobs = key_of(_BLOBS, place.namespace)
-        events: list[e.Event] = []
-        for channel, version in new_versions.items():
-            if channel in values:
-                kind, data = self.serde.dumps_typed(values[channel])
-                value = kind.encode() + b"\0" + data
-                events.append(e.RecordPut(stream=blobs, key=key_of(channel, str(version)), value=value))
+        new = [
+            (channel, key_of(channel, str(version)), grown.Value(*self.serde.dumps_typed(values[channel])))
+            for channel, version in new_versions.items()
+            if channel in values
+        ]
         stored = {
             "parent": place.checkpoint,
             "checkpoint": self._dump(kept),
             "metadata": self._dump(get_checkpoint_metadata(config, metadata)),
         }
-        events.append(e.RecordPut(stream=key_of(_CHECKPOINTS, place.namespace), key=checkpoint["id"], value=stored))
+        put = e.RecordPut(stream=key_of(_CHECKPOINTS, place.namespace), key=checkpoint["id"], value=stored)
         messages = values.get(_MESSAGES) if _MESSAGES in new_versions and not place.namespace else None
-        self._append(place.thread, events, messages)
+        self._append(place.thread, [put], messages, blobs, new)
         return place._replace(checkpoint=checkpoint["id"]).to_config()
 
     def put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
@@ -242,25 +265,47 @@ class EventStoreSaver(_Awaited):
             key = key_of(task_id, str(index))
             events.append(e.RecordPut(stream=stream, key=key, value=stored, once=index >= 0))
         if events:
-            self._append(place.thread, events, None)
+            self._append(place.thread, events)
 
-    def _append(self, thread: str, events: Sequence[e.Event], messages: Any) -> None:
+    def _append(
+        self,
+        thread: str,
+        events: Sequence[e.Event],
+        messages: Any = None,
+        blobs: str = "",
+        values: Sequence[tuple[str, str, grown.Value]] = (),
+    ) -> None:
+        """Append events, with the values of channels, each with its channel and key, and what is new in messages."""
         session_id, external = self.session_id_of(thread), key_of(_TAG, thread)
         created = e.SessionCreated(external_key=external, tags=(_TAG,))
-        if not isinstance(messages, list) or not messages:
-            self._manager.append(session_id, events, create=created)
-            return
+        said = messages if isinstance(messages, list) else []
+        depths: dict[str, int] = {}
 
         def decide(version: int) -> list[e.Event]:
-            said = list[e.Event]()
-            known = stored_keys(self._manager, session_id, _SAID, version) if version else ()
-            for message in messages:
-                name = getattr(message, "id", None)
-                if isinstance(name, str) and name and name not in known:
-                    said += [e.RecordPut(stream=_SAID, key=name, once=True), *meaning_of(message)]
-            return [*events, *said]
+            there = stored_keys(self._manager, session_id, blobs, version) if version and values else frozenset[str]()
+            puts = list[e.Event]()
+            for channel, key, value in values:
+                known = self._last.get(session_id, blobs, channel)
+                more = grown.added(known[0], known[1], value) if known and known[0] in there else None
+                depths[key] = more["depth"] if more else 0
+                puts.append(e.RecordPut(stream=blobs, key=key, value=more or grown.plain(value)))
+            return [*puts, *events, *self._meanings(session_id, said, version)]
 
-        append_decided(self._manager, session_id, decide, created)
+        if values or said:
+            append_decided(self._manager, session_id, decide, created)
+        else:
+            self._manager.append(session_id, events, create=created)
+        for channel, key, value in values:
+            self._last.put(session_id, blobs, channel, key, value._replace(depth=depths[key]))
+
+    def _meanings(self, session_id: str, messages: Sequence[Any], version: int) -> Iterator[e.Event]:
+        """Stream what messages mean that are not recorded at a version."""
+        known = stored_keys(self._manager, session_id, _SAID, version) if version and messages else frozenset[str]()
+        for message in messages:
+            name = getattr(message, "id", None)
+            if isinstance(name, str) and name and name not in known:
+                yield e.RecordPut(stream=_SAID, key=name, once=True)
+                yield from meaning_of(message)
 
     # --- removing
 
@@ -290,12 +335,12 @@ class EventStoreSaver(_Awaited):
         if not self._manager.storage.log.exists(target):
             self._manager.fork_session(source, new_id=target, external_key=external)
             return
-        copied = [
-            e.RecordPut(stream=stream, key=item.key, value=item.value)
-            for stream in self._manager.records.streams(source)
-            for item in self._manager.records.list(source, stream)
-        ]
-        self._manager.append(target, copied)
+        copied = list[e.RecordPut]()
+        for stream in self._manager.records.streams(source):
+            get = stored_values(self._manager, source, stream)
+            for item in self._manager.records.list(source, stream):
+                copied.append(e.RecordPut(stream=stream, key=item.key, value=_standing_alone(item, get)))
+        self._manager.append(target, [one for one in copied if one.value is not None])
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove all but the latest checkpoint of each namespace, or with `delete` the threads.
@@ -317,7 +362,7 @@ class EventStoreSaver(_Awaited):
                 ids = self._ids(session_id, namespace)
                 kept = set(self._needed(session_id, namespace, max(ids)))
                 blobs = key_of(_BLOBS, namespace)
-                used = {one for name in kept for one in self._blobs_of(session_id, namespace, name)}
+                used = set(self._with_bases(session_id, namespace, kept))
                 for checkpoint_id in ids:
                     if checkpoint_id not in kept:
                         events += _removal(namespace, checkpoint_id)
@@ -352,14 +397,12 @@ class EventStoreSaver(_Awaited):
         for channel, version in versions.items():
             yield key_of(channel, str(version))
 
-    # --- values
-
-    def _dump(self, value: Any) -> tuple[str, str]:
-        kind, data = self.serde.dumps_typed(value)
-        return kind, base64.b64encode(data).decode("ascii")
-
-    def _load(self, stored: Sequence[str]) -> Any:
-        return self.serde.loads_typed((stored[0], base64.b64decode(stored[1])))
+    def _with_bases(self, session_id: str, namespace: str, checkpoints: Iterable[str]) -> Iterator[str]:
+        """Stream the keys of the values of checkpoints, and of those that these are made from."""
+        get = stored_values(self._manager, session_id, key_of(_BLOBS, namespace))
+        for name in checkpoints:
+            for blob in self._blobs_of(session_id, namespace, name):
+                yield from grown.needed(blob, get)
 
 
 class _Place(NamedTuple):
@@ -383,6 +426,14 @@ class _Place(NamedTuple):
                 "checkpoint_id": self.checkpoint,
             }
         }
+
+
+def _standing_alone(item: Item, get: Callable[[str], Any]) -> Any:
+    """Return the value of a record without those that it is made from; None if one of these is not there."""
+    if item.key is None or not item.stream.startswith(f"{_BLOBS}/"):
+        return item.value
+    value = grown.resolve(item.key, get)
+    return None if value is None else grown.plain(value)
 
 
 def _order_of(write: Item) -> Any:

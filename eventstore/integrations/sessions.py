@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
 from eventstore.log.base import Appended
 from eventstore.sessions.manager import SessionManager
+from eventstore.sessions.records import item_of
 from projections.models import SessionMetadata
 
 R = TypeVar("R")
@@ -64,6 +65,20 @@ def sessions_named(
 def stored_keys(manager: SessionManager, session_id: str, stream: str, at: int | None = None) -> Set[str]:
     """Return the keys of a stream whose records all have one, in order, without reading them. Raises SessionNotFound."""
     return cast("Set[str]", manager.storage.records(session_id, at).streams.get(stream, {}).keys())
+
+
+def stored_values(manager: SessionManager, session_id: str, stream: str, at: int | None = None) -> Callable[[str], Any]:
+    """Return what gives the value of a key of a stream, None for one that is not there, all of the same moment.
+
+    Only values that are asked for are read. Raises SessionNotFound.
+    """
+    entries = manager.storage.records(session_id, at).streams.get(stream, {})
+
+    def value_of(key: str) -> Any:
+        entry = entries.get(key)
+        return None if entry is None else item_of(manager.storage, session_id, stream, entry).value
+
+    return value_of
 
 
 def key_of(*parts: str) -> str:

@@ -64,12 +64,12 @@ class Records:
         entries = list(islice((one for one in wanted if one.first > first), most))
         if newest and most is not None:
             entries.reverse()
-        return [self._item(session_id, stream, one) for one in entries]
+        return [item_of(self._storage, session_id, stream, one) for one in entries]
 
     def get(self, session_id: str, stream: str, key: str, at: At | None = None) -> Item | None:
         """Return the item of a key, or None. Raises SessionNotFound, LogDamaged."""
         entry = self._storage.records(session_id, at).streams.get(stream, {}).get(key)
-        return None if entry is None else self._item(session_id, stream, entry)
+        return None if entry is None else item_of(self._storage, session_id, stream, entry)
 
     def streams(self, session_id: str, prefix: str = "", at: At | None = None) -> dict[str, int]:
         """Return how many items each stream has whose name begins with `prefix`. Raises SessionNotFound, LogDamaged."""
@@ -108,7 +108,7 @@ class Records:
             entry = next(reversed(state.streams.get(stream, {}).values()), None)
             if entry is None:
                 return None
-            item = self._item(session_id, stream, entry)
+            item = item_of(self._storage, session_id, stream, entry)
             place = None if entry.key is not None else entry.first
             removed = e.RecordRemoved(stream=stream, key=entry.key, item=place)
             try:
@@ -133,16 +133,18 @@ class Records:
         except SessionNotFound:
             return State()
 
-    def _item(self, session_id: str, stream: str, entry: Entry) -> Item:
-        text = entry.text
-        if entry.sha256 is not None:
-            text = self._storage.log.verified_value(session_id, entry.seq, entry.sha256)
-            value: Any = text if entry.base64 else msgspec.json.decode(text)
-        elif entry.base64:
-            value = msgspec.json.decode(text, type=bytes)
-        else:
-            value = msgspec.json.decode(text)
-        return Item(stream, entry.key, value, entry.seq, entry.first, entry.time)
+
+def item_of(storage: SessionStorage, session_id: str, stream: str, entry: Entry) -> Item:
+    """Return an entry of a session's stream with its value. Raises SessionNotFound, LogDamaged."""
+    text = entry.text
+    if entry.sha256 is not None:
+        text = storage.log.verified_value(session_id, entry.seq, entry.sha256)
+        value: Any = text if entry.base64 else msgspec.json.decode(text)
+    elif entry.base64:
+        value = msgspec.json.decode(text, type=bytes)
+    else:
+        value = msgspec.json.decode(text)
+    return Item(stream, entry.key, value, entry.seq, entry.first, entry.time)
 
 
 def _new(state: State, events: Sequence[e.Event]) -> list[e.Event]:

@@ -14,6 +14,8 @@ from typing import Any
 import langgraph.store.memory as in_memory
 import langgraph.store.sqlite as in_sqlite
 from counted import run
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.report import ProgressCallbacks
 from stores import FOLDER, makers
@@ -130,6 +132,52 @@ async def conformance(total: Total) -> None:
         total.left_out.append("delta channels: the specification could not be downloaded")
 
 
+def long_threads(total: Total) -> None:
+    """Fill a thread that grows with each checkpoint; each must be what was put, also after copies and `prune`."""
+    for name, make in makers().items():
+        try:
+            _long_thread(make())
+        except Exception as error:  # a scenario fails with any error
+            total.failures.append(f"{name}: a long thread: {error!r}")
+        else:
+            total.passed += 1
+
+
+def _long_thread(manager: Any) -> None:
+    saver, said, put = EventStoreSaver(manager), list[HumanMessage](), dict[str, list[str]]()
+    config: Any = {"configurable": {"thread_id": "long", "checkpoint_ns": ""}}
+    version = None
+    for number in range(250):
+        said = [*said, HumanMessage(content=f"message {number} " * 20, id=f"m{number}")]
+        if number % 60 == 59:
+            said[number // 2].content = "changed where it is"
+        if number == 150:
+            said, saver = said[:100], EventStoreSaver(manager)  # a new program goes on with fewer messages
+        version = saver.get_next_version(version, None)
+        checkpoint = {
+            **empty_checkpoint(),
+            "channel_values": {"messages": list(said)},
+            "channel_versions": {"messages": version},
+        }
+        config = saver.put(config, checkpoint, {"step": number}, {"messages": version})
+        put[checkpoint["id"]] = [str(one.content) for one in said]
+    saver.copy_thread("long", "fork")
+    saver.put({"configurable": {"thread_id": "other", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
+    saver.copy_thread("long", "other")
+    saver.prune(["long"])
+    for thread, count in (("long", 1), ("fork", 250), ("other", 251)):
+        found = [
+            one
+            for one in EventStoreSaver(manager).list({"configurable": {"thread_id": thread}})
+            if one.checkpoint["id"] in put
+        ]
+        assert len(found) == min(count, 250), (thread, len(found))
+        for one in found:
+            assert [message.content for message in one.checkpoint["channel_values"]["messages"]] == put[
+                one.checkpoint["id"]
+            ]
+
+
 def stores(total: Total) -> None:
     """Run the vendor's tests of stores on each store."""
     in_memory.InMemoryStore = Ours  # type: ignore[misc, assignment, unused-ignore]
@@ -158,9 +206,10 @@ def is_of_any_store(item: Any) -> bool:
 
 
 def main() -> int:
-    """Run both; print the line of JSON."""
+    """Run all; print the line of JSON."""
     total = Total()
     asyncio.run(conformance(total))
+    long_threads(total)
     stores(total)
     found = {"failed": len(total.failures), "failures": total.failures, "left_out": total.left_out}
     print(json.dumps({"passed": total.passed, **found}))

@@ -1,0 +1,114 @@
+"""Values that continue an earlier one, such as a list of messages with one more: stored as what was added.
+
+A value is the bytes of a MessagePack array: a header with the number of items, then the items. One that continues another has
+its items, and more. Its record holds the key of the other one, the header, and what was added:
+`{"base": key, "depth": 3, "kind": "msgpack", "head": base64, "tail": base64, "sha256": hex}`. `depth` is the number of values
+that it is made from, besides itself.
+"""
+
+import threading
+from base64 import b64decode, b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+_KIND = "msgpack"
+_LEAST_BYTES = 2_000  # a shorter value is stored as it is
+_MOST_DEPTH = 100  # then one is stored as it is: reading takes a step for each
+_CACHED_BYTES = 32 * 1024 * 1024
+
+
+class Value(NamedTuple):
+    """The bytes of a serialized value, and how many values its record is made from."""
+
+    kind: str
+    data: bytes
+    depth: int = 0
+
+
+def plain(value: Value) -> bytes:
+    """Return the value of a record that stands for itself."""
+    return value.kind.encode() + b"\0" + value.data
+
+
+def added(key: str, base: Value, value: Value) -> dict[str, Any] | None:
+    """Return the value of a record that continues `base`, the value of that key; None where it is better stored as it is."""
+    cut, begin = _header_size(base.data), _header_size(value.data)
+    size = len(base.data) - cut
+    if value.kind != _KIND or base.kind != _KIND or not cut or not begin:
+        return None
+    if len(value.data) < _LEAST_BYTES or base.depth >= _MOST_DEPTH:
+        return None
+    if value.data[begin : begin + size] != base.data[cut:]:
+        return None
+    return {
+        "base": key,
+        "depth": base.depth + 1,
+        "kind": _KIND,
+        "head": b64encode(value.data[:begin]).decode(),
+        "tail": b64encode(value.data[begin + size :]).decode(),
+        "sha256": sha256(value.data).hexdigest(),
+    }
+
+
+def resolve(key: str, get: Callable[[str], Any]) -> Value | None:
+    """Return the value of a key. `get` gives the value of a record, None for one that is not there.
+
+    None, if it or a record that it is made from is not there, or is another one.
+    """
+    tails, stored = list[bytes](), get(key)
+    here = stored
+    while isinstance(here, Mapping):
+        tails.append(b64decode(here["tail"]))
+        here = get(here["base"])
+    if here is None or not tails:
+        return None if here is None else _read(here)
+    first = _read(here).data
+    data = b"".join([b64decode(stored["head"]), first[_header_size(first) :], *reversed(tails)])
+    return Value(stored["kind"], data, stored["depth"]) if sha256(data).hexdigest() == stored["sha256"] else None
+
+
+def needed(key: str, get: Callable[[str], Any]) -> Iterator[str]:
+    """Stream a key and those of the records that its value is made from."""
+    here: str | None = key
+    while here is not None:
+        yield here
+        stored = get(here)
+        here = stored["base"] if isinstance(stored, Mapping) else None
+
+
+def _read(stored: bytes) -> Value:
+    kind, _, data = stored.partition(b"\0")
+    return Value(kind.decode(), data)
+
+
+def _header_size(data: bytes) -> int:
+    """Return the size of the header of a MessagePack array; 0 if it is none."""
+    first = data[0] if data else 0
+    return 1 if first & 0xF0 == 0x90 else {0xDC: 3, 0xDD: 5}.get(first, 0)
+
+
+class LastValues:
+    """The last value of each channel of each thread that this process stored, with its key: at most 32 MB. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, str], tuple[str, Value]] = OrderedDict()
+        self._bytes = 0
+        self._mutex = threading.Lock()
+
+    def get(self, session_id: str, stream: str, channel: str) -> tuple[str, Value] | None:
+        """Return the key and the value stored last."""
+        with self._mutex:
+            return self._kept.get((session_id, stream, channel))
+
+    def put(self, session_id: str, stream: str, channel: str, key: str, value: Value) -> None:
+        """Remember what was stored."""
+        place = session_id, stream, channel
+        with self._mutex:
+            _, old = self._kept.pop(place, ("", None))
+            self._kept[place] = key, value
+            self._bytes += len(value.data) - (len(old.data) if old else 0)
+            while self._bytes > _CACHED_BYTES:
+                _, (_, gone) = self._kept.popitem(last=False)
+                self._bytes -= len(gone.data)

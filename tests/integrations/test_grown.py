@@ -1,0 +1,108 @@
+"""Values that continue an earlier one: stored as what was added, and read back to the byte."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore.integrations import grown
+from eventstore.integrations.grown import LastValues, Value, added, needed, plain, resolve
+
+ITEM = st.text("abc", max_size=4).map(lambda text: text * 150)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["more", "edit", "shorter", "other", "same"]), st.lists(ITEM, max_size=20)), max_size=30
+)
+
+
+class Store:
+    """Records of one channel, stored as a saver does."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Any] = {}
+        self.last: tuple[str, Value] | None = None
+
+    def put(self, key: str, value: Value) -> None:
+        more = added(*self.last, value) if self.last else None
+        self.records[key] = more or plain(value)
+        self.last = key, value._replace(depth=more["depth"] if more else 0)
+
+
+def packed(value: object) -> Value:
+    return Value("msgpack", msgspec.msgpack.encode(value))
+
+
+@given(steps=STEPS)
+def test_every_version_is_read_back_and_the_last_one_needs_only_what_it_names(
+    steps: list[tuple[str, list[str]]],
+) -> None:
+    store, items, versions = Store(), list[str](), dict[str, Value]()
+    for number, (what, new) in enumerate(steps):
+        if what == "more":
+            items = items + new
+        elif what == "edit" and items:
+            items = [*items[:-1], "x" * 300]
+        elif what == "shorter":
+            items = items[:-1]
+        elif what == "other":
+            items = new
+        versions[f"{number}"] = packed(items)
+        store.put(f"{number}", versions[f"{number}"])
+    get = store.records.get
+    for key, value in versions.items():
+        found = resolve(key, get)
+        assert found is not None
+        assert (found.kind, found.data) == (value.kind, value.data)
+    if steps:
+        kept = set(needed(f"{len(steps) - 1}", get))
+        left = {key: value for key, value in store.records.items() if key in kept}
+        found = resolve(f"{len(steps) - 1}", left.get)
+        assert found is not None
+        assert found.data == packed(items).data
+
+
+def test_a_list_that_grows_costs_what_is_added_and_no_chain_is_endless() -> None:
+    store = Store()
+    items = ["x" * 300] * 20
+    for number in range(400):
+        items.append(f"message {number} " * 20)
+        store.put(f"{number}", packed(items))
+    sizes = [len(msgspec.json.encode(one)) for one in store.records.values() if isinstance(one, dict)]
+    assert len(sizes) > 390
+    assert max(sizes) < 1_000
+    depths = [len(list(needed(key, store.records.get))) for key in store.records]
+    assert max(depths) == 101
+
+
+@pytest.mark.parametrize("change", ["gone", "replaced"])
+def test_a_value_whose_base_is_gone_or_replaced_is_not_there(change: str) -> None:
+    store = Store()
+    store.put("a", packed(["x" * 300] * 20))
+    store.put("b", packed(["x" * 300] * 21))
+    assert isinstance(store.records["b"], dict)
+    if change == "gone":
+        del store.records["a"]
+    else:
+        store.records["a"] = plain(packed(["y" * 300] * 20))
+    assert resolve("b", store.records.get) is None
+    assert resolve("none", store.records.get) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("msgpack", {"a": "x" * 3_000}), ("msgpack", "x" * 3_000), ("json", ["x" * 300] * 20)]
+)
+def test_what_is_no_list_of_messagepack_is_stored_as_it_is(kind: str, value: object) -> None:
+    one = packed(value)._replace(kind=kind)
+    assert added("a", one, one) is None
+    assert resolve("a", {"a": plain(one)}.get) == one
+
+
+def test_the_last_values_are_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grown, "_CACHED_BYTES", 250)
+    last = LastValues()
+    for channel in "abc":
+        last.put("s", "blobs", channel, "old", Value("msgpack", b"x"))
+        last.put("s", "blobs", channel, "k", Value("msgpack", b"x" * 100))
+    assert last.get("s", "blobs", "a") is None
+    assert last.get("s", "blobs", "c") == ("k", Value("msgpack", b"x" * 100))
