@@ -19,6 +19,7 @@ from eventstore.sessions.manager import SessionManager
 from projections import invocations as invocations_fold
 from projections import statistics
 from projections.moments import Moments
+from projections.session import State
 
 _BUCKETS, _MARKERS = 600, 500
 _AT_ONCE = 500
@@ -97,6 +98,7 @@ def _parts(manager: SessionManager, session_id: str) -> Iterator[bytes]:
         "data": _data(manager, session_id, index),
         "ancestors": [(one.session_id, one.version) for one in moments.ancestors(session_id)],
         "proof": proof_of(manager, session_id),
+        "empty": State().metadata.to_model(session_id).to_dict(),
     }
     yield msgspec.json.encode(whole)[:-1]
     yield b',"moments":['

@@ -72,6 +72,29 @@ def test_every_moment_is_what_the_manager_answers(browser: Browser, manager: Ses
     page.close()
 
 
+def test_changes_between_two_moments_are_those_of_the_manager(
+    browser: Browser, manager: SessionManager, tmp_path: Path
+) -> None:
+    page, problems = opened(browser, manager, "s", tmp_path)
+    page.get_by_role("tab", name="changes").click()
+    head = manager.head("s").version
+    for before, after in ((0, 5), (3, 60), (60, head), (head - 4, head), (head, head)):
+        page.get_by_label("Go to event").fill(str(after))
+        page.get_by_label("Go to event").press("Enter")
+        page.get_by_label("From event").fill(str(before))
+        page.get_by_label("From event").press("Enter")
+        wanted = manager.diff("s", before, after)
+        expect(page.locator(".note", has_text="changes")).to_have_text(f"{len(wanted)} changes")
+        expect(page.locator("table.diff tbody tr")).to_have_count(min(len(wanted), 200))
+        rows = page.locator("table.diff tbody tr").evaluate_all(
+            "all => all.map(row => [...row.cells].map(one => one.textContent))"
+        )
+        shown = [(f"{one.kind.replace('_', ' ')} {one.key}", one.before is None, one.after is None) for one in wanted]
+        assert sorted((what, not was, not now) for what, was, now in rows) == sorted(shown[:200])
+    assert problems == []
+    page.close()
+
+
 def test_the_timeline_is_filtered_found_in_and_jumped_in(
     browser: Browser, manager: SessionManager, tmp_path: Path
 ) -> None:

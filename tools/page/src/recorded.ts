@@ -6,7 +6,7 @@ type Change = { session?: Json; figures?: Json };
 type Life = { seq: number; died: number; states: [number, Json][] };
 type Recorded = {
   session_id: string; version: number; density: { buckets: Bucket[] }; postings: Record<string, Record<string, number[]>>;
-  spoken: [number, number][]; calls: Life[]; data: Record<string, [number, unknown[]][]>; ancestors: [string, number][]; proof: Json;
+  spoken: [number, number][]; calls: Life[]; data: Record<string, [number, unknown[]][]>; ancestors: [string, number][]; proof: Json; empty: Json;
   moments: Change[]; rows: Row[]; events: Json[];
 };
 type Query = Record<string, unknown>;
@@ -83,6 +83,44 @@ function data(file: Recorded, version: number): Json {
   return { version, values };
 }
 
+const FIELDS = ["status", "user_id", "purpose", "total_invocations", "total_duration_ms", "tools_used", "estimated_cost", "token_usage", "created_at", "updated_at"];
+
+function same(one: unknown, other: unknown): boolean {
+  if (one === null || other === null || typeof one !== "object" || typeof other !== "object") return one === other;
+  const [a, b] = [one as Json, other as Json];
+  return Array.isArray(a) === Array.isArray(b) && Object.keys(a).length === Object.keys(b).length && Object.keys(a).every((key) => key in b && same(a[key], b[key]));
+}
+
+/** What a session is after a version, in the parts that are compared. */
+function state(file: Recorded, version: number): { session: Json; seqs: number[]; calls: Json; values: Json } {
+  const known = calls(file, version, { limit: Infinity }).calls as { call: Json }[];
+  const shown = known.map(({ call }) => [call.invocation_id, Object.fromEntries(Object.entries(call).filter(([, value]) => value !== null))]);
+  return { session: version ? moment(file, version).session : file.empty, seqs: visible(file, version), calls: Object.fromEntries(shown), values: data(file, version).values };
+}
+
+/** What changed between two moments: as `projections/difference.py` compares them. */
+function diff(file: Recorded, query: Query): Json {
+  const [a, b] = [query.a, query.b ?? file.version].map((one) => Math.min(Number(one), file.version)) as [number, number];
+  const [old, now] = [state(file, a), state(file, b)];
+  const changes: { kind: string; key: string | number; before: unknown; after: unknown }[] = [];
+  const add = (kind: string, key: string | number, before: unknown, after: unknown) => changes.push({ kind, key, before: before ?? null, after: after ?? null });
+  const values = (kind: string, was: Json, is: Json) => {
+    for (const key of Object.keys({ ...was, ...is })) if (!(key in was && key in is && same(was[key], is[key]))) add(kind, key, was[key], is[key]);
+  };
+  const text = (seq: number) => `${file.events[seq - 1]!.role}: ${file.events[seq - 1]!.content}`;
+  for (const name of FIELDS) if (!same(old.session[name], now.session[name])) add("metadata", name, old.session[name], now.session[name]);
+  for (const tag of old.session.tags) if (!now.session.tags.includes(tag)) add("tag", tag, tag, null);
+  for (const tag of now.session.tags) if (!old.session.tags.includes(tag)) add("tag", tag, null, tag);
+  values("custom_metadata", old.session.custom_metadata, now.session.custom_metadata);
+  const [before, after] = [new Set(old.seqs), new Set(now.seqs)];
+  for (const seq of old.seqs) if (!after.has(seq)) add("message", seq, text(seq), null);
+  for (const seq of now.seqs) if (!before.has(seq)) add("message", seq, null, text(seq));
+  values("invocation", old.calls, now.calls);
+  values("data", old.values, now.values);
+  const skip = Number(query.skip ?? 0);
+  return { version: b, total: changes.length, changes: changes.slice(skip, skip + Number(query.limit ?? 200)) };
+}
+
 function find(file: Recorded, query: Query): Json {
   const wanted = String(query.text).toLowerCase();
   const has = (event: Json) => TEXTS.some((name) => {
@@ -125,6 +163,7 @@ export function answer(file: Recorded, path: string, query: Query): unknown {
     case "events": return { version: file.version, row: file.rows[Number(part) - 1], event: file.events[Number(part) - 1] };
     case "calls": return calls(file, version, query);
     case "data": return data(file, version);
+    case "diff": return diff(file, query);
     case "find": return find(file, query);
     case "next": return next(file, query);
     case "forks": return forks(file);

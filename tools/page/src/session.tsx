@@ -13,13 +13,14 @@ import { complain, link, mark, place, refine, say, writable, go } from "./state"
 import { clean, compact, count, duration, money, time } from "./text";
 import { NO_FILTER, Timeline } from "./timeline";
 
-const ALL_TABS = ["conversation", "timeline", "calls", "data", "changes", "forks", "proof"] as const;
-type Tab = (typeof ALL_TABS)[number];
-const TABS = ALL_TABS.filter((one) => !recorded || one !== "changes"); // a file cannot compare two moments
+const TABS = ["conversation", "timeline", "calls", "data", "changes", "forks", "proof"] as const;
+type Tab = (typeof TABS)[number];
 const SPEEDS = [1, 4, 16, 64, 256];
 
-/** Follow a session: its present version, and a number that grows when what was read before is not right any more. */
-/** Follow a session from the event on that the page has; 0 while it has none. From "now" on, events in between would be missed. */
+/**
+ * Follow a session from the event on that the page has, 0 while it has none: from "now" on, events in between would be missed.
+ * Returns its present version, and a number that grows when what was read before is not right any more.
+ */
 function useHead(id: string, from: number): { head: number; epoch: number; ended: string } {
   const [state, set] = useState({ head: 0, epoch: 0, ended: "" });
   const head = useRef(0);
