@@ -6,7 +6,7 @@ answer for event n is the answer of those folds after n events. It has numbers a
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -167,7 +167,8 @@ class Moments:
     times of recording. `unknown` are those of the redacted events at the end: they happened then, or before, and no later
     than the next event. `conversation` are the messages, `calls` the tool calls, `kinds`, `types`, `tools` and `roles`
     the events of each kind, type, tool and role. `tools` are also in `tool_at` and `tool`, by number of the event, as a place
-    in `tool_names`. `linked` are the events that gave a call a folder.
+    in `tool_names`. `linked` are the events that gave a call a folder. `late` fills in what only new events need: the calls and
+    uses of `now`, `tool_of`, and which calls have not ended.
     """
 
     version: int = 0
@@ -198,6 +199,7 @@ class Moments:
     tool: Seqs = field(default_factory=seqs)
     tool_names: list[str] = field(default_factory=list)
     tool_places: dict[str, int] = field(default_factory=dict)
+    late: "Callable[[Moments], None] | None" = field(default=None, repr=False)
 
     def metadata_at(self, version: int) -> metadata_fold.State:
         """Return the metadata after event `version`, without its calls and uses."""
@@ -227,6 +229,12 @@ class Moments:
         tokens = self.token_sum.each(versions)
         return counts(messages, versions), counts(self.calls.born, versions), counts(errors, versions), tokens, cost
 
+    def complete(self) -> None:
+        """Fill in what only new events need, if that is still to be done."""
+        if self.late is not None:
+            late, self.late = self.late, None
+            late(self)
+
     def copy(self) -> "Moments":
         """Return an independent index. The cost grows with its size: code that keeps an index continues it instead."""
         return deepcopy(self)
@@ -234,6 +242,8 @@ class Moments:
 
 def apply(state: Moments, event: FoldInput) -> None:
     """Apply one event, or one run of messages."""
+    if state.late is not None:
+        state.complete()
     if isinstance(event, MessageRun):
         for message in _messages.decode_lines(event.lines):
             state.types.add(message.seq, "message.added")

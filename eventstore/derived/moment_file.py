@@ -4,8 +4,9 @@
     parts      each 8 bytes size, big-endian, and so many bytes of MessagePack
     32 bytes   SHA-256 of all before it
 
-The first part is the `_Front`. The next are the calls of the metadata as columns, their uses, and the fields of `Moments` in
-order. Sequences of numbers are extensions: the code is that of `array`, the bytes are those of this machine.
+The first part is the `_Front`. The next three are what only new events need, and are decoded before the first of these: the calls
+of the metadata as columns, its uses, and the tools of calls. Then come the other fields of `Moments`, in order. Sequences of
+numbers are extensions: the code is that of `array`, the bytes are those of this machine.
 
 The file is trusted as a snapshot is, see `snapshots`. It decides nothing, and is removed where the snapshot is. Reading and
 writing take the memory of one part besides the index. A question about a long session writes it, no append does.
@@ -94,6 +95,7 @@ class MomentFiles(LogFolders):
             if mark is None or (head.version, head.hash) != (fold.head.version, fold.head.hash):
                 return  # the log grew meanwhile: the next question tries it again
             self._written[session_id] = head.version
+            fold.state.complete()
             front = _Front(code_fingerprint(moments=True), session_id, head, mark)
             self._replace(session_id, MOMENTS, replace(fold, head=head), mark, partial(_parts_of, front, fold.state))
 
@@ -170,9 +172,11 @@ _FRONT = msgspec.msgpack.Decoder(_Front)
 _USES = msgspec.msgpack.Decoder(dict[str, bytes])
 _COLUMNS = tuple(GenericAlias(list, (kind,)) for kind in get_type_hints(Invocation).values())
 _CALLS: msgspec.msgpack.Decoder[list[list[Any]]] = msgspec.msgpack.Decoder(GenericAlias(tuple, _COLUMNS))
+_TOOLS = msgspec.msgpack.Decoder(dict[str, str])
 _FIELDS = {
     one.name: msgspec.msgpack.Decoder(hint, ext_hook=_numbers, dec_hook=_as_numbers)
     for one, hint in zip(fields(Moments), get_type_hints(Moments).values(), strict=True)
+    if one.name not in ("tool_of", "late")
 }
 
 
@@ -192,8 +196,10 @@ def _contents(front: _Front, state: Moments) -> Iterator[bytes]:
     yield _encode(front)
     yield _encode([list(map(attrgetter(name), calls)) for name in Invocation.__struct_fields__])
     yield _encode(state.now.uses)
+    yield _encode(state.tool_of)
+    kept = {"now": replace(state.now, calls={}, uses={}), "calls": replace(state.calls, known={})}
     for name in _FIELDS:
-        yield _encode(replace(state.now, calls={}, uses={}) if name == "now" else getattr(state, name))
+        yield _encode(kept.get(name) or getattr(state, name))
 
 
 def _parts_in(file: int) -> Iterator[bytes]:
@@ -218,15 +224,21 @@ def _parts_in(file: int) -> Iterator[bytes]:
 
 def _state_of(parts: Iterator[bytes]) -> Moments:
     """Return the index in the parts after the front. Raises as `_parts_in` does, and errors of decoding."""
-    calls, uses = list(map(Invocation, *_CALLS.decode(next(parts, b"")))), _USES.decode(next(parts, b""))
-    state = Moments(**{name: decoder.decode(next(parts, b"")) for name, decoder in _FIELDS.items()})
+    late = partial(_complete, next(parts, b""), next(parts, b""), next(parts, b""))
+    state = Moments(**{name: decoder.decode(next(parts, b"")) for name, decoder in _FIELDS.items()}, late=late)
     deque(parts, 0)  # raises where the bytes are not those that were written
-    state.now.calls, state.now.uses = {one.invocation_id: one for one in calls}, uses
     for track in (state.token_kinds, *state.figures.values()):
         track.first = _frozen(track.first)
         if isinstance(track.values, list):
             track.values = [_frozen(value) for value in track.values]
     return state
+
+
+def _complete(calls: bytes, uses: bytes, tools: bytes, state: Moments) -> None:
+    state.now.calls = {one.invocation_id: one for one in map(Invocation, *_CALLS.decode(calls))}
+    state.now.uses, state.tool_of = _USES.decode(uses), _TOOLS.decode(tools)
+    lives = state.calls
+    lives.known = {name: life for life, name in enumerate(lives.names) if not lives.died[life]}
 
 
 def _frozen(value: Any) -> Any:
