@@ -25,6 +25,7 @@ from eventstore.server.live import Live
 from eventstore.server.page import Page
 from eventstore.server.problems import Refusal, answer, problem_of
 from eventstore.server.route import PREFIX, Context, Request, Route, read_query
+from eventstore.server.seen import HEADER, check_seen
 from eventstore.server.streams import Followers, Sockets, stream_session
 from eventstore.sessions.manager import SessionManager
 
@@ -142,12 +143,17 @@ class Application:
         async def handle(request: HttpRequest) -> Response:
             try:
                 asked = await self._read(route, request)
-                result = await run_in_threadpool(route.run, self._context, asked)
+                result = await run_in_threadpool(self._run, route, asked, request.headers.get(HEADER))
                 return Response(msgspec.json.encode(result), route.status, media_type="application/json")
             except Exception as error:
                 return answer(problem_of(error))
 
         return handle
+
+    def _run(self, route: Route, asked: Request, seen: str | None) -> Any:
+        if seen is not None and "session_id" in asked.path:
+            check_seen(self._context.manager, asked.session_id, seen)
+        return route.run(self._context, asked)
 
     async def _read(self, route: Route, request: HttpRequest) -> Request:
         query: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ from eventstore.record.message_run import Message
 from eventstore.server.problems import Refusal
 from eventstore.server.proven import Proof, proof_of
 from eventstore.server.route import Context, NoQuery, Request, Routes, moment
+from eventstore.server.seen import hash_at
 from eventstore.server.shown import ShownRow, show_event, show_row
 from eventstore.sessions.moments import Bucket
 from projections.difference import Change
@@ -27,10 +28,14 @@ class AtQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class About(msgspec.Struct):
-    """A session as of `version`; `head` is its present version. `forks` are its ancestors, `redactions` counts redactions."""
+    """A session as of `version`; `head` is its present version, `hash` the hash of that event.
+
+    `ancestors` are the sessions it is a fork of, each with the version it was forked at.
+    """
 
     version: int
     head: int
+    hash: str
     session: dict[str, Any]
     figures: dict[str, Any]
     counts: dict[str, dict[str, int]]
@@ -52,6 +57,7 @@ def about(context: Context, request: Request) -> About:
     return About(
         version,
         head,
+        hash_at(context.manager, session_id, head),
         metadata.to_dict(),
         figures,
         moments.counts(session_id, version),

@@ -11,7 +11,7 @@ export type Row = {
   duration_ms?: number | null; tokens?: Record<string, number> | null; failed?: boolean;
 };
 export type About = {
-  version: number; head: number; session: Session; figures: Record<string, any>;
+  version: number; head: number; hash: string; session: Session; figures: Record<string, any>;
   counts: Record<"types" | "tools" | "roles" | "kinds", Record<string, number>>; ancestors: [string, number][]; messages: number;
 };
 export type Bucket = {
@@ -79,8 +79,22 @@ async function send<T>(path: string, init: RequestInit): Promise<T> {
   return answer.json() as Promise<T>;
 }
 
-export const get = <T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> =>
-  recorded ? Promise.resolve().then(() => answer(recorded!, path, query) as T) : send<T>(url(path, query), { signal: signal ?? null });
+/** By session: the last event that was shown of it. The server refuses what is asked with it where the session has it no more. */
+const seen = new Map<string, string>();
+const sessionOf = (path: string): string => /^\/sessions\/([^/]+)/.exec(path)?.[1] ?? "";
+
+export async function get<T>(path: string, query: Query = {}, signal?: AbortSignal): Promise<T> {
+  if (recorded) return answer(recorded, path, query) as T;
+  const id = sessionOf(path);
+  const known = seen.get(id);
+  const found = await send<T>(url(path, query), { signal: signal ?? null, headers: known ? { "Eventstore-Seen": known } : {} });
+  const about = found as Partial<About>;
+  if (id && about.head && about.hash) seen.set(id, `${about.head}:${about.hash}`);
+  return found;
+}
+
+/** Forget what was shown of a session: it is shown anew. */
+export const forget = (id: string): boolean => seen.delete(encodeURIComponent(id));
 
 export const post = <T>(path: string, body: unknown): Promise<T> =>
   send<T>(url(path), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });

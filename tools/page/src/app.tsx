@@ -10,7 +10,7 @@ import { connect, connected } from "./live";
 import { Empty, Link, useLoaded } from "./parts";
 import { SessionView } from "./session";
 import { recorded } from "./recorded";
-import { complain, go, notice, place, say, theme, writable } from "./state";
+import { complain, go, notice, place, renewed, say, theme, writable } from "./state";
 import "./style.css";
 import { clean, count, time } from "./text";
 
@@ -19,7 +19,7 @@ function View() {
   if (path === "/") return <List />;
   if (path.startsWith("/s/")) {
     const id = decodeURIComponent(path.slice(3));
-    return <SessionView key={id} id={id} />;
+    return <SessionView key={`${id}:${renewed.value}`} id={id} />;
   }
   if (path === "/compare") return <Compare />;
   if (path === "/analytics") return <Analytics />;

@@ -1,6 +1,6 @@
 // One session: its life as a scrubber, and everything as of the scrubbed moment.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type About, type Call, type Density, download, get, of, post, type Problem } from "./api";
+import { type About, type Call, type Density, download, forget, get, of, post, type Problem } from "./api";
 import { Conversation } from "./conversation";
 import { Forks } from "./forks";
 import { useKeys } from "./keys";
@@ -9,7 +9,7 @@ import { Empty, Figure, Output, Status, useLoaded } from "./parts";
 import { Proof } from "./proof";
 import { recorded } from "./recorded";
 import { Scrubber } from "./scrubber";
-import { complain, link, mark, place, refine, say, writable, go } from "./state";
+import { complain, link, mark, place, refine, renewed, say, writable, go } from "./state";
 import { clean, compact, count, duration, money, time } from "./text";
 import { NO_FILTER, Timeline } from "./timeline";
 
@@ -53,6 +53,7 @@ function useHead(id: string, from: number): { head: number; epoch: number; ended
 
 export function SessionView(props: { id: string }) {
   const { id } = props;
+  useState(() => forget(id)); // once: from here on, all that is shown is of one log
   const query = place.value.query;
   const [from, setFrom] = useState(0);
   const live = useHead(id, from);
@@ -166,10 +167,10 @@ export function SessionView(props: { id: string }) {
     return problem ? <Empty title={problem.title ?? "This session cannot be shown"}><p>{problem.message}</p></Empty> : <div class="bones" aria-label="Loading" />;
   }
   const session = shown.session;
+  const lost = live.ended || first.error?.message;
   return (
     <div class="session">
-      {live.ended && <p class="banner bad" role="alert">{live.ended}</p>}
-      {first.error && <p class="banner bad" role="alert">{first.error.message}</p>}
+      {lost && <p class="banner bad" role="alert">{lost} <button onClick={() => renewed.value++}>Load it as it is now</button></p>}
       <header class="head">
         <div class="title">
           <h1>{clean(session.purpose ?? id)}</h1>

@@ -34,6 +34,8 @@ export const link = (id: string, query: Record<string, string | number> = {}): s
 };
 
 export const writable = signal(false);
+/** Grows when a session is to be shown anew. */
+export const renewed = signal(0);
 export const notice = signal<{ text: string; bad: boolean } | null>(null);
 let ends = 0;
 export function say(text: string, bad = false): void {
