@@ -6,8 +6,9 @@ State of a user or an app is in a session of its own with the tag `adk-state`.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,8 +17,9 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended
-from eventstore.integrations.sessions import append_decided, finish, key_of, parts_of, sessions_named
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, sessions_named, stored
 from eventstore.sessions.manager import SessionManager
+from eventstore.sessions.records import Item
 
 try:
     from google.adk.errors import StaleSessionError
@@ -102,8 +104,8 @@ class EventStoreSessionService(BaseSessionService):
         described = {"time": now, "generation": platform_uuid.new_uuid()}
         events: list[e.Event] = [e.RecordPut(stream=_SESSION, key=_SESSION, value=described), *_puts(parts)]
 
-        def decide(version: int) -> list[e.Event]:
-            if version:
+        def decide(now: Stored) -> list[e.Event]:
+            if now.version:
                 raise AlreadyExistsError(f"session {place.session} already exists; nothing was written")
             return events
 
@@ -117,13 +119,13 @@ class EventStoreSessionService(BaseSessionService):
         rest = [*_puts(parts), *_meaning(event)]
         is_shared = any(parts[scope] for scope in _PREFIXES)
 
-        def decide(version: int) -> list[e.Event]:
-            if not version:
+        def decide(now: Stored) -> list[e.Event]:
+            if not now.version:
                 raise SessionNotFoundError(f"session {place.session} does not exist; nothing was written")
-            known = self._manager.records.get(place.id, _EVENTS, event.id, version)
+            known = now.get(_EVENTS, event.id)
             if known is not None and known.value == value:
                 return []
-            self._check_current(place, session, version)
+            _check_current(now, session)
             if is_shared:
                 self._settle(place)
             return [e.RecordPut(stream=_EVENTS, key=event.id if known is None else None, value=value), *rest]
@@ -138,35 +140,19 @@ class EventStoreSessionService(BaseSessionService):
             self._settle(place)
         return str(appended.first)
 
-    def _check_current(self, place: "_Place", session: Any, version: int) -> None:
-        """Raise StaleSessionError unless `session` has the last event that is stored. Other events in the log do not count."""
-        last = self._manager.records.list(place.id, _EVENTS, 1, version, newest=True)
-        marker = session._storage_update_marker
-        if marker is not None:
-            is_current = marker == _marker(last)
-        else:  # made by hand, or read by another service
-            is_current = (
-                not last
-                or last[0].value["timestamp"] <= session.last_update_time
-                or any(one.id == last[0].value["id"] for one in session.events[-1:])
-            )
-        if not is_current:
-            raise StaleSessionError(
-                f"session {place.session} was modified in storage since it was read; nothing was written: read it again"
-            )
-
     def _settle(self, place: "_Place") -> None:
         """Apply the last changes of shared state in a session to where that state is, once."""
+        here = stored(self._manager, place.id)
         for name in _PREFIXES:
-            item = self._manager.records.get(place.id, _SHARED, name)
+            item = here.get(_SHARED, name)
             if item is None:
                 continue
-            generation = self._manager.records.get(place.id, _SESSION, _SESSION)
+            generation = here.get(_SESSION, _SESSION)
             applied = [item.seq, generation.value["generation"] if generation is not None else ""]
             scope = _Scope(name, place.app, place.user)
 
-            def decide(version: int, scope: "_Scope" = scope, item: Any = item, own: Any = applied) -> list[e.Event]:
-                known = self._manager.records.get(scope.id, _APPLIED, place.id, version) if version else None
+            def decide(now: Stored, item: Any = item, own: Any = applied) -> list[e.Event]:
+                known = now.get(_APPLIED, place.id)
                 if known is not None and known.value[1] == own[1] and known.value[0] >= own[0]:
                     return []
                 puts = [e.RecordPut(stream=_STATE, key=key, value=value) for key, value in item.value.items()]
@@ -184,38 +170,18 @@ class EventStoreSessionService(BaseSessionService):
     def _load(self, place: "_Place", config: Any) -> Any:
         try:
             self._settle(place)
-            version = self._manager.head(place.id).version
+            now = stored(self._manager, place.id)
+            session = _session(now, place, self._shared(place))
             most = config.num_recent_events if config else None
-            items = (
-                self._manager.records.list(place.id, _EVENTS, most, version, newest=most is not None)
-                if most != 0
-                else []
-            )
-            last = items[-1:] or self._manager.records.list(place.id, _EVENTS, 1, version, newest=True)
-            session = self._session(place, last, version, self._shared(place))
+            since = config.after_timestamp if config else None
+            for entry in islice(reversed(now.entries(_EVENTS).values()), most):
+                event = Event.model_validate_json(now.text(entry))
+                if since and event.timestamp < since:
+                    break
+                session.events.append(event)
         except SessionNotFound:
             return None
-        since = config.after_timestamp if config else None
-        for item in reversed(items):
-            if since and item.value["timestamp"] < since:
-                break
-            session.events.append(Event.model_validate(item.value))
         session.events.reverse()
-        return session
-
-    def _session(self, place: "_Place", last: Sequence[Any], version: int, shared: Mapping[str, Any]) -> Any:
-        """Make a session without its events. `last` has the last one."""
-        found = self._manager.records.get(place.id, _SESSION, _SESSION, version)
-        time = last[0].value["timestamp"] if last else found.value["time"] if found is not None else 0.0
-        own = {str(item.key): item.value for item in self._manager.records.list(place.id, _STATE, at=version)}
-        session = Session(
-            id=place.session,
-            app_name=place.app,
-            user_id=place.user,
-            state={**own, **shared},
-            last_update_time=time,
-        )
-        session._storage_update_marker = _marker(last)
         return session
 
     def _list(self, app: str, user: str | None) -> Any:
@@ -228,28 +194,9 @@ class EventStoreSessionService(BaseSessionService):
             if place.user not in users:
                 users[place.user] = _prefixed("user", self._scope(_Scope("user", app, place.user)))
             with suppress(SessionNotFound):  # deleted in the meantime
-                sessions.append(self._listed(place, {**app_state, **users[place.user]}))
+                sessions.append(_session(stored(self._manager, place.id), place, {**app_state, **users[place.user]}))
         sessions.sort(key=lambda one: (one.last_update_time, one.user_id, one.id))
         return ListSessionsResponse(sessions=sessions)
-
-    def _listed(self, place: "_Place", shared: Mapping[str, Any]) -> Any:
-        """Make a session of a list from one read of its records; where a large value is kept beside the log, from several."""
-        streams = self._manager.storage.records(place.id).streams
-        last = next(reversed(streams.get(_EVENTS, {}).values()), None) or streams[_SESSION][_SESSION]
-        state = streams.get(_STATE, {})
-        if any(one.sha256 for one in (last, *state.values())):
-            version = self._manager.head(place.id).version
-            items = self._manager.records.list(place.id, _EVENTS, 1, version, newest=True)
-            return self._session(place, items, version, shared)
-        value = msgspec.json.decode(last.text)
-        own = {str(key): msgspec.json.decode(one.text) for key, one in state.items()}
-        return Session(
-            id=place.session,
-            app_name=place.app,
-            user_id=place.user,
-            state={**own, **shared},
-            last_update_time=value["timestamp"] if "timestamp" in value else value["time"],
-        )
 
     def _shared(self, place: "_Place") -> dict[str, Any]:
         scopes = {name: self._scope(_Scope(name, place.app, place.user)) for name in _PREFIXES}
@@ -257,7 +204,7 @@ class EventStoreSessionService(BaseSessionService):
 
     def _scope(self, scope: "_Scope") -> dict[str, Any]:
         try:
-            return {str(item.key): item.value for item in self._manager.records.list(scope.id, _STATE)}
+            return _state(stored(self._manager, scope.id))
         except SessionNotFound:
             return {}
 
@@ -324,8 +271,44 @@ def _prefixed(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {_PREFIXES[name] + key: value for key, value in state.items()}
 
 
-def _marker(last: Sequence[Any]) -> str:
-    return str(last[0].seq) if last else "0"
+def _session(now: Stored, place: _Place, shared: Mapping[str, Any]) -> Any:
+    """Make a session without its events."""
+    last = now.last(_EVENTS)
+    begun = now.get(_SESSION, _SESSION) if last is None else None
+    session = Session(
+        id=place.session,
+        app_name=place.app,
+        user_id=place.user,
+        state={**_state(now), **shared},
+        last_update_time=last.value["timestamp"] if last else begun.value["time"] if begun else 0.0,
+    )
+    session._storage_update_marker = _marker(last)
+    return session
+
+
+def _state(now: Stored) -> dict[str, Any]:
+    return {str(item.key): item.value for item in now.list(_STATE)}
+
+
+def _check_current(now: Stored, session: Any) -> None:
+    """Raise StaleSessionError unless `session` has the last event that is stored. Other events in the log do not count."""
+    last, marker = now.last(_EVENTS), session._storage_update_marker
+    if marker is not None:
+        is_current = marker == _marker(last)
+    else:  # made by hand, or read by another service
+        is_current = (
+            last is None
+            or last.value["timestamp"] <= session.last_update_time
+            or any(one.id == last.value["id"] for one in session.events[-1:])
+        )
+    if not is_current:
+        raise StaleSessionError(
+            f"session {session.id} was modified in storage since it was read; nothing was written: read it again"
+        )
+
+
+def _marker(last: Item | None) -> str:
+    return "0" if last is None else str(last.seq)
 
 
 def _to_value(event: Any) -> Any:

@@ -19,7 +19,7 @@ from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.importers.claude_code import ClaudeCode
 from eventstore.integrations.plain import plain
-from eventstore.integrations.sessions import append_decided, key_of, parts_of, sessions_named
+from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, sessions_named
 from eventstore.sessions.manager import SessionManager
 from projections.models import SessionMetadata
 
@@ -81,53 +81,26 @@ class ClaudeSessionStore:
     def _append(self, key: "_Key", entries: list[dict[str, Any]]) -> None:
         translated: list[ClaudeCode] = []
 
-        def decide(version: int) -> list[e.Event]:
-            new = self._new(key, entries, version)
+        def decide(now: Stored) -> list[e.Event]:
+            new = _new(now, key.stream, entries)
             if not new:
                 return []
             if key.stream != _MAIN:
                 return [put for put, _ in new]
-            translated[:] = [self._translator(key, version)]
-            events = self._tagged(key, version)
-            seq = max(version, 1)  # a session that is created begins with an event of its own
+            translated[:] = [self._translator(key.id, now)]
+            # Tag a session that a sub-agent's transcript began: only with a main one it is listed.
+            events: list[e.Event] = [e.SessionUpdated(tags=(_TAG,))] if now.version and not now.has(_MAIN) else []
+            seq = max(now.version, 1)  # a session that is created begins with an event of its own
             for put, entry in new:
                 events += [put, *_meaning(translated[0], entry)]
                 translated[0].placed(seq + len(events))
-            return [*events, self._summary(key, [one for _, one in new], version)]
+            return [*events, _summary(now, key, [one for _, one in new])]
 
         tags = (_TAG,) if key.stream == _MAIN else ()
         created = e.SessionCreated(external_key=key.external, tags=tags)
         appended = append_decided(self._manager, key.id, decide, created)
         if appended is not None and translated:
             self._keep(key.id, appended.last, translated[0])
-
-    def _new(
-        self, key: "_Key", entries: Sequence[dict[str, Any]], version: int
-    ) -> list[tuple[e.RecordPut, dict[str, Any]]]:
-        """Return what is not there yet, each once."""
-        found: list[tuple[e.RecordPut, dict[str, Any]]] = []
-        seen = set[str]()
-        for one in entries:
-            uuid = one.get("uuid")
-            named = uuid if isinstance(uuid, str) and uuid else None
-            if named is not None:
-                if named in seen or (version and self._manager.records.get(key.id, key.stream, named) is not None):
-                    continue
-                seen.add(named)
-            found.append((e.RecordPut(stream=key.stream, key=named, value=one, once=named is not None), one))
-        return found
-
-    def _tagged(self, key: "_Key", version: int) -> list[e.Event]:
-        """Tag a session that a sub-agent's transcript began: only then has it a main one, and is listed."""
-        if not version or self._manager.records.streams(key.id, _MAIN):
-            return []
-        return [e.SessionUpdated(tags=(_TAG,))]
-
-    def _summary(self, key: "_Key", entries: Sequence[dict[str, Any]], version: int) -> e.RecordPut:
-        found = self._manager.records.get(key.id, _SUMMARY, _SUMMARY) if version else None
-        before = None if found is None else {"session_id": key.session_id, "mtime": 0, "data": found.value}
-        after: Any = fold_session_summary(before, key.to_dict(), list(entries))
-        return e.RecordPut(stream=_SUMMARY, key=_SUMMARY, value=plain(after["data"]))
 
     def _delete(self, key: "_Key") -> None:
         try:
@@ -140,17 +113,16 @@ class ClaudeSessionStore:
 
     # --- what lines mean
 
-    def _translator(self, key: "_Key", version: int) -> ClaudeCode:
+    def _translator(self, session_id: str, now: Stored) -> ClaudeCode:
         """Return a translator that has read what is stored, taken out: a failed append must leave none that read more."""
         with self._mutex:
-            kept = self._translators.pop(key.id, None)
-        if kept is not None and kept.version == version:
+            kept = self._translators.pop(session_id, None)
+        if kept is not None and kept.version == now.version:
             return kept.translator
-        translator = ClaudeCode(key.id)
-        if version:
-            for item in self._manager.records.list(key.id, _MAIN, at=version):
-                events = _meaning(translator, item.value)
-                translator.placed(item.seq + len(events))
+        translator = ClaudeCode(session_id)
+        for item in now.list(_MAIN):
+            events = _meaning(translator, item.value)
+            translator.placed(item.seq + len(events))
         return translator
 
     def _keep(self, session_id: str, version: int, translator: ClaudeCode) -> None:
@@ -223,6 +195,28 @@ class _Key(NamedTuple):
 
     def to_dict(self) -> Any:
         return {"project_key": self.project_key, "session_id": self.session_id}
+
+
+def _new(now: Stored, stream: str, entries: Sequence[dict[str, Any]]) -> list[tuple[e.RecordPut, dict[str, Any]]]:
+    """Return what is not there yet, each once."""
+    found: list[tuple[e.RecordPut, dict[str, Any]]] = []
+    known, seen = now.entries(stream), set[str]()
+    for one in entries:
+        uuid = one.get("uuid")
+        named = uuid if isinstance(uuid, str) and uuid else None
+        if named is not None:
+            if named in seen or named in known:
+                continue
+            seen.add(named)
+        found.append((e.RecordPut(stream=stream, key=named, value=one, once=named is not None), one))
+    return found
+
+
+def _summary(now: Stored, key: "_Key", entries: Sequence[dict[str, Any]]) -> e.RecordPut:
+    found = now.get(_SUMMARY, _SUMMARY)
+    before = None if found is None else {"session_id": key.session_id, "mtime": 0, "data": found.value}
+    after: Any = fold_session_summary(before, key.to_dict(), list(entries))
+    return e.RecordPut(stream=_SUMMARY, key=_SUMMARY, value=plain(after["data"]))
 
 
 def _meaning(translator: ClaudeCode, entry: dict[str, Any]) -> list[e.Event]:

@@ -10,7 +10,7 @@ from typing import Any
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.sessions import append_decided, key_of, parts_of, sessions_named, stored_keys
+from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, sessions_named, stored
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -92,8 +92,8 @@ class EventStoreKeyValue(
     def _delete(self, collection: str, key: str) -> bool:
         session_id = self._id(collection)
 
-        def decide(version: int) -> list[e.Event]:
-            if not version or self._manager.records.get(session_id, _VALUES, key, version) is None:
+        def decide(now: Stored) -> list[e.Event]:
+            if key not in now.keys(_VALUES):
                 return []
             return [e.RecordRemoved(stream=_VALUES, key=key)]
 
@@ -104,7 +104,7 @@ class EventStoreKeyValue(
 
     def _keys(self, collection: str, limit: int | None) -> list[str]:
         try:
-            found = stored_keys(self._manager, self._id(collection), _VALUES)
+            found = stored(self._manager, self._id(collection)).keys(_VALUES)
         except SessionNotFound:
             return []
         return list(found)[: limit or _MOST_NAMES]

@@ -10,6 +10,7 @@ import base64
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from eventstore import events as e
@@ -18,12 +19,13 @@ from eventstore.ids import session_id_for
 from eventstore.integrations import grown
 from eventstore.integrations.chat_messages import meaning_of
 from eventstore.integrations.sessions import (
+    Stored,
     append_decided,
     key_of,
     parts_of,
     sessions_named,
-    stored_keys,
-    stored_values,
+    stored,
+    stored_or_nothing,
 )
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
@@ -116,12 +118,13 @@ class _Reader(_Awaited):
         place = _Place.of(config, get_checkpoint_id(config))
         session_id = self.session_id_of(place.thread)
         try:
-            checkpoint_id = place.checkpoint or max(self._ids(session_id, place.namespace), default=None)
-            item = None if checkpoint_id is None else self._get(session_id, place.namespace, checkpoint_id)
+            now, stream = stored(self._manager, session_id), key_of(_CHECKPOINTS, place.namespace)
+            checkpoint_id = place.checkpoint or max(now.keys(stream), default=None)
+            item = None if checkpoint_id is None else now.get(stream, checkpoint_id)
             if item is None:
                 return None
             named = config if place.checkpoint else place._replace(checkpoint=checkpoint_id).to_config()
-            return self._tuple(session_id, place, item, named)
+            return self._tuple(session_id, now, place, item, named)
         except SessionNotFound:
             return None
 
@@ -140,20 +143,22 @@ class _Reader(_Awaited):
         until = None if before is None else get_checkpoint_id(before)
         for thread in self._threads(config):
             session_id = self.session_id_of(thread)
-            for namespace in self._namespaces(session_id):
+            now = stored_or_nothing(self._manager, session_id)
+            for namespace in _namespaces(now):
                 if wanted is not None and namespace != wanted:
                     continue
-                for checkpoint_id in sorted(self._ids(session_id, namespace), reverse=True):
+                stream = key_of(_CHECKPOINTS, namespace)
+                for checkpoint_id in sorted(now.keys(stream), reverse=True):
                     if (only and checkpoint_id != only) or (until and checkpoint_id >= until):
                         continue
-                    item = self._get(session_id, namespace, checkpoint_id)
+                    item = now.get(stream, checkpoint_id)
                     if item is None or not self._matches(item, filter):
                         continue
                     if left is not None and left <= 0:
                         return
                     left = None if left is None else left - 1
                     place = _Place(thread, namespace, checkpoint_id)
-                    yield self._tuple(session_id, place, item, place.to_config())
+                    yield self._tuple(session_id, now, place, item, place.to_config())
 
     def _threads(self, config: Any) -> Iterator[str]:
         if config is not None:
@@ -162,30 +167,16 @@ class _Reader(_Awaited):
         for one in sessions_named(self._manager, f"{_TAG}/"):
             yield parts_of(one.external_key or "")[1]
 
-    def _namespaces(self, session_id: str) -> Sequence[str]:
-        try:
-            found = self._manager.records.streams(session_id, f"{_CHECKPOINTS}/")
-        except SessionNotFound:
-            return ()
-        return [parts_of(name)[1] for name in found]
-
-    def _ids(self, session_id: str, namespace: str) -> Sequence[str]:
-        """List the ids of checkpoints, without reading them."""
-        return list(stored_keys(self._manager, session_id, key_of(_CHECKPOINTS, namespace)))
-
-    def _get(self, session_id: str, namespace: str, checkpoint_id: str) -> Item | None:
-        return self._manager.records.get(session_id, key_of(_CHECKPOINTS, namespace), checkpoint_id)
-
     def _matches(self, item: Item, wanted: Mapping[str, Any] | None) -> bool:
         if not wanted:
             return True
         metadata = self._load(item.value["metadata"])
         return all(metadata.get(name) == value for name, value in wanted.items())
 
-    def _tuple(self, session_id: str, place: "_Place", item: Item, config: Any) -> Any:
+    def _tuple(self, session_id: str, now: Stored, place: "_Place", item: Item, config: Any) -> Any:
         checkpoint, parent = self._load(item.value["checkpoint"]), item.value["parent"]
-        checkpoint["channel_values"] = self._values(session_id, place.namespace, checkpoint["channel_versions"])
-        writes = self._manager.records.list(session_id, key_of(_WRITES, place.namespace, item.key or ""))
+        checkpoint["channel_values"] = self._values(session_id, now, place.namespace, checkpoint["channel_versions"])
+        writes = now.list(key_of(_WRITES, place.namespace, item.key or ""))
         return CheckpointTuple(
             config=config,
             checkpoint=checkpoint,
@@ -197,10 +188,10 @@ class _Reader(_Awaited):
             ],
         )
 
-    def _values(self, session_id: str, namespace: str, versions: Mapping[str, Any]) -> dict[str, Any]:
+    def _values(self, session_id: str, now: Stored, namespace: str, versions: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         stream = key_of(_BLOBS, namespace)
-        get = stored_values(self._manager, session_id, stream)
+        get = partial(now.value, stream)
         for channel, version in versions.items():
             key = key_of(channel, str(version))
             value = grown.resolve(key, get)
@@ -281,15 +272,15 @@ class EventStoreSaver(_Reader):
         said = messages if isinstance(messages, list) else []
         depths: dict[str, int] = {}
 
-        def decide(version: int) -> list[e.Event]:
-            there = stored_keys(self._manager, session_id, blobs, version) if version and values else frozenset[str]()
+        def decide(now: Stored) -> list[e.Event]:
+            there = now.keys(blobs)
             puts = list[e.Event]()
             for channel, key, value in values:
                 known = self._last.get(session_id, blobs, channel)
                 more = grown.added(known[0], known[1], value) if known and known[0] in there else None
                 depths[key] = more["depth"] if more else 0
                 puts.append(e.RecordPut(stream=blobs, key=key, value=more or grown.plain(value)))
-            return [*puts, *events, *self._meanings(session_id, said, version)]
+            return [*puts, *events, *_meanings(now, said)]
 
         if values or said:
             append_decided(self._manager, session_id, decide, created)
@@ -297,15 +288,6 @@ class EventStoreSaver(_Reader):
             self._manager.append(session_id, events, create=created)
         for channel, key, value in values:
             self._last.put(session_id, blobs, channel, key, value._replace(depth=depths[key]))
-
-    def _meanings(self, session_id: str, messages: Sequence[Any], version: int) -> Iterator[e.Event]:
-        """Stream what messages mean that are not recorded at a version."""
-        known = stored_keys(self._manager, session_id, _SAID, version) if version and messages else frozenset[str]()
-        for message in messages:
-            name = getattr(message, "id", None)
-            if isinstance(name, str) and name and name not in known:
-                yield e.RecordPut(stream=_SAID, key=name, once=True)
-                yield from meaning_of(message)
 
     # --- removing
 
@@ -320,11 +302,11 @@ class EventStoreSaver(_Reader):
         for thread in self._threads(None) if wanted else ():
             session_id = self.session_id_of(thread)
             events: list[e.Event] = []
-            for namespace in self._namespaces(session_id):
-                for checkpoint_id in self._ids(session_id, namespace):
-                    item = self._get(session_id, namespace, checkpoint_id)
-                    if item is not None and self._load(item.value["metadata"]).get("run_id") in wanted:
-                        events += _removal(namespace, checkpoint_id)
+            now = stored_or_nothing(self._manager, session_id)
+            for namespace in _namespaces(now):
+                for item in now.list(key_of(_CHECKPOINTS, namespace)):
+                    if self._load(item.value["metadata"]).get("run_id") in wanted:
+                        events += _removal(namespace, item.key or "")
             if events:
                 self._manager.append(session_id, events)
 
@@ -335,10 +317,10 @@ class EventStoreSaver(_Reader):
         if not self._manager.storage.log.exists(target):
             self._manager.fork_session(source, new_id=target, external_key=external)
             return
-        copied = list[e.RecordPut]()
-        for stream in self._manager.records.streams(source):
-            get = stored_values(self._manager, source, stream)
-            for item in self._manager.records.list(source, stream):
+        copied, now = list[e.RecordPut](), stored(self._manager, source)
+        for stream in now.streams():
+            get = partial(now.value, stream)
+            for item in now.list(stream):
                 copied.append(e.RecordPut(stream=stream, key=item.key, value=_standing_alone(item, get)))
         self._manager.append(target, [one for one in copied if one.value is not None])
 
@@ -356,52 +338,51 @@ class EventStoreSaver(_Reader):
                 self._keep_latest(self.session_id_of(thread))
 
     def _keep_latest(self, session_id: str) -> None:
-        def decide(version: int) -> list[e.Event]:
+        def decide(now: Stored) -> list[e.Event]:
             events: list[e.Event] = []
-            for namespace in self._namespaces(session_id) if version else ():
-                ids = self._ids(session_id, namespace)
-                kept = set(self._needed(session_id, namespace, max(ids)))
+            for namespace in _namespaces(now):
+                ids = now.keys(key_of(_CHECKPOINTS, namespace))
+                kept = set(self._needed(now, namespace, max(ids)))
                 blobs = key_of(_BLOBS, namespace)
-                used = set(self._with_bases(session_id, namespace, kept))
+                used = set(self._with_bases(now, namespace, kept))
                 for checkpoint_id in ids:
                     if checkpoint_id not in kept:
                         events += _removal(namespace, checkpoint_id)
-                stored = stored_keys(self._manager, session_id, blobs)
-                events += [e.RecordRemoved(stream=blobs, key=blob) for blob in stored if blob not in used]
+                events += [e.RecordRemoved(stream=blobs, key=blob) for blob in now.keys(blobs) if blob not in used]
             return events
 
         append_decided(self._manager, session_id, decide)
 
-    def _needed(self, session_id: str, namespace: str, checkpoint_id: str) -> Iterator[str]:
+    def _needed(self, now: Stored, namespace: str, checkpoint_id: str) -> Iterator[str]:
         """List a checkpoint and its ancestors, up to those where each of its delta channels has a complete value."""
         name: str | None = checkpoint_id
         open_channels: set[str] | None = None
         while name is not None:
-            item = self._get(session_id, namespace, name)
+            item = now.get(key_of(_CHECKPOINTS, namespace), name)
             if item is None:
                 return
             yield name
             checkpoint = self._load(item.value["checkpoint"])
             if open_channels is None:
                 open_channels = set(self._load(item.value["metadata"]).get("counters_since_delta_snapshot") or ())
-            values = stored_keys(self._manager, session_id, key_of(_BLOBS, namespace))
+            values = now.keys(key_of(_BLOBS, namespace))
             versions = checkpoint["channel_versions"]
             open_channels = {
                 one for one in open_channels if one not in versions or key_of(one, str(versions[one])) not in values
             }
             name = item.value["parent"] if open_channels else None
 
-    def _blobs_of(self, session_id: str, namespace: str, checkpoint_id: str) -> Iterator[str]:
-        item = self._get(session_id, namespace, checkpoint_id)
+    def _blobs_of(self, now: Stored, namespace: str, checkpoint_id: str) -> Iterator[str]:
+        item = now.get(key_of(_CHECKPOINTS, namespace), checkpoint_id)
         versions = self._load(item.value["checkpoint"])["channel_versions"] if item is not None else {}
         for channel, version in versions.items():
             yield key_of(channel, str(version))
 
-    def _with_bases(self, session_id: str, namespace: str, checkpoints: Iterable[str]) -> Iterator[str]:
+    def _with_bases(self, now: Stored, namespace: str, checkpoints: Iterable[str]) -> Iterator[str]:
         """Stream the keys of the values of checkpoints, and of those that these are made from."""
-        get = stored_values(self._manager, session_id, key_of(_BLOBS, namespace))
+        get = partial(now.value, key_of(_BLOBS, namespace))
         for name in checkpoints:
-            for blob in self._blobs_of(session_id, namespace, name):
+            for blob in self._blobs_of(now, namespace, name):
                 yield from grown.needed(blob, get)
 
 
@@ -426,6 +407,20 @@ class _Place(NamedTuple):
                 "checkpoint_id": self.checkpoint,
             }
         }
+
+
+def _namespaces(now: Stored) -> Sequence[str]:
+    return [parts_of(name)[1] for name in now.streams(f"{_CHECKPOINTS}/")]
+
+
+def _meanings(now: Stored, messages: Sequence[Any]) -> Iterator[e.Event]:
+    """Stream what messages mean that are not recorded yet."""
+    known = now.keys(_SAID)
+    for message in messages:
+        name = getattr(message, "id", None)
+        if isinstance(name, str) and name and name not in known:
+            yield e.RecordPut(stream=_SAID, key=name, once=True)
+            yield from meaning_of(message)
 
 
 def _standing_alone(item: Item, get: Callable[[str], Any]) -> Any:

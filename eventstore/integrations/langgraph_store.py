@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.sessions import append_decided, finish, key_of, parts_of, sessions_named
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, sessions_named
 from eventstore.sessions.manager import SessionManager
 from projections.records import Entry
 
@@ -87,8 +87,8 @@ class EventStoreStore(BaseStore):
     def _put(self, namespace: tuple[str, ...], values: Mapping[str, Any]) -> None:
         session_id = self.session_id_of(namespace)
 
-        def decide(version: int) -> list[e.Event]:
-            known = self._manager.storage.records(session_id, version).streams.get(_ITEMS, {}) if version else {}
+        def decide(now: Stored) -> list[e.Event]:
+            known = now.entries(_ITEMS)
             events: list[e.Event] = []
             for key, value in values.items():
                 if value is not None:
@@ -99,7 +99,7 @@ class EventStoreStore(BaseStore):
                 elif key in known:
                     events.append(e.RecordRemoved(stream=_ITEMS, key=key))
             left = (known.keys() - values.keys()) or any(value is not None for value in values.values())
-            if version and bool(left) != bool(known):  # an empty namespace is not listed
+            if now.version and bool(left) != bool(known):  # an empty namespace is not listed
                 events.append(e.SessionUpdated(tags=(_TAG,) if left else ()))
             return events
 

@@ -13,7 +13,7 @@ from eventstore.errors import SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
 from eventstore.integrations.plain import plain
-from eventstore.integrations.sessions import append_decided, finish, key_of
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -80,21 +80,22 @@ class EventStoreSession:
     def _pop(self) -> Any:
         popped: list[Item] = []
 
-        def decide(version: int) -> list[e.Event]:
-            popped[:] = self._manager.records.list(self._id, _ITEMS, 1, version, newest=True) if version else []
-            if not popped:
+        def decide(now: Stored) -> list[e.Event]:
+            last = now.last(_ITEMS)
+            popped[:] = [] if last is None else [last]
+            if last is None:
                 return []
-            events: list[e.Event] = [e.RecordRemoved(stream=_ITEMS, item=popped[0].first)]
-            if any(isinstance(one, e.MessageAdded) for one in _meaning(popped[0].value)):
-                events.append(e.ConversationRewound(to=popped[0].first))
+            events: list[e.Event] = [e.RecordRemoved(stream=_ITEMS, item=last.first)]
+            if any(isinstance(one, e.MessageAdded) for one in _meaning(last.value)):
+                events.append(e.ConversationRewound(to=last.first))
             return events
 
         append_decided(self._manager, self._id, decide)
         return popped[0].value if popped else None
 
     def _clear(self) -> None:
-        def decide(version: int) -> list[e.Event]:
-            if not version or not self._manager.records.streams(self._id, _ITEMS, version):
+        def decide(now: Stored) -> list[e.Event]:
+            if not now.has(_ITEMS):
                 return []
             return [e.RecordRemoved(stream=_ITEMS), e.ConversationCleared()]
 

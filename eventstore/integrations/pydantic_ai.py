@@ -13,7 +13,7 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
-from eventstore.integrations.sessions import append_decided, key_of, sessions_named, stored_keys
+from eventstore.integrations.sessions import Stored, append_decided, key_of, sessions_named, stored
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -142,7 +142,7 @@ class EventStoreConversations(ConversationStore):
         return None if item is None else dict(item.value)
 
     def _has(self, session_id: str, entry_id: str) -> bool:
-        return entry_id in stored_keys(self._manager, session_id, _ENTRIES)
+        return entry_id in stored(self._manager, session_id).keys(_ENTRIES)
 
     def _note(self, entry_id: str, session_id: str | None) -> None:
         """Remember where an entry is: a hint, which may be wrong."""
@@ -162,8 +162,8 @@ class EventStoreConversations(ConversationStore):
         if record.head_id is not None and record.head_id not in {one.id for one in new_entries}:
             self._require(record)
 
-        def decide(version: int) -> list[e.Event]:
-            self._check(session_id, record.conversation_id, version, expected)
+        def decide(now: Stored) -> list[e.Event]:
+            _check(now, record.conversation_id, expected)
             events: list[e.Event] = []
             for entry in new_entries:
                 value = _entries.dump_python(entry, mode="json")
@@ -183,19 +183,20 @@ class EventStoreConversations(ConversationStore):
         except LookupError:
             raise ConversationConflict(record.conversation_id) from None
 
-    def _check(self, session_id: str, conversation_id: str, version: int, expected: str | None) -> None:
-        item = self._manager.records.get(session_id, _RECORD, _RECORD, version) if version else None
-        if (None if item is None else item.value["revision"]) != expected:
-            raise ConversationConflict(conversation_id)
-
     def _delete(self, conversation_id: str, expected: str) -> None:
         session_id = self.session_id_of(conversation_id)
 
-        def decide(version: int) -> list[e.Event]:
-            self._check(session_id, conversation_id, version, expected)
+        def decide(now: Stored) -> list[e.Event]:
+            _check(now, conversation_id, expected)
             return [e.RecordRemoved(stream=_RECORD)]
 
         append_decided(self._manager, session_id, decide)
+
+
+def _check(now: Stored, conversation_id: str, expected: str | None) -> None:
+    item = now.get(_RECORD, _RECORD)
+    if (None if item is None else item.value["revision"]) != expected:
+        raise ConversationConflict(conversation_id)
 
 
 def _meaning(message: dict[str, Any]) -> Iterator[e.Event]:

@@ -8,43 +8,103 @@ from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
 from eventstore.log.base import Appended
 from eventstore.sessions.manager import SessionManager
-from eventstore.sessions.records import item_of
+from eventstore.sessions.records import Item, item_of, text_of
 from projections.models import SessionMetadata
+from projections.records import Entry, Place, State
 
 R = TypeVar("R")
 
 
-def version_of(manager: SessionManager, session_id: str) -> int:
-    """Return the version of a session; 0 if there is none. Raises LogDamaged."""
+class Stored:
+    """The streams of a session as they are at one version, read once; nothing at version 0, where there is no session.
+
+    Values are decoded when they are asked for.
+    """
+
+    def __init__(self, manager: SessionManager, session_id: str, state: State) -> None:
+        self._storage, self._session_id, self._state = manager.storage, session_id, state
+
+    @property
+    def version(self) -> int:
+        """The version of the session."""
+        return self._state.version
+
+    def streams(self, prefix: str = "") -> Sequence[str]:
+        """Return the names of the streams that hold anything and begin with a text."""
+        return [name for name in self._state.streams if name.startswith(prefix)]
+
+    def has(self, stream: str) -> bool:
+        """Return whether a stream holds anything."""
+        return stream in self._state.streams
+
+    def keys(self, stream: str) -> Set[str]:
+        """Return the keys of a stream whose records all have one, in order, without reading them."""
+        return cast("Set[str]", self.entries(stream).keys())
+
+    def entries(self, stream: str) -> dict[Place, Entry]:
+        """Return the entries of a stream in order, without reading their values. Do not change it."""
+        return self._state.streams.get(stream, {})
+
+    def get(self, stream: str, key: str) -> Item | None:
+        """Return the item of a key, or None. Raises SessionNotFound, LogDamaged."""
+        entry = self.entries(stream).get(key)
+        return None if entry is None else item_of(self._storage, self._session_id, stream, entry)
+
+    def value(self, stream: str, key: str) -> Any:
+        """Return the value of a key; None if it is not there. Raises SessionNotFound, LogDamaged."""
+        item = self.get(stream, key)
+        return None if item is None else item.value
+
+    def text(self, entry: Entry) -> bytes:
+        """Return the value of an entry as JSON. Raises SessionNotFound, LogDamaged."""
+        return text_of(self._storage, self._session_id, entry)
+
+    def list(self, stream: str) -> list[Item]:
+        """Return the items of a stream in order. Raises SessionNotFound, LogDamaged."""
+        return [item_of(self._storage, self._session_id, stream, one) for one in self.entries(stream).values()]
+
+    def last(self, stream: str) -> Item | None:
+        """Return the last item of a stream; None if it is empty. Raises SessionNotFound, LogDamaged."""
+        entry = next(reversed(self.entries(stream).values()), None)
+        return None if entry is None else item_of(self._storage, self._session_id, stream, entry)
+
+
+def stored(manager: SessionManager, session_id: str) -> Stored:
+    """Return what the streams of a session hold now. Raises SessionNotFound, LogDamaged."""
+    return Stored(manager, session_id, manager.storage.records(session_id))
+
+
+def stored_or_nothing(manager: SessionManager, session_id: str) -> Stored:
+    """Return what the streams of a session hold now; nothing, at version 0, where there is none. Raises LogDamaged."""
     try:
-        return manager.head(session_id).version
+        return stored(manager, session_id)
     except SessionNotFound:
-        return 0
+        return Stored(manager, session_id, State())
 
 
 def append_decided(
     manager: SessionManager,
     session_id: str,
-    decide: Callable[[int], Sequence[Event] | None],
+    decide: Callable[[Stored], Sequence[Event] | None],
     create: SessionCreated | None = None,
 ) -> Appended | None:
-    """Append the events that `decide` returns for a version of the session, and for no other version.
+    """Append the events that `decide` returns for what is stored, and for no other version of the session.
 
-    `decide` is called again where another writer was faster. It is given 0 if there is no session: then `create` begins one.
+    `decide` is called again where another writer was faster. Version 0 means that there is no session: then `create` begins one.
     None or no events: nothing is appended. Raises what `decide` and `SessionManager.append` raise.
     """
     while True:
-        version = version_of(manager, session_id)
-        events = decide(version)
+        now = stored_or_nothing(manager, session_id)
+        events = decide(now)
         if not events:
             return None
-        if not version and create is None:
+        if not now.version and create is None:
             raise SessionNotFound(session_id)
         try:
-            return manager.append(session_id, events, create=create, expected_version=version)
+            return manager.append(session_id, events, create=create, expected_version=now.version)
         except VersionConflict:
             continue
-        except SessionNotFound:  # deleted since its version was read
+        except SessionNotFound:  # deleted since it was read
             if create is None:
                 raise
 
@@ -60,25 +120,6 @@ def sessions_named(
         cursor = page.cursor
         if cursor is None:
             return
-
-
-def stored_keys(manager: SessionManager, session_id: str, stream: str, at: int | None = None) -> Set[str]:
-    """Return the keys of a stream whose records all have one, in order, without reading them. Raises SessionNotFound."""
-    return cast("Set[str]", manager.storage.records(session_id, at).streams.get(stream, {}).keys())
-
-
-def stored_values(manager: SessionManager, session_id: str, stream: str, at: int | None = None) -> Callable[[str], Any]:
-    """Return what gives the value of a key of a stream, None for one that is not there, all of the same moment.
-
-    Only values that are asked for are read. Raises SessionNotFound.
-    """
-    entries = manager.storage.records(session_id, at).streams.get(stream, {})
-
-    def value_of(key: str) -> Any:
-        entry = entries.get(key)
-        return None if entry is None else item_of(manager.storage, session_id, stream, entry).value
-
-    return value_of
 
 
 def key_of(*parts: str) -> str:

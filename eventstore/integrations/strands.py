@@ -15,7 +15,7 @@ from eventstore.errors import EventStoreError, ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
 from eventstore.integrations.plain import plain
-from eventstore.integrations.sessions import append_decided, key_of, stored_keys
+from eventstore.integrations.sessions import Stored, append_decided, key_of, stored
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -57,8 +57,8 @@ class EventStoreRepository(SessionRepository):
         external = key_of(_TAG, session.session_id)
         put = e.RecordPut(stream=_SESSION, key=_SESSION, value=plain(session.to_dict()))
 
-        def decide(version: int) -> list[e.Event]:
-            if version:
+        def decide(now: Stored) -> list[e.Event]:
+            if now.version:
                 raise SessionException(f"session {session.session_id} already exists; nothing was written")
             return [put]
 
@@ -200,7 +200,7 @@ class EventStoreStorage(Storage[str, str]):
     async def list(self, query: str = "") -> builtins.list[str]:
         """List the keys that begin with a text, sorted."""
         prefix = _normalize_prefix(query)
-        found = await self._do(lambda: stored_keys(self._manager, self._id, _FILES))
+        found = await self._do(lambda: stored(self._manager, self._id).keys(_FILES))
         return sorted(one for one in found or () if one.startswith(prefix))
 
     async def _do(self, work: Any) -> Any:

@@ -134,14 +134,16 @@ class Records:
             return State()
 
 
+def text_of(storage: SessionStorage, session_id: str, entry: Entry) -> bytes:
+    """Return an entry's value as JSON; bytes that are kept with the log as they are. Raises SessionNotFound, LogDamaged."""
+    return entry.text if entry.sha256 is None else storage.log.verified_value(session_id, entry.seq, entry.sha256)
+
+
 def item_of(storage: SessionStorage, session_id: str, stream: str, entry: Entry) -> Item:
     """Return an entry of a session's stream with its value. Raises SessionNotFound, LogDamaged."""
-    text = entry.text
-    if entry.sha256 is not None:
-        text = storage.log.verified_value(session_id, entry.seq, entry.sha256)
-        value: Any = text if entry.base64 else msgspec.json.decode(text)
-    elif entry.base64:
-        value = msgspec.json.decode(text, type=bytes)
+    text = text_of(storage, session_id, entry)
+    if entry.base64:
+        value: Any = text if entry.sha256 is not None else msgspec.json.decode(text, type=bytes)
     else:
         value = msgspec.json.decode(text)
     return Item(stream, entry.key, value, entry.seq, entry.first, entry.time)

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from log.faulty import CountingBackend
 
-from eventstore import SessionManager, SessionNotFound
+from eventstore import EventLog, SessionManager, SessionNotFound, SessionStorage
+from eventstore.backends.memory import MemoryBackend
 from eventstore.events import (
     DataSet,
     Event,
@@ -20,12 +22,13 @@ from eventstore.events import (
 )
 from eventstore.integrations.meaning import call_began, call_ended
 from eventstore.integrations.sessions import (
+    Stored,
     append_decided,
     key_of,
     parts_of,
     sessions_named,
-    stored_keys,
-    version_of,
+    stored,
+    stored_or_nothing,
 )
 
 
@@ -39,8 +42,8 @@ def test_who_decides_by_a_version_appends_to_no_other(manager: SessionManager) -
     """Each of many writers counts on from what is stored: no number is there twice."""
 
     def count_on(_: int) -> None:
-        def decide(version: int) -> list[Event]:
-            known = manager.data("s", at=version) if version else {}
+        def decide(now: Stored) -> list[Event]:
+            known = manager.data("s", at=now.version) if now.version else {}
             return [DataSet(key="n", value=known.get("n", 0) + 1)]
 
         assert append_decided(manager, "s", decide, SessionCreated()) is not None
@@ -52,10 +55,29 @@ def test_who_decides_by_a_version_appends_to_no_other(manager: SessionManager) -
 
 
 def test_nothing_is_appended_where_nothing_is_decided(manager: SessionManager) -> None:
-    assert append_decided(manager, "s", lambda version: None, SessionCreated()) is None
-    assert version_of(manager, "s") == 0
+    assert append_decided(manager, "s", lambda now: None, SessionCreated()) is None
+    assert stored_or_nothing(manager, "s").version == 0
     with pytest.raises(SessionNotFound):
-        append_decided(manager, "s", lambda version: [DataSet(key="a")])
+        append_decided(manager, "s", lambda now: [DataSet(key="a")])
+
+
+def test_who_decides_reads_what_is_new_once_however_much_is_asked() -> None:
+    backend = CountingBackend(MemoryBackend())
+    manager = SessionManager(SessionStorage(EventLog(backend)))
+
+    def count_on(now: Stored) -> list[Event]:
+        last = now.last("a")
+        number = 0 if last is None else last.value + 1
+        assert now.list("a") == [now.get("a", key) for key in now.keys("a")]
+        assert now.has("a") == bool(now.keys("a"))
+        return [RecordPut(stream="a", key=str(number), value=number)]
+
+    append_decided(manager, "s", count_on, SessionCreated())
+    for number in (1, 2, 3):
+        backend.calls.clear()
+        append_decided(manager, "s", count_on)
+        assert backend.calls["read"] <= 2  # where the log ends, and the lines of the last append
+        assert stored(manager, "s").last("a") == stored(manager, "s").get("a", str(number))
 
 
 def test_sessions_are_found_by_the_beginning_of_their_names(manager: SessionManager) -> None:
@@ -68,11 +90,15 @@ def test_sessions_are_found_by_the_beginning_of_their_names(manager: SessionMana
 
 def test_the_keys_of_a_stream_are_those_that_are_there(manager: SessionManager) -> None:
     puts = [RecordPut(stream="a", key=name, value=1) for name in ("x", "y", "z")]
-    end = manager.append("s", puts, create=True).last
+    manager.append("s", puts, create=True)
+    before = stored(manager, "s")
     manager.append("s", [RecordRemoved(stream="a", key="y")])
-    assert list(stored_keys(manager, "s", "a")) == ["x", "z"]
-    assert list(stored_keys(manager, "s", "a", end)) == ["x", "y", "z"]
-    assert not stored_keys(manager, "s", "b")
+    assert list(stored(manager, "s").keys("a")) == ["x", "z"]
+    assert list(before.keys("a")) == ["x", "y", "z"]
+    assert not before.keys("b")
+    assert before.streams() == ["a"]
+    with pytest.raises(SessionNotFound):
+        stored(manager, "t")
 
 
 @pytest.mark.parametrize("given", [{"n": 1}, '{"n": 1}'])
