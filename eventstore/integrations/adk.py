@@ -16,8 +16,9 @@ import msgspec
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
+from eventstore.integrations.kept_lists import KeptLists
 from eventstore.integrations.meaning import call_began, call_ended
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, sessions_named, stored
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, stored
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -49,6 +50,7 @@ class EventStoreSessionService(BaseSessionService):
 
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager
+        self._listed, self._states = KeptLists(manager, self._make_listed), KeptLists(manager, self._make_state)
 
     def session_id_of(self, app_name: str, user_id: str, session_id: str) -> str:
         """Return the id in the store of a session of ADK."""
@@ -68,7 +70,7 @@ class EventStoreSessionService(BaseSessionService):
         return await asyncio.to_thread(self._load, _Place.of(app_name, user_id, session_id), config)
 
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> Any:
-        """List the sessions of an app, or of one of its users, without events, the last updated last. Reads each of them."""
+        """List the sessions of an app, or of one of its users, without events, the last updated last. Reads what changed."""
         return await asyncio.to_thread(self._list, app_name, user_id)
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
@@ -186,17 +188,26 @@ class EventStoreSessionService(BaseSessionService):
 
     def _list(self, app: str, user: str | None) -> Any:
         names = (app,) if user is None else (app, user)
-        app_state = _prefixed("app", self._scope(_Scope("app", app, "")))
-        users: dict[str, dict[str, Any]] = {}
-        sessions = []
-        for one in sessions_named(self._manager, f"{key_of(_TAG, *names)}/", [_TAG]):
-            place = _Place(*parts_of(one.external_key or "")[1:])
-            if place.user not in users:
-                users[place.user] = _prefixed("user", self._scope(_Scope("user", app, place.user)))
-            with suppress(SessionNotFound):  # deleted in the meantime
-                sessions.append(_session(stored(self._manager, place.id), place, {**app_state, **users[place.user]}))
+        found = self._listed.of(f"{key_of(_TAG, *names)}/", _TAG)
+        shared = {one.place.user: dict[str, Any]() for one in found}
+        if user is not None:
+            shared[user] = self._shared(_Place(app, user, ""))
+        else:
+            app_state = _prefixed("app", self._scope(_Scope("app", app, "")))
+            for external, state in self._states.of(f"{key_of(_STATE_TAG, app)}/", _STATE_TAG):
+                shared[parts_of(external)[-1]] = _prefixed("user", msgspec.json.decode(state))
+            for one in shared.values():
+                one.update(app_state)
+        sessions = [one.to_session(shared[one.place.user]) for one in found]
         sessions.sort(key=lambda one: (one.last_update_time, one.user_id, one.id))
         return ListSessionsResponse(sessions=sessions)
+
+    def _make_listed(self, session_id: str, external: str) -> "_Listed":
+        now, place = stored(self._manager, session_id), _Place(*parts_of(external)[1:])
+        return _Listed(place, msgspec.json.encode(_state(now)), _updated(now), _marker(now.last(_EVENTS)))
+
+    def _make_state(self, session_id: str, external: str) -> tuple[str, bytes]:
+        return external, msgspec.json.encode(_state(stored(self._manager, session_id)))
 
     def _shared(self, place: "_Place") -> dict[str, Any]:
         scopes = {name: self._scope(_Scope(name, place.app, place.user)) for name in _PREFIXES}
@@ -230,6 +241,28 @@ class _Place(NamedTuple):
 
     def created(self) -> e.SessionCreated:
         return e.SessionCreated(external_key=self.external, tags=(_TAG,), user_id=self.user or None)
+
+
+class _Listed(NamedTuple):
+    """A session in a list: its own state as JSON, when it was last updated, and which event was the last."""
+
+    place: _Place
+    state: bytes
+    time: float
+    marker: str
+
+    def to_session(self, shared: Mapping[str, Any]) -> Any:
+        """Make a new session. Its fields are as they were stored: they are not checked again."""
+        session = Session.model_construct(
+            id=self.place.session,
+            app_name=self.place.app,
+            user_id=self.place.user,
+            state={**msgspec.json.decode(self.state), **shared},
+            events=[],
+            last_update_time=self.time,
+        )
+        session._storage_update_marker = self.marker
+        return session
 
 
 class _Scope(NamedTuple):
@@ -273,17 +306,24 @@ def _prefixed(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _session(now: Stored, place: _Place, shared: Mapping[str, Any]) -> Any:
     """Make a session without its events."""
-    last = now.last(_EVENTS)
-    begun = now.get(_SESSION, _SESSION) if last is None else None
     session = Session(
         id=place.session,
         app_name=place.app,
         user_id=place.user,
         state={**_state(now), **shared},
-        last_update_time=last.value["timestamp"] if last else begun.value["time"] if begun else 0.0,
+        last_update_time=_updated(now),
     )
-    session._storage_update_marker = _marker(last)
+    session._storage_update_marker = _marker(now.last(_EVENTS))
     return session
+
+
+def _updated(now: Stored) -> float:
+    """Return the time of the last event, or else of the beginning."""
+    last = now.last(_EVENTS)
+    if last is not None:
+        return float(last.value["timestamp"])
+    begun = now.get(_SESSION, _SESSION)
+    return float(begun.value["time"]) if begun is not None else 0.0
 
 
 def _state(now: Stored) -> dict[str, Any]:
