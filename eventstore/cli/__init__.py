@@ -104,8 +104,10 @@ def program() -> None:
     process is not taken apart object by object, which takes a fifth of the time of `show`.
     """
     import gc
+    import warnings
 
     gc.set_threshold(_ALLOCATIONS)
+    warnings.showwarning = _show_warning
     try:
         main()
     except SystemExit as end:
@@ -121,6 +123,13 @@ def program() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
+
+
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Show a warning as one sentence, without the place in the code that gave it."""
+    from eventstore.escape import clean
+
+    sys.stderr.write(f"eventstore: {clean(str(message))}\n")
 
 
 def main() -> NoReturn:

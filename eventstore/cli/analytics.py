@@ -83,7 +83,7 @@ def analytics_command(
     recorded, it is estimated (~) by the price table of the extra `prices`.
     """
     for path in (csv_file, parquet):
-        check_output(path, force=force)
+        check_output(path, force=force, is_file=path is parquet)
     damaged: list[LogDamaged] = []
     first, last = _day("--since", since), _day("--until", until, last=True)
     with open_manager(store) as manager, progress("counting"):

@@ -8,7 +8,7 @@ import click
 
 from eventstore.cli import naming
 from eventstore.cli.output import check_output, force_option, private_file, say_written
-from eventstore.cli.store import naming_the_others, open_manager, store_option
+from eventstore.cli.store import naming_the_others, open_manager, store_option, warn_lost
 from eventstore.cli.terminal import clean, print_json, some, write_out
 
 _ENDINGS = (".html", ".htm", ".md")
@@ -48,9 +48,11 @@ def export_command(
     with open_manager(store) as manager:
         wanted = None if every else naming.sessions(manager, sessions, logs=True)
         path = output or Path(f"{wanted[0] if wanted and len(wanted) == 1 else 'eventstore'}.audit.zip")
-        check_output(path, force=force)
+        check_output(path, force=force, is_file=True)
         with naming_the_others(every=every):
             done = export_audit(manager, wanted, path, include_store=store_log)
+        if every:
+            warn_lost(manager)
     if as_json:
         print_json(done.to_dict())
         return

@@ -22,6 +22,7 @@ from eventstore.release import DISTRIBUTION, install_hint, version
 _LEAST_FREE_BYTES = 1_000_000_000
 _SILENT = timedelta(days=1)
 _PAGE = 1_000
+_MOST_NAMED = 5
 _SIGNS = {"good": ("✓", "green"), "note": ("·", "cyan"), "bad": ("✗", "red")}
 
 
@@ -183,6 +184,7 @@ def _sessions(store: str | None, folder: Path) -> Iterator[Finding]:
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
         from eventstore.derived.listing import Filter
+        from eventstore.integrity.known_sessions import lost_ids
 
         silent, limit = 0, (datetime.now(UTC) - _SILENT).isoformat()
         page = manager.storage.page(Filter(status="active", limit=None), damaged.append)
@@ -190,6 +192,12 @@ def _sessions(store: str | None, folder: Path) -> Iterator[Finding]:
             1 for one in page.sessions if one.updated_at.isoformat() < limit and not _imported(one.custom_metadata)
         )
         trash = manager.trash.list()
+        lost = lost_ids(manager.storage)
+    if lost:
+        names = ", ".join(map(clean, lost[:_MOST_NAMED])) + (", …" if len(lost) > _MOST_NAMED else "")
+        yield Finding(
+            "bad", "missing", f"the log of {some(len(lost), 'session')} is gone or empty: {names}", "restore a backup"
+        )
     for damage in damaged:
         yield Finding(
             "bad",

@@ -271,7 +271,7 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
                 _print_plan(plan)
             else:
                 left.append(verify_session(manager.storage, session_id))
-        if every:
+        if every and manager.storage.log.exists(STORE_ID):
             left.append(verify_store(manager.storage))
     wrong = [one for one in left if any(finding.part != "tail" for finding in one.findings)]
     for verdict in wrong:
@@ -280,6 +280,8 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
         click.echo("nothing was changed: use --yes to repair")
     if not planned:
         click.echo("nothing that repair can fix" if wrong or damaged else "no faults found")
+    if any(finding.part == "views" for one in wrong for finding in one.findings):
+        click.echo("files beside a log are derived from it: `eventstore rebuild` makes them anew", err=True)
     exit_for(damaged)
     sys.exit(1 if wrong else 0)
 

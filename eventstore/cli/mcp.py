@@ -1,6 +1,9 @@
 """Serve the store to agents over MCP."""
 
 import ipaddress
+import os
+import signal
+import sys
 
 import click
 
@@ -41,9 +44,17 @@ def mcp_command(store: str | None, write: bool, http: tuple[str, int] | None) ->
     with open_manager(store) as manager:
         server = serve(manager, write=write)
         if http is None:
+            signal.signal(signal.SIGINT, _end)
             server.run("stdio")
         else:
             server.run("streamable-http", host=http[0], port=http[1])
+
+
+def _end(number: int, frame: object) -> None:
+    """End at once, as what was written is durable: Python would wait for the thread that reads standard input."""
+    sys.stderr.write("eventstore: interrupted\n")
+    sys.stderr.flush()
+    os._exit(128 + number)
 
 
 def _is_local(host: str) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import click
 
-from eventstore.cli.store import open_manager
+from eventstore.cli.store import open_manager, warn_lost
 from eventstore.cli.terminal import clean, print_json
 from eventstore.store.copying import Copied, copy_sessions, keep_copying
 from eventstore.store.local_storage import FileSystemSessionStorage
@@ -61,6 +61,8 @@ def _copy(source: str, target: str, sessions: Sequence[str] | None, follow: bool
                 done = keep_copying(one.storage, other.storage, stop, on_session=show)
         else:
             done = copy_sessions(one.storage, other.storage, sessions, on_session=show)
+        if not sessions:
+            warn_lost(one)
     _report(done)
 
 

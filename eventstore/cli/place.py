@@ -119,11 +119,16 @@ def count_sessions(folder: Path) -> int | None:
 
 
 def no_sessions(store: str | None) -> str:
-    """Return what to say where a command found nothing: that nothing fits, or where no store is."""
+    """Return what to say where a command found nothing: that nothing fits, or where no store is.
+
+    Raises PermissionError where the folder of the sessions may not be read.
+    """
     place = locate(store)
     if place.sessions is None:
         return f"no sessions in {place.name}"
     where = place.name
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(place.sessions):
+        pass
     if count := count_sessions(place.sessions):
         return f"no sessions that fit, of {count:,} in {where}"
     return f"no sessions in {where}: `eventstore import` fills it, `eventstore where` explains why this place is used"

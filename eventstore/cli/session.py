@@ -299,14 +299,19 @@ def tree_command(store: str | None, session_id: str, at: str | int | None, as_js
         links = manager.tree(session_id, at)
         history = manager.tool_history
         agents = below(manager, session_id)
+        count = len(manager.storage.summary(session_id, at).metadata.calls) - len(links)
     if as_json:
         print_json({**links, **({"sub_agents": sub_agents_json(agents)} if agents else {})})
         return
-    if not links and not agents:
+    if not links and not agents and not count:
         click.echo(f"{session_id} has neither tool calls nor sub-agents", err=True)
         return
-    print_tree(session_id, links, str(history.path) if history else "")
+    if links or is_terminal():
+        print_tree(session_id, links, str(history.path) if history else "")
     print_sub_agents(agents, apart=bool(links) or is_terminal())
+    if count > 0:
+        without = "1 tool call has" if count == 1 else f"{count:,} tool calls have"
+        click.echo(f"{without} no folder: `eventstore show {session_id}` lists all", err=True)
 
 
 def print_tree(session_id: str, links: dict[str, str], history: str) -> None:

@@ -27,12 +27,14 @@ def store_option(command: F) -> F:
     return click.option(
         "--store",
         metavar="STORE",
-        callback=lambda context, parameter, value: _as_store(value or context.find_root().obj),
+        callback=lambda context, parameter, value: _as_store(context.find_root().obj if value is None else value),
         help="The folder that holds .sessions and .history, or the URL of a store.",
     )(command)
 
 
 def _as_store(value: str | None) -> str | None:
+    if value == "":  # as of an unset variable of a shell: it must not become the store of this folder
+        raise click.BadParameter("it is empty; nothing was done.")
     if value is not None and Path(value).is_file():
         raise click.BadParameter(f"Directory {value!r} is a file.")
     return value
@@ -166,6 +168,15 @@ def exit_for(damaged: Sequence[LogDamaged]) -> None:
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
     if damaged:
         sys.exit(1)
+
+
+def warn_lost(manager: "eventstore.SessionManager") -> None:
+    """Report the sessions that the store's own log records and that have no log any more: no output has them."""
+    from eventstore.integrity.known_sessions import lost_ids
+
+    for session_id in lost_ids(manager.storage):
+        text = "the store records it, and its log is gone or empty: restore a backup"
+        click.echo(f"eventstore: session {clean(session_id)!r} is missing: {text}", err=True)
 
 
 @contextmanager

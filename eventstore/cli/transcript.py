@@ -12,7 +12,7 @@ from eventstore.cli import naming
 from eventstore.cli.output import check_output, force_option, say_written, write_whole
 from eventstore.cli.place import count_sessions, locate, no_sessions
 from eventstore.cli.share import FORMS, conversation_chunks, sharing_of, show_plan
-from eventstore.cli.store import naming_the_others, open_manager, store_option
+from eventstore.cli.store import naming_the_others, open_manager, store_option, warn_lost
 from eventstore.cli.terminal import clean, print_json, progress, some, write_out
 from eventstore.errors import EventStoreError
 
@@ -312,7 +312,7 @@ def export_command(
             raise click.UsageError("--all cannot be used with SESSION")
         if output is not None or table is not None or content or share or plan or plain:
             raise click.UsageError("--archive cannot be used with --output, --table, --content, --plain or --share.")
-        check_output(archive, force=force)
+        check_output(archive, force=force, is_file=True)
         _write_archive(store, archive, [*([form] if form else []), *session_ids], as_json=as_json)
         return
     if as_json and not plan:
@@ -328,11 +328,13 @@ def export_command(
     if plain and form != "html":
         raise click.UsageError("--plain needs html.")
     sharing = sharing_of(share, keep, mask)
-    check_output(output, force=force)
+    check_output(output, force=force, is_file=form == "parquet")
     with open_manager(store) as manager, naming_the_others(every=every):
         session_ids = sorted(manager.storage.log.ids()) if every else naming.sessions(manager, session_ids)
         if not session_ids:
             raise click.ClickException(f"{no_sessions(store)}; nothing was exported")
+        if every:
+            warn_lost(manager)
         if plan and sharing is not None:
             show_plan(manager, session_ids[0], sharing, as_json=as_json)
             return
@@ -363,6 +365,8 @@ def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str],
     with open_manager(store) as manager, naming_the_others(every=not session_ids):
         session_ids = naming.sessions(manager, session_ids, logs=True)
         done = export_archive(manager, archive, session_ids or None)
+        if not session_ids:
+            warn_lost(manager)
     if as_json:
         print_json(done.to_dict())
         return

@@ -14,7 +14,7 @@ def where_command(store: str | None, as_json: bool) -> None:
     """Show the folders of the store that commands use here, and why.
 
     The first of these that holds: --store; SESSION_STORAGE_PATH in the environment or .env; .sessions in this folder or one
-    above; the data folder of the user. `mkdir .sessions` starts a store for the project in this folder.
+    above; the data folder of the user. `mkdir -m 700 .sessions` starts a store for the project in this folder.
     """
     place = locate(store)
     count = None if place.sessions is None else count_sessions(place.sessions)

@@ -61,7 +61,10 @@ def parse(query: str) -> tuple[Part, ...]:
                 is_long = not place % 2 and len(bare) > 1
                 parts.append(Part(bare, is_long and word.endswith("*"), is_long and word.startswith("*")))
     if len(parts) > MOST_WORDS or sum(len(part.text) for part in parts) > _MOST_CHARACTERS:
-        raise ValueError(f"{len(parts)} words are too many to search for: {MOST_WORDS} are allowed")
+        raise ValueError(
+            f"{len(parts):,} words are too many or too long to search for:"
+            f" {MOST_WORDS} words and {_MOST_CHARACTERS:,} characters are allowed"
+        )
     return tuple(parts)
 
 

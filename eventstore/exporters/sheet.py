@@ -110,6 +110,7 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Sequence
                 f"columns = {{{kinds}}}, maximum_object_size = {max(longest + 1, 1 << 20)})) TO {_quoted(str(made))} "
                 f"(FORMAT PARQUET, COMPRESSION ZSTD, ROW_GROUP_SIZE {_ROWS_AT_ONCE})"
             )
+        made.chmod(0o600)
         made.replace(path)
 
 

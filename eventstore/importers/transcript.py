@@ -5,8 +5,10 @@ or more events, so that all pieces joined are the file, byte for byte. A second 
 and imports the rest.
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -91,9 +93,8 @@ class Format:
         """Return the transcripts below a folder, sorted by path; for a file, the file itself."""
         if not path.is_dir():
             return [path]
-        found = {one for pattern in self.patterns or (self.pattern,) for one in path.rglob(pattern)}
-        ours = {one for one in found if _OURS.intersection(one.relative_to(path).parts)}
-        return sorted(one for one in found - ours if not self.skipped(one))
+        patterns = self.patterns or (self.pattern,)
+        return sorted(one for one in _below(path) if any(map(one.match, patterns)) and not self.skipped(one))
 
     def places(self) -> list[Path]:
         """Return the folders in which the agent keeps its files, whether they are there or not."""
@@ -102,6 +103,19 @@ class Format:
     def folders(self) -> list[Path]:
         """Return the folders of the agent that are there."""
         return [one for one in self.places() if one.is_dir()]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Stream the files below a folder, without those of stores. A folder that may not be read gives a warning."""
+
+    def refused(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            warnings.warn(f"{error.filename} was not looked at: {error.strerror}", RuntimeWarning, stacklevel=3)
+
+    for place, folders, names in os.walk(folder, onerror=refused):
+        folders[:] = [one for one in folders if one not in _OURS]
+        for name in names:
+            yield Path(place, name)
 
 
 def import_transcript(

@@ -38,6 +38,18 @@ def is_known(storage: SessionStorage, session_id: str) -> bool:
     return is_there(storage, session_id) or session_id in read_store_record(storage).made
 
 
+def lost_ids(storage: SessionStorage) -> list[str]:
+    """List the sessions that the store's own log says should exist, and that have no log: somebody removed or emptied it.
+
+    Empty where the store's own log cannot be read: `verify` reports that.
+    """
+    try:
+        made = read_store_record(storage).made
+    except (EventStoreError, OSError):
+        return []
+    return sorted(set(made) - set(all_ids(storage))) if made else []
+
+
 def is_empty(storage: SessionStorage) -> bool:
     """Return whether there is no session, none in the trash, and no log of the store's own."""
     with suppress(FileNotFoundError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.errors import EventStoreError, NotARegularFile, SessionNotFound
+from eventstore.errors import EventStoreError, NotARegularFile, ReadRefused, SessionNotFound
 from eventstore.events import LogRepaired
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.integrity.checkpoint import VerifierKey
@@ -328,6 +328,8 @@ def _examine(
         return None, [_missing(session_id, checkpoints.anchors)]
     except OSError as error:
         return None, [Finding(session_id, "log", _why(error), "unreadable")]
+    except ReadRefused as error:
+        return None, [Finding(session_id, "log", str(error), "unreadable")]
     except EventStoreError as error:
         return None, [Finding(session_id, "log", str(error))]
 

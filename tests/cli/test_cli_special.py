@@ -1,0 +1,122 @@
+"""Special places: pipes and devices as output, folders that may not be read or are gone, logs that are lost."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from commands import Shell, objects, run
+
+from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore.importers.formats import FORMATS
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """A store with two sessions, `one` and `two`."""
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        for name in ("one", "two"):
+            manager.create_session(name, f"purpose of {name}")
+            manager.add_conversation_message(name, "user", "hello")
+    return Shell(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_pipe_is_written_to_and_stays_one(shell: Shell, tmp_path: Path, force: list[str]) -> None:
+    pipe, got = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    shell("export", "csv", "one", "-o", str(pipe), *force)
+    reader.join(30)
+    assert b"message.added" in got[0]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_what_needs_a_file_refuses_a_pipe_and_a_device(shell: Shell, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    for words in (
+        ["export", "--archive", str(tmp_path / "pipe.zip")],
+        ["audit", "export", "one", "-o", "/dev/null", "--force"],
+        ["export", "parquet", "one", "-o", "/dev/null", "--force"],
+    ):
+        assert "is a pipe or a device; nothing was written" in shell(*words, check=1)[1]
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_an_empty_store_option_is_no_store(shell: Shell) -> None:
+    assert "nothing was done" in shell("delete", "one", "--yes", "--store", "", check=2)[1]
+    assert len(objects(shell("list", "--json")[0])) == 2
+
+
+def test_a_lost_log_is_named_by_all_that_would_leave_it_out(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / ".sessions" / "one" / "events.jsonl").unlink()
+    missing = "session 'one' is missing"
+    assert missing in shell("export", "--archive", "all.zip")[1]
+    assert missing in shell("export", "csv", "--all")[1]
+    assert missing in shell("audit", "export", "--all", "-o", "audit.zip")[1]
+    assert missing in shell("copy", "--from", str(tmp_path), "--to", str(tmp_path / "other"))[1]
+    assert "the log of 1 session is gone or empty: one" in shell("doctor", check=1)[0]
+    assert missing not in shell("export", "csv", "two")[1]
+
+
+def test_folders_that_may_not_be_read_or_are_gone_hide_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = FORMATS["claude-code"]
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.jsonl").write_text("{}\n")
+    scan = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "a":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.warns(RuntimeWarning, match="b was not looked at: Permission denied"):
+        assert form.files(tmp_path) == [tmp_path / "c" / "t.jsonl"]
+
+
+def test_sessions_that_may_not_be_read_are_not_called_absent(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refusing(path: object) -> object:
+        if str(path).endswith(".sessions"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert "Permission denied" in shell("list", "--user", "nobody", check=1)[1]
+
+
+def test_a_repair_of_a_store_without_sessions_finds_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".sessions").mkdir()
+    assert run("repair", "--all", cwd=tmp_path).stdout == "no faults found\n"
+
+
+def test_a_server_of_tools_ends_at_once_at_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eventstore", "--store", str(tmp_path), "mcp"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(
+            b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},'
+            b'"clientInfo":{"name":"t","version":"1"}}}\n'
+        )
+        program.stdin.flush()
+        assert b'"result"' in program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        assert program.wait(30) == 130
+        assert program.stderr is not None
+        assert b"Traceback" not in program.stderr.read()
