@@ -18,7 +18,7 @@ from breaking.postgres_server import PostgresServer
 ROOT = Path(__file__).parents[1]
 SUITES = Path(__file__).parent / "frameworks"
 STORES = ("memory", "files", "postgres")
-KILLED = ("langgraph", "openai_agents", "pydantic_ai", "adk", "strands", "claude_agent")
+KILLED = ("langgraph", "openai_agents", "pydantic_ai", "adk", "strands", "claude_agent", "fastmcp")
 """Those that have a program to kill."""
 
 
@@ -124,7 +124,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FRAMEWORKS)}; all without any")
     parser.add_argument(
-        "--store", action="append", choices=STORES, help="a store to run on; memory and files without any"
+        "--store",
+        action="append",
+        choices=STORES,
+        help="a store to run on; memory and files without any, files for --kills",
     )
     parser.add_argument("--keep", type=Path, help="a folder for the environments, used again by the next run")
     parser.add_argument(
@@ -134,7 +137,9 @@ def main() -> int:
     unknown = sorted(set(asked.names) - FRAMEWORKS.keys())
     if unknown:
         parser.error(f"no suite is called {', '.join(unknown)}")
-    kinds = asked.store or ["memory", "files"]
+    kinds = asked.store or (["files"] if asked.kills else ["memory", "files"])
+    if asked.kills and "memory" in kinds:
+        parser.error("what is in memory does not survive a kill")
     with tempfile.TemporaryDirectory() as made, ExitStack() as closing:
         folder = asked.keep or Path(made)
         urls = ["memory:" if one == "memory" else one for one in kinds if one != "postgres"]
@@ -153,7 +158,7 @@ def run(name: str, folder: Path, stores: Sequence[str], kills: int | None = None
     python, kinds = environment(name, folder), [one.partition(":")[0] for one in stores]
     command: list[str | Path] = [SUITES / f"suite_{name}.py", folder, *stores]
     if kills:
-        command, kinds = [SUITES / "kills.py", name, folder, str(kills)], ["files"]
+        command = [SUITES / "kills.py", name, folder, str(kills), *stores]
     done = subprocess.run(
         [python, *command],
         capture_output=True,

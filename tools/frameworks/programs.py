@@ -19,6 +19,8 @@ class Program(NamedTuple):
 
     run: Callable[[SessionManager, int], Coroutine[Any, Any, list[Any]]]
     has_usage: bool = True
+    has_messages: bool = True
+    repeats_calls: bool = False
 
 
 def said(text: str) -> int:
@@ -297,7 +299,8 @@ def claude_agent() -> Program:
         return found
 
     async def run(manager: SessionManager, turns: int) -> list[Any]:
-        home = Path(os.environ["CLAUDE_CONFIG_DIR"])
+        home = Path(os.environ["ROUND_FOLDER"], "home")
+        os.environ["CLAUDE_CONFIG_DIR"] = str(home)
         key = project_key_for_directory(str(home))
         path = home / "projects" / key / f"{session_id}.jsonl"
         if not path.exists():
@@ -312,6 +315,47 @@ def claude_agent() -> Program:
     return Program(run)
 
 
+def fastmcp() -> Program:
+    """A client of a recorded server; a call that it has no answer to is made again, as another call."""
+    from fastmcp import Client, FastMCP
+    from fastmcp.server.sessions import SessionId, SessionProvider, get_session
+
+    from eventstore.integrations.fastmcp import RecordingMiddleware
+    from eventstore.integrations.keyvalue import EventStoreKeyValue
+
+    def served(manager: SessionManager) -> Any:
+        store = EventStoreKeyValue(manager)
+        server = FastMCP("sums", middleware=[RecordingMiddleware(manager)], session_state_store=store)
+
+        @server.tool
+        async def add(a: int, b: int, session_id: SessionId) -> int:
+            await (await get_session(session_id)).set(str(a), a + b)
+            return a + b
+
+        @server.tool
+        async def total(count: int, session_id: SessionId) -> int:
+            session = await get_session(session_id)
+            return sum([int(await session.get(str(number)) or 0) for number in range(count)])
+
+        server.add_provider(SessionProvider())
+        return server
+
+    async def run(manager: SessionManager, turns: int) -> list[Any]:
+        path = Path(os.environ["ROUND_FOLDER"], "answers.json")
+        answers: list[Any] = json.loads(path.read_text()) if path.exists() else []
+        async with Client(served(manager)) as client:
+            while len(answers) <= turns:
+                number = len(answers) - 1
+                given = {"a": number, "b": number, "session_id": answers[0]} if answers else {}
+                answers.append((await client.call_tool("add" if given else "create_session", given)).data)
+                path.with_suffix(".new").write_text(json.dumps(answers))
+                path.with_suffix(".new").rename(path)
+            summed = await client.call_tool("total", {"count": turns, "session_id": answers[0]})
+        return [answers[1:], summed.data]
+
+    return Program(run, has_usage=False, has_messages=False, repeats_calls=True)
+
+
 PROGRAMS: dict[str, Callable[[], Program]] = {
     "langgraph": langgraph,
     "openai_agents": openai_agents,
@@ -319,4 +363,5 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "adk": adk,
     "strands": strands,
     "claude_agent": claude_agent,
+    "fastmcp": fastmcp,
 }

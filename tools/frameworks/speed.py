@@ -1,4 +1,4 @@
-"""Our stores beside each framework's own, in one run: `python speed.py FOLDER [SIZE...]`, in an environment with all three.
+"""Our stores beside each framework's own, in one run: `python speed.py FOLDER [SIZE...]`, in an environment with all of them.
 
 For each size: milliseconds for one more message, for loading all of them, and for listing so many sessions of one message;
 and how many bytes a message takes on disk. All wait for the disk, as they do by default. One line of JSON for each.
@@ -19,11 +19,15 @@ TIMES = 20
 
 
 class Store(NamedTuple):
-    """How to add the message of a number to a session, load a session, and list all."""
+    """How to add the message of a number to a session, load a session, and list all.
+
+    `at_once` is how many messages are added together where a session is only filled.
+    """
 
     add: Callable[[str, int], Awaitable[Any]]
     load: Callable[[str], Awaitable[Any]]
     list: Callable[[], Awaitable[Any]] | None
+    at_once: int = 1
 
 
 def ours_on(folder: Path) -> SessionManager:
@@ -99,7 +103,8 @@ def langgraph(folder: Path, *, is_ours: bool) -> Store:
 
     async def add(name: str, number: int) -> None:
         kept = messages.setdefault(name, [])
-        kept.append(HumanMessage(content=f"message {number} " + "x" * 200, id=f"{name}-{number}"))
+        for one in range(len(kept), number + 1):
+            kept.append(HumanMessage(content=f"message {one} " + "x" * 200, id=f"{name}-{one}"))
         version = f"{len(kept):032}.0"
         checkpoint = {
             **empty_checkpoint(),
@@ -113,13 +118,43 @@ def langgraph(folder: Path, *, is_ours: bool) -> Store:
         found = saver.get_tuple({"configurable": {"thread_id": name, "checkpoint_ns": ""}})
         return found.checkpoint["channel_values"]["messages"]
 
+    async def listed() -> Any:
+        return list(saver.list(None))
+
+    return Store(add, load, listed, 500)
+
+
+def strands(folder: Path, *, is_ours: bool) -> Store:
+    """Sessions of Strands, beside FileSessionManager; its interface lists none."""
+    from strands.session.file_session_manager import FileSessionManager
+    from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+    from eventstore.integrations.strands import EventStoreRepository
+
+    theirs: Any = None if is_ours else FileSessionManager("first", storage_dir=str(folder))
+    repository: Any = EventStoreRepository(ours_on(folder)) if is_ours else theirs
+    known = set[str]()
+
+    async def add(name: str, number: int) -> None:
+        if name not in known:
+            known.add(name)
+            repository.create_session(Session(session_id=name, session_type=SessionType.AGENT))
+            repository.create_agent(name, SessionAgent(agent_id="a", state={}, conversation_manager_state={}))
+        content: Any = [{"text": f"message {number} " + "x" * 200}]
+        repository.create_message(name, "a", SessionMessage({"role": "user", "content": content}, number))
+
+    async def load(name: str) -> Any:
+        return repository.list_messages(name, "a")
+
     return Store(add, load, None)
 
 
 async def measure(store: Store, folder: Path, size: int) -> dict[str, float]:
     """Measure one store at one size."""
-    for number in range(size):
+    for number in range(store.at_once - 1, size, store.at_once):
         await store.add("s", number)
+    if size % store.at_once:
+        await store.add("s", size - 1)
     before = _bytes(folder)
     append = await _each(lambda number: store.add("s", size + number), TIMES)
     grown = (_bytes(folder) - before) / TIMES
@@ -129,13 +164,18 @@ async def measure(store: Store, folder: Path, size: int) -> dict[str, float]:
         "bytes_per_message": round(grown),
     }
     assert len(await store.load("s")) == size + TIMES
-    if store.list is not None:
-        listing = store.list
-        for number in range(size - 1):
-            await store.add(f"other{number}", 0)
-        found["list_ms"] = await _each(lambda _: listing(), 3)
-        assert len(await listing()) == size
     return found
+
+
+async def measure_list(store: Store, size: int) -> dict[str, float]:
+    """Measure how an empty store lists sessions, after so many of one message were added; nothing where it lists none."""
+    if store.list is None:
+        return {}
+    for number in range(size):
+        await store.add(f"s{number}", 0)
+    assert len(await store.list()) == size
+    listing = store.list
+    return {"list_ms": await _each(lambda _: listing(), 3)}
 
 
 async def _each(work: Callable[[int], Awaitable[Any]], times: int) -> float:
@@ -154,12 +194,13 @@ def _bytes(folder: Path) -> int:
 
 def main(folder: Path, sizes: list[int]) -> None:
     """Measure all, and print a line for each."""
-    for make in (openai_agents, adk, langgraph):
+    for make in (openai_agents, adk, langgraph, strands):
         for size in sizes:
             line: dict[str, Any] = {"framework": make.__name__, "messages": size}
             for name, is_ours in (("theirs", False), ("ours", True)):
-                room = Path(mkdtemp(dir=folder))
+                room, other = Path(mkdtemp(dir=folder)), Path(mkdtemp(dir=folder))
                 line[name] = asyncio.run(measure(make(room, is_ours=is_ours), room, size))
+                line[name] |= asyncio.run(measure_list(make(other, is_ours=is_ours), size))
             print(json.dumps(line), flush=True)
 
 
