@@ -327,7 +327,7 @@ def _updated(now: Stored) -> float:
 
 
 def _state(now: Stored) -> dict[str, Any]:
-    return {str(item.key): item.value for item in now.list(_STATE)}
+    return dict(zip(now.keys(_STATE), now.values(_STATE), strict=True))
 
 
 def _check_current(now: Stored, session: Any) -> None:

@@ -19,7 +19,7 @@ from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.importers.claude_code import ClaudeCode
 from eventstore.integrations.plain import plain
-from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, sessions_named
+from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, sessions_named, stored
 from eventstore.sessions.manager import SessionManager
 from projections.models import SessionMetadata
 
@@ -135,7 +135,7 @@ class ClaudeSessionStore:
 
     def _load(self, key: "_Key") -> list[Any] | None:
         try:
-            return [item.value for item in self._manager.records.list(key.id, key.stream)] or None
+            return stored(self._manager, key.id).values(key.stream) or None
         except SessionNotFound:
             return None
 

@@ -13,7 +13,7 @@ from eventstore.errors import SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
 from eventstore.integrations.plain import plain
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, stored
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -67,7 +67,7 @@ class EventStoreSession:
         if limit is not None and limit <= 0:
             return []
         try:
-            return [one.value for one in self._manager.records.list(self._id, _ITEMS, limit, newest=limit is not None)]
+            return stored(self._manager, self._id).values(_ITEMS, limit)
         except SessionNotFound:
             return []
 

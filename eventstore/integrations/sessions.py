@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
 from eventstore.log.base import Appended
 from eventstore.sessions.manager import SessionManager
-from eventstore.sessions.records import Item, item_of, text_of
+from eventstore.sessions.records import Item, item_of, text_of, values_of
 from projections.models import SessionMetadata
 from projections.records import Entry, Place, State
 
@@ -54,6 +55,11 @@ class Stored:
         """Return the value of a key; None if it is not there. Raises SessionNotFound, LogDamaged."""
         item = self.get(stream, key)
         return None if item is None else item.value
+
+    def values(self, stream: str, newest: int | None = None) -> list[Any]:
+        """Return the values of a stream in order, at most the `newest` ones. Raises SessionNotFound, LogDamaged."""
+        entries = list(islice(reversed(self.entries(stream).values()), newest))
+        return values_of(self._storage, self._session_id, entries[::-1])
 
     def text(self, entry: Entry) -> bytes:
         """Return the value of an entry as JSON. Raises SessionNotFound, LogDamaged."""

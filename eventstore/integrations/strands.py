@@ -127,9 +127,10 @@ class EventStoreRepository(SessionRepository):
     ) -> list[Any]:
         """Return messages of an agent by number, at most `limit` after `offset`. Raises SessionException without the agent."""
         self._need(session_id, _AGENTS, agent_id, f"agent {agent_id}")
-        items = self._manager.records.list(self.session_id_of(session_id), key_of(_MESSAGES, agent_id))
-        found = sorted((SessionMessage.from_dict(item.value) for item in items), key=lambda one: one.message_id)
-        return found[offset:] if limit is None else found[offset : offset + limit]
+        values = stored(self._manager, self.session_id_of(session_id)).values(key_of(_MESSAGES, agent_id))
+        found = sorted(values, key=lambda one: int(one["message_id"]))
+        wanted = found[offset:] if limit is None else found[offset : offset + limit]
+        return [SessionMessage.from_dict(one) for one in wanted]
 
     # --- several agents
 

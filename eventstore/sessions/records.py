@@ -149,6 +149,14 @@ def item_of(storage: SessionStorage, session_id: str, stream: str, entry: Entry)
     return Item(stream, entry.key, value, entry.seq, entry.first, entry.time)
 
 
+def values_of(storage: SessionStorage, session_id: str, entries: Sequence[Entry]) -> list[Any]:
+    """Return the values of entries, decoded together, at less than half the cost of one by one. Raises SessionNotFound, LogDamaged."""
+    if any(entry.base64 for entry in entries):
+        return [item_of(storage, session_id, "", entry).value for entry in entries]
+    texts = [text_of(storage, session_id, entry) for entry in entries]
+    return list(msgspec.json.decode(b"[%b]" % b",".join(texts)))
+
+
 def _new(state: State, events: Sequence[e.Event]) -> list[e.Event]:
     """Return the events without `once` puts of keys that are there, or that come twice."""
     known: dict[str, set[Any]] = {}

@@ -101,6 +101,17 @@ def test_the_keys_of_a_stream_are_those_that_are_there(manager: SessionManager) 
         stored(manager, "t")
 
 
+def test_values_are_given_in_order_and_the_newest_of_them(manager: SessionManager) -> None:
+    values: list[Any] = [{"n": 1}, "two", None, ["x" * 300_000], 5]
+    manager.append("s", [RecordPut(stream="a", value=one) for one in values], create=True)
+    manager.append("s", [RecordPut(stream="b", value=one) for one in (b"\xff", "text", b"y" * 300_000)])
+    assert stored(manager, "s").values("a") == values
+    assert stored(manager, "s").values("a", 2) == values[-2:]
+    assert stored(manager, "s").values("a", 0) == stored(manager, "s").values("c") == []
+    assert stored(manager, "s").values("b") == [b"\xff", "text", b"y" * 300_000]
+    assert [one.value for one in stored(manager, "s").list("a")] == values
+
+
 @pytest.mark.parametrize("given", [{"n": 1}, '{"n": 1}'])
 def test_a_call_is_given_to_the_next_model_with_its_arguments_and_its_answer(
     manager: SessionManager, given: Any
