@@ -39,9 +39,10 @@ from projections.project import is_in_project, project_of
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS said (
     id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT, seq INTEGER, role TEXT, tool TEXT, time TEXT, kind TEXT,
-    parted TEXT, text TEXT
+    parted TEXT, text TEXT, call TEXT
 );
 CREATE INDEX IF NOT EXISTS said_in ON said (session_id, seq);
+CREATE INDEX IF NOT EXISTS said_call ON said (session_id, call) WHERE call IS NOT NULL AND tool IS NOT NULL;
 CREATE VIEW IF NOT EXISTS indexed AS SELECT id, coalesce(parted, text) AS text, tool, kind FROM said;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     text, tool, kind, content='indexed', content_rowid='id', tokenize="unicode61 remove_diacritics 2"
@@ -405,11 +406,11 @@ def _split(row: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 def _add(row: Sequence[Any], base: sqlite3.Connection) -> None:
     """Add a row and its words. From a trigger SQLite ends a part of the index with each row, which takes twice as long."""
     kind, tool = "typed" if row[2] in TYPED else "", row[3]
-    text = row[5].replace("\0", " ")  # SQLite's LIKE reads to the first NUL
+    text = row[6].replace("\0", " ")  # SQLite's LIKE reads to the first NUL
     parted = segmented(text)
     added = base.execute(
-        "INSERT INTO said (session_id, seq, role, tool, time, kind, parted, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*row[:5], kind, parted, text),
+        "INSERT INTO said (session_id, seq, role, tool, time, call, kind, parted, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row[:6], kind, parted, text),
     )
     words = text if parted is None else parted
     base.execute(
@@ -422,17 +423,17 @@ def _delete_one(session_id: str, seq: int, base: sqlite3.Connection) -> None:
 
 
 def _texts(session_id: str, event: Event) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of an event."""
+    """Yield the rows of an event: session, number, role, tool, time, call and text."""
     if isinstance(event, MessageAdded) and not event.copied:
-        yield session_id, event.seq, event.role, event.tool_name, event.time, event.content
+        yield session_id, event.seq, event.role, event.tool_name, event.time, event.invocation_id, event.content
     elif isinstance(event, SessionCreated | SessionUpdated) and isinstance(event.purpose, str):
-        yield session_id, event.seq, "purpose", None, event.time, event.purpose
+        yield session_id, event.seq, "purpose", None, event.time, None, event.purpose
     elif isinstance(event, InvocationEvent) and not event.copied:
         text = _said_of_call(event)
         # If the start of a call is an event, that event has the name: otherwise each call would be found twice.
         tool = event.tool_name if isinstance(event, InvocationStarted) or event.result is UNSET else None
         if text or tool is not None:
-            yield session_id, event.seq, "call", tool, event.time, text
+            yield session_id, event.seq, "call", tool, event.time, event.invocation_id, text
 
 
 def _said_of_call(event: InvocationEvent) -> str:

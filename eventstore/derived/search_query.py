@@ -89,6 +89,10 @@ def checked(asked: Asked) -> Asked:
 
 
 _COLUMNS = "said.session_id, said.seq, said.role, said.tool, said.time, said.id, sessions.title, sessions.project"
+_OF_CALL = "named.session_id = said.session_id AND named.call = said.call AND named.tool IS NOT NULL"
+# The end of a call has its result, its beginning the name of its tool.
+_NAME = f"SELECT named.tool FROM said AS named WHERE {_OF_CALL}"  # noqa: S608 - ours
+_OF_TOOL = f"(said.tool = ? OR (said.tool IS NULL AND ? IN ({_NAME})))"
 _IsVisible = Callable[[str, int], bool]
 
 
@@ -126,7 +130,7 @@ def _conditions(asked: Asked) -> tuple[list[str], list[Any]]:
     conditions, values = list[str](), list[Any]()
     for text, value in (
         ("said.role = ?", asked.role),
-        ("said.tool = ?", asked.tool),
+        (_OF_TOOL, asked.tool),
         ("sessions.user = ?", asked.user_id),
         ("in_project(sessions.project, ?)", asked.project),
         ("said.session_id = ?", asked.session_id),
@@ -135,7 +139,7 @@ def _conditions(asked: Asked) -> tuple[list[str], list[Any]]:
     ):
         if value is not None:
             conditions.append(text)
-            values.append(value)
+            values += [value] * text.count("?")
     return conditions, values
 
 
@@ -186,12 +190,13 @@ def _scanned(base: sqlite3.Connection, asked: Asked, parts: Sequence[Part]) -> I
 
 
 def _hit(base: sqlite3.Connection, row: tuple[Any, ...], parts: Sequence[Part]) -> Hit:
-    (whole,) = base.execute("SELECT text FROM said WHERE id = ?", (row[5],)).fetchone()
+    ours = f"SELECT text, coalesce(tool, ({_NAME} LIMIT 1)) FROM said WHERE id = ?"  # noqa: S608 - ours
+    whole, tool = base.execute(ours, (row[5],)).fetchone()
     text, marks = snippet(whole, parts)
     if not marks and row[3] is not None:
         in_tool, marks = snippet(row[3], parts)
         text = in_tool if marks else text
-    return Hit(row[0], row[1], row[2], row[3], row[4], text, row[8], row[6], row[7], marks)
+    return Hit(row[0], row[1], row[2], tool, row[4], text, row[8], row[6], row[7], marks)
 
 
 def pack(hits: Iterable[tuple[Hit, str]], budget_tokens: int, count: Callable[[str], int]) -> str:

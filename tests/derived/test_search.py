@@ -224,3 +224,19 @@ def test_sessions_that_another_program_indexes_meanwhile_are_read_again(
         monkeypatch.setattr(Search, "_write_waiting", late)
         assert len(manager.search("apple")) == 4
         assert list(manager.storage.check_caches()) == []
+
+
+def test_results_and_errors_of_a_call_are_found_by_its_tool(tmp_path: Path) -> None:
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s")
+        with manager.invocation("s", "grep", {"pattern": "needle"}) as call:
+            assert len(manager.search("needle", tool="grep", wait_s=None)) == 1  # its end comes later
+            call.result = "needleresult here"
+        with manager.invocation("s", "Bash", {"command": "ls"}) as call:
+            call.result = "needleresult there"
+        found = manager.search("needleresult", tool="grep", wait_s=None)
+        assert [(one.tool_name, one.role) for one in found] == [("grep", "call")]
+        assert {one.tool_name for one in manager.search("needleresult", wait_s=None)} == {"grep", "Bash"}
+        assert len(manager.search("grep", wait_s=None)) == 1  # a call is found once by the name of its tool
+        assert manager.search("needleresult", tool="none", wait_s=None) == []

@@ -129,6 +129,7 @@ CALLS: dict[str, list[Callable[[EventLog], object]]] = {
     "lines": [lambda log: list(log.lines("f"))],
     "read": [lambda log: list(log.read("f"))],
     "skim": [lambda log: list(log.skim("f"))],
+    "window": [lambda log: list(log.window("s", 1, 2)), lambda log: list(log.window("f", 0, 2))],
     "resume": [
         lambda log: log.resume("s"),
         lambda log: log.resume("f"),
