@@ -24,6 +24,7 @@ _COLUMNS = (
     Column("WOULD GO", least=16),
     Column("OBSTACLE", "red"),
 )
+_MOST_PLACES = 5
 _SHOWN = 60  # cells of an event that was named by its number
 
 
@@ -96,6 +97,8 @@ def redact_command(
             if searched is None
             else manager.redactions.plan(searched, None if every else sessions, damaged.append)
         )
+        if searched is not None and not every:
+            _warn_of_forks(manager, searched, sessions)
         if not yes:
             _show(plan, as_json)
             click.echo(_advice(plan), err=True)
@@ -112,6 +115,19 @@ def redact_command(
     _print_done(done, blocked, residue, as_json)
     exit_for(damaged)
     sys.exit(1 if blocked else 0)
+
+
+def _warn_of_forks(manager: "SessionManager", searched: "Patterns", sessions: Sequence[str]) -> None:
+    """Report what is found in own events of forks that are not named: what a fork inherits is redacted with its parent."""
+    below = manager.storage.registry.look(lambda state: {one for name in sessions for one in state.descendants(name)})
+    forks = below - set(sessions)
+    found = manager.redactions.plan(searched, sorted(forks), lambda damage: None) if forks else []
+    if found:
+        places = ", ".join(clean(f"{one.session_id}:{one.seq}") for one in found[:_MOST_PLACES])
+        more = "" if len(found) <= _MOST_PLACES else f" and {len(found) - _MOST_PLACES:,} more"
+        click.echo(
+            f"eventstore: forks have it in events of their own: {places}{more}; name them too, or use --all", err=True
+        )
 
 
 def _advice(plan: "Sequence[Redactable]") -> str:

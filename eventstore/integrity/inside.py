@@ -79,9 +79,9 @@ def _conversation(
 
 
 def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns) -> list[e.Event]:
-    """Return the title, metadata and data that the removed events set, if the session still has them."""
+    """Return the title, metadata and data that the removed events set, if the session still has them, with their times."""
     known, data = storage.metadata(session_id), storage.fold(session_id).data
-    purpose, metadata, tags = None, dict[str, Any](), None
+    purpose, metadata, tags, when = None, dict[str, Any](), None, ""
     kept = list[e.Event]()
     for event in events.values():
         if isinstance(event, e.SessionCreated | e.SessionUpdated):
@@ -91,13 +91,15 @@ def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], pat
                 name: value for name, value in event.custom_metadata.items() if known.custom_metadata.get(name) == value
             }
             tags = event.tags if event.tags and list(event.tags) == list(known.tags) else tags
+            when = max(when, event.time)
         elif isinstance(event, e.DataSet) and event.key in data and data[event.key] == event.value:
-            kept.append(e.DataSet(key=event.key, value=patterns.replace_in({event.key: event.value})[event.key]))
+            value = patterns.replace_in({event.key: event.value})[event.key]
+            kept.append(e.DataSet(key=event.key, value=value, occurred_at=event.time))
     metadata = patterns.replace_in(metadata)
     if purpose is not None or metadata or tags:
         given: dict[str, Any] = {"purpose": purpose} if purpose is not None else {}
-        given |= {"tags": tuple(tags)} if tags else {}
-        kept.append(e.SessionUpdated(custom_metadata=metadata, **given))
+        given |= {"tags": tuple(dict.fromkeys(map(patterns.replace, tags)))} if tags else {}
+        kept.append(e.SessionUpdated(custom_metadata=metadata, occurred_at=when, **given))
     return kept
 
 

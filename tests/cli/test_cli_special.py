@@ -120,3 +120,15 @@ def test_a_server_of_tools_ends_at_once_at_ctrl_c(tmp_path: Path) -> None:
         assert program.wait(30) == 130
         assert program.stderr is not None
         assert b"Traceback" not in program.stderr.read()
+
+
+def test_a_redaction_names_what_forks_have_in_events_of_their_own(shell: Shell, tmp_path: Path) -> None:
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        manager.add_conversation_message("one", "user", "needle in the parent")
+        manager.fork_session("one", new_id="branch")
+        manager.add_conversation_message("branch", "user", "needle in the branch")
+    words = ["redact", "one", "--pattern", "needle", "--reason", "asked to", "--yes"]
+    assert "events of their own: branch:5; name them too, or use --all" in shell(*words)[1]
+    shell("redact", "one", "branch", *words[2:])
+    assert "needle" not in shell("show", "branch")[0]
+    assert "events of their own" not in shell("redact", "one", "--pattern", "needle")[1]

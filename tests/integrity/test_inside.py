@@ -198,3 +198,16 @@ def test_the_command_keeps_the_rest_unless_it_is_told_otherwise(tmp_path: Path) 
         manager = SessionManager(storage)
         assert told(manager, "a") == [("user", f"take {MARK} with you")]
         assert told(manager, "b") == []
+
+
+def test_a_title_and_tags_keep_their_time_and_lose_the_secret(manager: SessionManager) -> None:
+    manager.create_session("s", f"use {TOKEN}", tags=["t", f"tag {TOKEN}"], occurred_at="2026-01-01T00:00:00Z")
+    manager.add_conversation_message("s", "user", "hello", occurred_at="2026-01-02T00:00:00Z")
+    manager.set_data("s", "auth", TOKEN, occurred_at="2026-01-02T00:00:00Z")
+    before = manager.storage.metadata("s")
+    carry_out(manager)
+    after = manager.storage.metadata("s")
+    assert (after.purpose, after.tags) == (f"use {MARK}", ["t", f"tag {MARK}"])
+    assert (after.updated_at, after.created_at) == (before.updated_at, before.created_at)
+    assert manager.storage.fold("s").data["auth"] == MARK
+    assert_whole(manager.storage)
