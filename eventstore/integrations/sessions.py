@@ -14,6 +14,7 @@ from projections.models import SessionMetadata
 from projections.records import Entry, Place, State
 
 R = TypeVar("R")
+_AT_ONCE = 10_000  # each page asks which logs changed
 
 
 class Stored:
@@ -121,7 +122,7 @@ def sessions_named(
     """Stream the sessions whose external key begins with `prefix`, the last updated first."""
     cursor = None
     while True:
-        page = manager.page_sessions(external_prefix=prefix, tags=tags, limit=1_000, cursor=cursor)
+        page = manager.page_sessions(external_prefix=prefix, tags=tags, limit=_AT_ONCE, cursor=cursor)
         yield from page.sessions
         cursor = page.cursor
         if cursor is None:

@@ -30,9 +30,19 @@ class Store(NamedTuple):
     at_once: int = 1
 
 
+_managers: list[SessionManager] = []
+
+
 def ours_on(folder: Path) -> SessionManager:
     """Open a store on files."""
-    return SessionManager(FileSystemSessionStorage(folder / "s", folder / "h"))
+    _managers.append(SessionManager(FileSystemSessionStorage(folder / "s", folder / "h")))
+    return _managers[-1]
+
+
+def settle() -> None:
+    """Wait for the view files of what was filled in without a pause."""
+    for manager in _managers:
+        manager.flush()
 
 
 def openai_agents(folder: Path, *, is_ours: bool) -> Store:
@@ -155,6 +165,7 @@ async def measure(store: Store, folder: Path, size: int) -> dict[str, float]:
         await store.add("s", number)
     if size % store.at_once:
         await store.add("s", size - 1)
+    settle()
     before = _bytes(folder)
     append = await _each(lambda number: store.add("s", size + number), TIMES)
     grown = (_bytes(folder) - before) / TIMES
@@ -173,6 +184,7 @@ async def measure_list(store: Store, size: int) -> dict[str, float]:
         return {}
     for number in range(size):
         await store.add(f"s{number}", 0)
+    settle()
     assert len(await store.list()) == size
     listing = store.list
     return {"list_ms": await _each(lambda _: listing(), 3)}
