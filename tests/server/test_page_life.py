@@ -178,3 +178,25 @@ def test_rows_of_a_log_made_anew_under_the_id_are_never_mixed_with_the_old_ones(
     status, _, body = client.send("GET", "/api/v1/sessions/s/timeline", headers={"Eventstore-Seen": f"5:{'0' * 64}"})
     assert (status, b"load it again" in body) == (410, True)
     assert client.send("GET", "/api/v1/sessions/s", headers={"Eventstore-Seen": "nonsense"})[0] == 422
+
+
+def test_a_name_that_leads_to_this_machine_is_not_let_in(
+    browser: Browser, store: tuple[SessionManager, Client]
+) -> None:
+    client = store[1]
+    rebound = browser.browser_type.launch(
+        executable_path="/usr/bin/chromium",
+        args=["--no-sandbox", "--host-resolver-rules=MAP evil.test 127.0.0.1"],
+    )
+    try:
+        page = rebound.new_page()
+        answer = page.goto(f"http://evil.test:{client.port}/")
+        assert answer is not None
+        assert answer.status == 421
+        status = page.evaluate(
+            "async token => (await fetch('/api/v1/sessions', {headers: {Authorization: `Bearer ${token}`}})).status",
+            client.started.token,
+        )
+        assert status == 421  # even with the token
+    finally:
+        rebound.close()
