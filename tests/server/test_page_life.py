@@ -39,6 +39,8 @@ def opened(tabs: BrowserContext, client: Client, path: str = "/s/s") -> Page:
     page.goto(client.started.url + path)
     expect(page.locator(".link-state")).to_have_text("live")
     expect(page.locator("h1")).to_be_visible()
+    if "view=" not in path:
+        expect(page.locator(".talk article").last).to_be_visible()
     return page
 
 
