@@ -49,6 +49,26 @@ def numbers(page: Page) -> list[int]:
     return page.locator(".talk article").evaluate_all("all => all.map(one => Number(one.dataset.seq))")  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize(("label", "view"), [("Go to event", "timeline"), ("From event", "changes")])
+def test_a_number_that_is_being_typed_stays_while_new_events_come(
+    store: tuple[SessionManager, Client], tabs: BrowserContext, label: str, view: str
+) -> None:
+    manager, client = store
+    page = opened(tabs, client, f"/s/s?view={view}")
+    field = page.get_by_label(label)
+    field.fill("7")
+    for _ in range(3):
+        manager.add_conversation_message("s", "user", "more")
+        expect(page.locator(".where")).to_contain_text(f"of {manager.head('s').version}")
+    expect(field).to_have_value("7")
+    field.press("Enter")
+    if label == "Go to event":
+        expect(page.locator(".side h2").first).to_have_text("As of event 7")
+    else:
+        wanted = len(manager.diff("s", 7, manager.head("s").version))
+        expect(page.locator(".note", has_text="changes")).to_have_text(f"{wanted} changes")
+
+
 def test_a_tab_that_slept_and_lost_its_network_has_each_event_once(
     store: tuple[SessionManager, Client], tabs: BrowserContext
 ) -> None:

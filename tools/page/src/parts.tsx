@@ -60,6 +60,22 @@ export function Figure(props: { name: string; value: ComponentChildren; hint?: s
   return <div class="figure" title={props.hint}><dt>{props.name}</dt><dd>{props.value}</dd></div>;
 }
 
+/** A number of an event that can be typed, at most `most`. What is being typed stays when the page is drawn anew, for an answer or a new event. */
+export function EventNumber(props: { label: string; value: number; most: number; onEnter: (seq: number) => void }) {
+  const [draft, setDraft] = useState<string | null>(null);
+  return (
+    <input
+      aria-label={props.label} inputMode="numeric" value={draft ?? props.value} size={Math.max(String(props.most).length, 3)}
+      onInput={(event) => setDraft(event.currentTarget.value)} onBlur={() => setDraft(null)}
+      onChange={(event) => {
+        const digits = event.currentTarget.value.replace(/\D/g, "");
+        setDraft(null);
+        if (digits) props.onEnter(Math.min(Number(digits), props.most));
+      }}
+    />
+  );
+}
+
 /** Load something when its key changes, and keep the old answer until the new one is there. */
 export function useLoaded<T>(load: (signal: AbortSignal) => Promise<T>, key: unknown[], wait = 0): { data: T | null; error: Error | null; busy: boolean } {
   const [found, set] = useState<{ data: T | null; error: Error | null; busy: boolean }>({ data: null, error: null, busy: true });

@@ -5,7 +5,7 @@ import { Conversation } from "./conversation";
 import { Forks } from "./forks";
 import { useKeys } from "./keys";
 import { subscribe } from "./live";
-import { Empty, Figure, Output, Status, useLoaded } from "./parts";
+import { Empty, EventNumber, Figure, Output, Status, useLoaded } from "./parts";
 import { Proof } from "./proof";
 import { recorded } from "./recorded";
 import { Scrubber } from "./scrubber";
@@ -200,7 +200,7 @@ export function SessionView(props: { id: string }) {
           ))}
           <button class="quiet" onClick={() => setBy(by === "seq" ? "time" : "seq")} aria-label="Axis">by {by === "seq" ? "event" : "time"}</button>
           <span class="where">
-            event <GoTo at={now} head={head} onMove={move} /> of {count(head)}
+            event <EventNumber label="Go to event" value={now} most={head} onEnter={(seq) => move(Math.max(seq, 1))} /> of {count(head)}
           </span>
           <button class={at === null ? "live on" : "live"} aria-pressed={at === null} onClick={() => move(null)}>{at === null ? "● Now" : "Go to now"}</button>
         </div>
@@ -233,22 +233,6 @@ export function SessionView(props: { id: string }) {
         </aside>
       </div>
     </div>
-  );
-}
-
-/** The number of the moment. What is being typed stays while new events come. */
-function GoTo(props: { at: number; head: number; onMove: (at: number) => void }) {
-  const [draft, setDraft] = useState<string | null>(null);
-  return (
-    <input
-      aria-label="Go to event" inputMode="numeric" value={draft ?? props.at} size={Math.max(String(props.head).length, 3)}
-      onInput={(event) => setDraft(event.currentTarget.value)} onBlur={() => setDraft(null)}
-      onChange={(event) => {
-        const wanted = Number(event.currentTarget.value.replace(/\D/g, ""));
-        setDraft(null);
-        if (wanted) props.onMove(Math.max(1, Math.min(wanted, props.head)));
-      }}
-    />
   );
 }
 
@@ -387,7 +371,7 @@ function Changes(props: { id: string; at: number }) {
   return (
     <div class="scroll">
       <div class="row gap pad">
-        <label>From event <input inputMode="numeric" size={9} value={from} onChange={(event) => setFrom(Math.max(0, Number(event.currentTarget.value) || 0))} /></label>
+        <span>From event <EventNumber label="From event" value={from} most={props.at} onEnter={setFrom} /></span>
         <span>to event {count(props.at)}</span>
         <button class="quiet" onClick={() => setFrom(props.at)}>Compare with this moment</button>
         <span class="note">{found.busy ? "…" : `${count(found.data?.total ?? 0)} changes`}</span>
