@@ -18,15 +18,15 @@ from starlette.websockets import WebSocket
 
 from eventstore.release import version as release
 from eventstore.server import listing, openapi, reading, writing
-from eventstore.server.exporting import export
+from eventstore.server.exporting import KINDS, ExportQuery, export
 from eventstore.server.guard import Guard
 from eventstore.server.jobs import Jobs
 from eventstore.server.live import Live
 from eventstore.server.page import Page
 from eventstore.server.problems import Refusal, answer, problem_of
-from eventstore.server.route import PREFIX, Context, Request, Route, read_query
+from eventstore.server.route import EVENTS, PREFIX, Context, Request, Route, query_of, read_query
 from eventstore.server.seen import HEADER, check_seen
-from eventstore.server.streams import Followers, Sockets, stream_session
+from eventstore.server.streams import Followers, Sockets, StoreStreamQuery, StreamQuery, stream_session
 from eventstore.sessions.manager import SessionManager
 
 _CODE_SECONDS = 300
@@ -81,8 +81,13 @@ class Application:
         self.live: Live | None = None
         self._context = Context(manager, Jobs(), write)
         found = [*reading.routes.found, *listing.routes.found, *(writing.routes.found if write else ())]
-        self.routes: list[Route] = found
         page, followers = Page(), Followers(manager)
+        streams = [
+            Route("GET", f"{PREFIX}/sessions/{{session_id}}/stream", stream_session, StreamQuery, media=EVENTS),
+            Route("GET", f"{PREFIX}/sessions/{{session_id}}/export", export, ExportQuery, media=tuple(KINDS.values())),
+            Route("GET", f"{PREFIX}/stream", followers.stream, StoreStreamQuery, media=EVENTS),
+        ]
+        self.routes: list[Route] = [*found, *streams]
 
         async def session_stream(request: HttpRequest) -> Response:
             return await stream_session(self._running(), request)
@@ -156,9 +161,6 @@ class Application:
         return route.run(self._context, asked)
 
     async def _read(self, route: Route, request: HttpRequest) -> Request:
-        query: dict[str, list[str]] = {}
-        for name, value in request.query_params.multi_items():
-            query.setdefault(name, []).append(value)
         body = None
         if route.body is not None:
             body = await _body(request, route.body)
@@ -168,7 +170,7 @@ class Application:
             raise Refusal(422, 'If-Match holds no version, such as "12"; nothing was done', "Wrong argument")
         return Request(
             request.path_params,
-            read_query(route.query, query),
+            read_query(route.query, query_of(request)),
             body,
             request.headers.get("idempotency-key"),
             int(expected[1]) if expected else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Literal
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -11,19 +12,25 @@ from starlette.responses import Response, StreamingResponse
 from eventstore.exporters.questions import audit_session
 from eventstore.exporters.report import write_html, write_markdown
 from eventstore.ids import check_session_id
-from eventstore.server.problems import Refusal, answer, problem_of
+from eventstore.server.problems import answer, problem_of
+from eventstore.server.route import query_of, read_query
 from eventstore.server.shown import show_event
 from eventstore.sessions.manager import SessionManager
 
-_KINDS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8", "events": "application/x-ndjson"}
+KINDS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8", "events": "application/x-ndjson"}
+
+
+class ExportQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """`html` and `md` are reports, `events` has one a line."""
+
+    kind: Literal["html", "md", "events"]
 
 
 async def export(manager: SessionManager, request: Request) -> Response:
-    """Answer with a report (`kind=html`, `md`) or the events, one a line (`events`), of a session."""
-    kind, session_id = request.query_params.get("kind", ""), request.path_params["session_id"]
+    """Download a session: a report (`kind=html`, `md`), or its events, one a line (`events`)."""
+    session_id = request.path_params["session_id"]
     try:
-        if kind not in _KINDS:
-            raise Refusal(422, f"kind is one of {', '.join(_KINDS)}; nothing was written", "Wrong argument")
+        kind = read_query(ExportQuery, query_of(request)).kind
         check_session_id(session_id)
         name = f"{session_id}.{'events.jsonl' if kind == 'events' else kind}"
         headers = {
@@ -32,9 +39,9 @@ async def export(manager: SessionManager, request: Request) -> Response:
         }
         if kind == "events":
             await run_in_threadpool(manager.head, session_id)
-            return StreamingResponse(_lines(manager, session_id), media_type=_KINDS[kind], headers=headers)
+            return StreamingResponse(_lines(manager, session_id), media_type=KINDS[kind], headers=headers)
         data = await run_in_threadpool(_report, manager, session_id, kind)
-        return Response(data, media_type=_KINDS[kind], headers=headers)
+        return Response(data, media_type=KINDS[kind], headers=headers)
     except Exception as error:
         return answer(problem_of(error))
 

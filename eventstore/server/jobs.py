@@ -6,15 +6,29 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from eventstore.server.problems import Refusal, problem_of
+import msgspec
+
+from eventstore.server.problems import Problem, Refusal, problem_of
 
 _AT_ONCE, _KEPT = 2, 100
 
 
 class Cancelled(Exception):
     """The job was cancelled inside of a step."""
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    """How far a job is: `done` of `total`. `result` comes when `state` is `done`, `problem` when it is `failed`."""
+
+    id: str
+    kind: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    done: int
+    total: int
+    result: Any = None
+    problem: Problem | None = None
 
 
 @dataclass
@@ -26,11 +40,11 @@ class Job:
 
     id: str
     kind: str
-    state: str = "waiting"
+    state: Literal["waiting", "running", "done", "failed", "cancelled"] = "waiting"
     done: int = 0
     total: int = 0
     result: Any = None
-    problem: Any = None
+    problem: Problem | None = None
     cancelled: bool = False
 
     def reached(self, done: int) -> None:
@@ -39,14 +53,10 @@ class Job:
         if self.cancelled:
             raise Cancelled
 
-    def shown(self) -> dict[str, Any]:
-        """Return the job as JSON values."""
-        found = {"id": self.id, "kind": self.kind, "state": self.state, "done": self.done, "total": self.total}
-        return (
-            found
-            | ({"result": self.result} if self.state == "done" else {})
-            | ({"problem": self.problem} if self.problem else {})
-        )
+    def shown(self) -> Progress:
+        """Return how far it is."""
+        result = self.result if self.state == "done" else None
+        return Progress(self.id, self.kind, self.state, self.done, self.total, result, self.problem)
 
 
 class Jobs:

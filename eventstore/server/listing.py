@@ -11,7 +11,7 @@ from msgspec import Meta
 from eventstore.errors import EventStoreError
 from eventstore.integrity.verification import verify_session
 from eventstore.release import version as release
-from eventstore.server.jobs import Job
+from eventstore.server.jobs import Job, Progress
 from eventstore.server.route import Context, NoQuery, Request, Routes
 from eventstore.server.shown import ShownRow, show_row
 
@@ -226,7 +226,7 @@ class Trashed(msgspec.Struct):
 
 
 @routes.get("/trash", query=NoQuery, result=Trashed)
-def trash(context: Context, request: Request) -> Trashed:
+def trashed(context: Context, request: Request) -> Trashed:
     """List the sessions in the trash, the newest first."""
     return Trashed([msgspec.to_builtins(one) for one in context.manager.trash.list()])
 
@@ -250,8 +250,8 @@ class JobBody(msgspec.Struct, forbid_unknown_fields=True):
     session_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)]
 
 
-@routes.post("/jobs", body=JobBody, status=202)
-def start_job(context: Context, request: Request) -> dict[str, Any]:
+@routes.post("/jobs", body=JobBody, result=Progress, status=202)
+def start_job(context: Context, request: Request) -> Progress:
     """Start a job: verify sessions, counted in events, or find secrets in them, counted in sessions. Changes nothing."""
     asked, manager = request.body, context.manager
     results: list[Any] = []
@@ -288,26 +288,40 @@ def _version(context: Context, session_id: str) -> int:
     return 0
 
 
-@routes.get("/jobs/{job_id}")
-def get_job(context: Context, request: Request) -> dict[str, Any]:
+@routes.get("/jobs/{job_id}", result=Progress)
+def get_job(context: Context, request: Request) -> Progress:
     """Return how far a job is, and its result when it is done."""
     return context.jobs.get(request.path["job_id"]).shown()
 
 
-@routes.delete("/jobs/{job_id}")
-def cancel_job(context: Context, request: Request) -> dict[str, Any]:
+@routes.delete("/jobs/{job_id}", result=Progress)
+def cancel_job(context: Context, request: Request) -> Progress:
     """Cancel a job at its next step."""
     return context.jobs.cancel(request.path["job_id"]).shown()
 
 
-@routes.get("/health", query=NoQuery)
-def health(context: Context, request: Request) -> dict[str, Any]:
+class Health(msgspec.Struct):
+    """`status` is `ok`."""
+
+    status: str
+
+
+@routes.get("/health", query=NoQuery, result=Health)
+def health(context: Context, request: Request) -> Health:
     """Report that the server runs, without any content."""
-    return {"status": "ok"}
+    return Health("ok")
 
 
-@routes.get("/about", query=NoQuery)
-def server(context: Context, request: Request) -> dict[str, Any]:
+class AboutServer(msgspec.Struct):
+    """Whether it writes, its version, and the kind of its store."""
+
+    writable: bool
+    version: str
+    backend: str
+
+
+@routes.get("/about", query=NoQuery, result=AboutServer)
+def server(context: Context, request: Request) -> AboutServer:
     """Return what this server may do, and its version."""
     kind = type(context.manager.storage.log.backend).__name__.removesuffix("Backend").lower()
-    return {"writable": context.writable, "version": release(), "backend": kind}
+    return AboutServer(context.writable, release(), kind)

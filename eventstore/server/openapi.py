@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from eventstore.server.problems import Problem
-from eventstore.server.route import Route
+from eventstore.server.route import EVENTS, Route
 
 _REF = "#/components/schemas/{name}"
 
@@ -60,12 +60,17 @@ def _parameter(field: msgspec.structs.FieldInfo, schema: dict[str, Any]) -> dict
 def _operation(
     route: Route, parameters: list[dict[str, Any]], result: dict[str, Any], body: dict[str, Any] | None
 ) -> dict[str, Any]:
+    # Of a stream the schema is that of the data of each event.
+    content: dict[str, Any] = {
+        name: {"schema": {"type": "object" if name in EVENTS else "string"}} for name in route.media
+    }
+    content = content or {"application/json": {"schema": result}}
     found: dict[str, Any] = {
         "operationId": route.run.__name__,
         "summary": route.summary,
         "parameters": parameters,
         "responses": {
-            str(route.status): {"description": "done", "content": {"application/json": {"schema": result}}},
+            str(route.status): {"description": "done", "content": content},
             "default": {
                 "description": "a problem",
                 "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}},

@@ -68,9 +68,12 @@ def about(context: Context, request: Request) -> About:
 
 
 class TimelineQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which rows: `limit` after `after`, or before it with `dir=back`; of these types, tools, roles, kinds; failed ones only."""
+    """Which rows: `limit` after `after`, or before it with `dir=back`; of these types, tools, roles, kinds.
 
-    after: Seq = 0
+    Without `after` they are the first ones, or with `dir=back` the last ones.
+    """
+
+    after: Seq | None = None
     limit: Limit = 200
     dir: Literal["fwd", "back"] = "fwd"
     at: str | None = None
@@ -93,12 +96,13 @@ def timeline(context: Context, request: Request) -> Timeline:
     """Return rows of the timeline, one an event, with cut texts."""
     asked, moments = request.query, context.manager.moments
     version = moments.version(request.session_id, moment(asked.at))
+    back = asked.dir == "back"
     rows = moments.timeline(
         request.session_id,
-        asked.after,
+        (version + 1 if back else 0) if asked.after is None else asked.after,
         asked.limit,
         at=version,
-        backwards=asked.dir == "back",
+        backwards=back,
         types=asked.types,
         tools=asked.tool,
         roles=asked.role,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
+from starlette.requests import HTTPConnection
 
 from eventstore.server.jobs import Jobs
 from eventstore.server.problems import Refusal
@@ -12,6 +13,7 @@ from eventstore.sessions.manager import SessionManager
 from eventstore.store.as_of import At
 
 PREFIX = "/api/v1"
+EVENTS = ("text/event-stream",)
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,16 +51,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Route:
-    """One route. `query`, `body` and `result` are types that msgspec knows; the OpenAPI document is made from them."""
+    """One route. `query`, `body` and `result` are types that msgspec knows; the OpenAPI document is made from them.
+
+    A route whose answer is not JSON has media types in `media`, and no `result`.
+    """
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
-    run: Callable[[Context, Request], Any]
+    run: Callable[..., Any]
     query: type = NoQuery
     body: type | None = None
     result: Any = dict[str, Any]
     writes: bool = False
     status: int = 200
+    media: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -71,6 +77,14 @@ def moment(text: str | None) -> At | None:
     if text is None:
         return None
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else text
+
+
+def query_of(request: HTTPConnection) -> dict[str, list[str]]:
+    """Return the parameters of a request's URL."""
+    found: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def read_query(kind: type, given: Mapping[str, list[str]]) -> Any:

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from eventstore.errors import EventStoreError
 from eventstore.server.live import Client, Live
 from eventstore.server.problems import Refusal, answer, problem_of
+from eventstore.server.route import EVENTS, query_of, read_query
 from eventstore.server.shown import show_event
 from eventstore.sessions.manager import SessionManager
 
@@ -36,14 +37,31 @@ def _line(cursor: str, kind: str, data: bytes) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor.encode(), kind.encode(), data)
 
 
+class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """`after` is a cursor, a number of events, or `now`; the header `Last-Event-ID` goes before it."""
+
+    after: str | None = None
+    types: list[str] = []
+
+
+class StoreStreamQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """`after` is a cursor of all sessions, or `now`; the header `Last-Event-ID` goes before it."""
+
+    after: str | None = None
+    types: list[str] = []
+    tool: list[str] = []
+    user: str | None = None
+    tag: list[str] = []
+
+
 async def stream_session(live: Live, request: Request) -> Response:
     """Stream the events of one session. `Last-Event-ID`, or `after`, is a cursor, a number of events, or `now`."""
-    given = request.headers.get("last-event-id") or request.query_params.get("after")
-    types = request.query_params.getlist("types") or None
-    client = Client(request.path_params["session_id"], types)
     try:
+        asked = read_query(StreamQuery, query_of(request))
+        given = request.headers.get("last-event-id") or asked.after
+        client = Client(request.path_params["session_id"], asked.types or None)
         await live.begin(client, _position(given))
-    except (EventStoreError, ValueError) as error:
+    except (EventStoreError, Refusal, ValueError) as error:
         return answer(problem_of(error))
     return _sse(_frames(live, client))
 
@@ -66,7 +84,7 @@ async def _frames(live: Live, client: Client) -> AsyncIterator[bytes]:
 
 def _sse(frames: AsyncIterator[bytes]) -> StreamingResponse:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(frames, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(frames, media_type=EVENTS[0], headers=headers)
 
 
 class Followers:
@@ -77,25 +95,24 @@ class Followers:
 
     async def stream(self, live: Live, request: Request) -> Response:
         """Stream the events of all sessions, with a cursor of all."""
-        query = request.query_params
-        after = request.headers.get("last-event-id") or query.get("after")
         if self._running >= _MOST_FOLLOWERS:
             return answer(Refusal(429, f"{_MOST_FOLLOWERS} streams of all sessions are open: end one").problem)
 
         def begin() -> Any:
+            asked = read_query(StoreStreamQuery, query_of(request))
             return self._manager.follow(
                 None,
-                after,
-                types=query.getlist("types") or None,
-                tools=query.getlist("tool") or None,
-                user_id=query.get("user"),
-                tags=query.getlist("tag") or None,
+                request.headers.get("last-event-id") or asked.after,
+                types=asked.types or None,
+                tools=asked.tool or None,
+                user_id=asked.user,
+                tags=asked.tag or None,
                 on_damage=lambda damage: None,
             )
 
         try:
             subscription = await run_in_threadpool(begin)
-        except (EventStoreError, ValueError) as error:
+        except (EventStoreError, Refusal, ValueError) as error:
             return answer(problem_of(error))
         self._running += 1
         return _sse(self._lines(live, subscription))

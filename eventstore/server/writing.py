@@ -36,13 +36,20 @@ class NewSession(msgspec.Struct, forbid_unknown_fields=True):
     tags: list[str] = []
 
 
-@routes.post("/sessions", body=NewSession, writes=True, status=201)
-def create(context: Context, request: Request) -> dict[str, Any]:
+class Made(msgspec.Struct):
+    """A session that was made, and its number of events."""
+
+    session_id: str
+    version: int
+
+
+@routes.post("/sessions", body=NewSession, result=Made, writes=True, status=201)
+def create(context: Context, request: Request) -> Made:
     """Create a session."""
     asked, options = request.body, _options(request)
     options.pop("expected_version", None)
     made = context.manager.create_session(asked.session_id, asked.purpose, asked.user_id, asked.tags, **options)
-    return {"session_id": made.metadata.session_id, "version": made.version}
+    return Made(made.metadata.session_id, made.version)
 
 
 class NewMessage(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,15 +110,15 @@ class NewFork(msgspec.Struct, forbid_unknown_fields=True):
     purpose: str | None = None
 
 
-@routes.post("/sessions/{session_id}/fork", body=NewFork, writes=True, status=201)
-def fork(context: Context, request: Request) -> dict[str, Any]:
+@routes.post("/sessions/{session_id}/fork", body=NewFork, result=Made, writes=True, status=201)
+def fork(context: Context, request: Request) -> Made:
     """Fork a session at a moment."""
     asked = request.body
     by = {"actor": "eventstore serve"}
     made = context.manager.fork_session(
         request.session_id, moment(asked.at), asked.new_id, purpose=asked.purpose, by=by
     )
-    return {"session_id": made, "version": context.manager.head(made).version}
+    return Made(made, context.manager.head(made).version)
 
 
 class Ending(msgspec.Struct, forbid_unknown_fields=True):
@@ -140,17 +147,30 @@ def pin(context: Context, request: Request) -> Appended:
     return context.manager.pin_session(request.session_id, request.body.pinned, **_options(request))
 
 
-@routes.post("/sessions/{session_id}/trash", body=NoBody, writes=True)
-def trash(context: Context, request: Request) -> dict[str, Any]:
+class PutAway(msgspec.Struct):
+    """`trashed` is false where there was no such session."""
+
+    trashed: bool
+
+
+@routes.post("/sessions/{session_id}/trash", body=NoBody, result=PutAway, writes=True)
+def put_away(context: Context, request: Request) -> PutAway:
     """Move a session to the trash."""
-    return {"trashed": context.manager.trash.put(request.session_id)}
+    return PutAway(context.manager.trash.put(request.session_id))
 
 
-@routes.post("/sessions/{session_id}/restore", body=NoBody, writes=True)
-def restore(context: Context, request: Request) -> dict[str, Any]:
+class Restored(msgspec.Struct):
+    """A session that is back, and its number of events."""
+
+    restored: bool
+    version: int
+
+
+@routes.post("/sessions/{session_id}/restore", body=NoBody, result=Restored, writes=True)
+def restore(context: Context, request: Request) -> Restored:
     """Restore a session from the trash."""
     context.manager.trash.restore(request.session_id)
-    return {"restored": True, "version": context.manager.head(request.session_id).version}
+    return Restored(True, context.manager.head(request.session_id).version)
 
 
 class RedactBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -161,17 +181,34 @@ class RedactBody(msgspec.Struct, forbid_unknown_fields=True):
     plan: str | None = None
 
 
-@routes.post("/sessions/{session_id}/redact", body=RedactBody, writes=True)
-def redact(context: Context, request: Request) -> dict[str, Any]:
+class ToRedact(msgspec.Struct):
+    """An event that a redaction removes the text of."""
+
+    seq: int
+    type: str
+    time: str
+
+
+class Redacted(msgspec.Struct, omit_defaults=True):
+    """The hash of a plan and its events. `done` says whether it was carried out; `left` is where text is still left then."""
+
+    plan: str
+    events: list[ToRedact]
+    done: bool
+    left: list[str] = []
+
+
+@routes.post("/sessions/{session_id}/redact", body=RedactBody, result=Redacted, writes=True)
+def redact(context: Context, request: Request) -> Redacted:
     """Show what would be removed from a session, or remove it permanently."""
     asked, session_id, manager = request.body, request.session_id, context.manager
     seqs = sorted(set(asked.seqs))
     events = list(manager.storage.moments.events(session_id, seqs))
-    shown = [{"seq": one.seq, "type": one.type, "time": one.time} for one in events]
+    shown = [ToRedact(one.seq, one.type, one.time) for one in events]
     text = f"{session_id}\n" + "".join(f"{one.seq} {one.hash}\n" for one in events)
     plan = sha256(text.encode()).hexdigest()
     if asked.plan is None:
-        return {"plan": plan, "events": shown, "done": False}
+        return Redacted(plan, shown, done=False)
     if asked.plan != plan:
         raise Refusal(
             409, "the plan is not that of these events; nothing was done: ask for the plan again", "Other plan"
@@ -179,4 +216,4 @@ def redact(context: Context, request: Request) -> dict[str, Any]:
     if not asked.reason.strip():
         raise Refusal(422, "a redaction needs a reason; nothing was done", "No reason")
     done = manager.redactions.redact(session_id, seqs, asked.reason, by={"actor": "eventstore serve"})
-    return {"plan": plan, "events": shown, "done": True, "left": list(done.left)}
+    return Redacted(plan, shown, done=True, left=list(done.left))

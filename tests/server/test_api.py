@@ -72,6 +72,19 @@ def test_every_reading_route_answers_what_the_manager_does(manager: SessionManag
         assert client.get("/about")["writable"] is False
 
 
+def test_the_last_rows_come_without_a_place_to_begin_at(manager: SessionManager) -> None:
+    fill(manager, "s", 5)
+    with serving(manager) as client:
+        rows = client.get("/sessions/s/timeline?dir=back&limit=3")["rows"]
+        version = manager.head("s").version
+        assert [one["seq"] for one in rows] == [version - 2, version - 1, version]
+        earlier = client.get("/sessions/s/timeline?dir=back&limit=3&at=9")["rows"]
+        assert [one["seq"] for one in earlier] == [7, 8, 9]
+        for path in ("/sessions/s/stream?type=message", "/stream?users=ana", "/sessions/s/export?kind=pdf"):
+            problem = client.get(path, 422)
+            assert problem["title"] == "Wrong argument"
+
+
 def test_problems_have_a_status_and_our_sentence(manager: SessionManager) -> None:
     fill(manager, "s", 1)
     with serving(manager) as client:
