@@ -16,6 +16,7 @@ from eventstore.server.route import Context, NoQuery, Request, Routes
 from eventstore.server.shown import ShownRow, show_row
 
 routes = Routes()
+_INDEXING_S = 0.3  # a search is typed: what is not indexed by then comes with the next one
 
 
 class SessionsQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -187,6 +188,7 @@ def search(context: Context, request: Request) -> SearchHits:
         tool=asked.tool,
         since=asked.since,
         limit=asked.limit,
+        wait_s=_INDEXING_S,
         on_damage=lambda damage: damaged.append(damage.session_id),
     )
     indexing = getattr(hits, "indexing", None)

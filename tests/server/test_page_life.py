@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from server.serving import Client, fill, serving
 
 from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore.events import MessageAdded, SessionCreated
 
 pytestmark = pytest.mark.long
 
@@ -222,3 +223,28 @@ def test_a_name_that_leads_to_this_machine_is_not_let_in(
         assert status == 421  # even with the token
     finally:
         rebound.close()
+
+
+def test_a_search_that_is_typed_while_texts_are_indexed_says_so_and_is_completed(
+    store: tuple[SessionManager, Client], tabs: BrowserContext
+) -> None:
+    manager, client = store
+    filler = " ".join(f"word{number}" for number in range(400))
+    for number in range(100):
+        texts = [*(f"{turn} {filler}" for turn in range(50)), "the last needle"]
+        purpose = "a needle of many" if number % 40 == 0 else "other"
+        manager.append(
+            f"t{number:02}",
+            [MessageAdded(role="user", content=text) for text in texts],
+            SessionCreated(purpose=purpose),
+        )
+    page = opened(tabs, client, "/?view=")
+    page.get_by_label("Search").press_sequentially("needle", delay=20)
+    hits = page.get_by_role("region", name="In texts")
+    expect(hits).to_contain_text("still indexing")
+    expect(page.locator("[data-row]")).to_have_count(3)
+    expect(hits).not_to_contain_text("still indexing")
+    shown = hits.locator("li a").evaluate_all("all => all.map(one => one.getAttribute('href').split('?')[0])")
+    found = [hit.session_id for hit in manager.search("needle", limit=20)]
+    assert shown == [f"/s/{one}" for one in found[: len(shown)]]
+    assert len(shown) == 8

@@ -18,6 +18,7 @@ export function List() {
   const [error, setError] = useState<Error | null>(null);
   const [selected, setSelected] = useState(0);
   const [fresh, setFresh] = useState(0);
+  const [asked, setAsked] = useState(0);
   const busy = useRef(false);
   const search = useRef<HTMLInputElement>(null);
   const filters = { status: status || null, user: user || null, tag: tag || null, sort: sort || null, purpose: text.length < 200 ? text || null : null };
@@ -59,8 +60,13 @@ export function List() {
 
   const hits = useLoaded(
     (signal) => (text.trim().length < 2 ? Promise.resolve(null) : get<{ hits: Hit[]; indexing: { done: number; total: number } | null }>("/search", { text, user: user || null, limit: 20 }, signal)),
-    [text, user], 180,
+    [text, user, asked], 180,
   );
+  useEffect(() => {
+    if (!hits.data?.indexing) return;
+    const timer = setTimeout(() => setAsked((n) => n + 1), 100); // each search carries the index on
+    return () => clearTimeout(timer);
+  }, [hits.data]);
   const more = async () => {
     if (!pages?.cursor || busy.current) return;
     busy.current = true;
