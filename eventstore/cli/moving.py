@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from eventstore.cli.store import open_manager, warn_lost
 from eventstore.cli.terminal import clean, print_json
 from eventstore.store.copying import Copied, copy_sessions, keep_copying
 from eventstore.store.local_storage import FileSystemSessionStorage
+
+if TYPE_CHECKING:
+    from eventstore import SessionManager
 
 
 @click.command("copy", short_help="Copy sessions from one store to another, byte for byte.")
@@ -56,6 +60,8 @@ def _copy(source: str, target: str, sessions: Sequence[str] | None, follow: bool
         storage = one.storage
         if isinstance(storage, FileSystemSessionStorage) and not storage.sessions_dir.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no store", source)  # else it would be a copy of nothing
+        if _is_same(one, source, other, target):
+            raise click.UsageError(f"{clean(source)} and {clean(target)} are the same store; nothing was copied")
         if follow:
             with _until_interrupted() as stop:
                 done = keep_copying(one.storage, other.storage, stop, on_session=show)
@@ -64,6 +70,13 @@ def _copy(source: str, target: str, sessions: Sequence[str] | None, follow: bool
         if not sessions:
             warn_lost(one)
     _report(done)
+
+
+def _is_same(one: "SessionManager", source: str, other: "SessionManager", target: str) -> bool:
+    first, second = one.storage, other.storage
+    if isinstance(first, FileSystemSessionStorage) and isinstance(second, FileSystemSessionStorage):
+        return first.sessions_dir.resolve() == second.sessions_dir.resolve()
+    return source == target
 
 
 @contextmanager

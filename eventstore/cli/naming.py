@@ -178,6 +178,10 @@ def _by_beginning(manager: "SessionManager", text: str) -> str:
         raise NoSuchName(
             f"session {_quoted(text)} is in the trash; nothing was done: `eventstore restore {text}` brings it back"
         )
+    from eventstore.integrity.known_sessions import lost_ids
+
+    if text in lost_ids(manager.storage):
+        raise NoSuchName(f"session {_quoted(text)} has no log any more, and was not deleted: restore a backup of it")
     raise NoSuchName(f"session {_quoted(text)} not found{_where(manager, text, ids)}")
 
 

@@ -132,9 +132,9 @@ def _changes(folders: set[Path], stop: Event) -> Iterator[set[Path]]:
         stop_event=stop,
         debounce=_SETTLE_MS,
         watch_filter=None,
-        raise_interrupt=False,
         yield_on_timeout=True,
         rust_timeout=_LOOK_MS,
     )
-    for changes in watching:
-        yield {Path(name).resolve() for _, name in changes}
+    with suppress(KeyboardInterrupt):  # the end of the watch
+        for changes in watching:
+            yield {Path(name).resolve() for _, name in changes}

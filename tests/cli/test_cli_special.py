@@ -63,6 +63,14 @@ def test_a_lost_log_is_named_by_all_that_would_leave_it_out(shell: Shell, tmp_pa
     assert missing in shell("copy", "--from", str(tmp_path), "--to", str(tmp_path / "other"))[1]
     assert "the log of 1 session is gone or empty: one" in shell("doctor", check=1)[0]
     assert missing not in shell("export", "csv", "two")[1]
+    assert "has no log any more, and was not deleted" in shell("show", "one", check=1)[1]
+
+
+@pytest.mark.parametrize("command", [["copy", "--from", "{place}", "--to", "."], ["mirror", "{place}", "./x/.."]])
+def test_a_store_is_not_copied_onto_itself(shell: Shell, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "x").mkdir()
+    told = shell(*(one.format(place=tmp_path) for one in command), check=2)[1]
+    assert "are the same store; nothing was copied" in told
 
 
 def test_folders_that_may_not_be_read_or_are_gone_hide_no_other_file(
@@ -120,6 +128,19 @@ def test_a_server_of_tools_ends_at_once_at_ctrl_c(tmp_path: Path) -> None:
         assert program.wait(30) == 130
         assert program.stderr is not None
         assert b"Traceback" not in program.stderr.read()
+
+
+def test_a_watch_of_transcripts_ends_silently_at_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "transcripts").mkdir()
+    command = [sys.executable, "-m", "eventstore", "--store", str(tmp_path), "import", "--watch", "transcripts"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path) as program:
+        assert program.stderr is not None
+        assert b"watching 1 folder" in program.stderr.readline()
+        program.send_signal(signal.SIGINT)
+        program.wait(30)
+        told = program.stderr.read()
+    assert b"KeyboardInterrupt" not in told
+    assert b"Traceback" not in told
 
 
 def test_a_redaction_names_what_forks_have_in_events_of_their_own(shell: Shell, tmp_path: Path) -> None:
