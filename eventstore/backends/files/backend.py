@@ -132,7 +132,10 @@ class FilesBackend(Backend):
     ) -> str:
         handle = self._handles.to_write(log)
         try:
-            life = handle.append(lines, expect, tip)
+            if expect is not None and handle.append_last(lines, expect, tip):
+                life = expect.life
+            else:
+                life = handle.append(lines, expect, tip)
         except EventStoreError:
             raise
         except OSError as error:

@@ -4,7 +4,9 @@ import errno
 import os
 import threading
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from eventstore.backends.files.atomic import temporary_name
 from eventstore.backends.files.chunks import HEAD_BYTES, ends_with, life_of, read_life
@@ -41,7 +43,7 @@ class NoFeed:
 _OVERWRITTEN = -1
 
 
-class Seen(NamedTuple):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """A log file as it was last read or written here. A file of the same size with another time was overwritten since."""
 
     life: str = ""
@@ -224,7 +226,7 @@ class Handle:
                 self.life = read_life(self.descriptor, found)
             if tip.life != self.life or self.seen.is_overwritten(self.life, size, mtime_ns):
                 return False
-        if tip.digest == self.last_digest and self.seen == (self.life, size, mtime_ns):
+        if tip.digest == self.last_digest and self.seen == Seen(self.life, size, mtime_ns):
             return True
         return ends_with(self.descriptor, size, tip.digest, line_feed=line_feed)
 
@@ -233,10 +235,9 @@ class Handle:
     def append(self, lines: bytes, expect: Tip | None, tip: Tip) -> str:
         """Append lines if the log ends at `expect`, and return its life; None makes a new log. `flush` makes it durable.
 
-        Raises Missing, Exists, Moved, Poisoned, Refused, Unclear, NotARegularFile, OSError.
+        Where the log exists, `append_last` is tried first. Raises Missing, Exists, Moved, Poisoned, Refused, Unclear,
+        NotARegularFile, OSError.
         """
-        if expect is not None and self._append_last(lines, expect, tip):
-            return self.life
         self.raise_if_poisoned()
         found = self.take(create=expect is None)
         try:
@@ -257,7 +258,7 @@ class Handle:
         finally:
             self.release()
 
-    def _append_last(self, lines: bytes, expect: Tip, tip: Tip) -> bool:
+    def append_last(self, lines: bytes, expect: Tip, tip: Tip) -> bool:
         """Append if this handle wrote last and no one else has the lock; else return False, and nothing was done.
 
         The same steps as `append`, in one function: most appends come here.

@@ -78,4 +78,4 @@ def _place(descriptor: int, handle: Handle, after: Tip | int, seen: Seen) -> int
 def _is_overwritten(handle: Handle, tip: Tip, seen: Seen) -> bool:
     """Check whether lines before a tip may have been overwritten: if there are lines after it, they record which."""
     known = handle.seen
-    return (tip.offset == seen.size or known.is_tainted) and known.is_overwritten(*seen)
+    return (tip.offset == seen.size or known.is_tainted) and known.is_overwritten(seen.life, seen.size, seen.mtime_ns)
