@@ -17,7 +17,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from eventstore.release import version as release
-from eventstore.server import listing, openapi, reading, writing
+from eventstore.server import listing, openapi, proven, reading, writing
 from eventstore.server.exporting import KINDS, ExportQuery, export
 from eventstore.server.guard import Guard
 from eventstore.server.jobs import Jobs
@@ -80,7 +80,12 @@ class Application:
         self.access = access or Access()
         self.live: Live | None = None
         self._context = Context(manager, Jobs(), write)
-        found = [*reading.routes.found, *listing.routes.found, *(writing.routes.found if write else ())]
+        found = [
+            *reading.routes.found,
+            *listing.routes.found,
+            *proven.routes.found,
+            *(writing.routes.found if write else ()),
+        ]
         page, followers = Page(), Followers(manager)
         streams = [
             Route("GET", f"{PREFIX}/sessions/{{session_id}}/stream", stream_session, StreamQuery, media=EVENTS),

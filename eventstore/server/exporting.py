@@ -9,41 +9,65 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from eventstore.exporters.otlp import export_otlp
 from eventstore.exporters.questions import audit_session
 from eventstore.exporters.report import write_html, write_markdown
+from eventstore.exporters.tables import TableName, export_table
 from eventstore.ids import check_session_id
 from eventstore.server.problems import answer, problem_of
 from eventstore.server.route import query_of, read_query
 from eventstore.server.shown import show_event
 from eventstore.sessions.manager import SessionManager
 
-KINDS = {"html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8", "events": "application/x-ndjson"}
+KINDS = {
+    "html": "text/html; charset=utf-8",
+    "md": "text/markdown; charset=utf-8",
+    "events": "application/x-ndjson",
+    "otlp": "application/json",
+    "csv": "text/csv; charset=utf-8",
+}
+_ENDINGS = {"events": "events.jsonl", "otlp": "otlp.json"}
 
 
 class ExportQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """`html` and `md` are reports, `events` has one a line."""
+    """`html` and `md` are reports, `events` has one a line, `otlp` is a trace; `csv` is a table.
 
-    kind: Literal["html", "md", "events"]
+    The trace has names, numbers and times; with `content` also texts, arguments and results.
+    """
+
+    kind: Literal["html", "md", "events", "otlp", "csv"]
+    table: TableName = "events"
+    content: bool = False
 
 
 async def export(manager: SessionManager, request: Request) -> Response:
-    """Download a session: a report (`kind=html`, `md`), or its events, one a line (`events`)."""
+    """Download a session: a report, its events, a trace or a table."""
     session_id = request.path_params["session_id"]
     try:
-        kind = read_query(ExportQuery, query_of(request)).kind
+        asked = read_query(ExportQuery, query_of(request))
+        kind = asked.kind
         check_session_id(session_id)
-        name = f"{session_id}.{'events.jsonl' if kind == 'events' else kind}"
+        name = f"{session_id}.{_ENDINGS.get(kind, kind)}"
         headers = {
             "content-disposition": f'attachment; filename="{name}"',
             "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
         }
-        if kind == "events":
+        if kind not in ("html", "md"):
             await run_in_threadpool(manager.head, session_id)
-            return StreamingResponse(_lines(manager, session_id), media_type=KINDS[kind], headers=headers)
+            pieces = _pieces(manager, session_id, asked)
+            return StreamingResponse(pieces, media_type=KINDS[kind], headers=headers)
         data = await run_in_threadpool(_report, manager, session_id, kind)
         return Response(data, media_type=KINDS[kind], headers=headers)
     except Exception as error:
         return answer(problem_of(error))
+
+
+def _pieces(manager: SessionManager, session_id: str, asked: ExportQuery) -> Iterator[bytes]:
+    if asked.kind == "otlp":
+        return export_otlp(manager, session_id, content=asked.content)
+    if asked.kind == "csv":
+        return export_table(manager, session_id, asked.table)
+    return _lines(manager, session_id)
 
 
 def _lines(manager: SessionManager, session_id: str) -> Iterator[bytes]:

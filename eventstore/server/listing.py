@@ -3,17 +3,21 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from eventstore.errors import EventStoreError
+from eventstore.derived.analytics import By
+from eventstore.errors import EventStoreError, SessionNotFound
+from eventstore.ids import STORE_ID
 from eventstore.integrity.verification import verify_session
 from eventstore.release import version as release
 from eventstore.server.jobs import Job, Progress
+from eventstore.server.problems import Refusal
 from eventstore.server.route import Context, NoQuery, Request, Routes
-from eventstore.server.shown import ShownRow, show_row
+from eventstore.server.shown import ShownRow, show_event, show_row
 
 routes = Routes()
 _INDEXING_S = 0.3  # a search is typed: what is not indexed by then comes with the next one
@@ -165,6 +169,9 @@ class SearchQuery(msgspec.Struct, forbid_unknown_fields=True):
     role: str | None = None
     tool: str | None = None
     since: str | None = None
+    until: str | None = None
+    project: str | None = None
+    session: str | None = None
     limit: Annotated[int, Meta(ge=1, le=200)] = 30
 
 
@@ -187,6 +194,9 @@ def search(context: Context, request: Request) -> SearchHits:
         role=asked.role,
         tool=asked.tool,
         since=asked.since,
+        until=asked.until,
+        project=asked.project,
+        session_id=asked.session,
         limit=asked.limit,
         wait_s=_INDEXING_S,
         on_damage=lambda damage: damaged.append(damage.session_id),
@@ -198,7 +208,7 @@ def search(context: Context, request: Request) -> SearchHits:
 class AnalyticsQuery(msgspec.Struct, forbid_unknown_fields=True):
     """By what to sum, and which days, users and tags."""
 
-    by: Literal["day", "user", "tag", "tool", "model"] = "day"
+    by: By = "day"
     user: str | None = None
     tag: str | None = None
     since: str | None = None
@@ -245,17 +255,46 @@ def templates(context: Context, request: Request) -> Templates:
     return Templates([str(getattr(one, "name", one)) for one in context.manager.templates.list()])
 
 
-class JobBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What to do: verify a session, or find secrets in some of them."""
+class StoreEventsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """`limit` events after event `after`."""
 
-    kind: Literal["verify", "plan_redactions"]
-    session_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)]
+    after: Annotated[int, Meta(ge=0)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
+
+
+class StoreEvents(msgspec.Struct):
+    """Events of the store's own log in order. `version` is the number of all of them."""
+
+    version: int
+    events: list[dict[str, Any]]
+
+
+@routes.get("/store/events", query=StoreEventsQuery, result=StoreEvents)
+def store_events(context: Context, request: Request) -> StoreEvents:
+    """Return what the store's own log records: sessions created, deleted, trashed, redacted, forked."""
+    asked, manager = request.query, context.manager
+    try:
+        version = manager.head(STORE_ID).version
+    except SessionNotFound:
+        return StoreEvents(0, [])
+    found = islice(manager.events(STORE_ID, min(asked.after, version)), asked.limit)
+    return StoreEvents(version, [show_event(one) for one in found])
+
+
+class JobBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What to do: verify sessions, find secrets in them, or list all sessions as of the time `at`."""
+
+    kind: Literal["verify", "plan_redactions", "list_at"]
+    session_ids: Annotated[list[str], Meta(max_length=1000)] = []
+    at: str | None = None
 
 
 @routes.post("/jobs", body=JobBody, result=Progress, status=202)
 def start_job(context: Context, request: Request) -> Progress:
-    """Start a job: verify sessions, counted in events, or find secrets in them, counted in sessions. Changes nothing."""
+    """Start a job that changes nothing. It is counted in events to verify, else in sessions."""
     asked, manager = request.body, context.manager
+    if (asked.kind == "list_at") == bool(asked.session_ids) or (asked.kind == "list_at") == (asked.at is None):
+        raise Refusal(422, "list_at takes `at`, the others `session_ids`; nothing was done", "Wrong argument")
     results: list[Any] = []
 
     def verify(job: Job) -> Iterator[None]:
@@ -275,7 +314,17 @@ def start_job(context: Context, request: Request) -> Progress:
             job.done += 1
             yield
 
-    steps = verify if asked.kind == "verify" else find_secrets
+    def list_at(job: Job) -> Iterator[None]:
+        cursor = None
+        while True:
+            page = manager.page_sessions(at=asked.at, cursor=cursor, total=True, on_damage=lambda damage: None)
+            results.extend(one.to_dict() for one in page.sessions)
+            job.done, job.total, cursor = len(results), page.total or 0, page.cursor
+            yield
+            if cursor is None:
+                return
+
+    steps = {"verify": verify, "plan_redactions": find_secrets, "list_at": list_at}[asked.kind]
     return context.jobs.start(asked.kind, steps, lambda: results).shown()
 
 

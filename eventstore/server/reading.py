@@ -1,5 +1,6 @@
 """Routes that read one session: its figures, timeline, conversation, calls and data as of any moment."""
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -7,8 +8,7 @@ from msgspec import Meta
 
 from eventstore.record.message_run import Message
 from eventstore.server.problems import Refusal
-from eventstore.server.proven import Proof, proof_of
-from eventstore.server.route import Context, NoQuery, Request, Routes, moment
+from eventstore.server.route import Context, Request, Routes, moment
 from eventstore.server.seen import hash_at
 from eventstore.server.shown import ShownRow, show_event, show_row
 from eventstore.sessions.moments import Bucket
@@ -195,6 +195,25 @@ class Values(msgspec.Struct):
     values: dict[str, Any]
 
 
+class Tree(msgspec.Struct):
+    """The tree of links to tool calls: the place of each link, and what it points at, relative to the history.
+
+    A target outside of the history is an empty text.
+    """
+
+    version: int
+    links: dict[str, str]
+
+
+@routes.get("/sessions/{session_id}/tree", query=AtQuery, result=Tree)
+def tree(context: Context, request: Request) -> Tree:
+    """Return the tree of a session's tool calls as of a moment."""
+    moments, asked = context.manager.moments, request.query
+    version = moments.version(request.session_id, moment(asked.at), recorded=asked.recorded)
+    links = moments.tree(request.session_id, version)
+    return Tree(version, {link: "" if PurePath(to).is_absolute() else to for link, to in links.items()})
+
+
 @routes.get("/sessions/{session_id}/statistics", query=AtQuery, result=Values)
 def statistics(context: Context, request: Request) -> Values:
     """Return the figures of a session as of a moment."""
@@ -365,9 +384,3 @@ def diff(context: Context, request: Request) -> Diff:
     a, b = moment(asked.a), moment(asked.b)
     found = context.manager.diff(request.session_id, 0 if a is None else a, b)
     return Diff(context.manager.moments.version(request.session_id, b), len(found), found[asked.skip :][: asked.limit])
-
-
-@routes.get("/sessions/{session_id}/proof", query=NoQuery, result=Proof)
-def proof(context: Context, request: Request) -> Proof:
-    """Return the state of proof of a session: chain, checkpoints, redactions."""
-    return proof_of(context.manager, request.session_id)

@@ -11,7 +11,8 @@ import pytest
 from server.serving import fill, serving
 
 from eventstore import SessionManager
-from eventstore.integrity import Verdict
+from eventstore.exporters import export_otlp, export_table
+from eventstore.integrity import SigningKey, Verdict, verify_consistency, verify_inclusion
 from eventstore.server import listing
 
 
@@ -190,6 +191,67 @@ def test_exports_are_attachments_that_no_browser_shows(manager: SessionManager) 
             assert headers["content-security-policy"].startswith("sandbox")
             assert b"ask 0" in body
             assert b'"salt"' not in body
+
+
+def test_traces_and_tables_are_what_the_exporters_write(manager: SessionManager) -> None:
+    fill(manager, "s", 2)
+    with serving(manager) as client:
+        for query, wanted in (
+            ("kind=otlp", export_otlp(manager, "s")),
+            ("kind=otlp&content=true", export_otlp(manager, "s", content=True)),
+            ("kind=csv", export_table(manager, "s")),
+            ("kind=csv&table=calls", export_table(manager, "s", "calls")),
+        ):
+            status, headers, body = client.send("GET", f"/api/v1/sessions/s/export?{query}")
+            assert (status, body) == (200, b"".join(wanted))
+            assert headers["content-disposition"].startswith("attachment")
+
+
+def test_proofs_convince_a_stranger(manager: SessionManager) -> None:
+    fill(manager, "s", 2)
+    key = SigningKey.generate("audit.example.com")
+    note = manager.proofs.sign_checkpoint("s", key)
+    with serving(manager) as client:
+        assert client.get("/sessions/s/checkpoints")["notes"] == [note]
+        found = client.get("/sessions/s/inclusion?seq=3")["proof"]
+        hashes = [bytes.fromhex(one) for one in found["hashes"]]
+        leaf, root = bytes.fromhex(found["leaf"]), bytes.fromhex(found["root"])
+        assert verify_inclusion(leaf, found["index"], found["size"], hashes, root)
+        assert not verify_inclusion(leaf, found["index"] + 1, found["size"], hashes, root)
+        found = client.get("/sessions/s/consistency?old=4&new=9")["proof"]
+        roots = bytes.fromhex(found["old_root"]), bytes.fromhex(found["new_root"])
+        assert verify_consistency(4, 9, *roots, [bytes.fromhex(one) for one in found["hashes"]])
+        assert client.get("/sessions/s/inclusion?seq=999", 422)["title"] == "NoSuchMoment"
+        client.get("/sessions/s/inclusion?seq=0", 422)
+
+
+def test_the_tree_of_a_moment_and_the_events_of_the_store(manager: SessionManager) -> None:
+    fill(manager, "s", 4)
+    with serving(manager) as client:
+        assert client.get("/store/events")["events"][0]["session_id"] == "s"
+        assert client.get("/store/events?after=1") == {"version": 1, "events": []}
+        for at in (5, 10, manager.head("s").version):
+            answer = client.get(f"/sessions/s/tree?at={at}")
+            assert (answer["version"], set(answer["links"])) == (at, set(manager.tree("s", at)))
+            assert not any(target.startswith("/") for target in answer["links"].values())
+
+
+def test_all_sessions_as_of_a_time_are_listed_by_a_job(manager: SessionManager) -> None:
+    for name in ("early", "late"):
+        manager.create_session(name, "p")
+    manager.add_conversation_message("early", "user", "later")
+    then = manager.get_session("early", 1)
+    assert then is not None
+    with serving(manager) as client:
+        asked = {"kind": "list_at", "at": then.metadata.updated_at.isoformat()}
+        job = client.post("/jobs", asked, 202)["id"]
+        while (state := client.get(f"/jobs/{job}"))["state"] in ("waiting", "running"):
+            pass
+        assert [(one["session_id"], one["updated_at"]) for one in state["result"]] == [
+            ("early", then.metadata.to_dict()["updated_at"])
+        ]
+        for wrong in ({"kind": "list_at"}, {"kind": "verify"}, {"kind": "verify", "session_ids": ["early"], "at": "1"}):
+            assert client.post("/jobs", wrong, 422)["title"] == "Wrong argument"
 
 
 def test_the_openapi_document_describes_every_route(manager: SessionManager) -> None:

@@ -44,6 +44,11 @@ export async function tour(url: string, token: string): Promise<{ done: string[]
   await of("following", api.following({ path, query: { start: 1, kind: ["error"] } }));
   await of("diff", api.diff({ path, query: { a: "1", b: String(whole.head) } }));
   await of("proof", api.proof({ path }));
+  await of("checkpoints", api.checkpoints({ path }));
+  await of("inclusion", api.inclusion({ path, query: { seq: 3 } }));
+  await of("consistency", api.consistency({ path, query: { old: 2 } }));
+  await of("tree", api.tree({ path, query: { at } }));
+  await of("storeEvents", api.storeEvents({ query: { limit: 5 } }));
   await of("sessions", api.sessions({ query: { tag: ["x"], sort: "cost", limit: 10 } }));
   await of("forks", api.forks({ path: mine }));
   await of("compare", api.compare({ query: { a: made.session_id, b: forked.session_id } }));
