@@ -160,9 +160,11 @@ def _derived(folder: Path) -> Iterator[Finding]:
     if not files:
         yield Finding("note", "derived files", "there is no catalogue yet", "the next list makes it")
         return
+    # SQLite wants to write a file beside one in WAL mode, also to read it: on a medium that is read-only it must be told.
+    how = "mode=ro" if os.access(files[0].parent, os.W_OK) else "mode=ro&immutable=1"
     for file in files:
         try:
-            base = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=0.5)
+            base = sqlite3.connect(f"{file.absolute().as_uri()}?{how}", uri=True, timeout=0.5)
             try:
                 (answer,) = base.execute("PRAGMA quick_check(1)").fetchone()
             finally:

@@ -159,8 +159,9 @@ class Analytics(Cache):
 
     def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
         """Update the facts and return all of them, by session. Raises ValueError if the cache cannot be read."""
-        found = dict[str, list[tuple[Any, ...]]]()
-        try:
+
+        def work() -> dict[str, list[tuple[Any, ...]]]:
+            found = dict[str, list[tuple[Any, ...]]]()
             self.catch_up(describe, lambda damage: None)
             with self._base.reading() as base:
                 for text in (
@@ -170,9 +171,9 @@ class Analytics(Cache):
                 ):
                     for row in base.execute(text):
                         found.setdefault(row[0], []).append(row)
-        except sqlite3.Error as error:
-            raise ValueError(f"the figures are damaged ({error})") from error
-        return found
+            return found
+
+        return self._base.examine(work, "the figures are")
 
 
 def _put(

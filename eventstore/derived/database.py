@@ -63,6 +63,11 @@ def _texts(base: sqlite3.Connection, names: Iterable[str] | None) -> dict[str, s
     return {row[0]: row[1] for row in found if row is not None}
 
 
+def _is_unavailable(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, OSError) or code in _UNAVAILABLE
+
+
 class Database:
     """One cache: a file in the folder of caches, or in memory where there is none. Safe for threads and processes.
 
@@ -99,6 +104,20 @@ class Database:
             except (sqlite3.Error, OSError) as error:
                 self._recover_from(error)
         self._use_memory(None)
+        return self._checked(work)
+
+    def examine(self, work: Callable[[], T], what: str) -> T:
+        """Run `work` on what questions are answered from: a copy in memory where the file is locked, or cannot be written to.
+
+        Raises ValueError, which names `what`, where the file is damaged; it stays as it is.
+        """
+        try:
+            return self._checked(work)
+        except (sqlite3.Error, OSError) as error:
+            if not _is_unavailable(error):
+                raise ValueError(f"{what} damaged ({error})") from error
+            with self._mutex:
+                self._use_memory(self._base)
         return self._checked(work)
 
     @staticmethod
@@ -233,8 +252,7 @@ class Database:
     def _recover_from(self, error: Exception) -> None:
         """Recover from an error: leave a file that is in use or cannot grow, delete one that is damaged."""
         with self._mutex:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            is_unavailable = isinstance(error, OSError) or code in _UNAVAILABLE
+            is_unavailable = _is_unavailable(error)
             if is_unavailable or (self._identity is None and self._base is not None):
                 self._use_memory(self._base if is_unavailable else None)
             else:

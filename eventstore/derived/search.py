@@ -141,8 +141,9 @@ class Search(Cache):
 
     def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
         """Update the index and return all rows, by session. Raises ValueError if it is damaged."""
-        found = dict[str, list[tuple[Any, ...]]]()
-        try:
+
+        def work() -> dict[str, list[tuple[Any, ...]]]:
+            found = dict[str, list[tuple[Any, ...]]]()
             self.catch_up(describe, lambda damage: None)
             with self._base.writing() as base:
                 base.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
@@ -152,9 +153,9 @@ class Search(Cache):
                     "SELECT session_id, seq, role, tool, time, kind, text FROM said ORDER BY session_id, seq, id"
                 ):
                     found.setdefault(row[0], []).append(row)
-        except sqlite3.Error as error:
-            raise ValueError(f"the search index is damaged ({error})") from error
-        return found
+            return found
+
+        return self._base.examine(work, "the search index is")
 
     def _take(
         self,

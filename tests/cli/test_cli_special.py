@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Shell, objects, run
@@ -106,6 +108,24 @@ def test_sessions_that_may_not_be_read_are_not_called_absent(
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert "Permission denied" in shell("list", "--user", "nobody", check=1)[1]
+
+
+def test_the_caches_of_a_store_on_a_read_only_medium_are_whole(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("list")
+    shell("search", "hello")
+    real = sqlite3.connect
+
+    def connect(place: str, **options: Any) -> Any:
+        if "mode=ro" in str(place) and "immutable" not in place:  # as where no file can be made beside it
+            raise sqlite3.OperationalError("unable to open database file")
+        return real(place, **options)
+
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    monkeypatch.setattr("sqlite3.connect", connect)
+    out = shell("doctor")[0]
+    assert "2 caches looked at" in out
+    assert "the store is read-only for you" in out
+    assert "rebuild" not in out
 
 
 def test_a_repair_of_a_store_without_sessions_finds_nothing(tmp_path: Path) -> None:

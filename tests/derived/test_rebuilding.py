@@ -51,6 +51,23 @@ def test_rebuilt_is_the_same_to_the_byte(
     assert filled.rows() == rows
 
 
+@pytest.mark.parametrize("name", ["search.db", "analytics.db", "catalog.db"])
+def test_a_cache_that_another_program_writes_is_no_difference(
+    filled: FileSystemSessionStorage, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared from memory, as it is asked then."""
+    monkeypatch.setattr("eventstore.derived.database.BUSY_SECONDS", 0.05)
+    assert differences(filled) == {}
+    filled.close()
+    other = sqlite3.connect(tmp_path / ".sessions" / "_catalog" / name, isolation_level=None)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+            assert differences(storage) == {}
+    finally:
+        other.close()
+
+
 def _edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         path = folder / "b" / name
