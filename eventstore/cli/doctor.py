@@ -171,6 +171,9 @@ def _derived(folder: Path) -> Iterator[Finding]:
                 base.close()
         except sqlite3.Error as error:
             answer = str(error)
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                yield Finding("note", "derived files", f"{file.name} is being written, and was not looked at")
+                continue
         if answer != "ok":
             yield Finding(
                 "bad", "derived files", f"{file.name}: {clean(str(answer))}", "`eventstore rebuild` makes it again"

@@ -128,6 +128,17 @@ def test_the_caches_of_a_store_on_a_read_only_medium_are_whole(shell: Shell, mon
     assert "rebuild" not in out
 
 
+def test_a_cache_that_is_being_written_is_not_called_damaged(shell: Shell, tmp_path: Path) -> None:
+    shell("list")
+    other = sqlite3.connect(tmp_path / ".sessions" / "_catalog" / "catalog.db", isolation_level=None)
+    try:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert "catalog.db is being written" in shell("doctor")[0]
+    finally:
+        other.close()
+
+
 def test_a_repair_of_a_store_without_sessions_finds_nothing(tmp_path: Path) -> None:
     (tmp_path / ".sessions").mkdir()
     assert run("repair", "--all", cwd=tmp_path).stdout == "no faults found\n"
