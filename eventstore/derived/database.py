@@ -68,6 +68,13 @@ def _is_unavailable(error: Exception) -> bool:
     return isinstance(error, OSError) or code in _UNAVAILABLE
 
 
+def _checked(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except _REFUSED as error:  # the question is wrong, not the file
+        raise ValueError(f"the catalogue cannot be asked that ({type(error).__name__})") from error
+
+
 class Database:
     """One cache: a file in the folder of caches, or in memory where there is none. Safe for threads and processes.
 
@@ -100,11 +107,11 @@ class Database:
         """Run `work`. Where the file cannot be used, run it again on a new file or in memory."""
         for _ in range(2):
             try:
-                return self._checked(work)
+                return _checked(work)
             except (sqlite3.Error, OSError) as error:
                 self._recover_from(error)
         self._use_memory(None)
-        return self._checked(work)
+        return _checked(work)
 
     def examine(self, work: Callable[[], T], what: str) -> T:
         """Run `work` on what questions are answered from: a copy in memory where the file is locked, or cannot be written to.
@@ -112,20 +119,13 @@ class Database:
         Raises ValueError, which names `what`, where the file is damaged; it stays as it is.
         """
         try:
-            return self._checked(work)
+            return _checked(work)
         except (sqlite3.Error, OSError) as error:
             if not _is_unavailable(error):
                 raise ValueError(f"{what} damaged ({error})") from error
             with self._mutex:
                 self._use_memory(self._base)
-        return self._checked(work)
-
-    @staticmethod
-    def _checked(work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except _REFUSED as error:  # the question is wrong, not the file
-            raise ValueError(f"the catalogue cannot be asked that ({type(error).__name__})") from error
+        return _checked(work)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -3,11 +3,16 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore.derived.analytics import Analytics
+from eventstore.derived.catalog import Catalog
+from eventstore.derived.search import Search
 from eventstore.store.rebuild import Rebuilt, check_all, rebuild_all
 
 
@@ -49,6 +54,30 @@ def test_rebuilt_is_the_same_to_the_byte(
     assert list(rebuild_all(filled, jobs)) == [Rebuilt(name) for name in "abcf"]
     assert tree(tmp_path / ".sessions") == before
     assert filled.rows() == rows
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_a_session_that_grows_while_it_is_compared_is_no_difference(
+    filled: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lasts: bool
+) -> None:
+    assert differences(filled) == {}
+    _edit_row(tmp_path / ".sessions")
+    manager, times = SessionManager(filled), count()
+
+    def growing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def content(*given: Any) -> Any:
+            found = real(*given)
+            if lasts or next(times) < 2:
+                manager.add_conversation_message("a", "user", "more")
+                with manager.invocation("a", "grep", {}):
+                    pass
+            return found
+
+        return content
+
+    for kind in (Catalog, Search, Analytics):
+        monkeypatch.setattr(kind, "content", growing(kind.content))
+    assert differences(filled) == {"b": "the catalogue has another purpose"}
 
 
 @pytest.mark.parametrize("name", ["search.db", "analytics.db", "catalog.db"])
