@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ class Threads:
     async def stream(self, begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
         """Iterate in the threads, a chunk of items at a time."""
         found = await self.run(begin)
-        while chunk := await self.run(lambda: [one for one, _ in zip(found, range(_CHUNK), strict=False)]):
+        while chunk := await self.run(lambda: list(islice(found, _CHUNK))):
             for one in chunk:
                 yield one
 

@@ -20,7 +20,7 @@ from eventstore import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import RecordPut, SessionCreated
+from eventstore.events import DataSet, RecordPut, SessionCreated
 from eventstore.log import Append, Written
 from eventstore.sessions import (
     AsyncMoments,
@@ -88,6 +88,21 @@ def test_it_does_what_the_manager_does(manager: SessionManager) -> None:
                 _ = [row async for row in twin.timeline("nope")]
 
     run(main())
+
+
+@pytest.mark.parametrize("name", ["events", "timeline", "history", "salvage"])
+def test_a_long_session_is_streamed_whole(manager: SessionManager, name: str) -> None:
+    """Longer than what one thread reads at once."""
+    manager.create_session("s")
+    for after in range(0, 1200, 100):
+        manager.append("s", [DataSet(key=f"k{seq}", value=seq) for seq in range(after, after + 100)])
+    wanted = list(getattr(manager, name)("s"))
+    assert len(wanted) == 1201
+
+    async def work() -> None:
+        assert [one async for one in getattr(AsyncSessionManager(manager), name)("s")] == wanted
+
+    run(work())
 
 
 def test_an_exception_inside_a_call_is_recorded(manager: SessionManager) -> None:
