@@ -17,7 +17,8 @@ from eventstore.ids import STORE_ID
 from eventstore.integrity import Verdict, VerifierKey, verify_all, verify_session, verify_store
 from eventstore.integrity.known_sessions import is_empty, is_known
 from eventstore.integrity.log_audit import read_claim
-from eventstore.integrity.verification import limits, worst_of
+from eventstore.integrity.verdict import worst_of
+from eventstore.integrity.verification import limits
 
 _sessions = click.argument("sessions", metavar="SESSION...", nargs=-1)
 _all = click.option("--all", "every", is_flag=True, help="All sessions, and the registry.")

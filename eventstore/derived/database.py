@@ -75,6 +75,11 @@ def _checked(work: Callable[[], T]) -> T:
         raise ValueError(f"the catalogue cannot be asked that ({type(error).__name__})") from error
 
 
+def is_session(name: str) -> bool:
+    """Return whether a log is a session, and not a template or the store's own log: only sessions have rows."""
+    return name != STORE_ID and not name.startswith(TEMPLATE)
+
+
 class Database:
     """One cache: a file in the folder of caches, or in memory where there is none. Safe for threads and processes.
 
@@ -326,8 +331,9 @@ class Database:
             token = get(base, "token")
             failed = set((get(base, "failed") or "").split())
         found = changed(token)
-        named = {name: text for name, text in found.logs if name != STORE_ID and not name.startswith(TEMPLATE)}
+        named = {name: text for name, text in found.logs if is_session(name)}
         failed = {name for name in failed if named.get(name) or (name not in named and not found.complete)}
+        failed = set(filter(is_session, failed))  # a redaction forgets templates too
         with self.reading() as base:
             rows = _texts(base, None if found.complete else [*named, *failed])
         gone = [name for name in rows if (found.complete or name in named) and named.get(name) is None]

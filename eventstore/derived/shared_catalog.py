@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from eventstore.derived.catalog import Catalog
+from eventstore.derived.database import is_session
 from eventstore.derived.listing import (
     POSTGRES,
     Filter,
@@ -248,6 +249,8 @@ class SharedCatalog:
     def forget(self, session_id: str) -> None:
         """Delete what a session's row holds. The next list reads its log again, and no other program writes an older row."""
         self._local.forget(session_id)
+        if not is_session(session_id):
+            return
         with suppress(PortError):
             self._tables.write(_NAME, None, None, _FORGET, [session_id])
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from eventstore.integrity.redaction_plan import Redactable as Redactable
     from eventstore.integrity.signing import Consistency as Consistency
     from eventstore.integrity.signing import Inclusion as Inclusion
-    from eventstore.integrity.verification import Finding as Finding
-    from eventstore.integrity.verification import Verdict as Verdict
+    from eventstore.integrity.verdict import Finding as Finding
+    from eventstore.integrity.verdict import Verdict as Verdict
     from eventstore.integrity.verification import verify_all as verify_all
     from eventstore.integrity.verification import verify_session as verify_session
     from eventstore.integrity.verification import verify_store as verify_store
@@ -37,6 +37,7 @@ __getattr__, __dir__, __all__ = open_door(
         "eventstore.integrity.redaction": "Redacted",
         "eventstore.integrity.redaction_plan": "Redactable",
         "eventstore.integrity.signing": "Consistency Inclusion",
-        "eventstore.integrity.verification": "Finding Verdict verify_all verify_session verify_store",
+        "eventstore.integrity.verdict": "Finding Verdict",
+        "eventstore.integrity.verification": "verify_all verify_session verify_store",
     },
 )

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from eventstore.errors import EventStoreError
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
-from eventstore.integrity.store_record import read_store_record
+from eventstore.integrity.store_record import StoreRecord, read_store_record
 from eventstore.store.storage import SessionStorage
 
 
@@ -38,16 +38,26 @@ def is_known(storage: SessionStorage, session_id: str) -> bool:
     return is_there(storage, session_id) or session_id in read_store_record(storage).made
 
 
+def read_settled(storage: SessionStorage) -> tuple[StoreRecord, list[str]]:
+    """Read the store's own log; also return notes on what a crash between two steps explains."""
+    record = read_store_record(storage)
+    return record, record.settle(set(all_ids(storage)), in_trash(storage))
+
+
 def lost_ids(storage: SessionStorage) -> list[str]:
     """List the sessions that the store's own log says should exist, and that have no log: somebody removed or emptied it.
 
     Empty where the store's own log cannot be read: `verify` reports that.
     """
-    try:
-        made = read_store_record(storage).made
-    except (EventStoreError, OSError):
-        return []
-    return sorted(set(made) - set(all_ids(storage))) if made else []
+    lost, record = set[str](), StoreRecord()
+    for attempt in range(2):  # one that is deleted or created in the meantime is not missing at both looks
+        before = {one: record.about(one) for one in lost}
+        record, _ = read_settled(storage)
+        missing = set(record.made).difference(all_ids(storage)) if record.made else set()
+        lost = {one for one in lost & missing if before[one] == record.about(one)} if attempt else missing
+        if not lost:
+            break
+    return sorted(lost)
 
 
 def is_empty(storage: SessionStorage) -> bool:

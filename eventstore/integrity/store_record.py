@@ -4,6 +4,7 @@ It is read before the sessions and only compared with them. The verdict on that 
 """
 
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,14 +51,17 @@ class StoreRecord:
     again: set[str] = field(default_factory=set)
     ended: dict[str, str] = field(default_factory=dict)
     created_at: dict[str, str] = field(default_factory=dict)
+    _events: Counter[str] = field(default_factory=Counter)
     _past: dict[str, list[tuple[int, Roots]]] = field(default_factory=dict)
     _asked: dict[str, set[int]] = field(default_factory=dict)
     _redacted: dict[str, set[int]] = field(default_factory=dict)
     _family: dict[str, str] = field(default_factory=dict)
     _signed_aside: dict[str, Roots] = field(default_factory=dict)
+    _forks_aside: dict[str, set[int]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Apply one event of the store's own log."""
+        self._events[getattr(event, "session_id", "")] += 1
         if self._is_another(event):
             self.again.add(event.session_id)
         match event:
@@ -70,12 +74,13 @@ class StoreRecord:
                 self.ended[event.session_id] = "its move to the trash"
                 self.aside[event.name] = self.made.pop(event.session_id, "")
                 self._signed_aside[event.name] = self.signed.pop(event.session_id, {})
+                self._forks_aside[event.name] = self.forks.pop(event.session_id, set())
             case StoreSessionRestored():
                 if event.name in self.aside or event.session_id not in self.made:
-                    self.made[event.session_id] = self.aside.pop(event.name, "")
-                    self.signed[event.session_id] = self._signed_aside.pop(event.name, {})
+                    self._bring_back(event.session_id, event.name)
             case StoreTrashPurged():
                 self.aside.pop(event.name, None)
+                self._forks_aside.pop(event.name, None)
                 self._end(event.session_id, event.seq, self._signed_aside.pop(event.name, {}))
             case StoreSessionDeleted():
                 self.forks.pop(event.session_id, None)
@@ -94,6 +99,11 @@ class StoreRecord:
         self.made[event.session_id] = event.first_hash
         self.created_at[event.session_id] = event.at
         self.ended.pop(event.session_id, None)
+
+    def _bring_back(self, session_id: str, name: str) -> None:
+        self.made[session_id] = self.aside.pop(name, "")
+        self.signed[session_id] = self._signed_aside.pop(name, {})
+        self.forks[session_id] = self._forks_aside.pop(name, set())
 
     def _end(self, session_id: str, seq: int, signed: Roots) -> None:
         self._past.setdefault(session_id, []).append((seq, signed))
@@ -132,9 +142,17 @@ class StoreRecord:
         created = self.created_at.get(session_id)
         if created is None or session_id not in self.made:
             return []
-        family = self._root_of(session_id)
-        known = {seq for one, seqs in self._redacted.items() if self._root_of(one) == family for seq in seqs}
+        known = self._redacted_in_family(session_id)
         return sorted(seq for seq, at in redacted.items() if at > created and seq not in known)
+
+    def _redacted_in_family(self, session_id: str) -> set[int]:
+        family = self._root_of(session_id)
+        return {seq for one, seqs in self._redacted.items() if self._root_of(one) == family for seq in seqs}
+
+    def about(self, session_id: str) -> tuple[object, ...]:
+        """Return what differs whenever something was recorded of a session in the meantime."""
+        redacted = self._redacted_in_family(session_id) if self._redacted else ()
+        return self._events[session_id], self.made.get(session_id), len(redacted)
 
     def undone_redactions(self, session_id: str, redacted: Iterable[int], events: int) -> list[int]:
         """List the events whose redaction was recorded here but which the session still has."""
@@ -146,8 +164,7 @@ class StoreRecord:
         for name in sorted(self.aside.keys() - trashed):
             session_id = id_of(name)
             if session_id in there - self.made.keys():
-                self.made[session_id] = self.aside.pop(name)
-                self.signed[session_id] = self._signed_aside.pop(name, {})
+                self._bring_back(session_id, name)
                 said.append(
                     f"session {session_id}: a move to or from the trash was not finished; trash it again, or continue it"
                 )

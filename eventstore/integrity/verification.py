@@ -4,7 +4,7 @@ One log is judged in `log_audit`; what the store's own log records about session
 """
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,98 +14,16 @@ from typing import Any
 import msgspec
 
 from eventstore.errors import EventStoreError, NotARegularFile, ReadRefused, SessionNotFound
-from eventstore.events import LogRepaired
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
+from eventstore.integrity.against_store import COMPARISONS, against_signed, against_store, gone, place_of
 from eventstore.integrity.checkpoint import VerifierKey
-from eventstore.integrity.known_sessions import all_ids, in_trash
+from eventstore.integrity.known_sessions import all_ids, in_trash, is_there, read_settled
 from eventstore.integrity.log_audit import MOST_FLAWS, Checkpoints, Claim, Examination, Outcome, examine, read_claim
-from eventstore.integrity.store_record import Roots, StoreRecord, raw_lines, read_store_record, roots_of
+from eventstore.integrity.store_record import StoreRecord, roots_of
+from eventstore.integrity.verdict import Finding, Verdict, worst_of
 from eventstore.store.local_storage import FileSystemSessionStorage
 from eventstore.store.processes import spread
 from eventstore.store.storage import SessionStorage
-
-_WORST_FIRST: tuple[Outcome, ...] = ("tampered", "damaged", "unreadable", "incomplete", "whole")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a session, and its outcome.
-
-    `part` is log, tail, checkpoint, views, calls, quarantine or store; `outcome` is damaged, tampered, unreadable or incomplete.
-    """
-
-    session_id: str
-    part: str
-    text: str
-    outcome: Outcome = "damaged"
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the fields as JSON values."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The result for one session: how many events are intact, the hash of the last one, and what is wrong.
-
-    `signed_to` is the last event that a checkpoint signed by a given key proves, `anchored_to` the last one that a
-    checkpoint kept outside proves; 0 for none. `proven_to` is the last proven event: by anchors if there are any, else
-    by keys. `recorded_to` is the last of the events after it that only record checkpoints. `notes` are worth knowing
-    but not wrong. `proof_asked`: keys or anchors were given.
-    """
-
-    session_id: str
-    events: int
-    hash: str
-    outcome: Outcome
-    findings: tuple[Finding, ...] = ()
-    signed_to: int = 0
-    anchored_to: int = 0
-    proven_to: int = 0
-    recorded_to: int = 0
-    notes: tuple[str, ...] = ()
-    proof_asked: bool = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether there are events, nothing is wrong with them, and, if proof was asked for, all are proven."""
-        return self.outcome == "whole"
-
-    def describe(self, *, with_keys: bool) -> str:
-        """Describe it in one line; `with_keys`: signatures were checked."""
-        signed = f"signed to {self.signed_to}" if self.signed_to else "not signed by your keys"
-        text = [f"{self.session_id}: whole to event {self.events}", signed if with_keys else "signatures not checked"]
-        text.append(f"anchored outside to {self.anchored_to}" if self.anchored_to else "not anchored outside")
-        more = [_described(self.session_id, one) for one in self.findings]
-        if self.proof_asked and self.recorded_to < self.events:
-            more.insert(0, f"{_range(self.recorded_to + 1, self.events)} unproven")
-        if self.recorded_to > self.proven_to:
-            is_one = self.recorded_to == self.proven_to + 1
-            only = "only records a checkpoint" if is_one else "only record checkpoints"
-            more.append(f"{_range(self.proven_to + 1, self.recorded_to).rpartition(' ')[0]} {only}")
-        notes = f" ({'; '.join(self.notes)})" if self.notes else ""
-        return "; ".join([", ".join(text), *more]) + notes
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        unproven = [self.recorded_to + 1, self.events] if self.recorded_to < self.events else None
-        more = {"findings": [one.to_dict() for one in self.findings], "notes": list(self.notes)}
-        return {**vars(self), **more, "unproven": unproven, "whole": self.is_whole}
-
-
-def _range(first: int, last: int) -> str:
-    return f"event {last} is" if first == last else f"events {first}-{last} are"
-
-
-def _described(session_id: str, finding: Finding) -> str:
-    whose = "" if finding.session_id == session_id else f"session {finding.session_id} "
-    return f"{finding.outcome}: {whose}{finding.text}"
-
-
-def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the worst outcome: tampered before damaged, unreadable, incomplete, whole; unreadable if there are none."""
-    found = set(outcomes)
-    return next((outcome for outcome in _WORST_FIRST if outcome in found), "unreadable")
 
 
 @dataclass
@@ -157,15 +75,14 @@ def verify_session(
     pinned.on_read = on_read
     if check_log_id(session_id) == STORE_ID:
         return _verify(storage, session_id, pinned, StoreRecord())
-    return _verify_one(storage, session_id, pinned, _read_settled(storage)[0])
+    return _verify_at_rest(storage, [session_id], pinned, read_settled(storage)[0])[session_id]
 
 
 def verify_store(
     storage: SessionStorage, *, keys: Sequence[VerifierKey] = (), anchors: Iterable[str | bytes] = ()
 ) -> Verdict:
     """Verify the store's own log, as `verify_session` does, and compare the existing sessions with those it records."""
-    pinned = _Pinned.of(keys, anchors)
-    return _verify_store_twice(storage, pinned)
+    return _verify_store(storage, _Pinned.of(keys, anchors))
 
 
 def verify_all(
@@ -181,41 +98,62 @@ def verify_all(
     their order are the same. Raises as `verify_session` does.
     """
     pinned = _Pinned.of(keys, anchors)
-    store = _verify_store_twice(storage, pinned, are_roots_held=True)
-    record, _ = _read_settled(storage)
+    store = _verify_store(storage, pinned, are_roots_held=True)
+    record, _ = read_settled(storage)
     past = _take_out_past(pinned, record, store.proven_to)
     there = set(all_ids(storage)) | (pinned.anchors.keys() - {STORE_ID})
+    found = _verify_at_rest(storage, sorted(there), pinned, record, jobs)
+    if any(one.findings for one in found.values()):
+        made = read_settled(storage)[0].made  # without those that were deleted while the others were read
+        found = {
+            name: one
+            for name, one in found.items()
+            if not one.findings or name in made or name in pinned.anchors or is_there(storage, name)
+        }
+    return [*found.values(), replace(store, notes=(*store.notes, *past))]
+
+
+def _verify_at_rest(
+    storage: SessionStorage, session_ids: Sequence[str], pinned: _Pinned, record: StoreRecord, jobs: int = 1
+) -> dict[str, Verdict]:
+    """Verify sessions; those with findings again, as long as they change while they are read."""
     if jobs > 1 and isinstance(storage, FileSystemSessionStorage):
         do = partial(_verify_some, storage.sessions_dir, storage.history_dir, pinned, record)
-        found = list(spread(sorted(there), do, jobs))
+        found = dict(zip(session_ids, spread(session_ids, do, jobs), strict=True))
     else:
-        found = [_verify_one(storage, one, pinned, record) for one in sorted(there)]
-    notes = (*store.notes, *past)
-    return [*found, replace(store, notes=notes)]
+        found = {one: _verify_in_place(storage, one, pinned, record) for one in session_ids}
+    for attempt in range(1, COMPARISONS + 1):
+        suspects = [one for one, (_, verdict) in found.items() if verdict.findings]
+        if not suspects:
+            break
+        record, _ = read_settled(storage)
+        moved = [one for one in suspects if found[one][0] != place_of(storage, record, one)]
+        for one in moved:
+            restless = Finding(one, "log", _RESTLESS, "unreadable")
+            found[one] = (
+                _verify_in_place(storage, one, pinned, record)
+                if attempt < COMPARISONS
+                else ((), replace(found[one][1], outcome="unreadable", findings=(restless,)))
+            )
+        if not moved:
+            break
+    return {one: verdict for one, (_, verdict) in found.items()}
+
+
+def _verify_in_place(
+    storage: SessionStorage, session_id: str, pinned: _Pinned, record: StoreRecord
+) -> tuple[tuple[Any, ...], Verdict]:
+    """Verify a session; also return where it was before it was read."""
+    place = place_of(storage, record, session_id)
+    return place, _verify(storage, session_id, pinned, record)
 
 
 def _verify_some(
     sessions_dir: Path, history_dir: Path, pinned: _Pinned, record: StoreRecord, session_ids: Sequence[str]
-) -> list[Verdict]:
+) -> list[tuple[tuple[Any, ...], Verdict]]:
     """Verify some sessions in another process, with a storage of its own."""
     with FileSystemSessionStorage(sessions_dir, history_dir, fsync="no") as storage:
-        return [_verify_one(storage, one, pinned, record) for one in session_ids]
-
-
-def _verify_one(storage: SessionStorage, session_id: str, pinned: _Pinned, record: StoreRecord) -> Verdict:
-    """Verify a session; retry if it does not fit the store's own log, which may have grown since it was read."""
-    found = _verify(storage, session_id, pinned, record)
-    if not any(one.part == "store" for one in found.findings):
-        return found
-    return _verify(storage, session_id, pinned, _read_settled(storage)[0])
-
-
-def _verify_store_twice(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: bool = False) -> Verdict:
-    """Verify the store's own log; retry if a session does not fit it: the session may have changed since it was read."""
-    found = _verify_store(storage, pinned, are_roots_held=are_roots_held)
-    if not any(one.part == "store" for one in found.findings):
-        return found
-    return _verify_store(storage, pinned, are_roots_held=are_roots_held)
+        return [_verify_in_place(storage, one, pinned, record) for one in session_ids]
 
 
 def _take_out_past(pinned: _Pinned, record: StoreRecord, proven_to: int) -> list[str]:
@@ -237,12 +175,6 @@ def _ended_at(record: StoreRecord, claim: Claim) -> int:
     return record.ended_at(claim.session_id, claim.checkpoint.size, b64encode(claim.checkpoint.root).decode())
 
 
-def _read_settled(storage: SessionStorage) -> tuple[StoreRecord, list[str]]:
-    """Read the store's own log; also return notes on what a crash between two steps explains."""
-    record = read_store_record(storage)
-    return record, record.settle(set(all_ids(storage)), in_trash(storage))
-
-
 # --- one session
 
 
@@ -255,7 +187,7 @@ def _verify(storage: SessionStorage, session_id: str, pinned: _Pinned, record: S
     findings += [Finding(session_id, "store", _ENDED.format(seq), "incomplete") for seq in ended]
     if found is None:
         if findings[0].text == _EMPTY and session_id in record.made and not checkpoints.anchors:
-            findings = [_gone(session_id)]
+            findings = [gone(session_id)]
         elif checkpoints.anchors and (notes := _in_trash(storage, session_id, checkpoints.anchors)):
             return Verdict(session_id, 0, "", "incomplete", notes=notes, proof_asked=True)
         outcome = worst_of(one.outcome for one in findings)
@@ -263,9 +195,9 @@ def _verify(storage: SessionStorage, session_id: str, pinned: _Pinned, record: S
     if found.fault is None or findings[0].part == "tail":
         findings += _beside(storage, session_id, found)
     if not found.tree.size and session_id in record.made:
-        findings.append(_gone(session_id))
+        findings.append(gone(session_id))
     points = {size: b64encode(root).decode() for size, (root, _) in found.points.items()}
-    findings += _against_signed(session_id, found.tree.size, points, signed)
+    findings += against_signed(session_id, found.tree.size, points, signed)
     if found.fault is None:
         findings += _against_redactions(found, record)
     return _conclude(found, findings, pinned, _undone(found, record))
@@ -335,6 +267,7 @@ def _examine(
 
 
 _EMPTY = "has no event"
+_RESTLESS = "was changed each time it was read, and so it was not compared: verify it again"
 _NOT_BEGUN = (
     "the store's own log has no event: the program that created the first session was killed before it recorded that; "
     "the next creation of a session begins the log"
@@ -343,10 +276,6 @@ _ENDED = (
     "event {} of the store's own log records that it ended after a checkpoint of it was kept, and nothing proves that event: "
     "sign the store's own log, and verify with that checkpoint"
 )
-
-
-def _gone(session_id: str) -> Finding:
-    return Finding(session_id, "store", "is missing, and no event records its deletion", "tampered")
 
 
 def _in_trash(storage: SessionStorage, session_id: str, anchors: Sequence[Claim]) -> tuple[str, ...]:
@@ -409,27 +338,13 @@ def _beside(storage: SessionStorage, session_id: str, found: Examination) -> Ite
 # --- the store
 
 
-def _against_signed(session_id: str, events: int, roots: Mapping[int, str], signed: Roots) -> list[Finding]:
-    """Compare the roots of a log, by size, with the checkpoints that the store's own log records."""
-    size = max(signed, default=0)
-    if events < size:
-        text = (
-            f"has {events} events, and the store's own log records a checkpoint of {size}: it was truncated or set back"
-        )
-        return [Finding(session_id, "store", text, "tampered")]
-    for size in sorted(signed):
-        if signed[size] != {roots.get(size)}:
-            text = (
-                f"does not fit the checkpoint of {size} events that the store's own log records: "
-                f"its first {size} events are not those that were signed"
-            )
-            return [Finding(session_id, "store", text, "tampered")]
-    return []
-
-
 def _verify_store(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: bool = False) -> Verdict:
-    checkpoints = pinned.checkpoints(STORE_ID)
-    found, findings = _examine(storage, STORE_ID, checkpoints)
+    for _ in range(COMPARISONS):
+        place = place_of(storage, StoreRecord(), STORE_ID)
+        checkpoints = pinned.checkpoints(STORE_ID)
+        found, findings = _examine(storage, STORE_ID, checkpoints)
+        if not findings or place == place_of(storage, StoreRecord(), STORE_ID):
+            break
     if (found is None or not found.tree.size) and not checkpoints.anchors and _is_just_begun(storage):
         begun: Outcome = "incomplete" if pinned.wants_proof else "whole"
         return Verdict(STORE_ID, 0, "", begun, notes=(_NOT_BEGUN,), proof_asked=pinned.wants_proof)
@@ -438,8 +353,8 @@ def _verify_store(storage: SessionStorage, pinned: _Pinned, *, are_roots_held: b
         return Verdict(STORE_ID, 0, "", outcome, tuple(findings), proof_asked=pinned.wants_proof)
     said: list[str] = []
     if not findings or findings[0].part == "tail":
-        record, said = _read_settled(storage)
-        findings += _against_store(storage, record, are_roots_held=are_roots_held)
+        unfitting, said = against_store(storage, are_roots_held=are_roots_held)
+        findings += unfitting
     return _conclude(found, findings, pinned, said)
 
 
@@ -449,37 +364,6 @@ def _is_just_begun(storage: SessionStorage) -> bool:
         return not storage.log.exists(STORE_ID) and len(list(all_ids(storage))) == 1 and not in_trash(storage)
     except (EventStoreError, OSError):
         return False
-
-
-def _against_store(storage: SessionStorage, record: StoreRecord, *, are_roots_held: bool) -> Iterator[Finding]:
-    there, trashed = set(all_ids(storage)), in_trash(storage)
-    yield from map(_gone, sorted(record.made.keys() - there))
-    for session_id in sorted(record.again):
-        text = "was created again, and no event records the end of the earlier one"
-        yield Finding(session_id, "store", text, "tampered")
-    for name in sorted(record.aside.keys() - trashed):
-        text = f"is missing from the trash, where it was {name}, and no event records its deletion"
-        yield Finding(id_of(name), "store", text, "tampered")
-    for session_id in sorted(record.made.keys() & there):
-        yield from _against_record(storage, session_id, record, are_roots_held=are_roots_held)
-
-
-def _against_record(
-    storage: SessionStorage, session_id: str, record: StoreRecord, *, are_roots_held: bool
-) -> Iterator[Finding]:
-    """Compare a session with what the store's own log records about it."""
-    starts, signed = {0, *record.forks.get(session_id, ())}, record.signed.get(session_id, {})
-    if signed and not are_roots_held:
-        with suppress(EventStoreError, OSError):
-            yield from _against_signed(session_id, *roots_of(raw_lines(storage, session_id), signed), signed)
-    try:
-        first = [event for start in starts for event in storage.log.read(session_id, start, start + 1)]
-    except (EventStoreError, OSError):
-        return  # its own verdict reports that
-    made = record.made[session_id]
-    if made and not any(event.hash == made or isinstance(event, LogRepaired) for event in first):
-        text = "is not the session that was created: its first event is another"
-        yield Finding(session_id, "store", text, "tampered")
 
 
 def limits(keys: Sequence[VerifierKey], anchors: Sequence[str | bytes], verdicts: Iterable[Verdict]) -> list[str]:
