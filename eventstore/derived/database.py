@@ -128,8 +128,7 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             if not _is_unavailable(error):
                 raise ValueError(f"{what} damaged ({error})") from error
-            with self._mutex:
-                self._use_memory(self._base)
+            self._use_memory(self._base)
         return _checked(work)
 
     @contextmanager
@@ -332,8 +331,7 @@ class Database:
             failed = set((get(base, "failed") or "").split())
         found = changed(token)
         named = {name: text for name, text in found.logs if is_session(name)}
-        failed = {name for name in failed if named.get(name) or (name not in named and not found.complete)}
-        failed = set(filter(is_session, failed))  # a redaction forgets templates too
+        failed = {one for one in filter(is_session, failed) if named.get(one) or not (found.complete or one in named)}
         with self.reading() as base:
             rows = _texts(base, None if found.complete else [*named, *failed])
         gone = [name for name in rows if (found.complete or name in named) and named.get(name) is None]
