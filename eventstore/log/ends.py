@@ -49,6 +49,21 @@ class LogEnds(LogAttachments):
                     state.forget()
         raise VersionConflict(session_id, expected_version or 0, self.head(session_id).version)
 
+    def mend(self, session_id: str) -> None:
+        """Complete what a crash interrupted, and move a torn tail to quarantine, as the next append does.
+
+        Only a log that ends at a version can be removed or moved at that version. Raises SessionNotFound, LogDamaged,
+        AppendRefused.
+        """
+        state = self._states.of(check_log_id(session_id))
+        with state.writing, state.scanning:
+            for _ in range(_ATTEMPTS):
+                self._appender.ready(state)
+                self._states.verified(session_id)
+                if state.scan.fault is None or self._appender.cut_tail(state):
+                    return
+        raise self._appender.too_busy(state)
+
     def _expected(self, state: LogState, version: int | None) -> Tip | None:
         """Return the tip of a log that must be at a version. Raises VersionConflict, SessionNotFound."""
         if version is None:

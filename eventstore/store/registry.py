@@ -205,6 +205,7 @@ class Registry(RegistryLog):
     def _delete(self, log_id: str, reason: str | None) -> bool:
         version: int | None = None
         try:
+            self._log.mend(log_id)
             head = self._log.head(log_id)
             version = head.version
         except SessionNotFound:

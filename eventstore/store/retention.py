@@ -14,7 +14,7 @@ from eventstore.errors import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import EventRedacted, StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
+from eventstore.events import EventRedacted, LogRepaired, StoreSessionRestored, StoreSessionTrashed, StoreTrashPurged
 from eventstore.ids import check_session_id, free_name, id_of
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
@@ -93,12 +93,13 @@ class Retention:
             before = self._log.head(session_id)
             if planned is not None and (before.version, before.hash) != (planned.version, planned.head_hash):
                 return None
+            self._log.mend(session_id)
             self._registry.make_descendants_independent(session_id)
             self._log.make_whole(session_id)
             head = self._log.head(session_id)
             since = self._log.read(session_id, before.version, head.version)
-            if planned is not None and not all(isinstance(event, EventRedacted) for event in since):
-                return None  # another writer appended more than the records of becoming independent
+            if planned is not None and not all(isinstance(event, EventRedacted | LogRepaired) for event in since):
+                return None  # another writer appended more than the records of a repair and of becoming independent
         except SessionNotFound:
             return None
         return head

@@ -10,7 +10,7 @@ import pytest
 from eventstore import FileSystemSessionStorage, SessionExists, SessionManager, SessionNotFound
 from eventstore import events as e
 from eventstore.errors import NotARegularFile, OperationRefused
-from eventstore.integrity import verify_session, verify_store
+from eventstore.integrity import verify_all, verify_session, verify_store
 
 OLD = "2020-01-01T00:00:00Z"
 
@@ -212,3 +212,38 @@ def test_what_is_told_of_a_session_that_went_counts_what_was_appended_last(
     monkeypatch.setattr(log, "trash", trash_later)
     assert attrgetter(way)(manager)("s")
     assert manager.storage.ended("s") == 2
+
+
+@pytest.mark.parametrize("end", ["torn", "without its line feed"])
+@pytest.mark.parametrize("how", ["trash", "delete", "cleanup", "remove template"])
+def test_a_session_whose_last_line_a_kill_left_unfinished_goes_once(tmp_path: Path, how: str, end: str) -> None:
+    """What the next append would repair is repaired first: else the log never ends where it is expected to."""
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        manager.create_session("s")
+        manager.templates.save("t", "s")
+        manager.fork_session("s", new_id="f")
+        manager.set_data("s", "key", 1)
+    name = "_template.t" if how == "remove template" else "s"
+    (log,) = (
+        one
+        for one in (tmp_path / ".sessions").rglob("events.jsonl")
+        if one.parent.name in (name, name.partition(".")[2])
+    )
+    data = log.read_bytes()
+    log.write_bytes(data + b'{"type":"data.set"' if end == "torn" else data[:-1])
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        if how == "trash":
+            assert manager.trash.put("s")
+        elif how == "delete":
+            assert manager.delete_session("s")
+        elif how == "cleanup":
+            for _ in range(2):  # an event whose line feed was missing is one that came after the plan
+                manager.trash.clean_up(manager.trash.plan_cleanup(0, 30))
+        else:
+            assert manager.templates.remove("t")
+        assert not manager.storage.log.exists(name)
+        assert manager.head("_store").version < 12
+        assert [one for verdict in verify_all(manager.storage) for one in verdict.findings] == []
+        if how == "trash":
+            manager.trash.restore("s")
+            assert manager.data("s") == {"key": 1}
