@@ -18,13 +18,27 @@ from eventstore.secret_shapes import SHARED as SHARED
 E = TypeVar("E", bound=Event)
 
 
+def _check_pattern(label: object, pattern: object) -> None:
+    if not isinstance(pattern, str):
+        raise ValueError(f"pattern {label!r} is a {type(pattern).__name__}, not a regular expression in a text")
+    try:
+        re.compile(pattern.replace(r"\K", ""))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"pattern {label!r} is not a regular expression: {error}") from None
+
+
 class Patterns:
-    """Labelled patterns, such as `SECRETS`, searched in one pass. Raises re.error for an invalid pattern."""
+    """Labelled patterns, such as `SECRETS`, searched in one pass. A match of no text is none.
+
+    Raises ValueError for what is not a regular expression, and names its label.
+    """
 
     def __init__(self, patterns: Mapping[str, str] = SECRETS) -> None:
         if not isinstance(patterns, Mapping):
             raise TypeError(f"patterns is a {type(patterns).__name__}, not a mapping of labels to regular expressions")
         self._patterns = dict(patterns)
+        for label, pattern in self._patterns.items():
+            _check_pattern(label, pattern)
         ours = {label for label, pattern in patterns.items() if SHARED.get(label) == pattern}
         self._hints = [
             (hint.lower(), label)
@@ -49,7 +63,10 @@ class Patterns:
                     parts.append(f"{front if cut else ''}(?P<{name}>{secret})")
             if len(self._compiled) >= _MOST_COMPILED:
                 self._compiled.clear()
-            found = self._compiled[labels] = re.compile("|".join(parts))
+            try:
+                found = self._compiled[labels] = re.compile("|".join(parts))
+            except re.error as error:
+                raise ValueError(f"the patterns cannot be searched together: {error}") from None
         return found
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
@@ -59,17 +76,33 @@ class Patterns:
         if not labels:
             return
         finder, here = self._finder(labels), 0
-        while (found := finder.search(text, here)) is not None:
-            group = found.lastgroup
-            assert group is not None  # noqa: S101 - each alternative is one
-            start, end = found.span(group)
-            label = self._labels[group]
-            check = self._checks.get(label)
-            if start < end and (check is None or check(found[group], text[max(0, start - 20) : start])):
-                yield start, end, label
-                here = end
+        while here <= len(text) and (found := finder.search(text, here)) is not None:
+            secret = self._secret(found, text) or self._later_kind(found, text, labels)
+            if secret is None:
+                here = max(found.start(found.lastgroup or 0), found.start() + 1)
             else:
-                here = max(start, found.start() + 1)  # another kind may begin here
+                yield secret
+                here = secret[1]
+
+    def _secret(self, found: re.Match[str], text: str) -> tuple[int, int, str] | None:
+        """Return what a match says is secret; None for no text, or one that the check of its kind refuses."""
+        group = found.lastgroup
+        assert group is not None  # noqa: S101 - each alternative is one
+        start, end = found.span(group)
+        label = self._labels[group]
+        check = self._checks.get(label)
+        is_secret = start < end and (check is None or check(found[group], text[max(0, start - 20) : start]))
+        return (start, end, label) if is_secret else None
+
+    def _later_kind(self, refused: re.Match[str], text: str, labels: frozenset[str]) -> tuple[int, int, str] | None:
+        """Return the secret of a kind that begins where another one was refused, and hid it."""
+        names = list(self._labels)
+        for name in names[names.index(refused.lastgroup or "") + 1 :]:
+            if self._labels[name] in labels:
+                found = self._finder(frozenset({self._labels[name]})).match(text, refused.start())
+                if found is not None and (secret := self._secret(found, text)) is not None:
+                    return secret
+        return None
 
     def replace(self, text: str) -> str:
         """Return the text with each secret replaced by `[redacted:<label>]`."""

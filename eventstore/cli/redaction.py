@@ -150,8 +150,8 @@ def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | Non
         return None
     try:
         return Patterns(wanted)
-    except re.error as error:
-        raise click.UsageError(f"--pattern is not a regular expression: {error}") from None
+    except ValueError as error:
+        raise click.UsageError(f"--pattern: {error}") from None
 
 
 def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]) -> "list[Redactable]":

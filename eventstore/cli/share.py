@@ -1,6 +1,5 @@
 """Export of a conversation as Markdown or HTML, and of a copy to share, with the plan of what is replaced in it."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -37,8 +36,8 @@ def sharing_of(share: bool, keep: Sequence[str], masked: Sequence[str]) -> "Shar
     own = {f"mask-{number}": pattern for number, pattern in enumerate(masked, 1)}
     try:
         return Sharing({**own, **SHARED}, frozenset(keep))
-    except re.error as error:
-        raise click.UsageError(f"--mask is not a regular expression: {error}") from None
+    except ValueError as error:
+        raise click.UsageError(f"--mask: {error}") from None
 
 
 def conversation_chunks(

@@ -385,3 +385,24 @@ def test_a_redaction_neither_is_nor_takes_away_activity(
     manager.redactions.redact("s", [seq % 5 + 1], "asked for")
     assert shown() == before
     assert_whole(manager.storage)
+
+
+@pytest.mark.parametrize("pattern", ["", "z*", r"\b", "a|", "(?=s)", r"s\K"])
+def test_a_pattern_that_fits_no_text_finds_nothing_and_ends(pattern: str) -> None:
+    patterns = Patterns({"mine": pattern, "other": "secret"})
+    found = [(4, 10, "other")]
+    assert list(patterns.find("a z secret")) == (
+        [(0, 1, "mine"), *found] if pattern == "a|" else [(2, 3, "mine"), *found] if pattern == "z*" else found
+    )
+    assert Patterns({"mine": "z*"}).replace("zz a z") == "[redacted:mine] a [redacted:mine]"
+    with SessionManager(MemorySessionStorage(), secrets=Patterns({"mine": pattern})) as manager:
+        manager.create_session("s", "some purpose")
+        assert manager.head("s").version == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"), [("[", "unterminated"), (5, "a int"), ("(?P<a>x)(?P<a>y)", "redefinition")]
+)
+def test_what_is_no_pattern_is_refused_by_its_label(pattern: object, why: str) -> None:
+    with pytest.raises(ValueError, match=f"'mine' is .*{why}"):
+        Patterns({"other": "x", "mine": pattern})  # type: ignore[dict-item]
