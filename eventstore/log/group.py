@@ -40,33 +40,26 @@ class Group(Generic[T, R]):
         `work` returns one outcome for each piece.
         """
         mine = _Caller[T, R](piece)
-        with self._mutex:
-            self._waiting.append(mine)
-            mine.leads, self._led = not self._led, True
-        if not mine.leads:
-            self._wait(mine)
-        if mine.leads:
-            self._lead(mine, work)
+        try:
+            with self._mutex:
+                self._waiting.append(mine)
+                mine.leads, self._led = not self._led, True
+            if not mine.leads:
+                mine.lock.acquire()
+            if mine.leads:
+                self._lead(mine, work)
+        finally:
+            try:
+                self._leave(mine)
+            except BaseException:  # Ctrl-C while it leaves: nobody else would lead the others any more
+                self._leave(mine)
+                raise
         if isinstance(mine.outcome, BaseException):
             raise mine.outcome
         assert mine.outcome is not None  # noqa: S101 - the leader gave every piece its outcome
         return mine.outcome
 
-    def _wait(self, mine: "_Caller[T, R]") -> None:
-        mine.lock.acquire()
-        try:
-            mine.lock.acquire()
-        except BaseException:  # Ctrl-C: others must not wait for a caller that has left
-            with self._mutex:
-                if mine in self._waiting:
-                    self._waiting.remove(mine)
-            if mine.leads:
-                self._hand_on()
-            raise
-
     def _lead(self, mine: "_Caller[T, R]", work: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> None:
-        taken: list[_Caller[T, R]] = []
-        outcomes: Sequence[R | BaseException] = []
         try:
             with self._lock:
                 if self._apart:
@@ -75,21 +68,31 @@ class Group(Generic[T, R]):
                     self._gather()
                 began = time.monotonic()
                 with self._mutex:
-                    taken, self._waiting = self._waiting, []
-                outcomes = [self._lost() for _ in taken]
-                outcomes = work([caller.piece for caller in taken])
-                self._served, self._took, self._due = len(taken), time.monotonic() - began, began + self._apart
+                    mine.taken, self._waiting = self._waiting, []
+                mine.outcomes = work([caller.piece for caller in mine.taken])
+                self._served, self._took, self._due = len(mine.taken), time.monotonic() - began, began + self._apart
         except Exception as error:
-            outcomes = [error] * len(taken)
-        finally:
-            if mine not in taken:  # interrupted before it started
-                with self._mutex:
-                    self._waiting.remove(mine)
-            self._hand_on()
-            for caller, outcome in zip(taken, outcomes, strict=True):
+            mine.outcomes = [error] * len(mine.taken)
+
+    def _leave(self, mine: "_Caller[T, R]") -> None:
+        """Tell the others what became of their pieces, and let one of those that wait lead. Done twice it is done once."""
+        with self._mutex:
+            if mine in self._waiting:  # interrupted before anybody took its piece
+                self._waiting.remove(mine)
+            if mine.leads:
+                following = self._waiting[0] if self._waiting else None
+                mine.leads, self._led = False, following is not None
+                if following is not None:
+                    following.leads = True
+                    following.lock.release()
+        while mine.taken:
+            outcomes = mine.outcomes or [self._lost() for _ in mine.taken]  # none: interrupted while it worked
+            caller, outcome = mine.taken[-1], outcomes[len(mine.taken) - 1]
+            if caller.outcome is None:
                 caller.outcome = outcome
                 if caller is not mine:
                     caller.lock.release()
+            mine.taken.pop()
 
     def _gather(self) -> None:
         """Wait a moment for the callers of the last round to come again."""
@@ -97,22 +100,16 @@ class Group(Generic[T, R]):
         while len(self._waiting) < self._served and time.monotonic() < until:
             time.sleep(_LINGER_STEP_SECONDS)
 
-    def _hand_on(self) -> None:
-        with self._mutex:
-            following = self._waiting[0] if self._waiting else None
-            self._led = following is not None
-            if following is not None:
-                following.leads = True
-        if following is not None:
-            following.lock.release()
-
 
 class _Caller(Generic[T, R]):
     """One caller and its piece of work: `lock` is released when the work is done, or when the caller must lead."""
 
-    __slots__ = ("leads", "lock", "outcome", "piece")
+    __slots__ = ("leads", "lock", "outcome", "outcomes", "piece", "taken")
 
     def __init__(self, piece: T) -> None:
         self.piece, self.leads = piece, False
         self.outcome: R | BaseException | None = None
+        self.taken: list[_Caller[T, R]] = []
+        self.outcomes: Sequence[R | BaseException] = ()
         self.lock = threading.Lock()
+        self.lock.acquire()

@@ -5,7 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -17,10 +17,10 @@ from eventstore.backends.files.descriptor import SHOWS_WRITERS, is_being_written
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.files.handle import Handle
 from eventstore.backends.files.handles import Handles, is_in_trash
-from eventstore.backends.files.locks import NamedLock, NamedLocks
+from eventstore.backends.files.locks import NamedLocks
 from eventstore.backends.files.naming import delete, is_there, make, place_of, put, rename
 from eventstore.backends.files.reader import read_log, read_small, read_tip
-from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace, taken
+from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace
 from eventstore.backends.posix import require_posix
 from eventstore.errors import EventStoreError, NotSupported
 from eventstore.ids import TRASH, Fsync, check_log_name
@@ -190,7 +190,7 @@ class FilesBackend(Backend):
     @_translated
     def move(self, log: str, to: str, *, expect: Tip | None) -> None:
         handle, other = self._handles.to_write(log), self._handles.of(to)
-        with taken(handle) as found:
+        with handle.held() as found:
             handle.expect(expect, found)
             handle.raise_if_poisoned()
             if self.fsync != "no":
@@ -272,30 +272,25 @@ class FilesBackend(Backend):
         `log/NAME` is the lock of the log's file, which must exist; `registry` is the lock that earlier releases use.
         """
         kind, _, log = name.partition("/")
-        held: Handle | NamedLock = self._take_log(log) if kind == "log" else self._take_named(name)
-        try:
+        with ExitStack() as stack:
+            if kind == "log":
+                self._hold_log(self._handles.to_write(log), stack)
+            else:
+                self._hold_named(name, stack)
             yield
-        finally:
-            held.release()
 
-    def _take_log(self, log: str) -> Handle:
-        handle = self._handles.to_write(log)
+    def _hold_log(self, handle: Handle, stack: ExitStack) -> None:
         try:
-            handle.take()
-            try:
-                handle.remove_unfinished()  # another program may have been killed after this one opened the log
-            except BaseException:
-                handle.release()
-                raise
+            stack.enter_context(handle.held())
+            handle.remove_unfinished()  # another program may have been killed after this one opened the log
         except EventStoreError:
             raise
         except OSError as error:
             raise Refused(handle.path, error.errno or errno.EIO, "lock") from error
-        return handle
 
-    def _take_named(self, name: str) -> NamedLock:
+    def _hold_named(self, name: str, stack: ExitStack) -> None:
         try:
-            return self._locks.take(name)
+            stack.enter_context(self._locks.held(name))
         except EventStoreError:
             raise
         except OSError as error:

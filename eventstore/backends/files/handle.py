@@ -3,7 +3,8 @@
 import errno
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import msgspec
@@ -80,28 +81,22 @@ class Handle:
 
     # --- the lock, which keeps other threads and processes out
 
-    def take(self, *, create: bool = False) -> os.stat_result:
-        """Lock the file after making sure that it is the one at the path; return what is known of it. `release` it afterwards.
+    @contextmanager
+    def held(self, *, create: bool = False) -> Iterator[os.stat_result]:
+        """Hold the lock of the file, after making sure that it is the one at the path; yield what is known of it.
 
-        Raises Missing, NotARegularFile, OSError.
+        A Ctrl-C anywhere in it leaves nothing locked. Raises Missing, NotARegularFile, OSError.
         """
-        self.writing.acquire()
-        try:
-            found = self._lock_current(create=create)
-        except BaseException:
-            if not self.depth:
-                self._unlock()
-            self.writing.release()
-            raise
-        self.depth += 1
-        return found
-
-    def release(self) -> None:
-        """Let the next writer in, after each `take` has had its `release`."""
-        self.depth -= 1
-        if not self.depth:
-            self._unlock()
-        self.writing.release()
+        with self.writing:
+            before = self.depth
+            try:
+                found = self._lock_current(create=create)
+                self.depth = before + 1
+                yield found
+            finally:
+                self.depth = before
+                if not before:
+                    self._unlock()
 
     def _lock_current(self, *, create: bool) -> os.stat_result:
         for _ in range(_ATTEMPTS):
@@ -113,8 +108,8 @@ class Handle:
                         raise
                     continue  # the folder was deleted after it was made
             if not self._is_locked:
+                self._is_locked = True  # before it is: a Ctrl-C between the two would leave it locked
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-                self._is_locked = True
             with suppress(FileNotFoundError, NotADirectoryError):
                 found = os.stat(self.path, follow_symlinks=False)
                 if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:
@@ -239,8 +234,7 @@ class Handle:
         NotARegularFile, OSError.
         """
         self.raise_if_poisoned()
-        found = self.take(create=expect is None)
-        try:
+        with self.held(create=expect is None) as found:
             start = found.st_size
             if expect is None:
                 if start:
@@ -255,49 +249,44 @@ class Handle:
             finally:
                 self.feed.after(self.name)
             return self.life
-        finally:
-            self.release()
 
     def append_last(self, lines: bytes, expect: Tip, tip: Tip) -> bool:
         """Append if this handle wrote last and no one else has the lock; else return False, and nothing was done.
 
         The same steps as `append`, in one function: most appends come here.
         """
-        if self.descriptor < 0 or self.poison or not self.writing.acquire(blocking=False):
-            return False
         try:
-            if self.depth or self.descriptor < 0:  # this thread holds the lock already, or the file was closed
-                return False
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._is_locked = True
-            try:
-                found, seen = os.stat(self.path, follow_symlinks=False), self.seen
-                if (
-                    (found.st_dev, found.st_ino) != self._opened
-                    or found.st_nlink != 1
-                    or not found.st_size == expect.offset == seen.size == self.written
-                    or found.st_mtime_ns != seen.mtime_ns
-                    or not expect.life == seen.life == self.life
-                    or expect.digest != self.last_digest
-                ):
+            with self.writing:
+                if self.poison or self.depth or self.descriptor < 0:  # `depth`: this thread holds the lock already
                     return False
-                self.feed.before(self.name)
+                self._is_locked = True  # before it is: a Ctrl-C between the two would leave it locked
                 try:
-                    self._write(lines, found.st_size, found, tip.digest)
-                finally:
-                    self.feed.after(self.name)
-                return True
-            finally:
-                if self._is_locked:
-                    self._is_locked = False
+                    fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    found, seen = os.stat(self.path, follow_symlinks=False), self.seen
+                    if (
+                        (found.st_dev, found.st_ino) != self._opened
+                        or found.st_nlink != 1
+                        or not found.st_size == expect.offset == seen.size == self.written
+                        or found.st_mtime_ns != seen.mtime_ns
+                        or not expect.life == seen.life == self.life
+                        or expect.digest != self.last_digest
+                    ):
+                        return False
+                    self.feed.before(self.name)
                     try:
-                        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-                    except OSError:  # the bytes are written: closing releases the lock as well
-                        self.close()
+                        self._write(lines, found.st_size, found, tip.digest)
+                    finally:
+                        self.feed.after(self.name)
+                    return True
+                finally:
+                    if self._is_locked:
+                        self._is_locked = False
+                        try:
+                            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+                        except OSError:  # the bytes are written: closing releases the lock as well
+                            self.close()
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             return False
-        finally:
-            self.writing.release()
 
     def _write(self, lines: bytes, start: int, found: os.stat_result, digest: bytes) -> None:
         """Write all lines with the lock held, or none of them. Raises Refused, and Unclear if some may remain."""

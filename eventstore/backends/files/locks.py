@@ -2,7 +2,8 @@
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from eventstore.backends.files.descriptor import SAFE
 from eventstore.backends.files.folders import Folders
@@ -22,27 +23,24 @@ class NamedLock:
         self._folders = folders
         self._mutex, self._depth, self._descriptor = threading.RLock(), 0, -1
 
-    def take(self) -> None:
-        """Wait for the lock. Raises OSError."""
-        self._mutex.acquire()
-        try:
-            if not self._depth:
-                self._lock()
-        except BaseException:
-            self._mutex.release()
-            raise
-        self._depth += 1
-
-    def release(self) -> None:
-        """Let the next process or thread in."""
-        self._depth -= 1
-        if not self._depth and self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            fcntl.flock(
-                descriptor, fcntl.LOCK_UN
-            )  # a child forked in the meantime has it too: closing would not unlock
-            os.close(descriptor)
-        self._mutex.release()
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the lock, and hold it. Raises OSError."""
+        with self._mutex:
+            before = self._depth
+            try:
+                if self._descriptor < 0:
+                    self._lock()
+                self._depth = before + 1
+                yield
+            finally:
+                self._depth = before
+                if not before and self._descriptor >= 0:
+                    descriptor, self._descriptor = self._descriptor, -1
+                    fcntl.flock(
+                        descriptor, fcntl.LOCK_UN
+                    )  # a child forked meanwhile has it too: closing would not unlock
+                    os.close(descriptor)
 
     def _lock(self) -> None:
         folder = self._folders.open(self._folder, create=True)
@@ -72,14 +70,13 @@ class NamedLocks:
         self._mutex = threading.Lock()
         self._locks: dict[str, NamedLock] = {}
 
-    def take(self, name: str) -> NamedLock:
-        """Wait for a lock and return it, for its `release`. Raises OSError."""
+    def held(self, name: str) -> AbstractContextManager[None]:
+        """Return what waits for a lock, and holds it. Raises OSError."""
         with self._mutex:
             lock = self._locks.get(name)
             if lock is None:
                 lock = self._locks[name] = NamedLock(name, self._folders)
-        lock.take()
-        return lock
+        return lock.held()
 
     def drop_in_child(self) -> None:
         """Close all files in a forked child."""

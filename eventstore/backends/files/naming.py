@@ -11,7 +11,7 @@ from eventstore.backends.files.blobs import check_blob
 from eventstore.backends.files.chunks import life_of
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.files.handle import Handle
-from eventstore.backends.files.rewriting import Fill, FillFailed, announced, run_fill, taken
+from eventstore.backends.files.rewriting import Fill, FillFailed, announced, run_fill
 from eventstore.errors import NotARegularFile
 from eventstore.log.port import Exists, NotStored, Refused, Unclear
 from eventstore.record.scan import Tip
@@ -99,7 +99,7 @@ def delete(handle: Handle, folder: int, name: str, expect: Tip | None) -> bool:
     """
     try:
         # a folder without a log gets an empty one, so that a process about to make that log waits and checks again
-        with taken(handle, create=True) as found:
+        with handle.held(create=True) as found:
             if found.st_size:
                 handle.expect(expect, found)
             with announced(handle):

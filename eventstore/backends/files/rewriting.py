@@ -18,16 +18,6 @@ from eventstore.record.scan import Tip
 
 
 @contextmanager
-def taken(handle: Handle, *, create: bool = False) -> Iterator[os.stat_result]:
-    """Hold the lock of a log, and yield what is known of its file. Raises as `Handle.take` does."""
-    found = handle.take(create=create)
-    try:
-        yield found
-    finally:
-        handle.release()
-
-
-@contextmanager
 def announced(handle: Handle) -> Iterator[None]:
     """Record in the change feed that a log changes during the block."""
     handle.feed.before(handle.name)
@@ -39,7 +29,7 @@ def announced(handle: Handle) -> Iterator[None]:
 
 def cut(handle: Handle, tip: Tip) -> Cut:
     """Copy everything after a tip to quarantine, then remove it, both durably. Raises Missing, Moved, NotStored, OSError."""
-    with taken(handle) as found:
+    with handle.held() as found:
         handle.raise_if_poisoned()
         start, size = tip.offset, found.st_size
         if size <= start or (start and find_tip(handle.descriptor, tip, size) != start):
@@ -64,7 +54,7 @@ def overwrite(handle: Handle, seq: int, offset: int, line: bytes) -> None:
     tombstone and lose the event that records it, which would look like tampering.
     Raises Missing, Moved, Refused, Unclear, NotStored, OSError.
     """
-    with taken(handle) as found:
+    with handle.held() as found:
         handle.raise_if_poisoned()
         if not _has_line(handle, seq, offset, line, found.st_size):
             raise Moved(handle.name)
@@ -148,7 +138,7 @@ def replace(handle: Handle, fill: Fill, expect: Tip) -> str:
 
     Raises Missing, Moved, OSError, and what `run_fill` raises.
     """
-    with taken(handle) as found:
+    with handle.held() as found:
         handle.expect(expect, found)
         folder = handle.folders.open(handle.name)
         try:
@@ -157,5 +147,5 @@ def replace(handle: Handle, fill: Fill, expect: Tip) -> str:
         finally:
             os.close(folder)
         handle.close()
-        with taken(handle):
+        with handle.held():
             return handle.life
