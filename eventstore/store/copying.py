@@ -17,6 +17,7 @@ from eventstore.ids import TEMPLATE, check_log_id
 from eventstore.log.base import Head
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec
+from eventstore.store.copying_attachments import Attached, missing_attachments, unneeded_values
 from eventstore.store.copying_trash import copy_trashed
 from eventstore.store.retention import Trashed
 from eventstore.store.storage import SessionStorage
@@ -181,7 +182,7 @@ class _Copying:
         there = self._source.log.head(session_id)
         if not self._is_at(session_id, here, there):
             raise VersionConflict(session_id, there.version, here.version)
-        self._keep_attachments(session_id, ("values/", "quarantine/"))
+        self._take_attachments(session_id, "values/", "quarantine/")
         outcome = "unchanged"
         if here.version < there.version:
             data = b"".join(self._source.log.chunks(session_id, here.version, there.version))
@@ -190,7 +191,8 @@ class _Copying:
             self.done.events += there.version - here.version
             self._copy_history(session_id, data, again=_TELLING in data)
             outcome = "continued"
-        self._keep_attachments(session_id, ("checkpoints/",))
+        self._take_attachments(session_id, "checkpoints/")
+        self._remove_values(session_id)
         return outcome
 
     def _is_at(self, session_id: str, here: Head, there: Head) -> bool:
@@ -215,19 +217,22 @@ class _Copying:
             self._copy_history(session_id, chunk)
         return "new"
 
-    def _keep_attachments(self, session_id: str, kinds: tuple[str, ...]) -> None:
-        """Copy new and changed attachments; remove values that the source has removed."""
-        mine, theirs = self._source.log, self._target.log
-        wanted = [one for one in mine.attachments(session_id) if one.startswith(kinds)]
-        there = {one for one in theirs.attachments(session_id) if one.startswith(kinds)}
-        for name in wanted:
-            if name not in there or name.startswith("quarantine/"):
-                data = b"".join(mine.read_beside(session_id, name))
-                if name not in there or data != b"".join(theirs.read_beside(session_id, name)):
-                    theirs.take_attachment(session_id, name, data)
-        for name in there - set(wanted):
-            if name.startswith("values/"):
-                theirs.take_attachment(session_id, name, None)
+    def _take_attachments(self, session_id: str, *kinds: str) -> None:
+        for name, data in missing_attachments(*self._attached(session_id), kinds):
+            self._target.log.take_attachment(session_id, name, data)
+
+    def _attached(self, session_id: str) -> tuple[Attached, Attached]:
+        source, target = self._source.log, self._target.log
+        return (
+            Attached(source.attachments(session_id), partial(source.read_beside, session_id)),
+            Attached(target.attachments(session_id), partial(target.read_beside, session_id)),
+        )
+
+    def _remove_values(self, session_id: str) -> None:
+        """Remove the values of events that were redacted in the source."""
+        log = self._target.log
+        for name in unneeded_values(*self._attached(session_id), partial(log.lines, session_id)):
+            log.take_attachment(session_id, name, None)
 
     def _copy_history(self, session_id: str, data: bytes, *, again: bool = False) -> None:
         """Copy the folders of tool calls that lines name, if both stores have a place for them.

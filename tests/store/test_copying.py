@@ -18,6 +18,7 @@ from eventstore.integrity import SigningKey, verify_all, verify_session
 from eventstore.log.base import Appended
 from eventstore.log.contract.sample import said
 from eventstore.store import EngineSessionStorage, copy_sessions, keep_copying
+from projections.calls import large_values
 
 ANA = SigningKey.generate("ana")
 
@@ -362,3 +363,70 @@ def test_a_redaction_in_the_trash_takes_the_text_from_the_copy_in_the_trash() ->
     assert "w" in done.new
     assert b'"one"' not in b"".join(line for one in target.list_trash() for line in target.log.trashed_lines(one.name))
     assert trash_of(target) == trash_of(source)
+
+
+# --- large values and other attachments
+
+
+def called(storage: SessionStorage, session_id: str, text: str) -> None:
+    """Record a call whose result is too large for a line."""
+    with SessionManager(storage).invocation(session_id, "build", {}) as call:
+        call.result = {"out": text * 300_000}
+
+
+def problems(storage: SessionStorage) -> dict[str, str]:
+    """What verification finds wrong."""
+    found = verify_all(storage)
+    return {one.session_id: one.describe(with_keys=False) for one in found if one.outcome != "whole"}
+
+
+def trash(storage: SessionStorage) -> None:
+    storage.trash_session("s")
+
+
+def trash_and_restore(storage: SessionStorage) -> None:
+    storage.trash_session("s")
+    storage.restore_session("s")
+
+
+def delete(storage: SessionStorage) -> None:
+    storage.delete_session("s")
+
+
+@pytest.mark.parametrize("ids", [None, ["f"], ["late"]])
+@pytest.mark.parametrize("step", [trash, trash_and_restore, delete])
+def test_a_fork_that_became_independent_keeps_its_own_copy_of_large_values(
+    step: Callable[[SessionStorage], None], ids: list[str] | None
+) -> None:
+    first, second = in_memory(), in_memory()
+    manager = SessionManager(first)
+    manager.create_session("s")
+    called(first, "s", "y")
+    manager.fork_session("s", new_id="f")
+    manager.fork_session("s", new_id="late")
+    manager.templates.save("t", "s")
+    copy_sessions(first, second)
+    step(first)
+    for source, target in ((second, first), (first, second)):
+        assert not copy_sessions(source, target, ids).refused
+        assert problems(target) == {}
+
+
+def test_a_value_that_the_source_has_lost_stays_in_the_copy(stores: Stores) -> None:
+    source, target, _ = stores
+    copy_sessions(source, target)
+    (digest,) = source.log.values("t")
+    source.log.remove_value("t", digest)
+    copy_sessions(source, target)
+    assert target.log.values("t") == [digest]
+
+
+def test_the_values_of_a_redacted_event_are_removed_from_the_copy() -> None:
+    source, target = in_memory(), in_memory()
+    SessionManager(source).create_session("s")
+    called(source, "s", "y")
+    copy_sessions(source, target)
+    (seq,) = (event.seq for event in source.log.read("s") if large_values(event))
+    SessionManager(source).redactions.redact("s", [seq], "asked for")
+    copy_sessions(source, target)
+    assert source.log.values("s") == target.log.values("s") == []
