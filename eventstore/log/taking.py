@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from eventstore.errors import LogDamaged, LogTampered, SessionNotFound, VersionConflict
-from eventstore.ids import check_log_id, is_attachment
+from eventstore.ids import is_attachment
 from eventstore.log.base import Head, head_of
 from eventstore.log.forward import LogForward
 from eventstore.log.port import Key, Missing, Refused
@@ -26,14 +26,15 @@ class _Piece(NamedTuple):
 class LogTaking(LogForward):
     """Copies lines and attachments from another store."""
 
-    def take(self, session_id: str, after: Head, data: bytes) -> Head:
+    def take(self, session_id: str, after: Head, data: bytes, *, trashed: str | None = None) -> Head:
         """Append complete batches of the same log from another store, byte for byte, after a position; return the new end.
 
-        Everything is verified before any line is written; redactions that the lines record are carried out. Raises
-        SessionNotFound. Raises VersionConflict if the log does not end at `after`, or another writer appends in the meantime:
-        lines appended before that stay. Raises LogDamaged for lines that do not continue the log: then nothing was written.
+        Everything is verified before any line is written; redactions that the lines record are carried out. `trashed` is
+        the name of a session in the trash. Raises SessionNotFound. Raises VersionConflict if the log does not end at
+        `after`, or another writer appends in the meantime: lines appended before that stay. Raises LogDamaged for lines
+        that do not continue the log: then nothing was written.
         """
-        state = self._states.of(check_log_id(session_id))
+        state = self._states.of(self._name(session_id, trashed))
         with state.writing, state.scanning:
             here = self._appender.ready(state).here
             if not here.seq:
@@ -93,19 +94,23 @@ class LogTaking(LogForward):
             raise self._states.refused(state, error) from error
         state.scan.fault = None
 
-    def take_attachment(self, session_id: str, name: str, data: bytes | None) -> None:
-        """Store an attachment of a log as another store has it; None removes it. Raises SessionNotFound, AppendRefused."""
+    def take_attachment(self, session_id: str, name: str, data: bytes | None, *, trashed: str | None = None) -> None:
+        """Store an attachment of a log as another store has it; None removes it.
+
+        `trashed` is the name of a session in the trash. Raises SessionNotFound, AppendRefused.
+        """
         if not is_attachment(name):
             raise ValueError(f"{name[:80]!a} is not a name of an attachment; nothing was written")
+        log = self._name(session_id, trashed)
         try:
             if data is None:
-                self._port.delete_blob(check_log_id(session_id), name)
+                self._port.delete_blob(log, name)
             else:
-                self._port.put_blob(check_log_id(session_id), name, data)
+                self._port.put_blob(log, name, data)
         except Missing:
             raise SessionNotFound(session_id) from None
         except Refused as error:
-            raise self._states.refused(self._states.of(session_id), error) from error
+            raise self._states.refused(self._states.of(log), error) from error
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

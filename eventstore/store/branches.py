@@ -11,7 +11,7 @@ from eventstore.ids import TEMPLATE, check_session_id
 from eventstore.log.base import Head
 from eventstore.log.ingest import VerifiedLog
 from eventstore.log.values import FOLDER as VALUES
-from eventstore.record import hash_chain
+from eventstore.record import codec, hash_chain
 from eventstore.store.folded import FoldedSessions
 from eventstore.store.lock import refusing
 from projections.models import Session
@@ -97,19 +97,25 @@ class BranchedSessions(FoldedSessions):
             self._drop_folds(log_id)
         return head
 
-    def take(self, session_id: str, after: Head, data: bytes) -> Head:
+    def take(self, session_id: str, after: Head, data: bytes, *, trashed: str | None = None) -> Head:
         """Append lines from another store, as `EventLog.take` does; the registry records the redactions that came."""
+        has_redactions = _TELLING in data
         with self.registry.locked(), refusing(session_id, "continued"):
-            head = self.log.take(session_id, after, data)
-            has_redactions = _TELLING in data
             if has_redactions:
-                self.registry.record_redactions(session_id)
-        if not session_id.startswith(TEMPLATE):
+                self.registry.record_redactions(session_id, codec.lines(data))
+            head = self.log.take(session_id, after, data, trashed=trashed)
+        if trashed is not None:
+            if has_redactions:
+                self.forget_trashed_views(trashed)
+        elif not session_id.startswith(TEMPLATE):
             self._changed(session_id, ())
             if has_redactions:
                 self.refresh_derived(session_id)
             self.flush_views(session_id)
         return head
+
+    def forget_trashed_views(self, name: str) -> None:
+        """Remove the derived files of a session in the trash. They are rebuilt after a restore."""
 
     def refresh_derived(self, session_id: str) -> None:
         """Rebuild the state derived from a session's log, after a redaction."""

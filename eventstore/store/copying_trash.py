@@ -1,18 +1,34 @@
-"""Copies of sessions in the trash: each is imported as a session first, then moved to the trash of the target."""
+"""Copies of sessions in the trash: continued where the target has them, else imported and moved to its trash."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.ids import id_of
 from eventstore.log.base import Head
 from eventstore.log.ingest import VerifiedLog, verify_whole
 from eventstore.record import hash_chain
+from eventstore.store.copying_attachments import Attached, missing_attachments, unneeded_values
 from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
 
 __all__ = ["copy_trashed"]
 
 _REASON = "it was in the trash of the store that it was copied from"
+_ALL = ("values/", "quarantine/", "checkpoints/")
+
+
+class _Place(NamedTuple):
+    """A log of the target that may be the copy: its name in the trash, None for a live session, and its end.
+
+    `has_all`: it has the last event of the source.
+    """
+
+    name: str | None
+    head: Head
+    has_all: bool
 
 
 def copy_trashed(source: SessionStorage, target: SessionStorage, one: Trashed, names: set[str]) -> tuple[str, int]:
@@ -20,61 +36,136 @@ def copy_trashed(source: SessionStorage, target: SessionStorage, one: Trashed, n
 
     `names` is what was last listed of the trash of the target; it is listed again where its registry knows more.
 
-    If the target has a session of that id with the same first events, that session is continued and moved to the trash. An older
-    copy in the trash of the target, from before a redaction, is purged. Raises VersionConflict if the target has another session
-    of that id, SessionNotFound if the session is no longer in the trash of the source, LogDamaged, LogTampered.
+    If the target has a session of that id with the same first events, that session is continued and moved to the trash;
+    copies in the trash that have only the first of its events are purged then. Else a copy in the trash is continued there.
+    Raises VersionConflict if the target has only another session of that id, SessionNotFound if the session is no longer in
+    the trash of the source, LogDamaged, LogTampered.
     """
-    log, session_id = source.log, id_of(one.name)
-    verified = verify_whole(session_id, _chunks(source, one.name), root=log.trashed_root(one.name))
+    verified = verify_whole(id_of(one.name), _chunks(source, one.name), root=source.log.trashed_root(one.name))
     with target.registry.locked():
-        older = _there(target, session_id, verified, names)
-        if any(other.head_hash == verified.head.hash for other in older):
+        return _TrashCopy(source, target, one.name, verified).run(names)
+
+
+class _TrashCopy:
+    """The copy of one session of the trash. The lock of the target is held."""
+
+    def __init__(self, source: SessionStorage, target: SessionStorage, name: str, verified: VerifiedLog) -> None:
+        self._source, self._target, self._name, self._verified = source, target, name, verified
+        self._session_id, self._head = verified.session_id, verified.head
+
+    def run(self, names: set[str]) -> tuple[str, int]:
+        """Copy, and return the outcome and the number of events."""
+        found = self._in_trash(names)
+        for other in found:
+            if other.head_hash == self._head.hash:
+                self._complete(other.name)
+                return "unchanged", 0
+        places = [self._place(other.name, self._target.log.trashed_lines(other.name)) for other in found]
+        if any(one.has_all for one in places):
             return "unchanged", 0
+        live = self._live()
+        is_same = live is not None and self._is_beginning(live.head)
+        begun = [one for one in places if self._is_beginning(one.head)]
+        if begun and not is_same:
+            return "continued", self._continue(max(begun, key=lambda one: one.head.version))
+        if live is None:
+            self._begin()
+        elif not is_same:
+            raise VersionConflict(self._session_id, self._head.version, live.head.version)
+        came = self._head.version if live is None else self._continue(live)
+        self._target.trash_session(self._session_id, _REASON)
+        self._purge([other for other in found if other.name in {one.name for one in begun}])
+        return ("new" if live is None else "continued"), came
+
+    def _in_trash(self, names: set[str]) -> list[Trashed]:
+        """Return the copies of the session in the trash of the target."""
+        first, session_id = self._verified.first_hash, self._session_id
+        found = self._target.registry.look(
+            lambda state: [
+                Trashed(session_id, name, one.since, one.events, one.size_bytes, one.head_hash)
+                for name, one in state.trashed.items()
+                if one.life.first_hash == first and id_of(name) == session_id
+            ]
+        )
+        if any(one.name not in names for one in found):  # another copy, or an earlier step of this one, put it there
+            names |= set(self._target.log.trashed())
+        return [one for one in found if one.name in names]
+
+    def _place(self, name: str | None, lines: Iterable[bytes]) -> _Place:
+        seq, size, last, has_all = 0, 0, "", False
+        for seq, line in enumerate(lines, 1):
+            size += len(line) + 1
+            last = _hash_of(line)
+            has_all = has_all or (seq == self._head.version and last == self._head.hash)
+        return _Place(name, Head(seq, "", last, size), has_all)
+
+    def _live(self) -> _Place | None:
+        """Return the session of the target that has the id now."""
         try:
-            here = target.log.head(session_id)
+            head = self._target.log.head(self._session_id)
         except SessionNotFound:
-            attachments = ((name, log.read_trashed(one.name, name)) for name in log.trashed_attachments(one.name))
-            target.ingest(verified, _chunks(source, one.name), attachments)
-            came, outcome = verified.head.version, "new"
-        else:
-            came, outcome = _continue(source, target, one, here, verified), "continued"
-        target.trash_session(session_id, _REASON)
-        purge = [
-            Expiry(session_id, "purge", _REASON, name=old.name, head_hash=old.head_hash, since=old.since)
-            for old in older
-        ]
-        target.clean_up(purge)
-        return outcome, came
+            return None
+        return _Place(None, head, (head.version, head.hash) == (self._head.version, self._head.hash))
+
+    def _is_beginning(self, head: Head) -> bool:
+        """Return whether the source has an event of this number and hash."""
+        lines = islice(self._source.log.trashed_lines(self._name), max(head.version - 1, 0), head.version)
+        return _hash_of(next(lines, b"")) == head.hash
+
+    def _begin(self) -> None:
+        log, name = self._source.log, self._name
+        attachments = ((one, log.read_trashed(name, one)) for one in log.trashed_attachments(name))
+        self._target.ingest(self._verified, _chunks(self._source, name), attachments)
+
+    def _continue(self, place: _Place) -> int:
+        """Append the missing events to a log of the target, with what belongs to them; return their number."""
+        target, session_id, trashed = self._target, self._session_id, place.name
+        self._take_attachments(trashed, "values/", "quarantine/")
+        lines = list(islice(self._source.log.trashed_lines(self._name), place.head.version, None))
+        if lines:
+            target.take(session_id, place.head, b"".join(line + b"\n" for line in lines), trashed=trashed)
+        self._take_attachments(trashed, "checkpoints/")
+        for name in unneeded_values(*self._attached(trashed), partial(self._lines, trashed)):
+            target.log.take_attachment(session_id, name, None, trashed=trashed)
+        return len(lines)
+
+    def _complete(self, trashed: str) -> None:
+        """Copy attachments that are missing, unless the target has redacted events since."""
+        source, there = self._attached(trashed)
+        if set(source.names) - set(there.names):
+            head = self._place(trashed, self._lines(trashed)).head
+            if (head.version, head.hash) == (self._head.version, self._head.hash):
+                self._take_attachments(trashed, *_ALL)
+
+    def _take_attachments(self, trashed: str | None, *kinds: str) -> None:
+        for name, data in missing_attachments(*self._attached(trashed), kinds):
+            self._target.log.take_attachment(self._session_id, name, data, trashed=trashed)
+
+    def _attached(self, trashed: str | None) -> tuple[Attached, Attached]:
+        source, target = self._source.log, self._target.log
+        there = (
+            Attached(target.attachments(self._session_id), partial(target.read_beside, self._session_id))
+            if trashed is None
+            else Attached(target.trashed_attachments(trashed), partial(target.read_trashed, trashed))
+        )
+        return Attached(source.trashed_attachments(self._name), partial(source.read_trashed, self._name)), there
+
+    def _lines(self, trashed: str | None) -> Iterator[bytes]:
+        log = self._target.log
+        return log.lines(self._session_id) if trashed is None else log.trashed_lines(trashed)
+
+    def _purge(self, found: Iterable[Trashed]) -> None:
+        self._target.clean_up(
+            [
+                Expiry(old.session_id, "purge", _REASON, name=old.name, head_hash=old.head_hash, since=old.since)
+                for old in found
+            ]
+        )
 
 
-def _continue(source: SessionStorage, target: SessionStorage, one: Trashed, here: Head, verified: VerifiedLog) -> int:
-    """Append the missing events to the session of the target; return their number. Raises VersionConflict."""
-    session_id, data, last = id_of(one.name), list[bytes](), b""
-    for seq, line in enumerate(source.log.trashed_lines(one.name), 1):
-        if seq == here.version:
-            last = line
-        elif seq > here.version:
-            data.append(line + b"\n")
-    parts = hash_chain.split(last)
-    if parts is None or parts[1].hex() != here.hash:
-        raise VersionConflict(session_id, verified.head.version, here.version)
-    if data:
-        target.take(session_id, here, b"".join(data))
-    return len(data)
-
-
-def _there(target: SessionStorage, session_id: str, verified: VerifiedLog, names: set[str]) -> list[Trashed]:
-    """Return the copies of a session in the trash of the target."""
-    found = target.registry.look(
-        lambda state: [
-            Trashed(session_id, name, one.since, one.events, one.size_bytes, one.head_hash)
-            for name, one in state.trashed.items()
-            if one.life.first_hash == verified.first_hash and id_of(name) == session_id
-        ]
-    )
-    if any(one.name not in names for one in found):  # another copy, or an earlier step of this one, put it there
-        names |= set(target.log.trashed())
-    return [one for one in found if one.name in names]
+def _hash_of(line: bytes) -> str:
+    parts = hash_chain.split(line)
+    return "" if parts is None else parts[1].hex()
 
 
 def _chunks(source: SessionStorage, name: str) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 The README of this folder gives the order of the steps, and why.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -93,21 +93,21 @@ class Registry(RegistryLog):
         """
         log_id = verified.session_id
         if is_new or self.look(lambda state: log_id not in state.there):  # first: what follows a crash looks new again
-            self.record_redactions(log_id)
+            self.record_redactions(log_id, self._log.lines(log_id))
         self.record(lambda state: list(_ingested(state, verified, ended, is_new)))
 
-    def record_redactions(self, log_id: str) -> None:
-        """Record the redactions that an imported log has: verification accuses a redaction that the registry does not know."""
-        found = [one for line in self._log.lines(log_id) if (one := codec.read_redaction(line)) is not None]
+    def record_redactions(self, log_id: str, lines: Iterable[bytes]) -> None:
+        """Record the redactions that lines from elsewhere record: verification accuses one that the registry does not know."""
+        found = [one for line in lines if (one := codec.read_redaction(line)) is not None]
         if not found:
             return
         recorded = {
-            target
+            pair
             for event in (self._log.read(STORE_ID) if self._log.exists(STORE_ID) else ())
             if isinstance(event, StoreEventsRedacted) and event.session_id == log_id
-            for target in event.targets
+            for pair in zip(event.targets, event.leaves, strict=False)
         }
-        new = [one for one in found if one.target not in recorded]
+        new = [one for one in found if (one.target, one.leaf) not in recorded]
         if new:
             targets, leaves = tuple(one.target for one in new), tuple(one.leaf for one in new)
             self.note(

@@ -156,9 +156,6 @@ class SessionStorage(BranchedSessions, ListedSessions):
         plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
-    def forget_trashed_views(self, name: str) -> None:
-        """Remove the derived files of a session in the trash. They are rebuilt after a restore."""
-
     def _retention(self) -> Retention:
         """Return the trash. It is created on demand: kept, it would form a reference cycle with the storage."""
         return Retention(self.log, self.registry, self.metadata)

@@ -6,59 +6,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from log.faulty import CountingBackend, Fault, FaultyBackend, Killed, TornMemory
+from log.faulty import Fault, FaultyBackend, Killed, TornMemory
 from object_servers import new_memory_backend, new_seaweed_backend
 from postgres import new_backend as new_postgres_backend
+from store.copies import ANA, content, filled, in_memory
 
-from eventstore import EventLog, FileSystemSessionStorage, Patterns, SessionManager, SessionStorage
+from eventstore import EventLog, FileSystemSessionStorage, SessionManager, SessionStorage
 from eventstore.backends.memory import MemoryBackend
 from eventstore.errors import LogDamaged, LogTampered, SessionNotFound, VersionConflict
 from eventstore.events import MessageAdded, SessionCreated
-from eventstore.integrity import SigningKey, verify_all, verify_session
+from eventstore.integrity import verify_all, verify_session
 from eventstore.log.base import Appended
 from eventstore.log.contract.sample import said
 from eventstore.store import EngineSessionStorage, copy_sessions, keep_copying
-from projections.calls import large_values
-
-ANA = SigningKey.generate("ana")
-
-
-def in_memory(backend: MemoryBackend | None = None) -> SessionStorage:
-    return EngineSessionStorage(backend or MemoryBackend())
-
-
-def filled(storage: SessionStorage) -> list[str]:
-    """Fill a store with what copies must keep; return the checkpoints that were signed there."""
-    manager = SessionManager(storage)
-    for name in ("s", "t"):
-        manager.create_session(name, "find out", user_id="ana")
-        storage.append(name, [said("one", "key"), said("two")])
-        storage.append(name, [said("a secret")])
-    manager.templates.save("start", "s")
-    manager.create_session("u", template="start")
-    manager.fork_session("s", 3, "f")
-    manager.fork_session("f", 4, "g")
-    storage.append("g", [said("x" * 50_000)])
-    with manager.invocation("t", "build", {"path": "src"}) as call:
-        call.result = {"out": "y" * 300_000}
-    manager.redactions.redact("s", [4], "asked for")
-    notes = [manager.proofs.sign_checkpoint(name, ANA) for name in ("s", "t", "g")]
-    manager.fork_session("t", 4, "w")
-    storage.log.make_whole("w")
-    return notes
-
-
-def content(storage: SessionStorage) -> dict[str, object]:
-    """All that a copy must have: each log's own lines, what it goes on from, and its attachments."""
-    log = storage.log
-    return {
-        name: (
-            log.inherited(name),
-            b"".join(log.chunks(name, log.inherited(name))),
-            {one: b"".join(log.read_beside(name, one)) for one in log.attachments(name)},
-        )
-        for name in [*log.ids(), *(f"_template.{one}" for one in storage.templates())]
-    }
 
 
 def check_copy(source: SessionStorage, target: SessionStorage, notes: list[str]) -> None:
@@ -267,166 +227,3 @@ def test_many_lines_are_taken_in_pieces_of_whole_batches(pair: tuple[EventLog, E
         source.append("s", [said("x" * 900_000), said("y" * 900_000)])
     log.take("s", log.head("s"), b"".join(source.chunks("s", 2)))
     assert list(log.lines("s")) == list(source.lines("s"))
-
-
-# --- the trash
-
-
-def trash_of(storage: SessionStorage) -> list[tuple[bytes, dict[str, bytes]]]:
-    """What is in the trash, without the names, which each store chooses."""
-    log = storage.log
-    found = [
-        (
-            b"\n".join([one.session_id.encode(), *log.trashed_lines(one.name)]),
-            {name: b"".join(log.read_trashed(one.name, name)) for name in log.trashed_attachments(one.name)},
-        )
-        for one in storage.list_trash()
-    ]
-    return sorted(found, key=lambda one: one[0])
-
-
-def trashed_store() -> SessionStorage:
-    """A store in which one id was trashed twice and is used again, and a fork and a checkpoint are in the trash."""
-    source = in_memory()
-    filled(source)
-    manager = SessionManager(source)
-    for turn in ("first", "second"):
-        manager.create_session("again", turn)
-        manager.trash.put("again")
-    manager.create_session("again", "third")
-    manager.trash.put("t")
-    manager.trash.put("f")
-    return source
-
-
-def test_the_trash_is_copied_and_once() -> None:
-    source, target = trashed_store(), in_memory()
-    done = copy_sessions(source, target)
-    assert not done.refused
-    assert trash_of(target) == trash_of(source)
-    assert len(trash_of(target)) == 4
-    assert content(target) == content(source)
-    again = copy_sessions(source, target)
-    assert (again.new, again.continued, again.refused) == ([], [], {})
-    assert {one.outcome for one in verify_all(target, [ANA.verifier_key])} <= {"whole", "incomplete", "unproven"}
-    for one in (source, target):
-        one.restore_session("t")
-    assert target.metadata("t") == source.metadata("t")
-
-
-def test_the_trash_of_the_target_is_listed_once_where_nothing_is_new() -> None:
-    source, backend = in_memory(), CountingBackend(MemoryBackend())
-    target = EngineSessionStorage(backend)
-    manager = SessionManager(source)
-    for number in range(12):
-        manager.create_session(f"s{number}")
-        manager.trash.put(f"s{number}")
-    copy_sessions(source, target)
-    target.registry.settle_all()
-    backend.calls.clear()
-    assert copy_sessions(source, target).unchanged == 12
-    assert backend.calls["trashed"] == 1
-
-
-def test_what_went_to_the_trash_since_a_copy_goes_there_too_with_what_came() -> None:
-    source, target = in_memory(), in_memory()
-    filled(source)
-    copy_sessions(source, target)
-    source.append("s", [said("last words")])
-    source.trash_session("s")
-    done = copy_sessions(source, target)
-    assert (done.continued, done.refused) == (["s"], {})
-    assert trash_of(target) == trash_of(source)
-    assert "s" not in target.log.ids()
-
-
-def test_a_session_of_the_trash_does_not_disturb_another_one_of_its_id() -> None:
-    source, target = in_memory(), in_memory()
-    SessionManager(source).create_session("s", "theirs")
-    source.trash_session("s")
-    SessionManager(target).create_session("s", "ours")
-    done = copy_sessions(source, target)
-    assert list(done.refused) == ["s"]
-    assert target.metadata("s").purpose == "ours"
-    assert target.list_trash() == []
-
-
-def test_a_redaction_in_the_trash_takes_the_text_from_the_copy_in_the_trash() -> None:
-    source, target = in_memory(), in_memory()
-    filled(source)
-    source.trash_session("w")
-    copy_sessions(source, target)
-    assert b'"one"' in b"".join(target.log.trashed_lines("w"))
-    manager, searched = SessionManager(source), Patterns({"text": "one"})
-    manager.redactions.carry_out(manager.redactions.plan(searched, None), "asked for", searched)
-    done = copy_sessions(source, target)
-    assert "w" in done.new
-    assert b'"one"' not in b"".join(line for one in target.list_trash() for line in target.log.trashed_lines(one.name))
-    assert trash_of(target) == trash_of(source)
-
-
-# --- large values and other attachments
-
-
-def called(storage: SessionStorage, session_id: str, text: str) -> None:
-    """Record a call whose result is too large for a line."""
-    with SessionManager(storage).invocation(session_id, "build", {}) as call:
-        call.result = {"out": text * 300_000}
-
-
-def problems(storage: SessionStorage) -> dict[str, str]:
-    """What verification finds wrong."""
-    found = verify_all(storage)
-    return {one.session_id: one.describe(with_keys=False) for one in found if one.outcome != "whole"}
-
-
-def trash(storage: SessionStorage) -> None:
-    storage.trash_session("s")
-
-
-def trash_and_restore(storage: SessionStorage) -> None:
-    storage.trash_session("s")
-    storage.restore_session("s")
-
-
-def delete(storage: SessionStorage) -> None:
-    storage.delete_session("s")
-
-
-@pytest.mark.parametrize("ids", [None, ["f"], ["late"]])
-@pytest.mark.parametrize("step", [trash, trash_and_restore, delete])
-def test_a_fork_that_became_independent_keeps_its_own_copy_of_large_values(
-    step: Callable[[SessionStorage], None], ids: list[str] | None
-) -> None:
-    first, second = in_memory(), in_memory()
-    manager = SessionManager(first)
-    manager.create_session("s")
-    called(first, "s", "y")
-    manager.fork_session("s", new_id="f")
-    manager.fork_session("s", new_id="late")
-    manager.templates.save("t", "s")
-    copy_sessions(first, second)
-    step(first)
-    for source, target in ((second, first), (first, second)):
-        assert not copy_sessions(source, target, ids).refused
-        assert problems(target) == {}
-
-
-def test_a_value_that_the_source_has_lost_stays_in_the_copy(stores: Stores) -> None:
-    source, target, _ = stores
-    copy_sessions(source, target)
-    (digest,) = source.log.values("t")
-    source.log.remove_value("t", digest)
-    copy_sessions(source, target)
-    assert target.log.values("t") == [digest]
-
-
-def test_the_values_of_a_redacted_event_are_removed_from_the_copy() -> None:
-    source, target = in_memory(), in_memory()
-    SessionManager(source).create_session("s")
-    called(source, "s", "y")
-    copy_sessions(source, target)
-    (seq,) = (event.seq for event in source.log.read("s") if large_values(event))
-    SessionManager(source).redactions.redact("s", [seq], "asked for")
-    copy_sessions(source, target)
-    assert source.log.values("s") == target.log.values("s") == []
