@@ -74,10 +74,15 @@ class EventLog(LogTaking):
             return self._appender.begin(state, Tip(digest, 0, version, point.at), batch)
 
     def make_whole(self, session_id: str) -> None:
-        """Copy the inherited events into a fork, so that it needs its parent no more. Raises SessionNotFound, LogDamaged."""
+        """Copy the inherited events into a fork, so that it needs its parent no more. Raises SessionNotFound, LogDamaged.
+
+        A redaction that the fork records, but that a crash left undone in the parent, is carried out in the copy.
+        """
         state = self._states.of(check_log_id(session_id))
         with state.writing:
             self._until_alone(state, self._make_whole)
+            with state.scanning:
+                self._appender.ready(state)
 
     def _until_alone(self, state: LogState, step: Callable[[LogState], bool]) -> None:
         """Repeat a step on a verified log until no one else appended in the meantime. Raises SessionNotFound, AppendRefused."""

@@ -52,6 +52,18 @@ class LogTaking(LogForward):
             here = self._appender.ready(state).here  # carries out the redactions that the lines record
             return head_of(here)
 
+    def finish_redactions(self, session_id: str, *, trashed: str | None = None) -> bool:
+        """Carry out redactions that a log records, but that a crash left undone; return whether there were any.
+
+        `trashed` is the name of a session in the trash. Raises SessionNotFound, LogDamaged, AppendRefused.
+        """
+        state = self._states.verified(self._name(session_id, trashed))
+        was_unfinished = bool(state.unfinished)
+        if was_unfinished:
+            with state.writing, state.scanning:
+                self._appender.ready(state)
+        return was_unfinished
+
     def _verify(self, state: LogState, data: bytes) -> list[_Piece]:
         """Verify complete batches after the end of a log. Raises LogDamaged, LogTampered."""
         here, known = state.scan.here, set(state.scan.ids)

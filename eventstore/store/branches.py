@@ -117,9 +117,13 @@ class BranchedSessions(FoldedSessions):
     def forget_trashed_views(self, name: str) -> None:
         """Remove the derived files of a session in the trash. They are rebuilt after a restore."""
 
+    def forget_derived(self, session_id: str) -> None:
+        """Remove the state derived from a session's log, files too. It is rebuilt when it is needed."""
+        self._drop_folds(session_id)
+
     def refresh_derived(self, session_id: str) -> None:
         """Rebuild the state derived from a session's log, after a redaction."""
-        self._drop_folds(session_id)
+        self.forget_derived(session_id)
 
     def fast_forward(
         self, verified: VerifiedLog, chunks: Iterable[bytes], attachments: Iterable[tuple[str, Iterable[bytes]]] = ()

@@ -10,6 +10,7 @@ from eventstore.ids import id_of
 from eventstore.log.base import Head
 from eventstore.log.ingest import VerifiedLog, verify_whole
 from eventstore.record import hash_chain
+from eventstore.store.copied_redactions import TELLING, finish_redactions, take_redacted
 from eventstore.store.copying_attachments import Attached, missing_attachments, unneeded_values
 from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
@@ -46,6 +47,21 @@ def copy_trashed(source: SessionStorage, target: SessionStorage, one: Trashed, n
         return _TrashCopy(source, target, one.name, verified).run(names)
 
 
+def continue_live(source: SessionStorage, target: SessionStorage, name: str) -> int:
+    """Continue a session of the target with the events that the source has in its trash; return their number.
+
+    It is not moved. Raises VersionConflict if the session does not have the first events of the source's; SessionNotFound.
+    """
+    verified = verify_whole(id_of(name), _chunks(source, name), root=source.log.trashed_root(name))
+    return _TrashCopy(source, target, name, verified).continue_live()
+
+
+def is_beginning(source: SessionStorage, name: str, head: Head) -> bool:
+    """Return whether a session in the trash of the source has an event of this number and hash. Raises SessionNotFound."""
+    lines = islice(source.log.trashed_lines(name), max(head.version - 1, 0), head.version)
+    return _hash_of(next(lines, b"")) == head.hash
+
+
 class _TrashCopy:
     """The copy of one session of the trash. The lock of the target is held."""
 
@@ -61,8 +77,10 @@ class _TrashCopy:
                 self._complete(other.name)
                 return "unchanged", 0
         places = [self._place(other.name, self._target.log.trashed_lines(other.name)) for other in found]
-        if any(one.has_all for one in places):
-            return "unchanged", 0
+        for place in places:
+            if place.has_all:
+                self._complete(place.name)
+                return "unchanged", 0
         live = self._live()
         is_same = live is not None and self._is_beginning(live.head)
         begun = [one for one in places if self._is_beginning(one.head)]
@@ -76,6 +94,13 @@ class _TrashCopy:
         self._target.trash_session(self._session_id, _REASON)
         self._purge([other for other in found if other.name in {one.name for one in begun}])
         return ("new" if live is None else "continued"), came
+
+    def continue_live(self) -> int:
+        """Continue the session of the target, and return the number of events that came."""
+        head = self._target.log.head(self._session_id)
+        if not self._is_beginning(head):
+            raise VersionConflict(self._session_id, self._head.version, head.version)
+        return self._continue(_Place(None, head, has_all=False))
 
     def _in_trash(self, names: set[str]) -> list[Trashed]:
         """Return the copies of the session in the trash of the target."""
@@ -108,9 +133,7 @@ class _TrashCopy:
         return _Place(None, head, (head.version, head.hash) == (self._head.version, self._head.hash))
 
     def _is_beginning(self, head: Head) -> bool:
-        """Return whether the source has an event of this number and hash."""
-        lines = islice(self._source.log.trashed_lines(self._name), max(head.version - 1, 0), head.version)
-        return _hash_of(next(lines, b"")) == head.hash
+        return is_beginning(self._source, self._name, head)
 
     def _begin(self) -> None:
         log, name = self._source.log, self._name
@@ -122,15 +145,25 @@ class _TrashCopy:
         target, session_id, trashed = self._target, self._session_id, place.name
         self._take_attachments(trashed, "values/", "quarantine/")
         lines = list(islice(self._source.log.trashed_lines(self._name), place.head.version, None))
-        if lines:
-            target.take(session_id, place.head, b"".join(line + b"\n" for line in lines), trashed=trashed)
+        data = b"".join(line + b"\n" for line in lines)
+        if TELLING in data:
+            take_redacted(target, session_id, place.head, data, trashed=trashed)
+        elif lines:
+            target.take(session_id, place.head, data, trashed=trashed)
+        else:
+            finish_redactions(target, session_id, trashed=trashed)
         self._take_attachments(trashed, "checkpoints/")
-        for name in unneeded_values(*self._attached(trashed), partial(self._lines, trashed)):
-            target.log.take_attachment(session_id, name, None, trashed=trashed)
+        self._remove_values(trashed)
         return len(lines)
 
-    def _complete(self, trashed: str) -> None:
-        """Copy attachments that are missing, unless the target has redacted events since."""
+    def _remove_values(self, trashed: str | None) -> None:
+        for name in unneeded_values(*self._attached(trashed), partial(self._lines, trashed)):
+            self._target.log.take_attachment(self._session_id, name, None, trashed=trashed)
+
+    def _complete(self, trashed: str | None) -> None:
+        """Finish what a killed copy left: redactions, and attachments, unless the target has redacted events since."""
+        finish_redactions(self._target, self._session_id, trashed=trashed)
+        self._remove_values(trashed)
         source, there = self._attached(trashed)
         if set(source.names) - set(there.names):
             head = self._place(trashed, self._lines(trashed)).head

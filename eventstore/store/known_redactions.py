@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import EventRedacted, InvocationEvent, MessageAdded, StoreEventsRedacted
-from eventstore.ids import STORE_ID, id_of
+from eventstore.ids import STORE_ID
 from eventstore.log.base import tip_of
 from eventstore.log.batch import prepare, seal
 from eventstore.log.engine import EventLog
@@ -41,22 +41,54 @@ def redact_in_trash(log: EventLog, session_id: str, forget_views: Callable[[str]
     known = known_redactions(log) if names else {}
     for name in names if known else ():
         with suppress(SessionNotFound, LogDamaged):
-            found: dict[str, tuple[StoreEventsRedacted, list[int]]] = {}
-            removed, values, kept = Removed(), set[str](), set[str]()
-            for seq, line in enumerate(log.trashed_lines(name), 1):
-                why = _record_of(line, known)
-                (kept if why is None else values).update(_values_of(line))
-                if why is not None:
-                    found.setdefault(why.hash, (why, []))[1].append(seq)
-                    removed.add(codec.decode(line))
-            if found:
-                log.scrub(id_of(name), removed.values(), trashed=name)
-            for digest in values - kept:
-                log.remove_value(id_of(name), digest, trashed=name)
-            for why, seqs in found.values():
-                log.redact(id_of(name), seqs, why.reason, why.by, trashed=name)
-            if found:
+            if _redact(log, session_id, known, log.trashed_lines(name), trashed=name):
                 forget_views(name)
+
+
+def redact_here(log: EventLog, session_id: str) -> bool:
+    """Apply known redactions to a session or template, which records them; return whether there were any.
+
+    A fork also records what was redacted in its parent. The caller holds the registry's lock. Raises SessionNotFound,
+    LogDamaged, AppendRefused.
+    """
+    known = known_redactions(log)
+    return bool(known) and _redact(log, session_id, known, log.lines(session_id), inherited=log.inherited(session_id))
+
+
+def _redact(
+    log: EventLog,
+    session_id: str,
+    known: Known,
+    lines: Iterable[bytes],
+    *,
+    inherited: int = 0,
+    trashed: str | None = None,
+) -> bool:
+    found: dict[str, tuple[StoreEventsRedacted, list[int]]] = {}
+    removed, values, kept = Removed(), set[str](), set[str]()
+    stubs, recorded = dict[int, bytes](), set[int]()
+    for seq, line in enumerate(lines, 1):
+        stub, told = tombstone.read_tombstone(line), codec.read_redaction(line)
+        if stub is not None and seq <= inherited:
+            stubs[seq] = stub.leaf
+        if told is not None:
+            recorded.add(told.target)
+        why = _record_of(line, known)
+        (kept if why is None else values).update(_values_of(line))
+        if why is not None:
+            found.setdefault(why.hash, (why, []))[1].append(seq)
+            removed.add(codec.decode(line))
+    for seq, leaf in stubs.items():
+        if seq not in recorded and leaf in known:
+            found.setdefault(known[leaf].hash, (known[leaf], []))[1].append(seq)
+    if found:
+        log.scrub(session_id, removed.values(), trashed=trashed)
+    for digest in values - kept:
+        log.remove_value(session_id, digest, trashed=trashed)
+    for why, seqs in found.values():
+        if new := [seq for seq in seqs if seq not in recorded]:
+            log.redact(session_id, new, why.reason, why.by, trashed=trashed)
+    return bool(found)
 
 
 def _values_of(line: bytes) -> set[str]:

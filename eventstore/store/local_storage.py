@@ -226,11 +226,15 @@ class FileSystemSessionStorage(SessionStorage):
         FileViews(self.log, self.sessions_dir / TRASH, self.history_dir).remove(name)
         self.snapshots.remove(id_of(name), trashed=name)
 
+    def forget_derived(self, session_id: str) -> None:
+        """Remove the views and the snapshot of a session."""
+        super().forget_derived(session_id)
+        self.views.remove(session_id)
+        self.snapshots.remove(session_id)
+
     def refresh_derived(self, session_id: str) -> None:
         """Rebuild the views and drop the snapshot of a session, after a redaction."""
         super().refresh_derived(session_id)
-        self.views.remove(session_id)
-        self.snapshots.remove(session_id)
         self._write_or_warn(session_id)
 
     def delete_session(self, session_id: str, reason: str | None = None, *, history: bool = False) -> bool:
