@@ -1,6 +1,5 @@
 """The application: the routes, the streams and the page, all protected by the guard."""
 
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection
@@ -24,14 +23,13 @@ from eventstore.server.jobs import Jobs
 from eventstore.server.live import Live
 from eventstore.server.page import Page
 from eventstore.server.problems import Refusal, answer, problem_of
-from eventstore.server.route import EVENTS, PREFIX, Context, Request, Route, query_of, read_query
+from eventstore.server.route import EVENTS, PREFIX, Context, Request, Route, query_of, read_conditions, read_query
 from eventstore.server.seen import HEADER, check_seen
 from eventstore.server.streams import Followers, Sockets, StoreStreamQuery, StreamQuery, stream_session
 from eventstore.sessions.manager import SessionManager
 
 _CODE_SECONDS = 300
 _MOST_GUESSES = 20
-_VERSION = re.compile(r'"?([0-9]{1,15})"?')
 
 
 class Access:
@@ -94,14 +92,16 @@ class Application:
         ]
         self.routes: list[Route] = [*found, *streams]
 
-        async def session_stream(request: HttpRequest) -> Response:
-            return await stream_session(self._running(), request)
+        def endpoint(route: Route) -> Any:
+            async def handle(request: HttpRequest) -> Response:
+                try:
+                    read_conditions(route, request.headers)
+                    found: Response = await route.run(manager if route.run is export else self._running(), request)
+                    return found
+                except Refusal as error:
+                    return answer(error.problem)
 
-        async def store_stream(request: HttpRequest) -> Response:
-            return await followers.stream(self._running(), request)
-
-        async def exported(request: HttpRequest) -> Response:
-            return await export(manager, request)
+            return handle
 
         async def sockets(socket: WebSocket) -> None:
             await handler.handle(self._running(), socket)
@@ -111,9 +111,7 @@ class Application:
                 *(HttpRoute(one.path, self._endpoint(one), methods=[one.method]) for one in found),
                 HttpRoute(f"{PREFIX}/openapi.json", self._describe),
                 HttpRoute(f"{PREFIX}/login", self._login, methods=["POST"]),
-                HttpRoute(f"{PREFIX}/sessions/{{session_id}}/stream", session_stream),
-                HttpRoute(f"{PREFIX}/sessions/{{session_id}}/export", exported),
-                HttpRoute(f"{PREFIX}/stream", store_stream),
+                *(HttpRoute(one.path, endpoint(one)) for one in streams),
                 WebSocketRoute(f"{PREFIX}/live", sockets),
                 *(
                     ()
@@ -166,20 +164,9 @@ class Application:
         return route.run(self._context, asked)
 
     async def _read(self, route: Route, request: HttpRequest) -> Request:
-        body = None
-        if route.body is not None:
-            body = await _body(request, route.body)
-        version = request.headers.get("if-match")
-        expected = None if version is None else _VERSION.fullmatch(version.strip())
-        if version is not None and expected is None:
-            raise Refusal(422, 'If-Match holds no version, such as "12"; nothing was done', "Wrong argument")
-        return Request(
-            request.path_params,
-            read_query(route.query, query_of(request)),
-            body,
-            request.headers.get("idempotency-key"),
-            int(expected[1]) if expected else None,
-        )
+        key, expected = read_conditions(route, request.headers)
+        body = None if route.body is None else await _body(request, route.body)
+        return Request(request.path_params, read_query(route.query, query_of(request)), body, key, expected)
 
     async def _login(self, request: HttpRequest) -> Response:
         try:

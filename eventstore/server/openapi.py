@@ -68,7 +68,13 @@ def _operation(
     found: dict[str, Any] = {
         "operationId": route.run.__name__,
         "summary": route.summary,
-        "parameters": parameters,
+        "parameters": [
+            *parameters,
+            *(
+                {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+                for name in route.headers
+            ),
+        ],
         "responses": {
             str(route.status): {"description": "done", "content": content},
             "default": {
@@ -79,10 +85,4 @@ def _operation(
     }
     if body is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    if route.writes:
-        found["parameters"] = [
-            *parameters,
-            {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string"}},
-            {"name": "If-Match", "in": "header", "required": False, "schema": {"type": "string"}},
-        ]
     return found

@@ -1,8 +1,9 @@
 """A route of the API: its path, what it takes, what it answers, and the function that does it in a thread."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -14,6 +15,11 @@ from eventstore.store.as_of import At
 
 PREFIX = "/api/v1"
 EVENTS = ("text/event-stream",)
+Header: TypeAlias = Literal["Idempotency-Key", "If-Match"]
+"""A header that changes what a request does. A route refuses one that it cannot honour."""
+
+_CONDITIONS: tuple[Header, ...] = ("Idempotency-Key", "If-Match")
+_VERSION = re.compile(r'"?([0-9]{1,15})"?', re.ASCII)
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,7 +59,7 @@ class Request:
 class Route:
     """One route. `query`, `body` and `result` are types that msgspec knows; the OpenAPI document is made from them.
 
-    A route whose answer is not JSON has media types in `media`, and no `result`.
+    A route whose answer is not JSON has media types in `media`, and no `result`. `headers` are those that it honours.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -62,7 +68,7 @@ class Route:
     query: type = NoQuery
     body: type | None = None
     result: Any = dict[str, Any]
-    writes: bool = False
+    headers: tuple[Header, ...] = ()
     status: int = 200
     media: tuple[str, ...] = ()
 
@@ -77,6 +83,24 @@ def moment(text: str | None) -> At | None:
     if text is None:
         return None
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else text
+
+
+def read_conditions(route: Route, given: Mapping[str, str]) -> tuple[str | None, int | None]:
+    """Read the idempotency key and the expected version of a request, None where it has none.
+
+    `given` are its headers, their names in any case. Raises Refusal for a header that the route cannot honour, because the client
+    relies on it.
+    """
+    for name in _CONDITIONS:
+        if name in given and name not in route.headers:
+            honoured = " and ".join(route.headers) or "neither Idempotency-Key nor If-Match"
+            reason = f"{route.method} {route.path} does not take {name}; nothing was done: it takes {honoured}"
+            raise Refusal(422, reason, "Wrong header")
+    version = given.get("If-Match")
+    expected = None if version is None else _VERSION.fullmatch(version.strip())
+    if version is not None and expected is None:
+        raise Refusal(422, 'If-Match holds no version, such as "12"; nothing was done', "Wrong argument")
+    return given.get("Idempotency-Key"), int(expected[1]) if expected else None
 
 
 def query_of(request: HTTPConnection) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Routes that change the store. Without `--write` they are refused; each is a POST with `application/json`.
 
 `Idempotency-Key` is the id of the append: the same key again writes nothing. `If-Match: "<version>"` is the expected version.
+A route names the headers that it honours, and refuses the others.
 Text is removed only after a plan was shown: its hash has to come with the request.
 """
 
@@ -10,11 +11,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from eventstore.errors import VersionConflict
 from eventstore.log.base import Appended
 from eventstore.server.problems import Refusal
-from eventstore.server.route import Context, NoBody, Request, Routes, moment
+from eventstore.server.route import Context, Header, NoBody, Request, Routes, moment
 
 routes = Routes()
+APPEND: tuple[Header, ...] = ("Idempotency-Key", "If-Match")
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -43,11 +46,14 @@ class Made(msgspec.Struct):
     version: int
 
 
-@routes.post("/sessions", body=NewSession, result=Made, writes=True, status=201)
+@routes.post("/sessions", body=NewSession, result=Made, headers=("Idempotency-Key",), status=201)
 def create(context: Context, request: Request) -> Made:
-    """Create a session."""
+    """Create a session. With an `Idempotency-Key` its id has to be given: a new id would make another session."""
     asked, options = request.body, _options(request)
-    options.pop("expected_version", None)
+    if request.key is not None and asked.session_id is None:
+        raise Refusal(
+            422, "Idempotency-Key needs a session_id, so nothing was created: send both or none", "Wrong header"
+        )
     made = context.manager.create_session(asked.session_id, asked.purpose, asked.user_id, asked.tags, **options)
     return Made(made.metadata.session_id, made.version)
 
@@ -61,7 +67,7 @@ class NewMessage(msgspec.Struct, forbid_unknown_fields=True):
     invocation_id: str | None = None
 
 
-@routes.post("/sessions/{session_id}/messages", body=NewMessage, result=Appended, writes=True)
+@routes.post("/sessions/{session_id}/messages", body=NewMessage, result=Appended, headers=APPEND)
 def add_message(context: Context, request: Request) -> Appended:
     """Add a message to the conversation."""
     asked = request.body
@@ -79,7 +85,7 @@ class NewUsage(msgspec.Struct, forbid_unknown_fields=True):
     key: str | None = None
 
 
-@routes.post("/sessions/{session_id}/usage", body=NewUsage, result=Appended, writes=True)
+@routes.post("/sessions/{session_id}/usage", body=NewUsage, result=Appended, headers=APPEND)
 def record_usage(context: Context, request: Request) -> Appended:
     """Record usage of a model."""
     asked = request.body
@@ -95,7 +101,7 @@ class NewData(msgspec.Struct, forbid_unknown_fields=True):
     value: Any
 
 
-@routes.post("/sessions/{session_id}/data", body=NewData, result=Appended, writes=True)
+@routes.post("/sessions/{session_id}/data", body=NewData, result=Appended, headers=APPEND)
 def set_data(context: Context, request: Request) -> Appended:
     """Set a key of the session's own data."""
     asked = request.body
@@ -110,7 +116,7 @@ class NewFork(msgspec.Struct, forbid_unknown_fields=True):
     purpose: str | None = None
 
 
-@routes.post("/sessions/{session_id}/fork", body=NewFork, result=Made, writes=True, status=201)
+@routes.post("/sessions/{session_id}/fork", body=NewFork, result=Made, status=201)
 def fork(context: Context, request: Request) -> Made:
     """Fork a session at a moment."""
     asked = request.body
@@ -128,7 +134,7 @@ class Ending(msgspec.Struct, forbid_unknown_fields=True):
     reason: str | None = None
 
 
-@routes.post("/sessions/{session_id}/complete", body=Ending, result=Appended, writes=True)
+@routes.post("/sessions/{session_id}/complete", body=Ending, result=Appended, headers=APPEND)
 def complete(context: Context, request: Request) -> Appended:
     """End a session."""
     asked = request.body
@@ -141,7 +147,7 @@ class Pin(msgspec.Struct, forbid_unknown_fields=True):
     pinned: bool = True
 
 
-@routes.post("/sessions/{session_id}/pin", body=Pin, result=Appended, writes=True)
+@routes.post("/sessions/{session_id}/pin", body=Pin, result=Appended, headers=APPEND)
 def pin(context: Context, request: Request) -> Appended:
     """Keep a session whatever its age, or no longer."""
     return context.manager.pin_session(request.session_id, request.body.pinned, **_options(request))
@@ -153,7 +159,7 @@ class PutAway(msgspec.Struct):
     trashed: bool
 
 
-@routes.post("/sessions/{session_id}/trash", body=NoBody, result=PutAway, writes=True)
+@routes.post("/sessions/{session_id}/trash", body=NoBody, result=PutAway)
 def put_away(context: Context, request: Request) -> PutAway:
     """Move a session to the trash."""
     return PutAway(context.manager.trash.put(request.session_id))
@@ -166,7 +172,7 @@ class Restored(msgspec.Struct):
     version: int
 
 
-@routes.post("/sessions/{session_id}/restore", body=NoBody, result=Restored, writes=True)
+@routes.post("/sessions/{session_id}/restore", body=NoBody, result=Restored)
 def restore(context: Context, request: Request) -> Restored:
     """Restore a session from the trash."""
     context.manager.trash.restore(request.session_id)
@@ -198,10 +204,13 @@ class Redacted(msgspec.Struct, omit_defaults=True):
     left: list[str] = []
 
 
-@routes.post("/sessions/{session_id}/redact", body=RedactBody, result=Redacted, writes=True)
+@routes.post("/sessions/{session_id}/redact", body=RedactBody, result=Redacted, headers=("If-Match",))
 def redact(context: Context, request: Request) -> Redacted:
     """Show what would be removed from a session, or remove it permanently."""
     asked, session_id, manager = request.body, request.session_id, context.manager
+    head = manager.head(session_id)
+    if request.expected_version not in (None, head.version):
+        raise VersionConflict(session_id, request.expected_version, head.version)
     seqs = sorted(set(asked.seqs))
     events = list(manager.storage.moments.events(session_id, seqs))
     shown = [ToRedact(one.seq, one.type, one.time) for one in events]

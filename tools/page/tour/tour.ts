@@ -24,8 +24,9 @@ export async function tour(url: string, token: string): Promise<{ done: string[]
   await of("setData", api.setData({ path: mine, body: { key: "answer", value: { is: [42, null] } } }));
   await of("pin", api.pin({ path: mine, body: { pinned: true } }));
   const forked = await of("fork", api.fork({ path: mine, body: { at: "2", new_id: "branch", purpose: "another way" } }));
+  const before = await of("proof", api.proof({ path: mine }));
   const plan = await of("redact", api.redact({ path: mine, body: { seqs: [message.last] } }));
-  const redacted = await api.redact({ path: mine, body: { seqs: [message.last], plan: plan.plan, reason: "a tour" } });
+  const redacted = await api.redact({ path: mine, body: { seqs: [message.last], plan: plan.plan, reason: "a tour" }, headers: { "If-Match": `"${before.version}"` } });
   if (!redacted.data?.done) throw new Error("the redaction was not done");
   const ended = await of("complete", api.complete({ path: mine, body: { status: "completed", reason: "seen" } }));
 
