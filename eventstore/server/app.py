@@ -11,19 +11,21 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from starlette.routing import Route as HttpRoute
-from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from eventstore.release import version as release
 from eventstore.server import listing, openapi, proven, reading, writing
+from eventstore.server.arguments import read_body, read_query
 from eventstore.server.exporting import KINDS, ExportQuery, export
 from eventstore.server.guard import Guard
 from eventstore.server.jobs import Jobs
 from eventstore.server.live import Live
 from eventstore.server.page import Page
 from eventstore.server.problems import Refusal, answer, problem_of
-from eventstore.server.route import EVENTS, PREFIX, Context, Request, Route, query_of, read_conditions, read_query
+from eventstore.server.route import EVENTS, PREFIX, Context, Request, Route, query_of, read_conditions
 from eventstore.server.seen import HEADER, check_seen
 from eventstore.server.streams import Followers, Sockets, StoreStreamQuery, StreamQuery, stream_session
 from eventstore.sessions.manager import SessionManager
@@ -106,7 +108,7 @@ class Application:
         async def sockets(socket: WebSocket) -> None:
             await handler.handle(self._running(), socket)
 
-        inner = Starlette(
+        self._inner = Starlette(
             routes=[
                 *(HttpRoute(one.path, self._endpoint(one), methods=[one.method]) for one in found),
                 HttpRoute(f"{PREFIX}/openapi.json", self._describe),
@@ -118,14 +120,14 @@ class Application:
                     if write
                     else (HttpRoute(one.path, self._refuse, methods=[one.method]) for one in writing.routes.found)
                 ),
-                HttpRoute("/api/{rest:path}", self._nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+                Mount("/api", self._nothing),
                 HttpRoute("/static/{name}", page.file),
                 HttpRoute("/favicon.ico", page.icon),
                 HttpRoute("/{rest:path}", page.index),
             ],
             lifespan=self._lifespan,
         )
-        self.app = Guard(inner, hosts, self.access.token, schemes)
+        self.app = Guard(self._inner, hosts, self.access.token, schemes)
         handler = Sockets(self.app.is_token)
 
     def stop_streams(self) -> None:
@@ -154,7 +156,7 @@ class Application:
                 result = await run_in_threadpool(self._run, route, asked, request.headers.get(HEADER))
                 return Response(msgspec.json.encode(result), route.status, media_type="application/json")
             except Exception as error:
-                return answer(problem_of(error))
+                return answer(problem_of(error, request.path_params.get("session_id", "")))
 
         return handle
 
@@ -165,8 +167,9 @@ class Application:
 
     async def _read(self, route: Route, request: HttpRequest) -> Request:
         key, expected = read_conditions(route, request.headers)
+        query = read_query(route.query, query_of(request))
         body = None if route.body is None else await _body(request, route.body)
-        return Request(request.path_params, read_query(route.query, query_of(request)), body, key, expected)
+        return Request(request.path_params, query, body, key, expected)
 
     async def _login(self, request: HttpRequest) -> Response:
         try:
@@ -183,12 +186,30 @@ class Application:
         reason = "this server only reads; nothing was done: start it with --write to allow changes"
         return answer(Refusal(403, reason, "Read-only").problem)
 
-    async def _nothing(self, request: HttpRequest) -> Response:
-        return answer(Refusal(404, "the API has no such path; see /api/v1/openapi.json", "Not found").problem)
+    async def _nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what no route does: 405 if routes of the path take other methods, else 404."""
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).close(4404, "no such path")
+            return
+        reason = "the API has no such path; see /api/v1/openapi.json"
+        response = answer(Refusal(404, reason, "Not found").problem)
+        methods = {method for one in self._inner.routes for method in _methods(one, scope)}
+        if methods:
+            allowed = ", ".join(sorted(methods))
+            reason = f"this path takes {allowed}; nothing was done"
+            response = answer(Refusal(405, reason, "Wrong method").problem)
+            response.headers["Allow"] = allowed
+        await response(scope, receive, send)
+
+
+def _methods(route: BaseRoute, scope: Scope) -> Collection[str]:
+    """Return the methods of a route if it has the path that was asked for."""
+    is_api = isinstance(route, HttpRoute) and route.path.startswith(PREFIX) and route.path_regex.match(scope["path"])
+    return getattr(route, "methods", None) or () if is_api else ()
 
 
 async def _body(request: HttpRequest, kind: Any) -> Any:
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent != "application/json":
         raise Refusal(415, "send application/json; nothing was done", "Wrong type")
-    return msgspec.json.decode(await request.body(), type=kind)
+    return read_body(kind, await request.body())

@@ -14,8 +14,9 @@ from eventstore.exporters.questions import audit_session
 from eventstore.exporters.report import write_html, write_markdown
 from eventstore.exporters.tables import TableName, export_table
 from eventstore.ids import check_session_id
+from eventstore.server.arguments import read_query
 from eventstore.server.problems import answer, problem_of
-from eventstore.server.route import query_of, read_query
+from eventstore.server.route import query_of
 from eventstore.server.shown import show_event
 from eventstore.sessions.manager import SessionManager
 
@@ -59,7 +60,7 @@ async def export(manager: SessionManager, request: Request) -> Response:
         data = await run_in_threadpool(_report, manager, session_id, kind)
         return Response(data, media_type=KINDS[kind], headers=headers)
     except Exception as error:
-        return answer(problem_of(error))
+        return answer(problem_of(error, session_id))
 
 
 def _pieces(manager: SessionManager, session_id: str, asked: ExportQuery) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ from eventstore import errors
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.SessionNotFound, 404),
-    (errors.InvalidSessionId, 404),
     (errors.SessionExists, 409),
     (errors.VersionConflict, 409),
     (errors.IdReused, 409),
@@ -41,14 +40,17 @@ class Refusal(Exception):
         self.problem = Problem(title, status, detail)
 
 
-def problem_of(error: Exception) -> Problem:
-    """Describe an error. What is not ours gets no text of its own: it may hold content."""
+def problem_of(error: Exception, path_id: str = "") -> Problem:
+    """Describe an error. What is not ours gets no text of its own: it may hold content.
+
+    `path_id` is the session that the path of the request names: if no session can have that id, there is none.
+    """
     if isinstance(error, Refusal):
         return error.problem
-    if isinstance(error, msgspec.ValidationError | msgspec.DecodeError):
-        return Problem("Wrong argument", 422, f"{error}; nothing was done")
-    for kind, status in _STATUS:
+    for kind, status in _STATUS if not isinstance(error, msgspec.MsgspecError | UnicodeError) else ():
         if isinstance(error, kind):
+            if isinstance(error, errors.InvalidSessionId) and error.session_id == path_id:
+                status = 404
             return Problem(type(error).__name__, status, str(error), f"urn:eventstore:error:{type(error).__name__}")
     if isinstance(error, errors.EventStoreError):
         return Problem(type(error).__name__, 500, str(error), f"urn:eventstore:error:{type(error).__name__}")

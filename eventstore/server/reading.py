@@ -14,6 +14,7 @@ from eventstore.server.shown import ShownRow, show_event, show_row
 from eventstore.sessions.moments import Bucket
 from projections.difference import Change
 from projections.invocations import Invocation
+from projections.moments import Kind
 
 routes = Routes()
 Limit = Annotated[int, Meta(ge=1, le=1000)]
@@ -80,7 +81,7 @@ class TimelineQuery(msgspec.Struct, forbid_unknown_fields=True):
     types: list[str] | None = None
     tool: list[str] | None = None
     role: list[str] | None = None
-    kind: list[str] | None = None
+    kind: list[Kind] | None = None
     text: Annotated[int, Meta(ge=0, le=10_000)] = 200
 
 
@@ -341,7 +342,7 @@ class NextQuery(msgspec.Struct, forbid_unknown_fields=True):
     """The next event after `start`, or before it with `dir=back`, of one of these kinds."""
 
     start: Seq = 0
-    kind: list[str] = msgspec.field(default_factory=lambda: ["prompt"])
+    kind: list[Kind] = msgspec.field(default_factory=lambda: ["prompt"])
     dir: Literal["fwd", "back"] = "fwd"
 
 

@@ -78,11 +78,11 @@ class Route:
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
-def moment(text: str | None) -> At | None:
-    """Read a moment: digits are a version, anything else a time."""
-    if text is None:
-        return None
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else text
+def moment(given: str | int | None) -> At | None:
+    """Read a moment: a number, or digits, are a version; any other text is a time."""
+    if given is None or isinstance(given, int):
+        return given
+    return int(given) if given.isascii() and given.isdecimal() and len(given) < 18 else given
 
 
 def read_conditions(route: Route, given: Mapping[str, str]) -> tuple[str | None, int | None]:
@@ -109,23 +109,6 @@ def query_of(request: HTTPConnection) -> dict[str, list[str]]:
     for name, value in request.query_params.multi_items():
         found.setdefault(name, []).append(value)
     return found
-
-
-def read_query(kind: type, given: Mapping[str, list[str]]) -> Any:
-    """Read the parameters of a URL into a struct. Raises Refusal, which names the parameter."""
-    many = {one.encode_name for one in msgspec.structs.fields(kind) if "list" in str(one.type)}
-    values: dict[str, Any] = {}
-    for name, found in given.items():
-        if name in many:
-            values[name] = found
-        elif len(found) == 1:
-            values[name] = found[0]
-        else:
-            raise Refusal(422, f"parameter {name!r} was given {len(found)} times; nothing was done", "Wrong argument")
-    try:
-        return msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Refusal(422, f"{error}; nothing was done", "Wrong argument") from None
 
 
 @dataclass

@@ -12,9 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from eventstore.errors import EventStoreError
+from eventstore.server.arguments import read_query
 from eventstore.server.live import Client, Live
 from eventstore.server.problems import Refusal, answer, problem_of
-from eventstore.server.route import EVENTS, query_of, read_query
+from eventstore.server.route import EVENTS, query_of
 from eventstore.server.shown import show_event
 from eventstore.sessions.manager import SessionManager
 
@@ -62,7 +63,7 @@ async def stream_session(live: Live, request: Request) -> Response:
         client = Client(request.path_params["session_id"], asked.types or None)
         await live.begin(client, _position(given))
     except (EventStoreError, Refusal, ValueError) as error:
-        return answer(problem_of(error))
+        return answer(problem_of(error, request.path_params["session_id"]))
     return _sse(_frames(live, client))
 
 
@@ -266,7 +267,7 @@ class _Socket:
         try:
             await self._live.begin(client, asked.after)
         except (EventStoreError, ValueError) as error:
-            problem = problem_of(error)
+            problem = problem_of(error, client.session_id)
             await self._send({"sub": asked.id, "end": "refused", "status": problem.status, "detail": problem.detail})
             return
         try:

@@ -23,7 +23,7 @@ export async function tour(url: string, token: string): Promise<{ done: string[]
   await of("recordUsage", api.recordUsage({ path: mine, body: { tokens: { input: 3 }, cost: 0.25, model: "m" } }));
   await of("setData", api.setData({ path: mine, body: { key: "answer", value: { is: [42, null] } } }));
   await of("pin", api.pin({ path: mine, body: { pinned: true } }));
-  const forked = await of("fork", api.fork({ path: mine, body: { at: "2", new_id: "branch", purpose: "another way" } }));
+  const forked = await of("fork", api.fork({ path: mine, body: { at: 2, new_id: "branch", purpose: "another way" } }));
   const before = await of("proof", api.proof({ path: mine }));
   const plan = await of("redact", api.redact({ path: mine, body: { seqs: [message.last] } }));
   const redacted = await api.redact({ path: mine, body: { seqs: [message.last], plan: plan.plan, reason: "a tour" }, headers: { "If-Match": `"${before.version}"` } });
