@@ -61,19 +61,28 @@ class InvalidSessionId(EventStoreError, ValueError):
 
 
 class SessionNotFound(EventStoreError, ValueError, LookupError):
-    """No session has this id. Nothing was written.
+    """No session has this id, or it had no event then. Nothing was written.
 
-    `in_trash` is True if the trash was searched and the session is there. `kind` is what was looked for, such as "template".
-    `appending` is True for an append: it can create the session first.
+    `in_trash` is True if it was found in the trash. `kind` is what was looked for, such as "template". `appending` is True for an
+    append: it can create the session first; `not_begun` where the session had no event at the moment that was asked for.
     """
 
     def __init__(
-        self, session_id: str, *, in_trash: bool = False, kind: str = "session", appending: bool = False
+        self,
+        session_id: str,
+        *,
+        in_trash: bool = False,
+        kind: str = "session",
+        appending: bool = False,
+        not_begun: bool = False,
     ) -> None:
         super().__init__(session_id)
         self.session_id, self.in_trash, self.kind, self.appending = session_id, in_trash, kind, appending
+        self.not_begun = not_begun
 
     def __str__(self) -> str:
+        if self.not_begun:
+            return f"session {self.session_id!r} had no event at that moment; nothing was done: give a later one"
         if self.in_trash:
             return (
                 f"session {self.session_id!r} is in the trash; nothing was done: bring it back with restore, or let cleanup "

@@ -10,6 +10,7 @@ from eventstore import errors
 SAMPLES = [
     errors.InvalidSessionId("a/b", "it is odd"),
     errors.SessionNotFound("s"),
+    errors.SessionNotFound("s", not_begun=True),
     errors.SessionExists("s"),
     errors.NoSuchMoment(7, "it is late"),
     errors.VersionConflict("s", 1, 2, ("message.added",)),

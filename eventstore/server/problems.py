@@ -51,6 +51,8 @@ def problem_of(error: Exception, path_id: str = "") -> Problem:
         if isinstance(error, kind):
             if isinstance(error, errors.InvalidSessionId) and error.session_id == path_id:
                 status = 404
+            if isinstance(error, errors.SessionNotFound) and error.not_begun:
+                status = 422
             return Problem(type(error).__name__, status, str(error), f"urn:eventstore:error:{type(error).__name__}")
     if isinstance(error, errors.EventStoreError):
         return Problem(type(error).__name__, 500, str(error), f"urn:eventstore:error:{type(error).__name__}")

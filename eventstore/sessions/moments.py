@@ -291,7 +291,7 @@ class Moments:
     def _begun(self, session_id: str, at: At | None, *, recorded: bool) -> tuple[moments_fold.Moments, int]:
         index, version = self._at(session_id, at, recorded=recorded)
         if not version:
-            raise SessionNotFound(session_id)
+            raise SessionNotFound(session_id, not_begun=True)
         return index, version
 
     def _at(self, session_id: str, at: At | None, *, recorded: bool = False) -> tuple[moments_fold.Moments, int]:

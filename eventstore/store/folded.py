@@ -183,7 +183,7 @@ class FoldedSessions:
             return self.log.head(session_id).version
         version = version_at(self.log, session_id, at, recorded=recorded)
         if not version:
-            raise SessionNotFound(session_id)
+            raise SessionNotFound(session_id, not_begun=True)
         return version
 
     def metadata(self, session_id: str) -> SessionMetadata:

@@ -9,6 +9,7 @@ import pytest
 from server.serving import Client, fill, serving
 
 from eventstore import SessionManager
+from eventstore.errors import SessionNotFound
 
 LONG = "z" * 5000
 
@@ -168,3 +169,19 @@ def test_a_fork_takes_a_number_of_events_as_a_number(client: Client) -> None:
     client.post("/sessions/s/fork", {"at": "2", "new_id": "digits"}, 201)
     assert client.get("/sessions/number")["ancestors"] == client.get("/sessions/digits")["ancestors"] == [["s", 2]]
     client.post("/sessions/s/fork", {"at": 99}, 422)
+
+
+def test_before_its_first_event_a_session_is_not_missing(client: Client, manager: SessionManager) -> None:
+    wanted = "session 's' had no event at that moment; nothing was done: give a later one"
+    for path in ("", "/statistics", "/data"):
+        for at in ("0", "2001-01-01T00:00:00Z"):
+            assert client.get(f"/sessions/s{path}?at={at}", 422)["detail"] == wanted
+        assert "not found" in client.get(f"/sessions/missing{path}?at=0", 404)["detail"]
+    assert client.post("/sessions/s/fork", {"at": 0}, 422)["detail"] == wanted
+    assert client.get("/sessions/s/timeline?at=0") == {"version": 0, "rows": []}
+    assert manager.get_session("s", 0) is None
+    assert manager.get_session_statistics("s", 0) is None
+    for ask in (manager.data, manager.timeline, manager.conversation, manager.moments.figures, manager.fork_session):
+        with pytest.raises(SessionNotFound, match="had no event at that moment") as found:
+            list(ask("s", at=0))
+        assert found.value.not_begun
