@@ -7,7 +7,7 @@
     ├── NoSuchMoment          (ValueError)   a version the session has not reached, or an invalid time
     ├── VersionConflict                      another writer appended first
     ├── EventRefused          (ValueError)   an event that cannot be stored
-    │   ├── EventNotEncodable                a value that JSON cannot represent exactly
+    │   ├── EventNotEncodable                a value that JSON cannot represent exactly, or that no such event can have
     │   ├── EventTooLarge                    an event over the size limit
     │   └── IdReused                         an idempotency key used by another append
     ├── RedactionRefused      (ValueError)   an event that cannot be redacted
@@ -153,7 +153,7 @@ class EventRefused(EventStoreError, ValueError):
 
 
 class EventNotEncodable(EventRefused):
-    """JSON cannot represent a value of the event. `path` is the place of the value, such as `$.value[2]`."""
+    """A value of the event has no exact JSON form, or no such event can have it. `path` is its place, such as `$.value[2]`."""
 
     def __init__(self, event_type: str, path: str, reason: str) -> None:
         super().__init__(event_type, path, reason)

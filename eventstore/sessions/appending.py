@@ -14,6 +14,7 @@ from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
 from eventstore.store.call_values import with_text
 from eventstore.store.storage import SessionStorage
+from eventstore.store.stored_values import check_none_is_named
 from projections.models import check_role
 
 R = TypeVar("R")
@@ -170,9 +171,12 @@ class Appending(ABC, Generic[R]):
         expected = options.get("expected_version")
         return batch, None if expected is None else arguments.integer("expected_version", expected)
 
-    def _first_event(self, session_id: str, create: e.SessionCreated | bool) -> e.SessionCreated:
-        """Return the event that creates a session for `append`."""
+    def _first_event(
+        self, session_id: str, create: e.SessionCreated | bool, batch: Sequence[e.Event]
+    ) -> e.SessionCreated:
+        """Return the event that creates a session for `append`, before a batch."""
         check_new_session_id(session_id)
+        check_none_is_named(batch)
         created = e.SessionCreated() if create is True else create
         if not isinstance(created, e.SessionCreated) or created.forked_from is not None:
             raise ValueError("create is neither True nor a SessionCreated of a new session; nothing was written")

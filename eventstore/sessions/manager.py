@@ -166,7 +166,7 @@ class SessionManager(Appending[Appended], Asking):
                 except SessionNotFound:
                     if expected is not None:
                         raise
-            first = self._first_event(session_id, create)
+            first = self._first_event(session_id, create, batch)
             try:
                 if not any(map(is_large, batch)):
                     return self._write(session_id, [first, *batch], 0)

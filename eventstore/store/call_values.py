@@ -8,31 +8,37 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from eventstore.events import Event, InvocationEvent, InvocationLinked, InvocationStarted, MessageAdded, RecordPut
+from eventstore.events import Event, InvocationEvent, MessageAdded, RecordPut
 from eventstore.log.values import LogValues
 from eventstore.record.fields import check_value
 from eventstore.secret_patterns import Patterns
 from eventstore.store.message_content import has_files, keep_files
+from eventstore.store.stored_values import FIELD_OF, check_files, check_named
 from projections.calls import INLINE_BYTES
-
-_WITH_VALUES = frozenset([InvocationStarted, InvocationLinked, RecordPut])
 
 
 def made_ready(log: LogValues, session_id: str, events: Sequence[Event], secrets: Patterns | None) -> list[Event]:
     """Return events ready for a log: files of messages and large values become attachments of the log, secrets are replaced.
 
-    Raises as `keep_files` and `set_aside` do.
+    Raises as `keep_files` and `set_aside` do, and EventNotEncodable for an event that names a value which is not stored.
     """
     ready: list[Event] = []
     for event in events:
         made = event
         # First of all: the bytes of an image are no text with secrets.
-        if isinstance(made, MessageAdded) and made.blocks is not None:
-            made = keep_files(log, session_id, made)
+        if isinstance(made, MessageAdded):
+            if made.blobs is not None:
+                check_files(log, session_id, made)
+            elif made.blocks is not None:
+                made = keep_files(log, session_id, made)
         if secrets is not None:
             made = secrets.clean(made)
-        if type(made) in _WITH_VALUES:
+        fields = FIELD_OF.get(type(made))
+        if fields is not None:
+            given = made
             made = set_aside(log, session_id, made)
+            if given is made and (getattr(made, fields[1]) is not None or getattr(made, fields[2]) is not None):
+                check_named(log, session_id, made)
         ready.append(made)
     return ready
 
@@ -43,7 +49,7 @@ def set_aside(log: LogValues, session_id: str, event: Event) -> Event:
     If the event is refused afterwards, the stored value stays; it does no harm, because no event names it. Raises
     EventNotEncodable with the path of a value that JSON cannot hold, SessionNotFound, AppendRefused.
     """
-    if type(event) not in _WITH_VALUES:
+    if type(event) not in FIELD_OF:
         return event
     if isinstance(event, RecordPut):
         return _set_aside_value(log, session_id, event)
