@@ -9,7 +9,7 @@ import msgspec
 from eventstore import events as e
 from eventstore.record import clock
 from eventstore.record.message_run import MessageRun
-from projections import invocations, usage
+from projections import invocations, sum_range, usage
 from projections.fold import Fold, FoldInput
 from projections.invocations import Invocation
 from projections.models import SessionMetadata, SessionStatus
@@ -63,7 +63,7 @@ class State:
         )
 
     def to_model(self, session_id: str) -> SessionMetadata:
-        """Return the metadata as the public object."""
+        """Return the metadata as the public object. Sums outside the range of `sum_range.py` are the nearest number in it."""
         return SessionMetadata(
             session_id=session_id,
             created_at=clock.read_time(self.created_at, _NEVER),
@@ -73,10 +73,10 @@ class State:
             purpose=self.purpose,
             tags=list(self.tags),
             total_invocations=self.total_invocations,
-            total_duration_ms=self.total_duration_ms,
+            total_duration_ms=sum_range.real(self.total_duration_ms),
             tools_used=self.tools_used.copy(),
-            estimated_cost=self.estimated_cost,
-            token_usage=None if self.token_usage is None else self.token_usage.copy(),
+            estimated_cost=None if self.estimated_cost is None else sum_range.real(self.estimated_cost),
+            token_usage=None if self.token_usage is None else sum_range.wholes(self.token_usage),
             custom_metadata=deepcopy(self.custom_metadata),
             pinned=self.pinned,
             external_key=self.external_key,

@@ -18,6 +18,7 @@ import msgspec
 from eventstore import events as e
 from eventstore.record.message_run import MessageRun
 from projections import metadata as metadata_fold
+from projections import sum_range
 from projections.fold import Fold, FoldInput
 from projections.track import Lives, Postings, Seqs, Stack, Track, TrackedMap, counts, seqs
 
@@ -225,8 +226,8 @@ class Moments:
     def sums(self, versions: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int], list[float]]:
         """Return the numbers of messages, calls, errors and tokens, and the cost, after each version. Versions increase."""
         messages, errors = self.types.lists.get("message.added", ()), self.kinds.lists.get("error", ())
-        cost = [one or 0.0 for one in self.figures["estimated_cost"].each(versions)]
-        tokens = self.token_sum.each(versions)
+        cost = [sum_range.real(one or 0.0) for one in self.figures["estimated_cost"].each(versions)]
+        tokens = [sum_range.whole(one) for one in self.token_sum.each(versions)]
         return counts(messages, versions), counts(self.calls.born, versions), counts(errors, versions), tokens, cost
 
     def complete(self) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from projections import summary
+from projections import sum_range, summary
 from projections.fold import Fold
 from projections.models import SessionMetadata
 from projections.summary import State
@@ -19,15 +19,16 @@ def to_dict(state: State, session_id: str) -> dict[str, Any]:
 def add(figures: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Return figures with those of a sub-agent added: messages, calls, their duration, tokens, cost and tools. Times stay."""
     total = dict(figures)
-    for name in ("total_invocations", "total_duration_ms", "message_count"):
+    for name in ("total_invocations", "message_count"):
         total[name] += more[name]
+    total["total_duration_ms"] = sum_range.real(total["total_duration_ms"] + more["total_duration_ms"])
     if more["estimated_cost"] is not None:
-        total["estimated_cost"] = (total["estimated_cost"] or 0.0) + more["estimated_cost"]
+        total["estimated_cost"] = sum_range.real((total["estimated_cost"] or 0.0) + more["estimated_cost"])
     total["tools_used"] = list(dict.fromkeys([*total["tools_used"], *more["tools_used"]]))
     if more["token_usage"] is not None:
         tokens = dict(total["token_usage"] or {})
         for kind, count in more["token_usage"].items():
-            tokens[kind] = tokens.get(kind, 0) + count
+            tokens[kind] = sum_range.whole(tokens.get(kind, 0) + count)
         total["token_usage"] = tokens
     return total
 

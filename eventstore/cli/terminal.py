@@ -98,6 +98,9 @@ def heading(text: str) -> None:
     click.echo(click.style(text, bold=True))
 
 
+_MOST = 1e15  # of more seconds, or a higher cost, a reader wants three digits and not three hundred
+
+
 def duration(milliseconds: float | None) -> str:
     """Format a duration: 12 ms, 3.4 s, 2 min 05 s, 1 h 02 min."""
     if milliseconds is None:
@@ -109,6 +112,8 @@ def duration(milliseconds: float | None) -> str:
         return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{milliseconds:.2f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
+    if seconds > _MOST:
+        return f"{seconds / 3600:.3g} h"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
@@ -138,7 +143,9 @@ def count(number: int) -> str:
 
 
 def cost(value: float | None) -> str:
-    """Format a cost: two digits from 1 on, four below."""
+    """Format a cost: two digits from 1 on, four below; of a very large one, three in all."""
+    if value is not None and abs(value) > _MOST:
+        return f"{value:.3g}"
     return "" if value is None else f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
 
 

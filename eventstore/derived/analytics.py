@@ -18,7 +18,7 @@ from eventstore.derived.listing import check_text
 from eventstore.derived.prices import KINDS, estimate
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
-from projections import facts
+from projections import facts, sum_range
 from projections.project import project_of
 
 By: TypeAlias = Literal["day", "week", "month", "project", "user", "tag", "tool", "model", "total"]
@@ -41,6 +41,7 @@ _SUMS = "messages", "calls", "errors", "duration_ms", "tokens", "input_tokens", 
 _TIMES = "day", "week", "month"
 _UNPRICED = tuple(f"unpriced_{kind}" for kind in KINDS)
 _COLUMNS = *_SUMS, *_UNPRICED
+_REALS = frozenset(["duration_ms", "cost"])
 _KEYS = {
     "day": "local_day(facts.quarter, 'day', :zone)",
     "week": "local_day(facts.quarter, 'week', :zone)",
@@ -60,6 +61,8 @@ class Figures(NamedTuple):
     `key` is its name, empty if there is none: that of a week is its Monday, that of a month `2026-01`, that of a
     project the path of its folder. `estimated_cost`, in US dollars, is that of tokens without a recorded cost, by the price
     table of the extra `prices`; 0.0 without it.
+
+    Numbers of tokens above 2**53 are rounded; a sum that is too large is 2**63 - 1, or the greatest float.
 
     A session with two tags counts under both; sessions, messages and calls without a model count under none.
     """
@@ -147,9 +150,7 @@ class Analytics(Cache):
                 failed.add(session_id)
                 on_damage(damage)
             else:
-                rows = [
-                    (session_id, *place, *(getattr(one, n) for n in _COLUMNS)) for place, one in state.facts.items()
-                ]
+                rows = [(session_id, *place, *_row(one)) for place, one in state.facts.items()]
                 waiting.append((session_id, partial(_put, session_id, text, known, rows)))
             if len(waiting) >= _SESSIONS_AT_ONCE:
                 write(before)
@@ -174,6 +175,21 @@ class Analytics(Cache):
             return found
 
         return self._base.examine(work, "the figures are")
+
+
+def _row(fact: facts.Fact) -> list[float]:
+    """Return what a row has in `_COLUMNS`: numbers that SQLite can hold."""
+    return [
+        sum_range.real(getattr(fact, name)) if name in _REALS else sum_range.whole(getattr(fact, name))
+        for name in _COLUMNS
+    ]
+
+
+def _sum(name: str) -> str:
+    """Return the SQL of a sum. It is exact to 2**53; a sum outside the range is the nearest number in it, where `sum` fails."""
+    if name in _REALS:
+        return f"max(min(total(facts.{name}), {sum_range.MOST_REAL!r}), {-sum_range.MOST_REAL!r})"
+    return f"CAST(total(facts.{name}) AS INTEGER)"
 
 
 def _put(
@@ -210,7 +226,7 @@ def _query(
         f" FROM facts JOIN sessions ON sessions.session_id = facts.session_id{tags}"
         f" WHERE {' AND '.join(conditions)} GROUP BY 1"
     )
-    sums, unpriced = (", ".join(f"sum(facts.{name})" for name in names) for names in (_SUMS, _UNPRICED))
+    sums, unpriced = (", ".join(map(_sum, names)) for names in (_SUMS, _UNPRICED))
     text = f"SELECT {_KEYS[by]}, count(DISTINCT facts.session_id), {sums}{source} ORDER BY {order}"
     prices = f"SELECT {_KEYS[by]}, facts.model, {unpriced}{source}, 2"
     return text, prices, values

@@ -175,7 +175,9 @@ def _masked(turns: Iterator[_Turn], sharing: Sharing | None) -> Iterator[_Shown]
         known = turn.call.known
         outcome = "failed" if known.success is False else "" if turn.call.end or known.success else "no result"
         if known.duration_ms is not None:
-            outcome = f"{outcome} {known.duration_ms / 1000:.1f} s".strip()
+            seconds = known.duration_ms / 1000
+            took = f"{seconds:.1f} s" if seconds < 1e15 else f"{seconds:.3g} s"  # not three hundred digits
+            outcome = f"{outcome} {took}".strip()
         result = turn.call.result.text or ""
         if known.error and known.error not in result:
             result = f"{known.error}\n{result}".strip()

@@ -201,7 +201,7 @@ class _Trace:
     def _tool(self, call: Call) -> dict[str, Any]:
         start = _nanoseconds(call.start)
         if call.known.duration_ms is not None:
-            end = start + round(max(call.known.duration_ms, 0.0) * 1e6)
+            end = start + round(min(max(call.known.duration_ms, 0.0) * 1e6, _MOST))
         else:
             end = start if call.end is None else _nanoseconds(call.end)
         known: dict[str, Any] = {

@@ -289,6 +289,9 @@ def figures(one: Audited) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
+_MOST_SECONDS, _MOST_MONEY = 1e15, 1e15  # of more than these, a reader wants three digits and not three hundred
+
+
 def duration(milliseconds: float | None) -> str:
     """Format a duration: 12 ms, 3.40 s, 2 min 05 s."""
     if milliseconds is None:
@@ -298,13 +301,17 @@ def duration(milliseconds: float | None) -> str:
     seconds = milliseconds / 1000
     if seconds < 60:
         return f"{seconds:.2f} s"
+    if seconds > _MOST_SECONDS:
+        return f"{seconds / 3600:.3g} h"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def money(cost: float | None) -> str:
-    """Format a cost in the caller's currency, to six decimals."""
+    """Format a cost in the caller's currency, to six decimals; of a very large one, three digits."""
+    if cost is not None and abs(cost) > _MOST_MONEY:
+        return f"{cost:.3g}"
     return "" if cost is None else f"{cost:,.6f}".rstrip("0").rstrip(".")
 
 
