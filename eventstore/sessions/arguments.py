@@ -8,13 +8,12 @@ from typing import Any, Literal, TypeVar
 
 from eventstore import events as e
 from eventstore.record import clock
+from eventstore.sessions.event_values import MOST, checked, is_amount, is_count
 from eventstore.store.as_of import as_text
 from projections.content import text_of
 from projections.models import SessionStatus
 
 T = TypeVar("T")
-MOST = 2**53
-"""The largest integer that SQLite, JSON and other languages all represent exactly. A larger limit is reduced to it."""
 
 
 def text(name: str, given: str | None) -> str | None:
@@ -74,7 +73,7 @@ def events(name: str, given: Sequence[e.Event]) -> list[e.Event]:
             _check_put(one)
         if isinstance(one, e.RecordRemoved):
             _check_removed(one)
-    return list(given)
+    return [checked(one) for one in given]
 
 
 def content(given: object) -> tuple[str, list[Any] | None]:
@@ -154,7 +153,7 @@ def filters(name: str, given: Collection[str] | None) -> tuple[str, ...] | None:
 
 
 def integer(name: str, given: int) -> int:
-    """Return an integer from 0; one above 2**53 becomes 2**53."""
+    """Return an integer from 0; one above 2**53 becomes 2**53, which SQLite can hold."""
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
         raise ValueError(f"{name} is not an integer from 0; nothing was done")
     return min(given, MOST)
@@ -166,15 +165,12 @@ def limit(name: str, given: int | None) -> int | None:
 
 
 def number(name: str, given: float | None) -> float | None:
-    """Return a finite number from 0 as a float, or None."""
+    """Return a number from 0 to 2**53 as a float, or None."""
     if given is None:
         return None
-    try:
-        if isfinite(given) and given >= 0:
-            return float(given)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{name} is not a number from 0; nothing was written")
+    if is_amount(given):
+        return float(given)
+    raise ValueError(f"{name} is not a number from 0 to 2**53; nothing was written")
 
 
 def length(name: str, given: float, unit: Literal["days", "hours"]) -> timedelta:
@@ -193,13 +189,12 @@ def length(name: str, given: float, unit: Literal["days", "hours"]) -> timedelta
 
 
 def counts(given: Mapping[str, int]) -> dict[str, int]:
-    """Return tokens by kind: integers from 0 below 2**63, the range of SQLite and Parquet."""
+    """Return tokens by kind: integers from 0 to 2**53."""
     if not isinstance(given, Mapping):
         raise ValueError("tokens are not numbers by kind; nothing was written")
     for kind, count in given.items():
-        is_whole = isinstance(count, int) and not isinstance(count, bool)
-        if not isinstance(kind, str) or not is_whole or not 0 <= count < 2**63:
-            raise ValueError(f"tokens of kind {kind!r} are not an integer from 0; nothing was written")
+        if not isinstance(kind, str) or not is_count(count):
+            raise ValueError(f"tokens of kind {kind!r} are not an integer from 0 to 2**53; nothing was written")
     return dict(given)
 
 
