@@ -197,6 +197,9 @@ def _prepare_headed(event: Event, values: tuple[Any, ...], kind: _Kind, max_byte
             tail += b',"origin":' + _encode(packed_origin.pack(event.origin, tail))
     except UnicodeEncodeError:
         raise EventNotEncodable(kind.tag, "$.id, $.by or $.origin", "holds a lone surrogate") from None
+    except TypeError:
+        check_value(event.id, kind.tag, "$.id", 1)  # of a subclass of str
+        raise
     if kind.salted or event.by or event.origin is not None:
         tail = (tail + _salts.draw()).ljust(_STUB_ROOM)
     if len(optional) + len(tail) > max_bytes - _ROOM:

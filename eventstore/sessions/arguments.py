@@ -1,5 +1,6 @@
 """Validation of the manager's arguments. A wrong value raises a ValueError that names the argument; then nothing was done."""
 
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from math import isfinite
@@ -91,8 +92,20 @@ def content(given: object) -> tuple[str, list[Any] | None]:
 def _check_put(event: e.RecordPut) -> None:
     if not isinstance(event.stream, str) or not event.stream:
         raise ValueError(f"stream {event.stream!r} of a record.put event is not a name; nothing was written")
+    if event.base64 and event.value_sha256 is None and not _is_bytes(event.value):
+        raise ValueError("value of a record.put event is neither bytes nor their base64; nothing was written")
     if event.once and event.key is None:
         raise ValueError("once of a record.put event needs a key, whose first value stays; nothing was written")
+
+
+def _is_bytes(value: object) -> bool:
+    """Return whether a value is bytes, or text that is exactly their base64."""
+    if not isinstance(value, str):
+        return isinstance(value, bytes | bytearray | memoryview)
+    try:
+        return b2a_base64(a2b_base64(value), newline=False).decode("ascii") == value
+    except ValueError:
+        return False
 
 
 def _check_removed(event: e.RecordRemoved) -> None:

@@ -59,7 +59,8 @@ class Records:
         `after` leaves out items that were first put by an event up to that number. Raises SessionNotFound, LogDamaged.
         """
         most, first = arguments.limit("limit", limit), arguments.integer("after", after)
-        found = self._storage.records(session_id, at).streams.get(stream, {})
+        name = arguments.needed_text("stream", stream)
+        found = self._storage.records(session_id, at).streams.get(name, {})
         wanted = reversed(found.values()) if newest and most is not None else iter(found.values())
         entries = list(islice((one for one in wanted if one.first > first), most))
         if newest and most is not None:
@@ -68,13 +69,15 @@ class Records:
 
     def get(self, session_id: str, stream: str, key: str, at: At | None = None) -> Item | None:
         """Return the item of a key, or None. Raises SessionNotFound, LogDamaged."""
-        entry = self._storage.records(session_id, at).streams.get(stream, {}).get(key)
+        name, wanted = arguments.needed_text("stream", stream), arguments.needed_text("key", key)
+        entry = self._storage.records(session_id, at).streams.get(name, {}).get(wanted)
         return None if entry is None else item_of(self._storage, session_id, stream, entry)
 
     def streams(self, session_id: str, prefix: str = "", at: At | None = None) -> dict[str, int]:
         """Return how many items each stream has whose name begins with `prefix`. Raises SessionNotFound, LogDamaged."""
+        begin = arguments.needed_text("prefix", prefix)
         found = self._storage.records(session_id, at).streams
-        return {name: len(stream) for name, stream in found.items() if name.startswith(prefix)}
+        return {name: len(stream) for name, stream in found.items() if name.startswith(begin)}
 
     def append_new(
         self,
@@ -87,6 +90,7 @@ class Records:
 
         So a batch that is sent again, completely or in part, is stored once.
         """
+        arguments.events("events", events)
         expected = options.get("expected_version")
         while True:
             state = self._state(session_id)
@@ -103,6 +107,7 @@ class Records:
 
     def pop(self, session_id: str, stream: str, **options: Unpack[AppendOptions]) -> Item | None:
         """Remove the last item of a stream and return it; None if there is none. No two callers get the same item."""
+        arguments.needed_text("stream", stream)
         while True:
             state = self._storage.records(session_id)
             entry = next(reversed(state.streams.get(stream, {}).values()), None)

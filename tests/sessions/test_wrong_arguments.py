@@ -21,6 +21,12 @@ from eventstore.ids import session_id_for
 Ask = Callable[[SessionManager], object]
 
 
+class Text(str):
+    """A subclass of `str`, which has no JSON of its own."""
+
+    __slots__ = ()
+
+
 @pytest.fixture
 def manager() -> SessionManager:
     manager = SessionManager(MemorySessionStorage())
@@ -46,6 +52,24 @@ def manager() -> SessionManager:
         (lambda m: m.append("s", [e.RecordPut(stream="", value=1)]), "stream ''"),
         (lambda m: m.append("s", [e.RecordPut(stream="a", value=1, once=True)]), "once .* needs a key"),
         (lambda m: m.append("s", [e.RecordRemoved(stream="")]), "stream ''"),
+        (lambda m: m.records.list("s", []), "stream is a list, not text"),
+        (lambda m: m.records.get("s", [], "k"), "stream is a list, not text"),
+        (lambda m: m.records.get("s", "a", {}), "key is a dict, not text"),
+        (lambda m: m.records.pop("s", []), "stream is a list, not text"),
+        (lambda m: m.records.streams("s", 5), "prefix is a int, not text"),
+        (lambda m: m.records.append_new("s", None), "events is a NoneType, not a list of events"),
+        (lambda m: m.records.append_new("s", [5]), "events holds a int"),
+        *(
+            (
+                lambda m, value=value: m.append("s", [e.RecordPut(stream="s", value=value, base64=True)]),
+                "value of a record.put event is neither bytes nor their base64; nothing was written",
+            )
+            for value in ("abc", "YQ", "YQ==\n", "YR==", "é", 5, None)
+        ),
+        (
+            lambda m: m.set_data("s", "k", 1, id=Text("x")),
+            r"data.set event refused: \$.id is a Text.*nothing was written",
+        ),
         (lambda m: FileSystemSessionStorage("a", "b", fsync="maybe"), "fsync 'maybe' is not one of"),  # type: ignore[arg-type]
         (lambda m: m.follow("s", after="x"), "cursor 'x' is no cursor"),
         (
