@@ -114,7 +114,9 @@ def _day(option: str, text: str | None, *, last: bool = False) -> str | None:
     try:
         return None if found is None else date.fromisoformat(found[:10]).isoformat()
     except ValueError:
-        raise click.BadParameter(f"{clean(str(text))!r} is not a day: {when.HOW}", param_hint=f"'{option}'") from None
+        raise click.BadParameter(
+            f"{clean(str(text))!r} is not a day: {when.HOW_DAY}", param_hint=f"'{option}'"
+        ) from None
 
 
 def _sum(rows: "Sequence[Figures]") -> Figures:

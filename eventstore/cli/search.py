@@ -108,7 +108,9 @@ def search_command(
     if not as_json:
         _print(hits, store)
     if not hits and not damaged:
-        click.echo(_nothing(store, " ".join(text)), err=True)
+        click.echo(
+            "eventstore: --limit is 0: no hit is shown" if limit == 0 else _nothing(store, " ".join(text)), err=True
+        )
     if hits and hits.found in _FOUND:
         click.echo(f"eventstore: {_FOUND[hits.found]}", err=True)
     if hits.indexing:

@@ -21,6 +21,7 @@ _AGO = re.compile(r"(\d{1,9})\s*([a-z]+)(?:\s+ago)?", re.ASCII)
 _MONTH = re.compile(r"(\d{4})(?:-(\d{2}))?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
+HOW_DAY = "write yesterday, monday, 7d, 2025-10 or 2026-01-31"
 HOW = "write yesterday, monday, 7d, 2025-10, 14:30, 2026-01-31 or 2026-01-31T12:00"
 
 

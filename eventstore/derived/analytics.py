@@ -237,9 +237,10 @@ def _checked_zone(timezone: str) -> str:
     if timezone != "local":
         from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+        check_text("timezone", timezone)
         try:
-            ZoneInfo(check_text("timezone", timezone))
-        except (ZoneInfoNotFoundError, OSError) as error:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # `../x` is no key, and a folder is no zone
             raise ValueError(
                 f"timezone {timezone!r} is not known: give `local` or an IANA name, such as Asia/Tokyo"
             ) from error

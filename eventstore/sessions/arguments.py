@@ -1,5 +1,6 @@
 """Validation of the manager's arguments. A wrong value raises a ValueError that names the argument; then nothing was done."""
 
+import os
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -54,6 +55,14 @@ def path(name: str, given: Path | str | None) -> Path | str | None:
     """Return a path, or None."""
     if not isinstance(given, Path | str | None):
         raise ValueError(f"{name} is a {type(given).__name__}, not a path; nothing was written")
+    said = str(given)
+    if "\0" in said:
+        raise ValueError(f"{name} contains a NUL character, which no path can have; nothing was written")
+    if not said.isascii():
+        try:
+            os.fsencode(said)
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} contains a lone surrogate, which no path can have; nothing was written") from None
     return given
 
 
@@ -238,6 +247,15 @@ def since(name: str, given: datetime | str | None) -> str | None:
 def status(given: SessionStatus | str) -> SessionStatus:
     """Return a status of a session."""
     return SessionStatus(choice("status", given, [one.value for one in SessionStatus]))
+
+
+def end(given: SessionStatus | str) -> SessionStatus:
+    """Return a status that ends a session."""
+    if given == SessionStatus.ACTIVE:
+        raise ValueError("a session cannot be completed as active; nothing was written: use reopen_session")
+    return SessionStatus(
+        choice("status", given, [one.value for one in SessionStatus if one is not SessionStatus.ACTIVE])
+    )
 
 
 def day(name: str, given: date | str | None) -> str | None:

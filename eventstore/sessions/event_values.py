@@ -70,11 +70,13 @@ def _time(event: e.SessionAdjusted, name: str) -> Any:
 
 _COUNT, _AMOUNT = "a whole number from 0 to 2**53", "a number from 0 to 2**53"
 _SEQ, _TAG, _END = "the number of an event, from 1", "a text with something in it", "completed, failed or abandoned"
+_PATH = "a path: it contains a NUL character"
 _HOLDS: dict[str, Callable[[Any], bool]] = {
     _COUNT: is_count,
     _AMOUNT: is_amount,
     _SEQ: lambda value: is_count(value) and value > 0,
     _TAG: lambda value: not isinstance(value, str) or bool(value.strip()),
+    _PATH: lambda value: not isinstance(value, str) or "\0" not in value,
     _END: lambda value: value != "active",
 }
 _RULES: dict[type[e.Event], dict[str, str]] = {
@@ -89,7 +91,8 @@ _RULES: dict[type[e.Event], dict[str, str]] = {
     },
     e.ConversationRewound: {"to": _COUNT},
     e.MessagesWithdrawn: {"targets": _SEQ},
-    e.InvocationLinked: {"duration_ms": _AMOUNT},
+    e.InvocationStarted: {"invocation_dir": _PATH},
+    e.InvocationLinked: {"invocation_dir": _PATH, "duration_ms": _AMOUNT},
     e.UsageRecorded: {"tokens": _COUNT, "cost": _AMOUNT, "cache_write_hour": _COUNT},
     e.RecordRemoved: {"item": _SEQ},
     e.ForeignRecorded: {"withheld_bytes": _COUNT},

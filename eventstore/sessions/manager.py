@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -217,13 +217,11 @@ class SessionManager(Appending[Appended], Asking):
         **options: Unpack[AppendOptions],
     ) -> Appended:
         """End a session as completed, failed or abandoned. The view files are written before this returns."""
-        ended = arguments.status(status)
-        if ended is SessionStatus.ACTIVE:
-            raise ValueError("a session cannot be completed as active; nothing was written: use reopen_session")
+        ended = arguments.end(status)
         result = self._append(
             "complete_session",
             session_id,
-            e.SessionCompleted(status=cast("e.Status", ended.value), reason=reason),
+            e.SessionCompleted(status=ended.value, reason=reason),
             options,
         )
         self.storage.flush_views(session_id)

@@ -140,6 +140,7 @@ def test_a_type_that_is_nearly_one_is_pointed_out(shell: Shell) -> None:
 
 def test_a_search_without_a_hit_says_so_and_where_there_is_nothing_to_search(shell: Shell) -> None:
     assert "nothing found for 'nosuchword'" in shell("search", "nosuchword", check=1)[1]
+    assert shell("search", "nosuchword", "--limit", "0", check=1)[1] == "eventstore: --limit is 0: no hit is shown\n"
     assert "no sessions in" in shell("search", "x", "--store", "elsewhere", check=1)[1]
 
 

@@ -234,6 +234,8 @@ def test_wrong_usage_is_said_on_one_line_and_a_group_shows_its_help(shell: Shell
     assert "Choose from: bash, zsh, fish" in shell("completion", check=2)[1]
     assert "'x' is not a number." in shell("cleanup", "--days", "x", check=2)[1]
     assert "'x' is not a whole number." in shell("list", "--limit", "x", check=2)[1]
-    assert "'--since': 'foo' is not a day" in shell("analytics", "--since", "foo", check=2)[1]
+    said = shell("analytics", "--since", "foo", check=2)[1]
+    assert "'--since': 'foo' is not a day" in said
+    assert "14:30" not in said  # which is no day
     error = shell("show", "s:abc", check=2)[1]
     assert "'s:abc' is no session: behind the colon stands the number of one event, as in s:3" in error

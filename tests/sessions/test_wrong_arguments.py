@@ -44,7 +44,8 @@ def manager() -> SessionManager:
         (lambda m: m.list_sessions(status="bogus"), "status 'bogus' is not one of active"),
         (lambda m: m.storage.list_metadata(status="bogus"), "status 'bogus' is not one of active"),
         (lambda m: m.page_sessions(status="bogus"), "status 'bogus' is not one of active"),
-        (lambda m: m.complete_session("s", "bogus"), "status 'bogus' is not one of active"),
+        (lambda m: m.complete_session("s", "bogus"), "status 'bogus' is not one of completed, failed, abandoned;"),
+        (lambda m: m.complete_session("s", "active"), "cannot be completed as active.*use reopen_session"),
         (lambda m: m.page_sessions(since="foo"), "since 'foo' is not a time"),
         (lambda m: m.search("x", until="foo"), "until 'foo' is not a time"),
         (lambda m: m.create_session("t", tags=[" "]), "tags holds an empty text"),
@@ -52,6 +53,22 @@ def manager() -> SessionManager:
         (lambda m: m.append("s", [e.RecordPut(stream="", value=1)]), "stream ''"),
         (lambda m: m.append("s", [e.RecordPut(stream="a", value=1, once=True)]), "once .* needs a key"),
         (lambda m: m.append("s", [e.RecordRemoved(stream="")]), "stream ''"),
+        *(
+            (lambda m, zone=zone: m.analytics(timezone=zone), "timezone .* is not known: give `local` or an IANA name")
+            for zone in ("../x", "/etc/passwd", "", "\0", "No/Such", "Europe")
+        ),
+        *(
+            (
+                lambda m, path=path: m.link_invocation("s", "i", "t", path),
+                f"invocation_dir contains a {what}.*nothing was written",
+            )
+            for path, what in (("\0", "NUL"), ("a/\ud800", "lone surrogate"))
+        ),
+        (lambda m: m.start_invocation("s", "i", "t", 1, "a\0"), "invocation_dir contains a NUL"),
+        (
+            lambda m: m.append("s", [e.InvocationStarted(invocation_id="i", invocation_dir="a\0")]),
+            r"\$.invocation_dir is not a path: it contains a NUL character; nothing was written",
+        ),
         (lambda m: m.records.list("s", []), "stream is a list, not text"),
         (lambda m: m.records.get("s", [], "k"), "stream is a list, not text"),
         (lambda m: m.records.get("s", "a", {}), "key is a dict, not text"),
