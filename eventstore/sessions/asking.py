@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 from eventstore import events as e
 from eventstore.derived.analytics import By, Figures
@@ -15,6 +15,7 @@ from eventstore.log.base import Head
 from eventstore.record import clock
 from eventstore.record.salvage import Remnant
 from eventstore.sessions import arguments
+from eventstore.sessions.follow_options import SubscribeOptions, check_names
 from eventstore.store.as_of import At
 from eventstore.store.message_content import with_files
 from eventstore.store.pages import Page, warn_damaged
@@ -413,7 +414,7 @@ class AskingAll:
         handler: "Callable[[Delivered], object]",
         session_id: str | None = None,
         after: str | int | None = None,
-        **options: Any,
+        **options: Unpack[SubscribeOptions],
     ) -> "Handling":
         """Call `handler` for each event, in order, and keep the position under `name`, so that a later program continues there.
 
@@ -423,6 +424,7 @@ class AskingAll:
         """
         from eventstore.subscriptions.handling import Handling
 
+        check_names("subscribe", options, SubscribeOptions)
         if not callable(handler):
             raise ValueError(f"handler is a {type(handler).__name__}, not a function; nothing was read")
         return Handling(self.follow(session_id, after, name=arguments.needed_text("name", name), **options), handler)

@@ -21,6 +21,7 @@ from eventstore.sessions.async_asking import AsyncAskingAll, AsyncAskingOne
 from eventstore.sessions.async_moments import AsyncMoments
 from eventstore.sessions.async_parts import AsyncProofs, AsyncRecords, AsyncRedactions, AsyncTemplates, AsyncTrash
 from eventstore.sessions.call import Call
+from eventstore.sessions.follow_options import FollowOptions, SubscribeOptions, check_names
 from eventstore.sessions.joined_queue import JoinedQueue
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.threads import Threads
@@ -131,12 +132,13 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         handler: Callable[[Delivered], Awaitable[object]] | Callable[[Delivered], object],
         session_id: str | None = None,
         after: str | int | None = None,
-        **options: Any,
+        **options: Unpack[SubscribeOptions],
     ) -> int:
         """Handle events as `SessionManager.subscribe` does, in this task, until it is cancelled; return how many were handled.
 
         `handler` is a function or a coroutine function; it runs in the event loop.
         """
+        check_names("subscribe", options, SubscribeOptions)
         if not callable(handler):
             raise ValueError(f"handler is a {type(handler).__name__}, not a function; nothing was read")
         count = 0
@@ -242,9 +244,10 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         await self._threads.run(lambda: self.manager.flush())
 
     async def follow(
-        self, session_id: str | None = None, after: str | int | None = None, **options: Any
+        self, session_id: str | None = None, after: str | int | None = None, **options: Unpack[FollowOptions]
     ) -> AsyncIterator[Delivered]:
         """Follow one session, or all, like `SessionManager.follow`. Uses its own thread, which ends with the iteration."""
+        check_names("follow", options, FollowOptions)
         thread = ThreadPoolExecutor(1, thread_name_prefix="eventstore-follow")
         loop = asyncio.get_running_loop()
         made: list[Subscription] = []

@@ -22,9 +22,16 @@ class Handling:
         self._thread: threading.Thread | None = None
         self.error: BaseException | None = None
         self.count = 0
+        self._has_run = False
 
     def run(self) -> int:
-        """Handle events until the end or `stop`; return how many were handled. Raises what the handler and `follow` raise."""
+        """Handle events until the end or `stop`; return how many were handled. Raises what the handler and `follow` raise.
+
+        Raises RuntimeError if it ran before: its subscription is closed then.
+        """
+        if self._has_run:
+            raise RuntimeError("this subscription has ended; nothing was handled: subscribe again with the same name")
+        self._has_run = True
         with self.subscription:
             for one in self.subscription:
                 self._handler(one)

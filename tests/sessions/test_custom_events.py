@@ -1,6 +1,7 @@
 """Events and projections of programs: appended, read back, folded, followed."""
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
@@ -32,6 +33,7 @@ from eventstore import (
 from eventstore import events as e
 from eventstore.custom_events import registered
 from eventstore.errors import EventNotEncodable, IdReused
+from eventstore.sessions.follow_options import FollowOptions, SubscribeOptions
 from eventstore.subscriptions.handling import Handling
 
 
@@ -413,6 +415,55 @@ def test_a_handler_can_stop_its_own_subscription(manager: SessionManager) -> Non
     running = manager.subscribe("x", lambda one: running.stop() if one.event.seq == 3 else None)
     assert running.run() == 3
     assert manager.subscribe("x", lambda one: None, live=False).run() == 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_handling_runs_once(manager: SessionManager, fails: bool) -> None:
+    seen = list[int]()
+
+    def handle(one: Delivered) -> None:
+        seen.append(one.event.seq)
+        if fails:
+            raise ZeroDivisionError
+
+    manager.create_session("s")
+    running = manager.subscribe("q", handle, live=False)
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            running.run()
+    else:
+        assert running.run() == 1
+    manager.add_conversation_message("s", "user", "hi")
+    with pytest.raises(RuntimeError, match="has ended; nothing was handled: subscribe again with the same name"):
+        running.run()
+    assert seen == [1]
+    assert running.count == (not fails)
+
+
+def test_an_argument_that_subscribe_does_not_have_is_refused_by_its_name(manager: SessionManager) -> None:
+    message = r"SessionManager\.subscribe\(\) got an unexpected keyword argument 'typo'"
+    with pytest.raises(TypeError, match=message):
+        manager.subscribe("q", print, typo=["x"])  # type: ignore[call-arg]
+
+    async def work() -> None:
+        async with AsyncSessionManager(manager) as many:
+            with pytest.raises(TypeError, match=message):
+                await many.subscribe("q", print, typo=["x"])  # type: ignore[call-arg]
+            with pytest.raises(TypeError, match=r"SessionManager\.follow\(\) got an unexpected"):
+                _ = [one async for one in many.follow("s", typo=["x"])]  # type: ignore[call-arg]
+
+    asyncio.run(work())
+
+
+def test_subscribe_has_the_keyword_arguments_of_follow() -> None:
+    wanted = {
+        name: one
+        for name, one in inspect.signature(SessionManager.follow).parameters.items()
+        if one.kind is one.KEYWORD_ONLY
+    }
+    assert FollowOptions.__annotations__.keys() == wanted.keys()
+    assert {name: one.annotation for name, one in wanted.items()} == get_type_hints(FollowOptions)
+    assert SubscribeOptions.__annotations__.keys() == wanted.keys() - {"name"}
 
 
 # --- the awaited twin
