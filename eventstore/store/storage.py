@@ -24,6 +24,7 @@ from eventstore.store.lock import refusing
 from eventstore.store.pages import warn_damaged
 from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
+from eventstore.store.stored_values import check_saved
 from eventstore.subscriptions.positions import Positions
 from projections import session as session_fold
 from projections.models import Session, SessionStatus
@@ -43,12 +44,13 @@ class SessionStorage(BranchedSessions, ListedSessions):
 
         A loaded object is compared with the version it was loaded at, another object with the stored state. Where other writers
         appended in between, additions are appended after theirs and the object then shows both; any other change raises
-        VersionConflict and writes nothing.
+        VersionConflict and writes nothing. A message whose files are stored with another session raises EventNotEncodable.
         """
         session_id = session.metadata.session_id
         base, state = self._base(session)
         changes = find_changes(base, state, session)
         if changes.events:
+            check_saved(self.log, session_id, changes.events, is_new=not state.version)
             try:
                 result = self.append(session_id, changes.events, expected_version=state.version)
             except VersionConflict:

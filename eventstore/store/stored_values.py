@@ -81,6 +81,16 @@ def check_files(log: LogValues, session_id: str, event: MessageAdded) -> None:
         log.keep_value(session_id, text)
 
 
+def check_saved(log: LogValues, session_id: str, events: Sequence[Event], *, is_new: bool) -> None:
+    """Check the files of messages that are saved with a session: they may be those of another one. Raises as `check_named`."""
+    if is_new:
+        check_none_is_named(events)
+        return
+    for event in events:
+        if isinstance(event, MessageAdded) and event.blobs is not None:
+            check_files(log, session_id, event)
+
+
 def _stored(log: LogValues, session_id: str, event_type: str, path: str, digest: object) -> bytes:
     """Return a stored value. Raises EventNotEncodable if the log does not have it, SessionNotFound."""
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):

@@ -16,6 +16,7 @@ from eventstore.errors import EventNotEncodable
 from eventstore.integrity.verification import verify_all
 from eventstore.store.rebuild import check_all
 from projections.calls import INLINE_BYTES
+from projections.models import Session, SessionMetadata
 
 LARGE = "x" * INLINE_BYTES
 PNG = base64.b64encode(os.urandom(6_000)).decode()
@@ -159,5 +160,23 @@ def test_the_async_manager_refuses_them_too(src: SessionManager) -> None:
             await manager.append("dst", [e.ReasoningRecorded(content="x")])
 
     asyncio.run(run())
+    assert not src.storage.session_exists("new")
+    assert damaged(src) == []
+
+
+@pytest.mark.parametrize("session_id", ["dst", "new"])
+def test_a_saved_session_cannot_have_the_files_of_another_one(src: SessionManager, session_id: str) -> None:
+    found = src.get_session("src")
+    assert found is not None
+    saved = src.get_session(session_id) or Session(
+        SessionMetadata("new", found.metadata.created_at, found.metadata.updated_at)
+    )
+    saved.conversation.append(found.conversation[0])
+    with pytest.raises(EventNotEncodable, match=r"\$\.blobs.*that is not stored with this session"):
+        src.storage.save_session(saved)
+    found.conversation.append(found.conversation[0])
+    src.storage.save_session(found)
+    assert [one.blocks for one in src.conversation("src") if one.blocks] == [IMAGE, IMAGE]
+    assert src.head("dst").version == 1
     assert not src.storage.session_exists("new")
     assert damaged(src) == []
