@@ -53,6 +53,25 @@ class Patterns:
             frozenset(patterns)
         )  # compile now, so that an invalid pattern fails here and not at the first search
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Patterns) and list(self._patterns.items()) == list(other._patterns.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._patterns.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Patterns, (self._patterns,)
+
+    def __or__(self, other: "Patterns") -> "Patterns":
+        """Return patterns that find what either finds. The other's label is marked where both have it for different patterns."""
+        found = dict(self._patterns)
+        for label, pattern in other._patterns.items():
+            name = label
+            while found.get(name, pattern) != pattern:
+                name += "+"
+            found[name] = pattern
+        return Patterns(found)
+
     def _finder(self, labels: frozenset[str]) -> re.Pattern[str]:
         found = self._compiled.get(labels)
         if found is None:

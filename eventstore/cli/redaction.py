@@ -108,7 +108,7 @@ def redact_command(
         done = (
             [manager.redactions.redact(sessions[0], seqs, reason or "", by=by)]
             if searched is None
-            else manager.redactions.carry_out(plan, reason or "", searched, inside=not whole, by=by)
+            else manager.redactions.carry_out(plan, reason or "", inside=not whole, by=by)
         )
         residue = manager.redactions.vacuum() if vacuum else _residue_of(done)
     blocked = [one for one in plan if one.obstacle]
@@ -172,7 +172,7 @@ def _plan_events(manager: "SessionManager", session_id: str, seqs: Sequence[int]
 def _show(plan: "Sequence[Redactable]", as_json: bool) -> None:
     if as_json:
         for one in plan:
-            print_json(one._asdict())
+            print_json(one.to_dict())
     elif plan:
         print_table(_COLUMNS, (_row(one) for one in plan))
 

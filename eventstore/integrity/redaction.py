@@ -20,7 +20,7 @@ from eventstore.events import InvocationEvent, MessageAdded, RedactedEvent, Stor
 from eventstore.ids import TEMPLATE
 from eventstore.integrity.inside import keep_rest
 from eventstore.integrity.redaction_files import clean_records, roots_of, still_there
-from eventstore.integrity.redaction_plan import Log, facts_lost, filled, lines_of, relatives
+from eventstore.integrity.redaction_plan import Log, check_found, facts_lost, filled, lines_of, relatives, searched
 from eventstore.integrity.redaction_plan import Redactable as Redactable
 from eventstore.integrity.redaction_plan import plan_redactions as plan_redactions
 from eventstore.log.redact import record_redaction
@@ -86,7 +86,7 @@ def redact(
 def redact_plan(
     storage: SessionStorage,
     plan: Iterable[Redactable],
-    patterns: Patterns,
+    patterns: Patterns | None,
     reason: str,
     by: dict[str, Any] | None = None,
     *,
@@ -94,31 +94,40 @@ def redact_plan(
 ) -> list[Redacted]:
     """Carry out a plan; skip places that have an obstacle. Raises as `redact` does; completed steps stay done.
 
+    What is removed from texts is what the plan's own patterns find, and these, if given.
+
     With `inside`, only the matches are removed: the rest of each event is appended before the event is removed. In the
     trash and in templates, events are removed completely. Forks lose them too: they do not have what is appended to
     their parent.
 
     The files of the store are searched once, at the end; `left` of the last result names what was found.
     """
-    seqs: dict[Log, list[int]] = {}
-    folders: dict[str, dict[str, None]] = {}
+    events: dict[Log, list[Redactable]] = {}
+    folders: dict[str, list[Redactable]] = {}
     for one in plan:
         if one.obstacle:
             continue
         if one.seq:
-            seqs.setdefault(Log(one.session_id, one.trashed or None), []).append(one.seq)
+            events.setdefault(Log(one.session_id, one.trashed or None), []).append(one)
         else:
-            folders.setdefault(one.session_id, {})[one.folder] = None
+            folders.setdefault(one.session_id, []).append(one)
+    finders = {log: searched(found, patterns) for log, found in events.items()}
+    for log, found in events.items():
+        check_found(storage, log, found, finders[log], inside=inside)
     done, removed = list[Redacted](), Removed()
-    for log, found in seqs.items():
-        kept = _keep_rest(storage, log, set(found), patterns, reason) if inside else 0
+    for log, found in events.items():
+        seqs, finder = {one.seq for one in found}, finders[log]
+        kept = _keep_rest(storage, log, seqs, finder, reason) if inside else 0
         with storage.registry.locked():
-            redaction = _Redaction(storage, log, reason, by, patterns, inside=inside and log.trashed is None)
-            done.append(replace(redaction.run(set(found)), kept=kept))
+            redaction = _Redaction(storage, log, reason, by, finder, inside=inside and log.trashed is None)
+            done.append(replace(redaction.run(seqs), kept=kept))
             removed.update(redaction.removed)
-    for session_id, names in folders.items():
+    for session_id, found in folders.items():
         storage.registry.note(StoreEventsRedacted(session_id=session_id, targets=(), reason=reason, by=by))
-        records, left = clean_records(storage, names, patterns.replace_in)
+        names = dict.fromkeys(one.folder for one in found)
+        records, left = clean_records(storage, names, searched(found, patterns).replace_in)
+        unknown = {one.folder for one in found if one.patterns is None} - {*records}
+        left += [f"{name}: the patterns found nothing in its record" for name in names if name in unknown]
         if records or left:
             done.append(Redacted(session_id, (), (), tuple(records), tuple(left)))
     if done:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import suppress
+from functools import reduce
 from itertools import chain, islice
+from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
@@ -24,7 +26,7 @@ class Redactable(NamedTuple):
 
     `labels` are the kinds of secrets found, `shown` the beginning and end of each, so that the plan can be judged without them.
     `obstacle` is why the match cannot be redacted, if it cannot. `trashed` is the session's name in the trash, empty if it is
-    not there.
+    not there. `patterns` found it, and remove it.
     """
 
     session_id: str
@@ -35,6 +37,11 @@ class Redactable(NamedTuple):
     trashed: str = ""
     obstacle: str = ""
     shown: tuple[str, ...] = ()
+    patterns: Patterns | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can have: everything but the patterns, which may be the secrets themselves."""
+        return {name: value for name, value in self._asdict().items() if name != "patterns"}
 
 
 class Log(NamedTuple):
@@ -83,7 +90,7 @@ def _plan_one(storage: SessionStorage, patterns: Patterns, log: Log) -> Iterator
         if labels:
             obstacle = _obstacle(log.log_id, event.seq, line)
             name = log.trashed or ""
-            yield Redactable(log.log_id, event.seq, event.type, labels, trashed=name, obstacle=obstacle, shown=shown)
+            yield Redactable(log.log_id, event.seq, event.type, labels, "", name, obstacle, shown, patterns)
     # A record that is derived from events is cleaned with them.
     for folder in dict.fromkeys(folder for call, folder in calls.items() if call not in derived):
         yield from _plan_record(storage, patterns, log, folder)
@@ -98,7 +105,7 @@ def _plan_record(storage: SessionStorage, patterns: Patterns, log: Log, folder: 
         return
     labels, shown = _found(patterns, [record.arguments, record.result, record.error])
     if labels:
-        yield Redactable(log.log_id, 0, "record", labels, folder, log.trashed or "", shown=shown)
+        yield Redactable(log.log_id, 0, "record", labels, folder, log.trashed or "", "", shown, patterns)
 
 
 def _found(patterns: Patterns, value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -106,6 +113,33 @@ def _found(patterns: Patterns, value: Any) -> tuple[tuple[str, ...], tuple[str, 
     found = list(patterns.secrets(value))
     labels, shown = (dict.fromkeys(label for label, _ in found), dict.fromkeys(_masked(text) for _, text in found))
     return tuple(labels), tuple(shown)
+
+
+def searched(plan: Iterable[Redactable], given: Patterns | None) -> Patterns:
+    """Return what finds all that the entries of a plan found; for entries made by hand, also what is given, else `SECRETS`."""
+    plan = list(plan)
+    own = dict.fromkeys(one.patterns for one in plan if one.patterns is not None)
+    if given is None and any(one.patterns is None for one in plan):
+        given = Patterns()
+    return reduce(or_, [*own, *([given] if given is not None else [])])
+
+
+def check_found(
+    storage: SessionStorage, log: Log, plan: Iterable[Redactable], patterns: Patterns, *, inside: bool
+) -> None:
+    """Raise RedactionRefused if an entry that does not know its patterns names a secret that these do not find.
+
+    It would be kept with the rest of the event. With `inside`, they must find something.
+    """
+    for one in plan:
+        line = next(lines_of(storage, log, one.seq - 1, one.seq), None) if one.patterns is None else None
+        if line is None or isinstance(event := codec.decode(line), RedactedEvent):
+            continue
+        labels, _ = _found(patterns, filled(storage, log, event))
+        if not set(one.labels) <= set(labels) or (inside and not labels):
+            raise RedactionRefused(
+                log.log_id, one.seq, "the patterns do not find in it what the plan did: give the plan's"
+            )
 
 
 def _masked(text: str) -> str:

@@ -310,7 +310,7 @@ def start_job(context: Context, request: Request) -> Progress:
     def find_secrets(job: Job) -> Iterator[None]:
         job.total = len(asked.session_ids)
         for session_id in asked.session_ids:
-            results.extend(one._asdict() for one in manager.redactions.plan(session_ids=[session_id]))
+            results.extend(one.to_dict() for one in manager.redactions.plan(session_ids=[session_id]))
             job.done += 1
             yield
 

@@ -47,7 +47,7 @@ class Redactions:
         cannot be read is skipped and reported to `on_damage`. A session that is named and cannot be read raises LogDamaged.
         """
         wanted = arguments.filters("session_ids", session_ids)
-        return list(plan_redactions(self._storage, _patterns(patterns), wanted, on_damage))
+        return list(plan_redactions(self._storage, _checked(patterns) or Patterns(), wanted, on_damage))
 
     def carry_out(
         self,
@@ -58,13 +58,15 @@ class Redactions:
         inside: bool = False,
         by: Mapping[str, Any] | None = None,
     ) -> list[Redacted]:
-        """Carry out a plan that was made with these patterns. Entries with an obstacle are skipped. Raises like `redact`.
+        """Carry out a plan: remove what its patterns found. Entries with an obstacle are skipped. Raises like `redact`.
 
         With `inside` only what matches is removed: the rest of each event is appended, and the event becomes a tombstone.
+        What `patterns` find in the events of the plan is removed too. Entries that were made by hand know no patterns; they
+        need these, else `SECRETS`, and are refused if nothing is found.
         """
         wanted = arguments.instances("plan", plan, Redactable)
         why = arguments.needed_text("reason", reason)
-        return redaction.redact_plan(self._storage, wanted, _patterns(patterns), why, self._who(by), inside=inside)
+        return redaction.redact_plan(self._storage, wanted, _checked(patterns), why, self._who(by), inside=inside)
 
     def vacuum(self) -> tuple[str, ...]:
         """Remove redacted text from the files of the storage engine too; return where it still stays for a while.
@@ -74,7 +76,7 @@ class Redactions:
         return self._storage.log.vacuum()
 
 
-def _patterns(given: Patterns | None) -> Patterns:
+def _checked(given: Patterns | None) -> Patterns | None:
     if not isinstance(given, Patterns | None):
         raise ValueError(f"patterns is a {type(given).__name__}, not Patterns; nothing was done")
-    return given or Patterns()
+    return given
