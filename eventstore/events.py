@@ -379,6 +379,8 @@ class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_re
 
     `leaves` are the leaf hashes (64 hex digits) of the events `targets`: they identify a copy that is restored later. `lines` are
     marks of the imported lines among them (32 hex digits, of ids and places, not of texts): they identify other copies of these.
+    Where `whole` is given, a `store.redaction_finished` follows when all is done. It is true where the records of calls are to
+    lose all of their content, false where only what patterns find.
     """
 
     session_id: str
@@ -386,6 +388,14 @@ class StoreEventsRedacted(Event, frozen=True, kw_only=True, tag="store.events_re
     reason: str
     leaves: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    whole: bool | None = None
+
+
+class StoreRedactionFinished(Event, frozen=True, kw_only=True, tag="store.redaction_finished"):
+    """In the registry: the redaction that its event `record` announced is done, in every log and all derived data."""
+
+    session_id: str
+    record: int
 
 
 class StoreCheckpointSigned(Event, frozen=True, kw_only=True, tag="store.checkpoint_signed"):
@@ -458,6 +468,7 @@ AnyEvent: TypeAlias = (
     | StoreSessionRestored
     | StoreTrashPurged
     | StoreEventsRedacted
+    | StoreRedactionFinished
     | StoreCheckpointSigned
 )
 """Every event type that this release can write."""

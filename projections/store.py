@@ -42,6 +42,7 @@ class State:
     - `forked_at`: the number of inherited events of each fork.
     - `forks`: how often a log was forked.
     - `redacted_lines`: marks of the imported lines that were redacted.
+    - `unfinished`: the redactions that are not done yet, by the number of the event that announced them: their sessions.
     - `unsettled_names` and `unsettled_ids`: names in the trash and ids whose last step a crash may have prevented; a writer who
       has compared them with the logs removes them.
     """
@@ -58,6 +59,7 @@ class State:
     unsettled_names: set[str] = field(default_factory=set)
     unsettled_ids: set[str] = field(default_factory=set)
     redacted_lines: set[str] = field(default_factory=set)
+    unfinished: dict[int, str] = field(default_factory=dict)
 
     def copy(self) -> "State":
         """Return an independent state."""
@@ -74,6 +76,7 @@ class State:
             self.unsettled_names.copy(),
             self.unsettled_ids.copy(),
             self.redacted_lines.copy(),
+            self.unfinished.copy(),
         )
 
     def descendants(self, session_id: str) -> list[str]:
@@ -125,6 +128,10 @@ def apply(state: State, event: FoldInput) -> None:
         state.unsettled_names.add(event.name)
     elif isinstance(event, e.StoreEventsRedacted):
         state.redacted_lines.update(event.lines)
+        if event.whole is not None and event.targets:
+            state.unfinished[event.seq] = event.session_id
+    elif isinstance(event, e.StoreRedactionFinished):
+        state.unfinished.pop(event.record, None)
 
 
 def _unlink(state: State, session_id: str) -> None:

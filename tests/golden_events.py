@@ -112,5 +112,20 @@ CONTENT: list[e.Event] = [
 ]
 """Messages of more than text."""
 
-EVENTS_OF = {"0.1.0": EVENTS, "calls": CALLS, "imports": IMPORTS, "records": RECORDS, "content": CONTENT}
+REDACTIONS: list[e.Event] = [
+    e.StoreEventsRedacted(session_id="s", targets=(4, 5), reason="secret", leaves=("8" * 64, "9" * 64), whole=False),
+    e.StoreRedactionFinished(session_id="s", record=1),
+    e.SessionReopened(),
+    e.SessionReopened(),
+]
+"""Redactions that are recorded as finished."""
+
+EVENTS_OF = {
+    "0.1.0": EVENTS,
+    "calls": CALLS,
+    "imports": IMPORTS,
+    "records": RECORDS,
+    "content": CONTENT,
+    "redactions": REDACTIONS,
+}
 """The events of each file in `golden`."""

@@ -95,6 +95,7 @@ KINDS: dict[type[e.Event], st.SearchStrategy[Any]] = {
     e.StoreEventsRedacted: st.builds(
         e.StoreEventsRedacted, session_id=IDS, targets=st.lists(st.integers(1, 9), max_size=3).map(tuple), reason=TEXTS
     ),
+    e.StoreRedactionFinished: st.builds(e.StoreRedactionFinished, session_id=IDS, record=st.integers(1, 9)),
     e.StoreCheckpointSigned: st.builds(
         e.StoreCheckpointSigned, session_id=IDS, size=st.integers(1, 9), root=TEXTS, key=TEXTS
     ),

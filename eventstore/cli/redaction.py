@@ -198,7 +198,8 @@ def _print_done(
         events = f"{some(len(one.seqs), 'event')} in {some(len(one.logs), 'log')}" if one.seqs else ""
         records = f"{some(len(one.records), 'record')} of tool calls" if one.records else ""
         what = " and ".join(filter(None, [events, records]))
-        click.echo(f"{one.session_id}: {what} redacted" if what else f"{one.session_id}: was redacted before")
+        before = "an earlier redaction is finished" if one.logs and not one.left else "was redacted before"
+        click.echo(f"{one.session_id}: {what} redacted" if what else f"{one.session_id}: {before}")
         for left in one.left:
             click.echo(f"eventstore: not changed, inspect it yourself: {clean(left)}", err=True)
     for place in residue:

@@ -9,18 +9,36 @@ is rebuilt; 5. every file of the store is searched for remains.
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eventstore.backends.files.atomic_folder import clear_stage
 from eventstore.derived.catalog import FOLDER as CATALOG
 from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
-from eventstore.events import InvocationEvent, MessageAdded, RedactedEvent, StoreEventsRedacted
-from eventstore.ids import TEMPLATE
+from eventstore.events import (
+    InvocationEvent,
+    MessageAdded,
+    RedactedEvent,
+    StoreEventsRedacted,
+    StoreRedactionFinished,
+)
+from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.integrity.inside import keep_rest
 from eventstore.integrity.redaction_files import clean_records, roots_of, still_there
-from eventstore.integrity.redaction_plan import Log, check_found, facts_lost, filled, lines_of, relatives, searched
+from eventstore.integrity.redaction_plan import (
+    Copy,
+    Log,
+    check_found,
+    copies_of,
+    facts_lost,
+    filled,
+    holder_of,
+    lines_of,
+    read_lines,
+    read_with_origins,
+    relatives,
+    searched,
+)
 from eventstore.integrity.redaction_plan import Redactable as Redactable
 from eventstore.integrity.redaction_plan import plan_redactions as plan_redactions
 from eventstore.log.redact import record_redaction
@@ -28,7 +46,6 @@ from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.line_marks import marks_of
 from eventstore.store.removed_text import Removed, find_left, mark, needle
-from eventstore.store.replaced_lines import NAME
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input, large_values
 
@@ -77,10 +94,35 @@ def redact(
     if not reason or not reason.strip():
         raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
     with storage.registry.locked():
+        earlier = finish_redactions(storage)
         log = Log(session_id, trashed)
         one = _Redaction(storage, log, reason, by, patterns)
-        done = one.run({*seqs, *_copies_of(storage, log, seqs)})
-    return replace(done, left=(*done.left, *still_there(storage, one.removed, done.left)))
+        done = one.run({*seqs, *copies_of(storage, log, seqs)})
+    left = dict.fromkeys([*done.left, *(name for other in earlier for name in other.left)])
+    return replace(done, left=(*left, *still_there(storage, one.removed, left)))
+
+
+def finish_redactions(storage: SessionStorage) -> list[Redacted]:
+    """Finish the redactions that a crash or a failed step left unfinished; return what was done. The next redaction calls it too.
+
+    A redaction of what patterns found that no log has recorded yet is left to the patterns: they find it again.
+    """
+    if not storage.registry.look(lambda state: bool(state.unfinished)):
+        return []
+    with storage.registry.locked():
+        found = [_finish(storage, seq) for seq in storage.registry.look(lambda state: sorted(state.unfinished))]
+    return [one for one in found if one is not None]
+
+
+def _finish(storage: SessionStorage, record: int) -> Redacted | None:
+    (event,) = storage.log.read(STORE_ID, record - 1, record)
+    if not isinstance(event, StoreEventsRedacted):
+        return None
+    log = holder_of(storage, event) or Log(event.session_id)
+    try:
+        return _Redaction(storage, log, event.reason, event.by, None).finish(event)
+    except (EventStoreError, OSError) as error:
+        return Redacted(log.log_id, (), left=(f"{_name(log)}: an earlier redaction is not finished: {error}",))
 
 
 def redact_plan(
@@ -114,7 +156,7 @@ def redact_plan(
     finders = {log: searched(found, patterns) for log, found in events.items()}
     for log, found in events.items():
         check_found(storage, log, found, finders[log], inside=inside)
-    done, removed = list[Redacted](), Removed()
+    done, removed = finish_redactions(storage), Removed()
     for log, found in events.items():
         seqs, finder = {one.seq for one in found}, finders[log]
         kept = _keep_rest(storage, log, seqs, finder, reason) if inside else 0
@@ -136,90 +178,17 @@ def redact_plan(
     return done
 
 
-def _copies_of(storage: SessionStorage, log: Log, seqs: Sequence[int]) -> set[int]:
-    """Return the numbers of messages that a redaction inside texts appended again, with the same content."""
-    said = {
-        (event.role, event.content)
-        for line in _read(storage, log, seqs).values()
-        if isinstance(event := codec.decode(line), MessageAdded)
-    }
-    found = set[int]()
-    for line in lines_of(storage, log) if said else ():
-        if NAME.encode() not in line[:400]:
-            continue
-        event = codec.decode(line)
-        if (
-            isinstance(event, MessageAdded)
-            and (event.id or "").startswith(NAME)
-            and (event.role, event.content) in said
-        ):
-            found.add(event.seq)
-    return found
-
-
 def _keep_rest(storage: SessionStorage, log: Log, seqs: set[int], patterns: Patterns, reason: str) -> int:
     if log.trashed is not None or log.log_id.startswith(TEMPLATE):
         return 0
-    lines = _read_with_origins(storage, log, seqs)
+    lines = read_with_origins(storage, log, seqs)
     for seq, line in lines.items():
         if tombstone.read_tombstone(line) is None:
             record_redaction(log.log_id, seq, line, reason, None)  # raises the errors that would stop the redaction
     return keep_rest(storage, log.log_id, lines, patterns)
 
 
-# --- which events, in which logs
-
-
-def _read(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
-    """Read lines by their numbers, neighbours in one read; skip missing ones."""
-    found: dict[int, bytes] = {}
-    wanted = sorted(seq for seq in seqs if seq > 0)
-    runs = groupby(enumerate(wanted), key=lambda pair: pair[1] - pair[0])
-    for run in ([seq for _, seq in pairs] for _, pairs in runs):
-        found.update(zip(run, lines_of(storage, log, run[0] - 1, run[-1]), strict=False))
-    return found
-
-
-def _read_with_origins(storage: SessionStorage, log: Log, seqs: Collection[int]) -> dict[int, bytes]:
-    """Read lines, and the lines of the same append that have the foreign lines they came from. Raises RedactionRefused."""
-    found = _read(storage, log, seqs)
-    for seq in sorted(seqs):
-        if seq not in found:
-            raise RedactionRefused(log.log_id, seq, "there is no such event")
-    batches = [(seq, event.batch) for seq, line in found.items() if (event := codec.decode(line)).batch]
-    mates = {other for seq, batch in batches if batch for other in range(seq - batch[0], seq - batch[0] + batch[1])}
-    for seq, line in _read(storage, log, mates - found.keys()).items():
-        if codec.decode(line).origin is not None:
-            found[seq] = line
-    return dict(sorted(found.items()))
-
-
 # --- carrying it out
-
-
-@dataclass
-class _Copy:
-    """A log that has the events. In a fork, the first `inherited` events are its parent's.
-
-    `lines` are the lines of the events; `recorded` are the numbers of inherited events whose redaction the log records.
-    """
-
-    log: Log
-    inherited: int
-    lines: dict[int, bytes]
-    recorded: set[int] = field(default_factory=set)
-
-    def todo(self) -> list[int]:
-        """List the events to redact, or, for the parent's events, to record as redacted."""
-        return [
-            seq
-            for seq, line in self.lines.items()
-            if tombstone.read_tombstone(line) is None or (seq <= self.inherited and seq not in self.recorded)
-        ]
-
-    def inherits(self) -> bool:
-        """Return whether any of the events is its parent's."""
-        return min(self.lines) <= self.inherited
 
 
 class _Redaction:
@@ -240,21 +209,21 @@ class _Redaction:
             patterns.secrets if patterns is not None and inside else None
         )  # everything that is removed while the rest stays
         self._clean: Callable[[Any], Any] = patterns.replace_in if patterns else mark
+        self._is_whole = patterns is None
         self.removed, self._calls, self._whole_calls = Removed(), set[str](), set[str]()
         self._left: dict[str, None] = {}
 
     def run(self, seqs: Collection[int]) -> Redacted:
         """Redact. Steps that need the text run before the logs lose it: after a crash in between, the next call can do them."""
         storage, asked = self._storage, self._asked
-        lines = _read_with_origins(storage, asked, seqs)
+        lines = read_with_origins(storage, asked, seqs)
         self._check(lines)
-        copies = [copy for one in relatives(storage, asked) if (copy := self._copy(one, lines)).lines]
-        self._look_at(copies)
-        folders = self._folders(copies)
+        copies = self._copies(lines)
         new = sorted({seq for copy in copies for seq in copy.todo()})
+        record = 0
         if new:
             leaves = tuple(leaf.hex() for seq in new if (leaf := tombstone.leaf_of(lines[seq])))
-            storage.registry.note(
+            record = storage.registry.note(
                 StoreEventsRedacted(
                     session_id=asked.log_id,
                     targets=tuple(new),
@@ -262,8 +231,40 @@ class _Redaction:
                     by=self._by,
                     leaves=leaves,
                     lines=marks_of(lambda: lines_of(storage, asked), new),
+                    whole=self._is_whole,
                 )
             )
+        return self._carry_out(copies, new, record)
+
+    def finish(self, record: StoreEventsRedacted) -> Redacted | None:
+        """Do what is left of a recorded redaction; None if the patterns that it was made with have to do it.
+
+        A log records it after all steps that need the text: then only logs and derived data are left.
+        """
+        lines = read_lines(self._storage, self._asked, record.targets)
+        copies = self._copies(lines)
+        new = sorted({seq for copy in copies for seq in copy.todo()})
+        if new and not any(self._has_recorded(copy) for copy in copies):
+            if not record.whole:
+                return None
+            return self._carry_out(copies, new, record.seq)
+        return self._end(copies, new, record.seq)
+
+    def _copies(self, lines: dict[int, bytes]) -> list[Copy]:
+        return (
+            [copy for one in relatives(self._storage, self._asked) if (copy := self._copy(one, lines)).lines]
+            if lines
+            else []
+        )
+
+    def _has_recorded(self, copy: Copy) -> bool:
+        after = lines_of(self._storage, copy.log, min(copy.lines))
+        return copy.lines.keys() <= {one.target for one in map(codec.read_redaction, after) if one is not None}
+
+    def _carry_out(self, copies: list[Copy], new: list[int], record: int) -> Redacted:
+        storage = self._storage
+        self._look_at(copies)
+        folders = self._folders(copies)
         for copy in copies:
             with self._noting(f"{_name(copy.log)}/quarantine"):
                 storage.log.scrub(copy.log.log_id, self.removed.values(), trashed=copy.log.trashed)
@@ -272,13 +273,37 @@ class _Redaction:
             with self._noting(f"{_name(copy.log)}/values"):
                 self._remove_values(copy)
         self._keep_facts(copies)
+        return self._end(copies, new, record, records, untouched)
+
+    def _end(
+        self,
+        copies: list[Copy],
+        new: list[int],
+        record: int,
+        records: Sequence[str] = (),
+        untouched: Sequence[str] = (),
+    ) -> Redacted:
+        """Redact the logs and what is derived from them, and record that it is done unless a step failed."""
+        storage = self._storage
         self._redact_logs(copies)
         self._remove_derived(copies)
         self._check_catalog()
-        logs = tuple(copy.log.log_id for copy in copies) if new else ()
+        if not self._left:
+            with self._noting("the store's own log"):
+                self._record_finished(copies, record)
+        logs = tuple(copy.log.log_id for copy in copies) if record else ()
         left = dict.fromkeys([*untouched, *self._left])
-        residue = storage.log.capabilities.residue if new else ()
-        return Redacted(asked.log_id, tuple(new), logs, tuple(records), tuple(left), residue=residue)
+        residue = storage.log.capabilities.residue if record else ()
+        return Redacted(self._asked.log_id, tuple(new), logs, tuple(records), tuple(left), residue=residue)
+
+    def _record_finished(self, copies: Iterable[Copy], record: int) -> None:
+        """Record that a redaction is done, and with it earlier ones of the same events that a kill stopped."""
+        registry, log_id = self._storage.registry, self._asked.log_id
+        leaves = {leaf.hex() for copy in copies for line in copy.lines.values() if (leaf := tombstone.leaf_of(line))}
+        for seq in registry.look(lambda state: sorted(state.unfinished)):
+            (event,) = self._storage.log.read(STORE_ID, seq - 1, seq)
+            if seq == record or (isinstance(event, StoreEventsRedacted) and leaves.issuperset(event.leaves)):
+                registry.note(StoreRedactionFinished(session_id=log_id, record=seq))
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
@@ -294,33 +319,33 @@ class _Redaction:
             if tombstone.read_tombstone(line) is None:
                 record_redaction(self._asked.log_id, seq, line, self._reason, self._by)
 
-    def _copy(self, log: Log, wanted: dict[int, bytes]) -> _Copy:
+    def _copy(self, log: Log, wanted: dict[int, bytes]) -> Copy:
         """Find which of the events a log has, by their leaf hashes."""
         if log == self._asked:
-            return self._with_recorded(_Copy(log, self._inherited(log), wanted))
+            return self._with_recorded(Copy(log, self._inherited(log), wanted))
         lines: dict[int, bytes] = {}
         try:
-            found = _read(self._storage, log, wanted)
+            found = read_lines(self._storage, log, wanted)
             lines = {
                 seq: line for seq, line in found.items() if tombstone.leaf_of(line) == tombstone.leaf_of(wanted[seq])
             }
-            return self._with_recorded(_Copy(log, self._inherited(log) if lines else 0, lines))
+            return self._with_recorded(Copy(log, self._inherited(log) if lines else 0, lines))
         except SessionNotFound:
-            return _Copy(log, 0, {})  # deleted in the meantime
+            return Copy(log, 0, {})  # deleted in the meantime
         except LogDamaged as damage:
             self._left[f"{_name(log)}: {damage}"] = None
-            return _Copy(log, 0, {})
+            return Copy(log, 0, {})
 
     def _inherited(self, log: Log) -> int:
         return 0 if log.trashed else self._storage.log.inherited(log.log_id)
 
-    def _with_recorded(self, copy: _Copy) -> _Copy:
+    def _with_recorded(self, copy: Copy) -> Copy:
         if copy.lines and copy.inherits():
             after = lines_of(self._storage, copy.log, min(copy.lines))
             copy.recorded = {one.target for one in map(codec.read_redaction, after) if one is not None}
         return copy
 
-    def _look_at(self, copies: Iterable[_Copy]) -> None:
+    def _look_at(self, copies: Iterable[Copy]) -> None:
         """Collect the content of the events, from any copy that still has it."""
         seen = set[int]()
         for copy in copies:
@@ -340,7 +365,7 @@ class _Redaction:
                 if isinstance(event, MessageAdded | InvocationEvent) and event.invocation_id is not None:
                     self._calls.add(event.invocation_id)
 
-    def _folders(self, copies: Iterable[_Copy]) -> dict[str, None]:
+    def _folders(self, copies: Iterable[Copy]) -> dict[str, None]:
         """Find the folders of the tool calls that the events belong to, from the links in all the logs.
 
         The record of a call is not cleaned if it is derived from events that stay: then only a message of the call is redacted.
@@ -356,7 +381,7 @@ class _Redaction:
                     found[event.invocation_dir] = None
         return found
 
-    def _remove_values(self, copy: _Copy) -> None:
+    def _remove_values(self, copy: Copy) -> None:
         """Remove the events' large values from a log's stored values, unless another event of the log has the same value."""
         log, log_id, trashed = self._storage.log, copy.log.log_id, copy.log.trashed
         gone = {digest for line in copy.lines.values() for _, _, digest in large_values(codec.decode(line))}
@@ -369,7 +394,7 @@ class _Redaction:
         for digest in gone & self._other_values(copy) if gone and not trashed else ():
             log.put_value(log_id, texts[digest])
 
-    def _other_values(self, copy: _Copy) -> set[str]:
+    def _other_values(self, copy: Copy) -> set[str]:
         """Return the large values that other events of a log have."""
         lines = enumerate(lines_of(self._storage, copy.log), 1)
         return {
@@ -379,7 +404,7 @@ class _Redaction:
             for _, _, digest in large_values(codec.read_valued(line))
         }
 
-    def _keep_facts(self, copies: Iterable[_Copy]) -> None:
+    def _keep_facts(self, copies: Iterable[Copy]) -> None:
         """Append the facts that stay known about calls that lose their events, as in their records: no input, result or error."""
         for copy in copies if self._whole_calls else ():
             if copy.log.trashed:
@@ -389,7 +414,7 @@ class _Redaction:
             if facts:
                 self._storage.log.append(copy.log.log_id, facts)
 
-    def _redact_logs(self, copies: Iterable[_Copy]) -> None:
+    def _redact_logs(self, copies: Iterable[Copy]) -> None:
         """Redact in each log. Forks record it first: otherwise a redaction in the parent would look like tampering to them."""
         for copy in sorted(copies, key=lambda one: not one.inherits()):
             if not copy.todo():
@@ -405,21 +430,21 @@ class _Redaction:
                     raise
                 self._left[f"{_name(copy.log)}: {error}"] = None
 
-    def _redact_log(self, copy: _Copy) -> None:
+    def _redact_log(self, copy: Copy) -> None:
         log, todo = copy.log, copy.todo()
         try:
             self._storage.log.redact(log.log_id, todo, self._reason, self._by, trashed=log.trashed)
         except (
             RedactionRefused
         ):  # a redaction that a crash interrupted is finished by the next process that locks the log
-            copy.lines = _read(self._storage, log, copy.lines)
+            copy.lines = read_lines(self._storage, log, copy.lines)
             again = self._with_recorded(copy).todo()
             if again == todo:
                 raise
             if again:
                 self._storage.log.redact(log.log_id, again, self._reason, self._by, trashed=log.trashed)
 
-    def _remove_derived(self, copies: Iterable[_Copy]) -> None:
+    def _remove_derived(self, copies: Iterable[Copy]) -> None:
         """Rebuild what is derived from the logs. No error here may stop the other steps."""
         storage = self._storage
         for copy in copies:

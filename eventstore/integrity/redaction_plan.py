@@ -1,19 +1,29 @@
 """What a redaction would remove: a plan by patterns, and the logs that have the events."""
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import reduce
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
-from eventstore.events import Event, InvocationEvent, InvocationLinked, InvocationUnlinked, RedactedEvent
+from eventstore.events import (
+    Event,
+    InvocationEvent,
+    InvocationLinked,
+    InvocationUnlinked,
+    MessageAdded,
+    RedactedEvent,
+    StoreEventsRedacted,
+)
 from eventstore.ids import TEMPLATE, id_of
 from eventstore.log.redact import record_redaction
-from eventstore.record import codec
+from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.pages import warn_damaged
+from eventstore.store.replaced_lines import NAME
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input
 from projections.invocations import Invocation, merge
@@ -49,6 +59,31 @@ class Log(NamedTuple):
 
     log_id: str
     trashed: str | None = None
+
+
+@dataclass
+class Copy:
+    """A log that has the events. In a fork, the first `inherited` events are its parent's.
+
+    `lines` are the lines of the events; `recorded` are the numbers of inherited events whose redaction the log records.
+    """
+
+    log: Log
+    inherited: int
+    lines: dict[int, bytes]
+    recorded: set[int] = field(default_factory=set)
+
+    def todo(self) -> list[int]:
+        """List the events to redact, or, for the parent's events, to record as redacted."""
+        return [
+            seq
+            for seq, line in self.lines.items()
+            if tombstone.read_tombstone(line) is None or (seq <= self.inherited and seq not in self.recorded)
+        ]
+
+    def inherits(self) -> bool:
+        """Return whether any of the events is its parent's."""
+        return min(self.lines) <= self.inherited
 
 
 def plan_redactions(
@@ -226,4 +261,60 @@ def _root_of(storage: SessionStorage, log: Log) -> str | None:
     """Return the root of a log's chain; None if it cannot be read."""
     with suppress(SessionNotFound, LogDamaged):
         return storage.log.root_of(log.log_id)
+    return None
+
+
+def copies_of(storage: SessionStorage, log: Log, seqs: Sequence[int]) -> set[int]:
+    """Return the numbers of messages that a redaction inside texts appended again, with the same content."""
+    said = {
+        (event.role, event.content)
+        for line in read_lines(storage, log, seqs).values()
+        if isinstance(event := codec.decode(line), MessageAdded)
+    }
+    found = set[int]()
+    for line in lines_of(storage, log) if said else ():
+        if NAME.encode() not in line[:400]:
+            continue
+        event = codec.decode(line)
+        if (
+            isinstance(event, MessageAdded)
+            and (event.id or "").startswith(NAME)
+            and (event.role, event.content) in said
+        ):
+            found.add(event.seq)
+    return found
+
+
+def read_lines(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
+    """Read lines by their numbers, neighbours in one read; skip missing ones."""
+    found: dict[int, bytes] = {}
+    wanted = sorted(seq for seq in seqs if seq > 0)
+    runs = groupby(enumerate(wanted), key=lambda pair: pair[1] - pair[0])
+    for run in ([seq for _, seq in pairs] for _, pairs in runs):
+        found.update(zip(run, lines_of(storage, log, run[0] - 1, run[-1]), strict=False))
+    return found
+
+
+def read_with_origins(storage: SessionStorage, log: Log, seqs: Collection[int]) -> dict[int, bytes]:
+    """Read lines, and the lines of the same append that have the foreign lines they came from. Raises RedactionRefused."""
+    found = read_lines(storage, log, seqs)
+    for seq in sorted(seqs):
+        if seq not in found:
+            raise RedactionRefused(log.log_id, seq, "there is no such event")
+    batches = [(seq, event.batch) for seq, line in found.items() if (event := codec.decode(line)).batch]
+    mates = {other for seq, batch in batches if batch for other in range(seq - batch[0], seq - batch[0] + batch[1])}
+    for seq, line in read_lines(storage, log, mates - found.keys()).items():
+        if codec.decode(line).origin is not None:
+            found[seq] = line
+    return dict(sorted(found.items()))
+
+
+def holder_of(storage: SessionStorage, record: StoreEventsRedacted) -> Log | None:
+    """Return a log that has the events of a recorded redaction, or their tombstones: if it is there, the session's own."""
+    first, leaves = min(record.targets), {bytes.fromhex(leaf) for leaf in record.leaves}
+    for one in chain([Log(record.session_id)], all_logs(storage)):
+        with suppress(SessionNotFound, LogDamaged):
+            line = next(lines_of(storage, one, first - 1, first), None)
+            if line is not None and tombstone.leaf_of(line) in leaves:
+                return one
     return None

@@ -17,6 +17,7 @@ from eventstore.events import (
     Event,
     StoreCheckpointSigned,
     StoreEventsRedacted,
+    StoreRedactionFinished,
     StoreSessionCreated,
     StoreSessionDeleted,
     StoreSessionForked,
@@ -55,6 +56,7 @@ class StoreRecord:
     _past: dict[str, list[tuple[int, Roots]]] = field(default_factory=dict)
     _asked: dict[str, set[int]] = field(default_factory=dict)
     _redacted: dict[str, set[int]] = field(default_factory=dict)
+    _unfinished: dict[int, str] = field(default_factory=dict)
     _family: dict[str, str] = field(default_factory=dict)
     _signed_aside: dict[str, Roots] = field(default_factory=dict)
     _forks_aside: dict[str, set[int]] = field(default_factory=dict)
@@ -92,6 +94,10 @@ class StoreRecord:
             case StoreEventsRedacted():
                 self._asked.setdefault(event.session_id, set()).update(event.targets)
                 self._redacted.setdefault(event.session_id, set()).update(event.targets)
+                if event.whole is not None and event.targets:
+                    self._unfinished[event.seq] = event.session_id
+            case StoreRedactionFinished():
+                self._unfinished.pop(event.record, None)
 
     def _begin(self, event: StoreSessionCreated) -> None:
         if self.made.get(event.session_id) != event.first_hash:
@@ -157,6 +163,10 @@ class StoreRecord:
     def undone_redactions(self, session_id: str, redacted: Iterable[int], events: int) -> list[int]:
         """List the events whose redaction was recorded here but which the session still has."""
         return sorted(seq for seq in self._asked.get(session_id, set()) - set(redacted) if seq <= events)
+
+    def has_unfinished_redaction(self, session_id: str) -> bool:
+        """Return whether a redaction of a session was recorded here and not finished: derived files may still have the text."""
+        return session_id in self._unfinished.values()
 
     def settle(self, there: set[str], trashed: set[str]) -> list[str]:
         """Remove from the record what a crash between two steps explains; return notes on each case and how to finish it."""

@@ -236,6 +236,8 @@ def _undone(found: Examination, record: StoreRecord) -> Iterator[str]:
     if undone:
         some = ", ".join(map(str, undone[:MOST_FLAWS]))
         yield f"a redaction was recorded but not finished: event {some} is still there; redact it again"
+    elif record.has_unfinished_redaction(found.session_id):
+        yield "a redaction was not finished: derived files may still have the text; any redaction finishes it (redact --yes)"
 
 
 def _examine(

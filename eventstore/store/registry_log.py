@@ -93,15 +93,15 @@ class RegistryLog:
 
     # --- recording
 
-    def note(self, event: Event) -> None:
-        """Append an event to the registry without a check of its state. Raises what `EventLog.append` raises."""
+    def note(self, event: Event) -> int:
+        """Append an event to the registry without a check of its state; return its number. Raises as `EventLog.append`."""
         try:
-            self._log.append(STORE_ID, [event])
+            return self._log.append(STORE_ID, [event]).last
         except SessionNotFound:
             try:
-                self._log.append(STORE_ID, [event], expected_version=0)
+                return self._log.append(STORE_ID, [event], expected_version=0).last
             except VersionConflict:
-                self._log.append(STORE_ID, [event])
+                return self._log.append(STORE_ID, [event]).last
 
     def record(self, decide: Callable[[State], Sequence[Event]]) -> None:
         """Append the events that `decide` returns for the state, as one batch. Repeats where another writer was faster.
