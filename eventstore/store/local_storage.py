@@ -21,6 +21,7 @@ from eventstore.ids import TRASH, Fsync, check_session_id, file_name, id_of
 from eventstore.log.base import Repair
 from eventstore.store.as_of import At
 from eventstore.store.call_records import write_records
+from eventstore.store.lock import refusing
 from eventstore.store.pages import warn_damaged
 from eventstore.store.registry import Registry
 from eventstore.store.storage import SessionStorage
@@ -209,13 +210,14 @@ class FileSystemSessionStorage(SessionStorage):
                 yield session_id
 
     def rebuild_session(self, session_id: str) -> None:
-        """Delete and rebuild the views of one session. Raises SessionNotFound; LogDamaged, then the views stay."""
-        self._summaries.get_verified(check_session_id(session_id))
-        self.views.remove(session_id)
-        self.snapshots.remove(session_id)
-        self._write_views(session_id)
-        self._write_snapshot(session_id, soon=True)
-        write_records(self.log, self.history, session_id)
+        """Delete and rebuild the views of one session. Raises SessionNotFound, OperationRefused; LogDamaged: they stay."""
+        with refusing(session_id, "rebuilt"):
+            self._summaries.get_verified(check_session_id(session_id))
+            self.views.remove(session_id)
+            self.snapshots.remove(session_id)
+            self._write_views(session_id)
+            self._write_snapshot(session_id, soon=True)
+            write_records(self.log, self.history, session_id)
 
     def _forget(self, session_id: str) -> None:
         self.snapshots.forget(session_id)

@@ -22,7 +22,8 @@ class Rebuilt(NamedTuple):
 def rebuild_all(storage: FileSystemSessionStorage, jobs: int | None = None) -> Iterator[Rebuilt]:
     """Settle the store, delete every view and the catalogue, rebuild them, and yield each session.
 
-    The views of a damaged session stay as they are.
+    The views of a damaged session stay as they are. Raises OperationRefused where a view cannot be written: the log
+    is read instead.
     """
     storage.settle()
     storage.flush_views()

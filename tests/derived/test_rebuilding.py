@@ -1,5 +1,6 @@
 """Rebuilding as a proof: what is made anew is the same to the byte, and whatever is not is named."""
 
+import errno
 import json
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.derived.analytics import Analytics
 from eventstore.derived.catalog import Catalog
 from eventstore.derived.search import Search
+from eventstore.errors import OperationRefused
 from eventstore.store.rebuild import Rebuilt, check_all, rebuild_all
 
 
@@ -150,3 +152,20 @@ def test_a_session_that_is_deleted_meanwhile_does_not_stop_a_rebuild(filled: Fil
         filled.delete_session("b")
         filled.trash_session("c")
         assert list(rebuilding) == ["f"]
+
+
+def test_a_full_disk_is_named_with_the_session_that_was_not_rebuilt(
+    filled: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "metadata.json")
+
+    monkeypatch.setattr("eventstore.derived.file_views._replace", full)
+    with pytest.raises(
+        OperationRefused, match=r"was not rebuilt: No space left on device \(metadata.json\)"
+    ) as refused:
+        list(rebuild_all(filled))
+    assert refused.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert list(rebuild_all(filled)) == [Rebuilt(name) for name in "abcf"]
+    assert differences(filled) == {}
