@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,8 @@ def _write(
         for log_id in verified.grown:
             entry = verified.entries[log_id]
             attachments = ((name, opened.read(f"{entry.folder}/{name}")) for name in verified.attachments[log_id])
-            storage.fast_forward(verified.logs[log_id], opened.read(entry.log), attachments)
+            read = partial(opened.read, entry.log)
+            storage.fast_forward(verified.logs[log_id], read, attachments, again=again)
             on_session(log_id, True)
         for log_id in sorted(verified.logs.keys() - {*verified.new, *verified.grown}):
             if log_id not in verified.same:

@@ -74,7 +74,7 @@ def verify_archive(opened: OpenedArchive, storage: SessionStorage, known: Known)
             opened.refuse(
                 f"session {log_id!r} is a fork of {fork.parent!r}, which was imported here by itself", _ADVICE
             )
-    for log_id in verified.new if known else ():
+    for log_id in (*verified.new, *verified.grown) if known else ():
         lines = (
             line for chunk in _complete_lines(opened.read(verified.entries[log_id].log)) for line in codec.lines(chunk)
         )

@@ -1,7 +1,8 @@
 """Forks, templates and imported logs: sessions that are created with events."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,6 +18,9 @@ from eventstore.store.lock import refusing
 from projections.models import Session
 
 _TELLING = b'{"type":"event.redacted",'
+_Chunks: TypeAlias = Iterable[bytes]
+_Attachments: TypeAlias = Iterable[tuple[str, Iterable[bytes]]]
+_Streams: TypeAlias = tuple[_Chunks, _Attachments]
 
 
 class BranchedSessions(FoldedSessions):
@@ -58,21 +62,20 @@ class BranchedSessions(FoldedSessions):
     def ingest(
         self,
         verified: VerifiedLog,
-        chunks: Iterable[bytes],
-        attachments: Iterable[tuple[str, Iterable[bytes]]] = (),
+        chunks: _Chunks,
+        attachments: _Attachments = (),
         *,
         ended: int = 0,
         again: bool = False,
     ) -> Head:
         """Import the verified log of a session or template, as `EventLog.ingest` does, and write its views.
 
-        Events that this store has redacted are imported redacted, unless `again` is set.
+        Events that this store has redacted are imported redacted, unless `again` is set. A fork records what is redacted in
+        its parent here in any case.
 
         `ended` is the number of events of a deleted session of this id in the store that exported the log. Raises as that does,
         and LogDamaged if the chunks are not those that were verified; then nothing was imported.
         """
-        from eventstore.store.known_redactions import RedactingImport, known_redactions  # it loads compressors
-
         log_id = verified.session_id
         with self.registry.locked(), refusing(log_id, "imported"):
             if self.log.exists(log_id):
@@ -81,11 +84,7 @@ class BranchedSessions(FoldedSessions):
             if verified.origin:  # before the import: a deletion of its parent must find it
                 self.registry.record_origin(verified)
             root = None if verified.fork else verified.root
-            chunks = _same(verified, chunks)
-            if known := {} if again else known_redactions(self.log):
-                past = self.log.lines(verified.fork.parent, 0, verified.fork.seq) if verified.fork else ()
-                redacting = RedactingImport(verified, known, past)
-                chunks, attachments = redacting.log(chunks), redacting.attachments(attachments)
+            chunks, attachments = self._redacting(verified, chunks, attachments, again=again)
             head = self.log.ingest(log_id, chunks, attachments, root=root)
             try:
                 self.registry.record_imported(verified, ended=ended, is_new=True)
@@ -96,6 +95,17 @@ class BranchedSessions(FoldedSessions):
             self.flush_views(log_id)
             self._drop_folds(log_id)
         return head
+
+    def _redacting(self, verified: VerifiedLog, chunks: _Chunks, attachments: _Attachments, *, again: bool) -> _Streams:
+        """Return the streams of a verified log and its attachments with the redactions of this store applied."""
+        from eventstore.store.known_redactions import RedactingImport, known_redactions  # it loads compressors
+
+        known = {} if again else known_redactions(self.log)
+        if not known and not verified.redactions and verified.fork is None:
+            return _same(verified, chunks), attachments
+        past = self.log.lines(verified.fork.parent, 0, verified.fork.seq) if verified.fork else ()
+        redacting = RedactingImport(verified, known, past)
+        return redacting.log(_same(verified, chunks)), redacting.attachments(attachments)
 
     def take(self, session_id: str, after: Head, data: bytes, *, trashed: str | None = None) -> Head:
         """Append lines from another store, as `EventLog.take` does; the registry records the redactions that came."""
@@ -126,18 +136,23 @@ class BranchedSessions(FoldedSessions):
         self.forget_derived(session_id)
 
     def fast_forward(
-        self, verified: VerifiedLog, chunks: Iterable[bytes], attachments: Iterable[tuple[str, Iterable[bytes]]] = ()
+        self, verified: VerifiedLog, read: Callable[[], _Chunks], attachments: _Attachments = (), *, again: bool = False
     ) -> Head:
-        """Add to a session the events of a longer, verified copy of its log, with their large values.
+        """Add to a session the events of a longer, verified copy of its log, which `read` streams, with their large values.
 
-        Raises VersionConflict if the log here is no beginning of the copy, LogDamaged, SessionNotFound.
+        Events that this store has redacted are added redacted, as `ingest` does. Raises VersionConflict if the log here is no
+        beginning of the copy, LogDamaged, SessionNotFound.
         """
         log_id = verified.session_id
         with self.registry.locked(), refusing(log_id, "imported"):
+            lines, attachments = self._redacting(verified, read(), attachments, again=again)
+            for _ in lines:  # it shows which values are redacted
+                pass
             for name, parts in attachments:
                 if name.startswith(VALUES):
                     self.log.keep_value(log_id, b"".join(parts))
-            head = self.log.fast_forward(log_id, chunks, root=None if verified.fork else verified.root)
+            lines, _ = self._redacting(verified, read(), (), again=again)
+            head = self.log.fast_forward(log_id, lines, root=None if verified.fork else verified.root)
             try:
                 self.registry.record_imported(verified)
             except (EventStoreError, OSError):

@@ -106,6 +106,7 @@ class RedactingImport:
     """The stream of an imported log with known redactions applied, before anything is written.
 
     Lines become tombstones, and event.redacted events are added at the end, also those missing for inherited tombstones.
+    Lines that still have their content although the log records their redaction become tombstones too.
     """
 
     def __init__(self, verified: VerifiedLog, known: Known, past: Iterable[bytes] = ()) -> None:
@@ -132,13 +133,16 @@ class RedactingImport:
         yield self._ending()
 
     def _line(self, seq: int, line: bytes) -> bytes:
-        why, left = _record_of(line, self._known), tombstone.make_tombstone(line)
+        why, recorded = _record_of(line, self._known), self._verified.redactions.get(seq)
+        is_recorded = recorded is not None and recorded == tombstone.leaf_of(line)
+        left = tombstone.make_tombstone(line) if why is not None or is_recorded else None
         values = _values_of(line)
-        if why is None or left is None:
+        if left is None:
             self._kept_values |= values
             return line
         self._removed_values |= values
-        self._events.append(record_redaction(self._verified.session_id, seq, line, why.reason, why.by))
+        if why is not None and not is_recorded:
+            self._events.append(record_redaction(self._verified.session_id, seq, line, why.reason, why.by))
         self.removed.add(codec.decode(line))
         return left
 

@@ -11,6 +11,8 @@ from eventstore import events as e
 from eventstore.exporters.archive import export_archive
 from eventstore.importers.archive import import_archive
 from eventstore.integrity import verify_session, verify_store
+from eventstore.log.ingest import verify_whole
+from eventstore.record import tombstone
 
 SECRET = "hunter2-the-secret"
 
@@ -102,6 +104,64 @@ def test_a_person_may_bring_it_back(manager: SessionManager, tmp_path: Path) -> 
     import_archive(manager, tmp_path / "before.zip", again=True)
     assert seqs_with(manager) == secret
     assert_whole(manager)
+
+
+def test_a_longer_archive_does_not_bring_back_what_was_redacted(
+    manager: SessionManager, root: Path, tmp_path: Path
+) -> None:
+    manager.create_session("q", purpose="clean")
+    export_archive(manager, tmp_path / "short.zip", ["q"])
+    with manager.invocation("q", "login", {"password": SECRET + "x" * 300_000}):
+        pass
+    manager.add_conversation_message("q", "user", "last: " + SECRET)
+    manager.flush()
+    export_archive(manager, tmp_path / "long.zip", ["q"])
+    manager.redactions.redact("q", range(2, manager.storage.log.head("q").version + 1), "a password")
+    manager.delete_session("q", history=True)
+    manager.delete_session("s", history=True)
+    import_archive(manager, tmp_path / "short.zip")
+    assert manager.storage.log.head("q").version == 1
+    assert import_archive(manager, tmp_path / "long.zip").sessions == ("q",)
+    manager.flush()
+    assert holding(root) == []
+    assert_whole(manager)
+    assert manager.conversation("q") == []
+
+
+def test_a_recorded_redaction_that_the_copy_has_not_carried_out_is_carried_out(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    with SessionManager(FileSystemSessionStorage(tmp_path / "t/s", tmp_path / "t/h", fsync="no")) as other:
+        lines = [line + b"\n" for line in manager.storage.log.lines("s")]
+        other.storage.ingest(verify_whole("s", lines), lines)
+        seq = seqs_with(manager)[0]
+        leaf = tombstone.leaf_of(lines[seq - 1].rstrip())
+        assert leaf is not None
+        manager.storage.log.append("s", [e.EventRedacted(target=seq, leaf=leaf.hex(), reason="r")])
+        raw = b"".join(manager.storage.log.raw("s").chunks)
+        assert raw.startswith(b"".join(lines))
+        whole = verify_whole("s", [raw])
+        assert set(whole.redactions) == {seq}
+        other.storage.fast_forward(whole, lambda: [raw])
+        kept = b"".join(other.storage.log.raw("s").chunks)
+        assert (len(kept), kept.splitlines()[seq - 1] == lines[seq - 1].rstrip()) == (len(raw), False)
+
+
+def test_a_fork_that_a_person_brings_back_records_what_is_redacted_in_its_parent(
+    manager: SessionManager, root: Path, tmp_path: Path
+) -> None:
+    secret = seqs_with(manager)
+    manager.templates.save("t", "s")
+    manager.create_session("f", template="t")
+    export_archive(manager, tmp_path / "before.zip")
+    manager.redactions.redact("s", secret, "a password")
+    manager.delete_session("f")
+    assert import_archive(manager, tmp_path / "before.zip", again=True).sessions == ("f",)
+    manager.flush()
+    assert_whole(manager)
+    recorded = [event.target for event in manager.events("f") if isinstance(event, e.EventRedacted)]
+    assert recorded == secret
+    assert [path for path in holding(root) if "/f/" in path] == []
 
 
 def test_the_trash_does_not_bring_back_what_was_redacted(manager: SessionManager, root: Path, tmp_path: Path) -> None:
