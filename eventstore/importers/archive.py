@@ -92,26 +92,22 @@ def _write(
     *,
     again: bool,
 ) -> None:
-    """Write the verified content: the folders of tool calls, then the sessions, parents first."""
+    """Write the verified content: the folders of tool calls, then the sessions."""
     with _refusing(opened):
         for folder, names in verified.folders.items():
             assert storage.history is not None  # noqa: S101 - verified before
             files = ((name, opened.read(f"history/{folder}/{name}")) for name in names)
             storage.history.ingest(folder, _redacted(files) if folder in verified.redacted else files)
-        for log_id in verified.new:
-            entry = verified.entries[log_id]
-            attachments = ((name, opened.read(f"{entry.folder}/{name}")) for name in verified.attachments[log_id])
-            storage.ingest(
-                verified.logs[log_id], opened.read(entry.log), attachments, ended=entry.ended_events, again=again
-            )
-            on_session(log_id, True)
-        for log_id in verified.grown:
-            entry = verified.entries[log_id]
+        for log_id in verified.order:
+            entry, log = verified.entries[log_id], verified.logs[log_id]
             attachments = ((name, opened.read(f"{entry.folder}/{name}")) for name in verified.attachments[log_id])
             read = partial(opened.read, entry.log)
-            storage.fast_forward(verified.logs[log_id], read, attachments, again=again)
+            if log_id in verified.grown:
+                storage.fast_forward(log, read, attachments, again=again)
+            else:
+                storage.ingest(log, read(), attachments, ended=entry.ended_events, again=again)
             on_session(log_id, True)
-        for log_id in sorted(verified.logs.keys() - {*verified.new, *verified.grown}):
+        for log_id in sorted(verified.logs.keys() - set(verified.order)):
             if log_id not in verified.same:
                 storage.registry.record_imported(verified.logs[log_id])
             on_session(log_id, False)

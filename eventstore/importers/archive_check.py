@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -34,10 +35,11 @@ class _Parent(NamedTuple):
 
 @dataclass
 class VerifiedArchive:
-    """The verified content of an archive: its logs; the new ones, parents first; the folders of tool calls to create.
+    """The verified content of an archive: its logs; the new ones; the folders of tool calls to create.
 
-    `grown` are sessions of which the archive has more events than the store, each with the number of those here. `same` are
-    those that hold a transcript of which the store has all lines, imported here.
+    `order` are the sessions to write, each after those that it needs. `grown` are sessions of which the archive has more
+    events than the store, each with the number of those here. `same` are those that hold a transcript of which the store has
+    all lines, imported here.
 
     Folders of tool calls: `linked` are those that its logs name, `needed` those that new sessions name,
     `redacted` those of calls that this store has redacted.
@@ -47,6 +49,7 @@ class VerifiedArchive:
     entries: dict[str, SessionEntry] = field(default_factory=dict)
     attachments: dict[str, list[str]] = field(default_factory=dict)
     new: list[str] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
     grown: dict[str, int] = field(default_factory=dict)
     same: set[str] = field(default_factory=set)
     linked: set[str] = field(default_factory=set)
@@ -65,16 +68,16 @@ def verify_archive(opened: OpenedArchive, storage: SessionStorage, known: Known)
             for _ in opened.read(name):
                 pass
     _check_forks(opened, storage, verified)
-    verified.new = _in_order(
-        opened, verified, [one for one in verified.logs if not _is_here(opened, storage, verified, one)]
-    )
-    for log_id in (*verified.new, *verified.grown):
+    new = {one for one in verified.logs if not _is_here(opened, storage, verified, one)}
+    verified.order = _in_order(verified, new)
+    verified.new = [one for one in verified.order if one in new]
+    for log_id in verified.order:
         fork = verified.logs[log_id].fork
         if fork is not None and fork.parent in verified.same:
             opened.refuse(
                 f"session {log_id!r} is a fork of {fork.parent!r}, which was imported here by itself", _ADVICE
             )
-    for log_id in (*verified.new, *verified.grown) if known else ():
+    for log_id in verified.order if known else ():
         lines = (
             line for chunk in _complete_lines(opened.read(verified.entries[log_id].log)) for line in codec.lines(chunk)
         )
@@ -268,15 +271,22 @@ def _past(
         return None
 
 
-def _in_order(opened: OpenedArchive, verified: VerifiedArchive, new: list[str]) -> list[str]:
-    """Sort sessions so that parents come before their forks. There are no circles."""
-    left, order = dict.fromkeys(sorted(new)), dict[str, None]()
-    for log_id in left:
-        line = [log_id]
-        while (fork := verified.logs[line[-1]].fork) is not None and fork.parent in left:
-            line.append(fork.parent)
-        order.update(dict.fromkeys(reversed(line)))
-    return list(order)
+def _in_order(verified: VerifiedArchive, new: set[str]) -> list[str]:
+    """Sort the sessions to write: parents come before their forks, since forks need what they inherit. There are no circles.
+
+    Of two that are here already, the fork comes first where it inherits only what its parent here has: it records what was
+    redacted in the parent, and a redaction that it does not record would look like tampering.
+    """
+    before: dict[str, list[str]] = {one: [] for one in sorted({*new, *verified.grown})}
+    for log_id in before:
+        fork = verified.logs[log_id].fork
+        if fork is None or fork.parent not in before:
+            continue
+        if log_id in verified.grown and fork.seq <= verified.grown.get(fork.parent, 0):
+            before[fork.parent].append(log_id)
+        else:
+            before[log_id].append(fork.parent)
+    return list(TopologicalSorter(before).static_order())
 
 
 def _check_history(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedArchive) -> None:

@@ -367,6 +367,23 @@ def test_a_session_that_goes_on_further_gets_its_events_and_another_is_refused(
         assert logs(target) == before
 
 
+def test_a_fork_of_what_only_the_archive_has_is_imported_after_it(storage: SessionStorage, tmp_path: Path) -> None:
+    manager = SessionManager(storage)
+    begin(storage, "s", "a")
+    manager.fork_session("s", 2, "k")
+    export_archive(storage, tmp_path / "short.zip")
+    storage.append("s", [said("b")])
+    storage.append("k", [said("c")])
+    manager.fork_session("s", 3, "f")
+    manager.fork_session("k", 4, "a")
+    export_archive(storage, tmp_path / "long.zip")
+    with another(tmp_path / "there") as target:
+        import_archive(target, tmp_path / "short.zip")
+        assert set(import_archive(target, tmp_path / "long.zip").sessions) == {"s", "k", "f", "a"}
+        assert logs(target) == logs(storage)
+        assert_clean(target)
+
+
 def test_a_transcript_that_was_imported_in_both_stores_stays_as_it_is(storage: SessionStorage, tmp_path: Path) -> None:
     """On two machines the same file was imported: neither is refused, also where the file had fewer lines then."""
     whole = lines(*claude_session())
