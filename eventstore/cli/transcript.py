@@ -229,6 +229,12 @@ def _import_archive(store: str | None, archive: Path, *, dry_run: bool, as_json:
     kept = len(done.skipped) + len(done.same)
     skipped = f", {kept:,} in the store already" if kept else ""
     click.echo(f"{', '.join(counts)} {how}{skipped}")
+    if done.redacted:
+        what = "event of sessions that are here" if done.redacted == 1 else "events of sessions that are here"
+        verb = "would be redacted" if dry_run else "redacted"
+        click.echo(f"{done.redacted:,} {what} {verb}, as in the archive")
+    for left in done.left:
+        click.echo(f"eventstore: not changed, inspect it yourself: {clean(left)}", err=True)
 
 
 def _print_one(one: "Imported", as_json: bool) -> None:

@@ -1,15 +1,17 @@
 """Import an archive that `export_archive` wrote. Treat it as hostile: all is verified before anything is written."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eventstore.errors import EventStoreError, ImportRefused, LogDamaged, SessionExists, VersionConflict
+from eventstore.ids import TEMPLATE
 from eventstore.importers.archive_check import VerifiedArchive, verify_archive
 from eventstore.importers.archive_file import MAX_RATIO, OpenedArchive
+from eventstore.integrity.redaction_import import carrying_out
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.known_redactions import known_redactions
 from eventstore.store.removed_text import mark
@@ -23,6 +25,9 @@ class ImportedArchive:
 
     A session is `skipped` where the store has all of its events, and maybe more. It is `same`, and stays as it is here, where it
     was made by an import of a transcript that this store has imported by itself.
+
+    `redacted` is the number of events that lose their content in this store, because they are redacted in the archive. `left`
+    names what a person should check, as that of `Redacted` does.
     """
 
     path: Path
@@ -32,6 +37,8 @@ class ImportedArchive:
     events: int
     history: int
     size_bytes: int
+    redacted: int = 0
+    left: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -41,6 +48,7 @@ class ImportedArchive:
             "sessions": list(self.sessions),
             "skipped": list(self.skipped),
             "same": list(self.same),
+            "left": list(self.left),
         }
 
 
@@ -62,6 +70,7 @@ def import_archive(
     verifies only. `on_session` is called with each session's id, and whether it is new or has more.
 
     Events that the store has redacted are imported redacted, and so are the records of their tool calls, unless `again` is set.
+    Events that are redacted in what is imported are redacted in all sessions here that have them, as `redact` does it.
     Modes and times of files are not kept: files get mode 0600 and the present time.
 
     Raises ImportRefused; OSError where the disk is full.
@@ -69,8 +78,15 @@ def import_archive(
     storage = store.storage if isinstance(store, SessionManager) else store
     with OpenedArchive(Path(path), max_ratio) as opened:
         verified = verify_archive(opened, storage, {} if again else known_redactions(storage.log))
+        left = list[str]()
         if not dry_run:
-            _write(opened, storage, verified, on_session, again=again)
+            grown = {one: verified.redactions[one] for one in verified.grown}
+            with carrying_out(storage, verified.arriving, verified.here, grown) as left:
+                _write(opened, storage, verified, on_session, again=again)
+            for log_id in grown:
+                with suppress(EventStoreError, OSError):  # they are written with the next append
+                    if not log_id.startswith(TEMPLATE):
+                        storage.refresh_derived(log_id)
     new = [verified.logs[one] for one in verified.new]
     return ImportedArchive(
         opened.path,
@@ -81,6 +97,8 @@ def import_archive(
         + sum(verified.logs[one].head.version - version for one, version in verified.grown.items()),
         len(verified.folders),
         sum(entry.size_bytes for entry in opened.manifest.files.values()),
+        verified.here.events,
+        tuple(left),
     )
 
 

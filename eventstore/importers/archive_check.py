@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from eventstore.backends.files.atomic_folder import ASIDE
 from eventstore.errors import ImportRefused, InvalidSessionId, LogDamaged, SessionNotFound
-from eventstore.events import SessionCompleted, SessionCreated, SessionUpdated
+from eventstore.events import EventRedacted, SessionCompleted, SessionCreated, SessionUpdated
 from eventstore.ids import STORE_ID, check_log_id
 from eventstore.importers.archive_file import NEXT, OpenedArchive
 from eventstore.importers.archive_manifest import MANIFEST, SessionEntry, find_twins, odd_name, place_of
 from eventstore.importers.pieces import piece_of
+from eventstore.integrity.redaction_import import Arriving, Here, look_here
 from eventstore.log.ingest import VerifiedLog, verify_whole
+from eventstore.log.redact import recorded_leaf
 from eventstore.log.values import FOLDER as VALUES
 from eventstore.record import codec, hash_chain
 from eventstore.store.known_redactions import Known, redacted_folders
@@ -22,6 +24,7 @@ from eventstore.store.local_storage import FileSystemSessionStorage
 from eventstore.store.storage import SessionStorage
 
 _ADVICE = "delete the one that is here, or export without that one"
+_REDACTION = b'{"type":"event.redacted",'
 _OF_IMPORTS = SessionCreated, SessionUpdated, SessionCompleted
 """Events of an import that are not of one line."""
 
@@ -41,6 +44,8 @@ class VerifiedArchive:
     events than the store, each with the number of those here. `same` are those that hold a transcript of which the store has
     all lines, imported here.
 
+    `redactions` are those that are new here, by session; `arriving` are all, and `here` is what they remove in the store.
+
     Folders of tool calls: `linked` are those that its logs name, `needed` those that new sessions name,
     `redacted` those of calls that this store has redacted.
     """
@@ -52,6 +57,9 @@ class VerifiedArchive:
     order: list[str] = field(default_factory=list)
     grown: dict[str, int] = field(default_factory=dict)
     same: set[str] = field(default_factory=set)
+    redactions: dict[str, list[EventRedacted]] = field(default_factory=dict)
+    arriving: Arriving = field(default_factory=Arriving)
+    here: Here = field(default_factory=Here)
     linked: set[str] = field(default_factory=set)
     needed: set[str] = field(default_factory=set)
     folders: dict[str, list[str]] = field(default_factory=dict)
@@ -77,6 +85,12 @@ def verify_archive(opened: OpenedArchive, storage: SessionStorage, known: Known)
             opened.refuse(
                 f"session {log_id!r} is a fork of {fork.parent!r}, which was imported here by itself", _ADVICE
             )
+    for log_id in sorted(verified.logs.keys() - verified.same):
+        log, redactions = verified.logs[log_id], verified.redactions[log_id]
+        version = 0 if log_id in verified.new else verified.grown.get(log_id, log.head.version)
+        verified.arriving.add(log, redactions, since=version)
+        verified.redactions[log_id] = [one for one in redactions if one.seq > version]
+    verified.here = look_here(storage, verified.arriving)
     for log_id in verified.order if known else ():
         lines = (
             line for chunk in _complete_lines(opened.read(verified.entries[log_id].log)) for line in codec.lines(chunk)
@@ -124,8 +138,8 @@ def _check_logs(opened: OpenedArchive, storage: SessionStorage, verified: Verifi
             wanted[entry.session_id].add(version)
     for log_id, entry in verified.entries.items():
         root = None if entry.inherited else entry.root
-        linked = set[str]()
-        lines = _passing(opened.read(entry.log), linked)
+        linked, redactions = set[str](), list[EventRedacted]()
+        lines = _passing(opened.read(entry.log), linked, redactions)
         try:
             log = verify_whole(log_id, lines, root=root, wanted=wanted[log_id], file=entry.log)
         except InvalidSessionId as error:
@@ -146,6 +160,7 @@ def _check_logs(opened: OpenedArchive, storage: SessionStorage, verified: Verifi
         if not 0 <= entry.ended_events < 2**53:
             opened.refuse(f"session {log_id!r} has an invalid number in its {MANIFEST}")
         verified.logs[log_id] = log
+        verified.redactions[log_id] = redactions
         verified.linked |= linked
         if _version_here(opened, storage, log_id) < log.head.version:
             verified.needed |= linked
@@ -159,16 +174,19 @@ def _complete_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield data + lf
 
 
-def _passing(chunks: Iterator[bytes], linked: set[str]) -> Iterator[bytes]:
-    """Pass chunks of any size through, and collect in `linked` the folders of tool calls that their events name."""
+def _passing(chunks: Iterator[bytes], linked: set[str], redactions: list[EventRedacted]) -> Iterator[bytes]:
+    """Pass chunks of any size through, and collect the folders of tool calls that their events name, and redactions."""
     rest = b""
     for chunk in chunks:
         data, lf, rest = (rest + chunk).rpartition(b"\n")
-        if codec.INVOCATION in data:
+        if codec.INVOCATION in data or _REDACTION in data:
             for line in codec.lines(data + lf):
                 event = codec.read_invocation(line) if codec.head(line) else None
                 if event is not None and event.invocation_dir:
                     linked.add(event.invocation_dir)
+                redaction = codec.read_redaction(line)
+                if redaction is not None and redaction.target < redaction.seq and recorded_leaf(redaction):
+                    redactions.append(redaction)
         if len(rest) > codec.MAX_EVENT_BYTES:
             rest = b""
         yield chunk
@@ -312,9 +330,8 @@ def _check_history(opened: OpenedArchive, storage: SessionStorage, verified: Ver
     if folders and storage.history is None:
         opened.refuse("it has folders of tool calls, and this store has no history folder", "give the store one")
     for folder, names in folders.items():
-        needed = (
-            folder in verified.needed and folder not in verified.redacted
-        )  # the store has a redacted record: its hash differs
+        # The record is redacted here, or will be, as it is in the archive: its hash differs.
+        needed = folder in verified.needed - verified.redacted - verified.here.folders
         if not _has_folder(opened, storage, folder, names, needed=needed):
             verified.folders[folder] = names
 

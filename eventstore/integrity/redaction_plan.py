@@ -123,9 +123,9 @@ def _plan_one(storage: SessionStorage, patterns: Patterns, log: Log) -> Iterator
             derived.add(event.invocation_id)
         labels, shown = _found(patterns, event) if not isinstance(event, RedactedEvent) else ((), ())
         if labels:
-            obstacle = _obstacle(log.log_id, event.seq, line)
+            why_not = obstacle(log.log_id, event.seq, line)
             name = log.trashed or ""
-            yield Redactable(log.log_id, event.seq, event.type, labels, "", name, obstacle, shown, patterns)
+            yield Redactable(log.log_id, event.seq, event.type, labels, "", name, why_not, shown, patterns)
     # A record that is derived from events is cleaned with them.
     for folder in dict.fromkeys(folder for call, folder in calls.items() if call not in derived):
         yield from _plan_record(storage, patterns, log, folder)
@@ -183,7 +183,8 @@ def _masked(text: str) -> str:
     return f"{text[:kept]}…{text[-(kept // 2) :] if kept // 2 else ''} ({len(text)} characters)"
 
 
-def _obstacle(session_id: str, seq: int, line: bytes) -> str:
+def obstacle(session_id: str, seq: int, line: bytes) -> str:
+    """Return why a line cannot be redacted, or was redacted before; empty where it can be."""
     try:
         record_redaction(session_id, seq, line, "", None)
     except RedactionRefused as refused:

@@ -11,6 +11,7 @@ from eventstore.log.state import LogState, numbered, read_line
 from eventstore.record import codec, hash_chain, tombstone
 
 _TRIES = 3
+_LEAF_CHARACTERS = 64
 
 
 def record_redaction(
@@ -51,6 +52,15 @@ def _size_of(origin: Origin) -> int:
     if origin.line is not None:
         return len(origin.line.encode())
     return len(b64decode(origin.line_base64 or ""))
+
+
+def recorded_leaf(event: EventRedacted) -> bytes:
+    """Return the leaf hash of the event that a redaction is about, 32 bytes; nothing where the record has no leaf hash."""
+    try:
+        leaf = bytes.fromhex(event.leaf)
+    except ValueError:
+        return b""
+    return leaf if len(event.leaf) == 2 * len(leaf) == _LEAF_CHARACTERS else b""
 
 
 def record_earlier_redaction(line: bytes) -> EventRedacted:

@@ -140,14 +140,16 @@ class BranchedSessions(FoldedSessions):
     ) -> Head:
         """Add to a session the events of a longer, verified copy of its log, which `read` streams, with their large values.
 
-        Events that this store has redacted are added redacted, as `ingest` does. Raises VersionConflict if the log here is no
-        beginning of the copy, LogDamaged, SessionNotFound.
+        Events that this store has redacted are added redacted, as `ingest` does. If the copy has redactions, derived files are
+        removed, and the caller calls `refresh_derived` once the parents are redacted too. Raises VersionConflict if the log
+        here is no beginning of the copy, LogDamaged, SessionNotFound.
         """
         log_id = verified.session_id
         with self.registry.locked(), refusing(log_id, "imported"):
             lines, attachments = self._redacting(verified, read(), attachments, again=again)
-            for _ in lines:  # it shows which values are redacted
-                pass
+            has_redactions = _has_redactions(lines)  # reads all: it also shows which values are redacted
+            if has_redactions and not log_id.startswith(TEMPLATE):
+                self.forget_derived(log_id)
             for name, parts in attachments:
                 if name.startswith(VALUES):
                     self.log.keep_value(log_id, b"".join(parts))
@@ -158,9 +160,10 @@ class BranchedSessions(FoldedSessions):
             except (EventStoreError, OSError):
                 self.registry.unsettle()
         if not log_id.startswith(TEMPLATE):
-            self._changed(log_id, ())
-            self.flush_views(log_id)
             self._drop_folds(log_id)
+            if not has_redactions:
+                self._changed(log_id, ())
+                self.flush_views(log_id)
         return head
 
     # --- used ids
@@ -180,6 +183,16 @@ class BranchedSessions(FoldedSessions):
 
     def flush_views(self, session_id: str | None = None) -> None:
         """Write the views of one session, or of all that changed, at once. There are none in memory."""
+
+
+def _has_redactions(chunks: _Chunks) -> bool:
+    """Read chunks of any size to the end, and return whether a line among them records a redaction."""
+    found, last = False, b""
+    for chunk in chunks:
+        last += chunk
+        found = found or _TELLING in last
+        last = last[-len(_TELLING) :]
+    return found
 
 
 def _same(verified: VerifiedLog, chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -229,7 +229,7 @@ class FileSystemSessionStorage(SessionStorage):
         self.snapshots.remove(id_of(name), trashed=name)
 
     def forget_derived(self, session_id: str) -> None:
-        """Remove the views and the snapshot of a session."""
+        """Remove the views and the snapshot of a session, until `refresh_derived` or the next append writes them again."""
         super().forget_derived(session_id)
         self.views.remove(session_id)
         self.snapshots.remove(session_id)

@@ -20,6 +20,7 @@ from eventstore.ids import STORE_ID, TEMPLATE, check_session_id
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 from eventstore.log.ingest import VerifiedLog
+from eventstore.log.redact import recorded_leaf
 from eventstore.record import codec
 from eventstore.store.lock import StoreLock, refusing
 from eventstore.store.registry_log import RegistryLog
@@ -98,7 +99,7 @@ class Registry(RegistryLog):
 
     def record_redactions(self, log_id: str, lines: Iterable[bytes]) -> None:
         """Record the redactions that lines from elsewhere record: verification accuses one that the registry does not know."""
-        found = [one for line in lines if (one := codec.read_redaction(line)) is not None]
+        found = [one for line in lines if (one := codec.read_redaction(line)) is not None and recorded_leaf(one)]
         if not found:
             return
         recorded = {

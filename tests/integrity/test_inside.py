@@ -168,7 +168,7 @@ def test_a_kill_between_the_two_steps_is_finished_by_the_next_call(
 ) -> None:
     plan = imported.redactions.plan()
     with monkeypatch.context() as patch:
-        patch.setattr("eventstore.integrity.redaction._Redaction.run", _killed)
+        patch.setattr("eventstore.integrity.redaction.Redaction.run", _killed)
         with pytest.raises(KeyboardInterrupt):
             imported.redactions.carry_out(plan, "asked to", inside=True)
     version = imported.storage.log.head("s").version

@@ -25,7 +25,7 @@ _FOLDERS, _DESCRIPTOR = "eventstore/backends/files/folders.py", "eventstore/back
 _ATOMIC, _CHUNKS = "eventstore/backends/files/atomic.py", "eventstore/backends/files/chunks.py"
 _DURABILITY = "eventstore/backends/files/durability.py"
 _APPEND, _ENGINE, _REDACT = "eventstore/log/append.py", "eventstore/log/engine.py", "eventstore/log/redact.py"
-_REDACTION = "eventstore/integrity/redaction.py"
+_REDACTION = "eventstore/integrity/redaction_steps.py"
 _SCAN, _CHAIN = "eventstore/record/scan.py", "eventstore/record/hash_chain.py"
 _DUE, _JOURNAL = "eventstore/subscriptions/due.py", "eventstore/subscriptions/journal.py"
 _WRITER = "eventstore/log/writer.py"
@@ -60,7 +60,7 @@ MUTANTS = [
     Mutant("record a redaction, then overwrite", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", "redact"),
     Mutant("remove what a killed copy left", _HANDLE, "os.unlink(temporary_name(LOG), dir_fd=folder)", "pass", "redact"),
     Mutant("forks record a redaction first", _REDACTION, "key=lambda one: not one.inherits()", "key=lambda one: one.inherits()", "redact"),
-    Mutant("clean records while the log has the text", _REDACTION, "        records, untouched = clean_records(storage, folders, self._clean)\n        for copy in copies:\n            with self._noting(f\"{_name(copy.log)}/values\"):\n                self._remove_values(copy)\n        self._keep_facts(copies)\n        return self._end(copies, new, record, records, untouched)\n", "        for copy in copies:\n            with self._noting(f\"{_name(copy.log)}/values\"):\n                self._remove_values(copy)\n        self._keep_facts(copies)\n        self._redact_logs(copies)\n        records, untouched = clean_records(storage, folders, self._clean)\n        return self._end(copies, new, record, records, untouched)\n", "redact"),
+    Mutant("clean records while the log has the text", _REDACTION, "        self._records, self._untouched = clean_records(storage, folders, self._clean)\n", "        self._redact_logs(copies)\n        self._records, self._untouched = clean_records(storage, folders, self._clean)\n", "redact"),
     Mutant("scrub quarantine while the log has the text", _REDACTION, "                storage.log.scrub(copy.log.log_id, self.removed.values(), trashed=copy.log.trashed)\n", "                pass\n", "redact"),
 ]  # fmt: skip
 
