@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from msgspec.structs import replace
 
 from eventstore.errors import (
+    AppendRefused,
     InvalidSessionId,
     OutcomeUnknown,
     ReadRefused,
@@ -81,7 +82,7 @@ class EventLog(LogTaking):
         state = self._states.of(check_log_id(session_id))
         with state.writing:
             self._until_alone(state, self._make_whole)
-            with state.scanning:
+            with state.scanning, suppress(AppendRefused):  # the copy is made: the next writer carries the redaction out
                 self._appender.ready(state)
 
     def _until_alone(self, state: LogState, step: Callable[[LogState], bool]) -> None:
