@@ -188,6 +188,8 @@ CALLS: dict[str, list[Callable[[EventLog], object]]] = {
     ],
     "fork": [lambda log: log.fork("g", "f", 4, SessionCreated())],
     "make_whole": [lambda log: log.make_whole("f")],
+    "mend": [lambda log: log.mend("s")],
+    "finish_redactions": [lambda log: log.finish_redactions("s")],
     "compact": [lambda log: log.compact("s", [2], "why"), lambda log: log.compact("t", [2], "why")],
     "ingest": [lambda log: log.ingest("n", [], []), lambda log: log.ingest("d", log_of_d(), [(NOTE, [b"n"])])],
     "redact": [lambda log: log.redact("s", [2], "why"), lambda log: log.redact("f", [2, 3], "why")],

@@ -52,7 +52,7 @@ def test_the_command_says_which_forks_and_which_checkpoint_it_breaks(store: Path
 def test_nothing_to_mend_is_not_nothing_wrong(store: Path) -> None:
     assert run("repair", "--all", cwd=store).stdout == "no faults found\n"
     (store / ".sessions" / "early" / "events.jsonl").write_bytes(b"")
-    assert "session 'early' not found" in run("repair", "early", cwd=store, check=1).stderr
+    assert "session 'early' has no log any more" in run("repair", "early", cwd=store, check=1).stderr
     found = run("repair", "--all", cwd=store, check=1)
     assert found.stdout == "nothing that repair can fix\n"
     assert "session early is missing" in found.stderr
