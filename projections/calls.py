@@ -16,6 +16,11 @@ from projections.invocations import Invocation, merge
 E = TypeVar("E", bound=e.Event)
 INLINE_BYTES = 256 * 1024
 """The largest JSON text of an input or result that is stored in an event."""
+VALUE_OF: dict[type[e.Event], tuple[str, str, str]] = {
+    kind: (name, f"{name}_bytes", f"{name}_sha256")
+    for kind, name in ((e.InvocationStarted, "input"), (e.InvocationLinked, "result"), (e.RecordPut, "value"))
+}
+"""The fields of a value, of its size and of its hash, by type of event."""
 
 
 def call_of(event: e.Event) -> str | None:
@@ -131,13 +136,11 @@ def large_values(event: e.Event | None) -> list[tuple[str, int, str]]:
     found = []
     if isinstance(event, e.MessageAdded) and event.blobs:
         found += [("blocks", one["value_bytes"], one["value_sha256"]) for one in event.blobs]
-    if isinstance(event, e.RecordPut) and event.value_sha256 is not None:
-        found.append(("value", event.value_bytes or 0, event.value_sha256))
-    if isinstance(event, e.InvocationEvent):
-        for name in ("input", "result"):
-            sha256 = getattr(event, f"{name}_sha256", None)
-            if sha256 is not None:
-                found.append((name, getattr(event, f"{name}_bytes") or 0, sha256))
+    fields = VALUE_OF.get(type(event))  # type: ignore[arg-type]
+    if fields is not None:
+        name, size, digest = fields
+        if getattr(event, digest) is not None:
+            found.append((name, getattr(event, size) or 0, getattr(event, digest)))
     return found
 
 

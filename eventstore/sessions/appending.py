@@ -12,10 +12,8 @@ from eventstore import events as e
 from eventstore.ids import check_new_session_id
 from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
-from eventstore.sessions.event_values import checked
 from eventstore.store.call_values import with_text
 from eventstore.store.storage import SessionStorage
-from eventstore.store.stored_values import check_none_is_named
 from projections.models import check_role
 
 R = TypeVar("R")
@@ -176,13 +174,15 @@ class Appending(ABC, Generic[R]):
         self, session_id: str, create: e.SessionCreated | bool, batch: Sequence[e.Event]
     ) -> e.SessionCreated:
         """Return the event that creates a session for `append`, before a batch. Raises as `checked` does."""
+        from eventstore.store.stored_values import check_none_is_named  # programs that read create nothing
+
         check_new_session_id(session_id)
         check_none_is_named(batch)
         created = e.SessionCreated() if create is True else create
         if not isinstance(created, e.SessionCreated) or created.forked_from is not None:
             raise ValueError("create is neither True nor a SessionCreated of a new session; nothing was written")
         who = {**self.by, **(created.by or {})} or None
-        return replace(checked(created), used_before=self.storage.was_used(session_id), by=who, id=None)
+        return replace(arguments.checked(created), used_before=self.storage.was_used(session_id), by=who, id=None)
 
     def _who(self, by: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return {**self.by, **arguments.mapping("by", by)} or None

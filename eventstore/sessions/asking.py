@@ -15,7 +15,6 @@ from eventstore.log.base import Head
 from eventstore.record import clock
 from eventstore.record.salvage import Remnant
 from eventstore.sessions import arguments
-from eventstore.sessions.follow_options import SubscribeOptions, check_names
 from eventstore.store.as_of import At
 from eventstore.store.message_content import with_files
 from eventstore.store.pages import Page, warn_damaged
@@ -29,6 +28,7 @@ from projections.models import Conversation, ConversationMessage, Session, Sessi
 from projections.projection import Projection, S
 
 if TYPE_CHECKING:  # loaded by who follows
+    from eventstore.sessions.follow_options import SubscribeOptions
     from eventstore.subscriptions.handling import Handling
     from eventstore.subscriptions.subscription import Delivered, Subscription
 
@@ -414,7 +414,7 @@ class AskingAll:
         handler: "Callable[[Delivered], object]",
         session_id: str | None = None,
         after: str | int | None = None,
-        **options: Unpack[SubscribeOptions],
+        **options: "Unpack[SubscribeOptions]",
     ) -> "Handling":
         """Call `handler` for each event, in order, and keep the position under `name`, so that a later program continues there.
 
@@ -422,6 +422,7 @@ class AskingAll:
         `session_id`, `after` and the other arguments are those of `follow`. An event counts as handled when `handler` returns.
         If it raises, the position stays before that event. After a crash, events of the last 100 ms may be handled again.
         """
+        from eventstore.sessions.follow_options import SubscribeOptions, check_names
         from eventstore.subscriptions.handling import Handling
 
         check_names("subscribe", options, SubscribeOptions)

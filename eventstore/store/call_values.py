@@ -13,8 +13,7 @@ from eventstore.log.values import LogValues
 from eventstore.record.fields import check_value
 from eventstore.secret_patterns import Patterns
 from eventstore.store.message_content import has_files, keep_files
-from eventstore.store.stored_values import FIELD_OF, check_files, check_named
-from projections.calls import INLINE_BYTES
+from projections.calls import INLINE_BYTES, VALUE_OF
 
 
 def made_ready(log: LogValues, session_id: str, events: Sequence[Event], secrets: Patterns | None) -> list[Event]:
@@ -28,16 +27,20 @@ def made_ready(log: LogValues, session_id: str, events: Sequence[Event], secrets
         # First of all: the bytes of an image are no text with secrets.
         if isinstance(made, MessageAdded):
             if made.blobs is not None:
+                from eventstore.store.stored_values import check_files  # few events name a stored value
+
                 check_files(log, session_id, made)
             elif made.blocks is not None:
                 made = keep_files(log, session_id, made)
         if secrets is not None:
             made = secrets.clean(made)
-        fields = FIELD_OF.get(type(made))
+        fields = VALUE_OF.get(type(made))
         if fields is not None:
             given = made
             made = set_aside(log, session_id, made)
             if given is made and (getattr(made, fields[1]) is not None or getattr(made, fields[2]) is not None):
+                from eventstore.store.stored_values import check_named
+
                 check_named(log, session_id, made)
         ready.append(made)
     return ready
@@ -49,7 +52,7 @@ def set_aside(log: LogValues, session_id: str, event: Event) -> Event:
     If the event is refused afterwards, the stored value stays; it does no harm, because no event names it. Raises
     EventNotEncodable with the path of a value that JSON cannot hold, SessionNotFound, AppendRefused.
     """
-    if type(event) not in FIELD_OF:
+    if type(event) not in VALUE_OF:
         return event
     if isinstance(event, RecordPut):
         return _set_aside_value(log, session_id, event)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstore.derived.analytics import Analytics, By, Figures
 from eventstore.derived.catalog import Catalog
@@ -11,7 +11,6 @@ from eventstore.derived.line_keys import LineKeys
 from eventstore.derived.listing import Filter
 from eventstore.derived.search import Search
 from eventstore.derived.search_query import Asked, Hit, Hits
-from eventstore.derived.shared_catalog import SharedCatalog
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.engine import EventLog
 from eventstore.record.message_run import read_runs
@@ -21,6 +20,9 @@ from eventstore.store.pages import Page, Track, as_time, warn_damaged
 from eventstore.store.sub_agents import SubAgent, joined, walk
 from projections import metadata as metadata_fold
 from projections.models import Session, SessionMetadata, SessionStatus
+
+if TYPE_CHECKING:
+    from eventstore.derived.shared_catalog import SharedCatalog
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 Content: TypeAlias = dict[str, Rows]
@@ -37,12 +39,16 @@ class ListedSessions(FoldedSessions):
     def _list_with(self, folder: Path | None) -> None:
         """Use caches in this folder, or in memory without one."""
         local = Catalog(folder)
-        has_tables = self.log.capabilities.keeps_tables
-        self.catalog: Catalog | SharedCatalog = SharedCatalog(self.log.backend.tables(), local) if has_tables else local
+        self.catalog: Catalog | SharedCatalog = self._shared(local) if self.log.capabilities.keeps_tables else local
         self._search, self._analytics = Search(self.log, folder), Analytics(self.log, folder)
         self.line_keys = LineKeys(self.log, folder)
 
-    def caches(self) -> tuple[Catalog | SharedCatalog, Search, Analytics, LineKeys]:
+    def _shared(self, local: Catalog) -> "SharedCatalog":
+        from eventstore.derived.shared_catalog import SharedCatalog  # stores in files have none
+
+        return SharedCatalog(self.log.backend.tables(), local)
+
+    def caches(self) -> "tuple[Catalog | SharedCatalog, Search, Analytics, LineKeys]":
         """Return the caches of lists, search, figures and imported lines."""
         return self.catalog, self._search, self._analytics, self.line_keys
 

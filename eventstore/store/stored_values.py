@@ -10,15 +10,11 @@ from hashlib import sha256
 import msgspec
 
 from eventstore.errors import EventNotEncodable
-from eventstore.events import Event, InvocationLinked, InvocationStarted, MessageAdded, RecordPut
+from eventstore.events import Event, MessageAdded, RecordPut
 from eventstore.log.values import LogValues
+from projections.calls import VALUE_OF
 from projections.content import texts
 
-FIELD_OF: dict[type[Event], tuple[str, str, str]] = {
-    kind: (name, f"{name}_bytes", f"{name}_sha256")
-    for kind, name in ((InvocationStarted, "input"), (InvocationLinked, "result"), (RecordPut, "value"))
-}
-"""The fields of a value, of its size and of its hash, by type of event."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NO_VALUE = (None, msgspec.UNSET)
 _ABSENT = "names a value that is not stored with this session: append the value itself"
@@ -32,8 +28,8 @@ def check_none_is_named(events: Sequence[Event]) -> None:
     for event in events:
         if isinstance(event, MessageAdded) and event.blobs is not None:
             raise EventNotEncodable(event.type, "$.blobs", _ABSENT)
-        if type(event) in FIELD_OF:
-            name, _, digest = FIELD_OF[type(event)]
+        if type(event) in VALUE_OF:
+            name, _, digest = VALUE_OF[type(event)]
             if getattr(event, digest) is not None and getattr(event, name) in _NO_VALUE:
                 raise EventNotEncodable(event.type, f"$.{digest}", _ABSENT)
 
@@ -44,7 +40,7 @@ def check_named(log: LogValues, session_id: str, event: Event) -> None:
     A parent can be deleted, and then a fork keeps only the values of the events that it inherits. Raises EventNotEncodable,
     SessionNotFound, AppendRefused.
     """
-    name, size_field, digest_field = FIELD_OF[type(event)]
+    name, size_field, digest_field = VALUE_OF[type(event)]
     size, digest = getattr(event, size_field), getattr(event, digest_field)
     if digest is None:
         raise EventNotEncodable(event.type, f"$.{size_field}", f"is set without {digest_field}")

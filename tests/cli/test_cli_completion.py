@@ -114,7 +114,7 @@ _LATE = {
 
 
 @pytest.mark.parametrize(
-    ("words", "ours"), [(("list",), 36), (("show", IDS[2]), 164), (("__complete", "show", ""), 12)]
+    ("words", "ours"), [(("list",), 36), (("show", IDS[2]), 160), (("__complete", "show", ""), 12)]
 )
 def test_a_command_loads_what_it_uses_and_not_more(
     shell: Shell, tmp_path: Path, words: tuple[str, ...], ours: int
