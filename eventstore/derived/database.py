@@ -34,7 +34,7 @@ MEMORY_SECONDS = 10.0
 """How long answers come from memory before the file is tried again."""
 _MANY_COMPARED = 256
 """After comparing so many logs that had not changed, it is worth a write to begin behind them the next time."""
-_VERSION = 7
+_VERSION = 8
 _SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
 _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
 _UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}

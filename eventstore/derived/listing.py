@@ -313,6 +313,6 @@ def _decoded(text: object) -> list[Any]:
 def _check_value(sort: Sort, value: object) -> str | float:
     if sort != "cost":
         return without_nul(check_text("a time", value))
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError
     return float(value)

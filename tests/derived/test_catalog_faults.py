@@ -140,6 +140,7 @@ ODD: list[Callable[[SessionManager], object]] = [
         ]
     ),
     lambda manager: manager.page_sessions(sort="cost", cursor=encoded(["cost", 10**400, "x"])),
+    lambda manager: manager.page_sessions(sort="cost", cursor=encoded(["cost", float("inf"), "x"])),
     lambda manager: manager.search(5),  # type: ignore[arg-type]
     lambda manager: manager.search("a* " * 3_000),
     lambda manager: manager.search("a", limit="3"),  # type: ignore[arg-type]
