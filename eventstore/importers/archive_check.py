@@ -24,7 +24,6 @@ from eventstore.store.local_storage import FileSystemSessionStorage
 from eventstore.store.storage import SessionStorage
 
 _ADVICE = "delete the one that is here, or export without that one"
-_REDACTION = b'{"type":"event.redacted",'
 _OF_IMPORTS = SessionCreated, SessionUpdated, SessionCompleted
 """Events of an import that are not of one line."""
 
@@ -179,7 +178,7 @@ def _passing(chunks: Iterator[bytes], linked: set[str], redactions: list[EventRe
     rest = b""
     for chunk in chunks:
         data, lf, rest = (rest + chunk).rpartition(b"\n")
-        if codec.INVOCATION in data or _REDACTION in data:
+        if codec.INVOCATION in data or codec.REDACTION in data:
             for line in codec.lines(data + lf):
                 event = codec.read_invocation(line) if codec.head(line) else None
                 if event is not None and event.invocation_dir:

@@ -164,7 +164,7 @@ def _without_record(storage: SessionStorage, arriving: Arriving) -> Iterator[_Fo
         inherited = 0 if log.trashed else storage.log.inherited(log.log_id)
         if inherited:
             own = lines_of(storage, log, inherited)
-            recorded = {one.target for one in map(codec.read_redaction, own) if one is not None}
+            recorded = {one.target for one in codec.read_redactions(own)}
             found = {seq: line for seq, line in lines.items() if seq <= inherited and seq not in recorded}
             if found:
                 yield log, wanted, found

@@ -156,8 +156,7 @@ class Redaction:
         )
 
     def _has_recorded(self, copy: Copy) -> bool:
-        after = lines_of(self._storage, copy.log, min(copy.lines))
-        return copy.lines.keys() <= {one.target for one in map(codec.read_redaction, after) if one is not None}
+        return copy.lines.keys() <= _recorded_in(self._storage, copy)
 
     def _prepare(self, copies: list[Copy]) -> None:
         """Do the steps that need the text."""
@@ -232,8 +231,7 @@ class Redaction:
 
     def _with_recorded(self, copy: Copy) -> Copy:
         if copy.lines and copy.inherits():
-            after = lines_of(self._storage, copy.log, min(copy.lines))
-            copy.recorded = {one.target for one in map(codec.read_redaction, after) if one is not None}
+            copy.recorded = _recorded_in(self._storage, copy)
         return copy
 
     def _look_at(self, copies: Iterable[Copy]) -> None:
@@ -372,6 +370,11 @@ def _is_said(storage: SessionStorage, log: Log, name: str) -> bool:
     """Check whether the log still has a name that a redacted event also had."""
     text = needle(name).pieces[0]
     return any(text in line for line in lines_of(storage, log))
+
+
+def _recorded_in(storage: SessionStorage, copy: Copy) -> set[int]:
+    """Return the numbers of the events whose redaction a log records."""
+    return {one.target for one in codec.read_redactions(lines_of(storage, copy.log, min(copy.lines)))}
 
 
 def name_of(log: Log) -> str:

@@ -24,7 +24,6 @@ from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 100
 _ALONE_AFTER = 3  # lost attempts, before the lock is held for one complete attempt
-_TELLING = b'{"type":"event.redacted",'
 
 
 class Plan(NamedTuple):
@@ -274,7 +273,7 @@ class Appender(Healer):
         scan.here, state.end = plan.tip, plan.tip.offset
         for key, first, last in plan.keys:
             scan.ids[key] = first, last
-        if _TELLING in plan.data:
+        if codec.REDACTION in plan.data:
             scan.note(codec.lines(plan.data))
 
 

@@ -337,7 +337,7 @@ def _unpacked(event: E, line: bytes) -> E:
 
 def read_redaction(line: bytes) -> EventRedacted | None:
     """Decode a line that records a redaction; None for any other."""
-    if not line.startswith(b'{"type":"event.redacted",'):
+    if not line.startswith(REDACTION):
         return None
     try:
         event = _decoder.decode(line)
@@ -346,6 +346,13 @@ def read_redaction(line: bytes) -> EventRedacted | None:
     return event if isinstance(event, EventRedacted) else None
 
 
+def read_redactions(lines: Iterable[bytes]) -> Iterator[EventRedacted]:
+    """Stream the redactions that lines record."""
+    return (found for found in map(read_redaction, lines) if found is not None)
+
+
+REDACTION = b'{"type":"event.redacted",'
+"""How every line begins that records a redaction."""
 INVOCATION = b'{"type":"invocation.'
 """How every line about a tool call begins."""
 

@@ -17,7 +17,6 @@ from eventstore.store.folded import FoldedSessions
 from eventstore.store.lock import refusing
 from projections.models import Session
 
-_TELLING = b'{"type":"event.redacted",'
 _Chunks: TypeAlias = Iterable[bytes]
 _Attachments: TypeAlias = Iterable[tuple[str, Iterable[bytes]]]
 _Streams: TypeAlias = tuple[_Chunks, _Attachments]
@@ -109,7 +108,7 @@ class BranchedSessions(FoldedSessions):
 
     def take(self, session_id: str, after: Head, data: bytes, *, trashed: str | None = None) -> Head:
         """Append lines from another store, as `EventLog.take` does; the registry records the redactions that came."""
-        has_redactions = _TELLING in data
+        has_redactions = codec.REDACTION in data
         with self.registry.locked(), refusing(session_id, "continued"):
             if has_redactions:
                 self.registry.record_redactions(session_id, codec.lines(data))
@@ -190,8 +189,8 @@ def _has_redactions(chunks: _Chunks) -> bool:
     found, last = False, b""
     for chunk in chunks:
         last += chunk
-        found = found or _TELLING in last
-        last = last[-len(_TELLING) :]
+        found = found or codec.REDACTION in last
+        last = last[-len(codec.REDACTION) :]
     return found
 
 

@@ -13,13 +13,11 @@ from eventstore.errors import EventStoreError, InvalidSessionId, LogDamaged, Ses
 from eventstore.events import StoreEventsRedacted
 from eventstore.ids import TEMPLATE, id_of
 from eventstore.log.base import Head
+from eventstore.log.redact import recorded_leaf
 from eventstore.record import codec, tombstone
 from eventstore.store.known_redactions import Known, redact_here, redact_in_trash, redacted_folders
 from eventstore.store.removed_text import Removed, mark
 from eventstore.store.storage import SessionStorage
-
-TELLING = b'{"type":"event.redacted",'
-"""How a line begins that records a redaction."""
 
 
 def families(storage: SessionStorage) -> dict[str, list[str]]:
@@ -71,10 +69,10 @@ def take_redacted(
 
 def _recorded(session_id: str, lines: Iterable[bytes]) -> Known:
     """Return the redactions that some lines record, by the leaf hashes of the redacted events."""
-    told = (one for one in map(codec.read_redaction, lines) if one is not None)
     return {
-        bytes.fromhex(one.leaf): StoreEventsRedacted(session_id=session_id, targets=(one.target,), reason=one.reason)
-        for one in told
+        leaf: StoreEventsRedacted(session_id=session_id, targets=(one.target,), reason=one.reason)
+        for one in codec.read_redactions(lines)
+        if (leaf := recorded_leaf(one))
     }
 
 

@@ -18,7 +18,6 @@ from eventstore.log.base import Head
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec
 from eventstore.store.copied_redactions import (
-    TELLING,
     families,
     finish_redactions,
     redact_live,
@@ -161,7 +160,7 @@ class _Copying:
                 self._copy_or_refuse(one.name, partial(self._copy_trashed, one, there))
 
     def _copy_trashed(self, one: Trashed, there: set[str], name: str) -> str:
-        told = [line for line in self._source.log.trashed_lines(name) if line.startswith(TELLING)]
+        told = [line for line in self._source.log.trashed_lines(name) if line.startswith(codec.REDACTION)]
         if told and one.session_id not in self._together and self._target.log.exists(one.session_id):
             self._copy_together(one.session_id)
         outcome, events = copy_trashed(self._source, self._target, one, there)
@@ -194,7 +193,7 @@ class _Copying:
                 outcome = copy(one)
             elif not self._fits(one):
                 for name in self._names_in_trash(one):  # it is moved later, if the trash is copied
-                    told = [line for line in self._source.log.trashed_lines(name) if line.startswith(TELLING)]
+                    told = [line for line in self._source.log.trashed_lines(name) if line.startswith(codec.REDACTION)]
                     self._redact_others(one, self._target.log.root_of(one), told)
                     self.done.events += continue_live(self._source, self._target, name)
             elif one not in self._reached:
@@ -269,7 +268,7 @@ class _Copying:
         is_behind, data = here.version < there.version, b""
         if is_behind:
             data = b"".join(self._source.log.chunks(session_id, here.version, there.version))
-            if TELLING in data and session_id not in self._together:
+            if codec.REDACTION in data and session_id not in self._together:
                 return self._copy_together(session_id, self._copy_once)
         self._take_attachments(session_id, "values/", "quarantine/")
         if is_behind:
@@ -283,7 +282,7 @@ class _Copying:
         return "continued" if is_behind else "unchanged"
 
     def _take(self, session_id: str, here: Head, data: bytes) -> None:
-        if TELLING in data:
+        if codec.REDACTION in data:
             self._redact_others(session_id, self._target.log.root_of(session_id), codec.lines(data))
             take_redacted(self._target, session_id, here, data)
             self._copy_history(self._source.log.lines(session_id), again=True)
@@ -353,8 +352,8 @@ class _Copying:
 def _noting(chunks: Iterable[bytes], told: list[bytes]) -> Iterator[bytes]:
     """Pass chunks of complete lines on, and collect the lines that record redactions."""
     for chunk in chunks:
-        if TELLING in chunk:
-            told += [line for line in codec.lines(chunk) if line.startswith(TELLING)]
+        if codec.REDACTION in chunk:
+            told += [line for line in codec.lines(chunk) if line.startswith(codec.REDACTION)]
         yield chunk
 
 

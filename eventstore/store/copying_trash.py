@@ -9,8 +9,8 @@ from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.ids import id_of
 from eventstore.log.base import Head
 from eventstore.log.ingest import VerifiedLog, verify_whole
-from eventstore.record import hash_chain
-from eventstore.store.copied_redactions import TELLING, finish_redactions, take_redacted
+from eventstore.record import codec, hash_chain
+from eventstore.store.copied_redactions import finish_redactions, take_redacted
 from eventstore.store.copying_attachments import Attached, missing_attachments, unneeded_values
 from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
@@ -146,7 +146,7 @@ class _TrashCopy:
         self._take_attachments(trashed, "values/", "quarantine/")
         lines = list(islice(self._source.log.trashed_lines(self._name), place.head.version, None))
         data = b"".join(line + b"\n" for line in lines)
-        if TELLING in data:
+        if codec.REDACTION in data:
             take_redacted(target, session_id, place.head, data, trashed=trashed)
         elif lines:
             target.take(session_id, place.head, data, trashed=trashed)

@@ -77,7 +77,7 @@ def marks_of(read: Callable[[], Iterable[bytes]], wanted: Collection[int]) -> tu
 
     `read` returns all lines of the log, from its first on.
     """
-    told = (one for one in map(codec.read_redaction, read()) if one is not None)
+    told = codec.read_redactions(read())
     gone = {one.target: one.target_type for one in told if one.target_origin_bytes is not None}
     reader, found = LineMarks(), dict[str, None]()
     text, is_wanted = b"", False

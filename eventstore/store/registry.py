@@ -99,7 +99,7 @@ class Registry(RegistryLog):
 
     def record_redactions(self, log_id: str, lines: Iterable[bytes]) -> None:
         """Record the redactions that lines from elsewhere record: verification accuses one that the registry does not know."""
-        found = [one for line in lines if (one := codec.read_redaction(line)) is not None and recorded_leaf(one)]
+        found = list(filter(recorded_leaf, codec.read_redactions(lines)))
         if not found:
             return
         recorded = {
