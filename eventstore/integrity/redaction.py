@@ -18,6 +18,7 @@ from eventstore.integrity.redaction_files import clean_records, still_there
 from eventstore.integrity.redaction_plan import (
     Log,
     check_found,
+    check_redactable,
     copies_of,
     holder_of,
     read_with_origins,
@@ -27,8 +28,6 @@ from eventstore.integrity.redaction_plan import Redactable as Redactable
 from eventstore.integrity.redaction_plan import plan_redactions as plan_redactions
 from eventstore.integrity.redaction_steps import Redacted as Redacted
 from eventstore.integrity.redaction_steps import Redaction, name_of
-from eventstore.log.redact import record_redaction
-from eventstore.record import tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.removed_text import Removed
 from eventstore.store.storage import SessionStorage
@@ -123,7 +122,7 @@ def redact_plan(
     done, removed = finish_redactions(storage), Removed()
     for log, found in events.items():
         seqs, finder = {one.seq for one in found}, finders[log]
-        kept = _keep_rest(storage, log, seqs, finder, reason) if inside else 0
+        kept = _keep_rest(storage, log, seqs, finder) if inside else 0
         with storage.registry.locked():
             redaction = Redaction(storage, log, reason, by, finder, inside=inside and log.trashed is None)
             done.append(replace(redaction.run(seqs), kept=kept))
@@ -142,11 +141,9 @@ def redact_plan(
     return done
 
 
-def _keep_rest(storage: SessionStorage, log: Log, seqs: set[int], patterns: Patterns, reason: str) -> int:
+def _keep_rest(storage: SessionStorage, log: Log, seqs: set[int], patterns: Patterns) -> int:
     if log.trashed is not None or log.log_id.startswith(TEMPLATE):
         return 0
     lines = read_with_origins(storage, log, seqs)
-    for seq, line in lines.items():
-        if tombstone.read_tombstone(line) is None:
-            record_redaction(log.log_id, seq, line, reason, None)  # raises the errors that would stop the redaction
+    check_redactable(log.log_id, lines)  # before anything is appended
     return keep_rest(storage, log.log_id, lines, patterns)

@@ -1,6 +1,6 @@
 """What a redaction would remove: a plan by patterns, and the logs that have the events."""
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
@@ -308,6 +308,13 @@ def read_with_origins(storage: SessionStorage, log: Log, seqs: Collection[int]) 
         if codec.decode(line).origin is not None:
             found[seq] = line
     return dict(sorted(found.items()))
+
+
+def check_redactable(log_id: str, lines: Mapping[int, bytes]) -> None:
+    """Raise RedactionRefused for a line that cannot be redacted, by its number; one that was redacted before is no error."""
+    for seq, line in lines.items():
+        if tombstone.read_tombstone(line) is None:
+            record_redaction(log_id, seq, line, "", None)
 
 
 def holder_of(storage: SessionStorage, record: StoreEventsRedacted) -> Log | None:

@@ -25,6 +25,7 @@ from eventstore.integrity.redaction_files import clean_records, roots_of
 from eventstore.integrity.redaction_plan import (
     Copy,
     Log,
+    check_redactable,
     facts_lost,
     filled,
     lines_of,
@@ -32,7 +33,6 @@ from eventstore.integrity.redaction_plan import (
     read_with_origins,
     relatives,
 )
-from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.line_marks import marks_of
@@ -113,7 +113,7 @@ class Redaction:
     def _announced(self, lines: dict[int, bytes]) -> list[Copy]:
         """Record the redaction of lines in the store's own log; return the copies of them."""
         storage, asked = self._storage, self._asked
-        self._check(lines)
+        check_redactable(asked.log_id, lines)
         self._lines, copies = lines, self._copies(lines)
         self._new = new = sorted({seq for copy in copies for seq in copy.todo()})
         if new:
@@ -202,12 +202,6 @@ class Redaction:
             yield
         except (EventStoreError, OSError, ValueError, sqlite3.Error) as error:
             self._left[f"{what}: {error}"] = None
-
-    def _check(self, lines: dict[int, bytes]) -> None:
-        """Raise RedactionRefused for an event that cannot be redacted, unless it was redacted before."""
-        for seq, line in lines.items():
-            if tombstone.read_tombstone(line) is None:
-                record_redaction(self._asked.log_id, seq, line, self._reason, self._by)
 
     def _copy(self, log: Log, wanted: dict[int, bytes]) -> Copy:
         """Find which of the events a log has, by their leaf hashes."""

@@ -5,20 +5,17 @@ A route names the headers that it honours, and refuses the others.
 Text is removed only after a plan was shown: its hash has to come with the request.
 """
 
-from collections.abc import Iterable
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from eventstore.errors import RedactionRefused, SessionNotFound, VersionConflict
+from eventstore.errors import SessionNotFound, VersionConflict
+from eventstore.integrity.redaction_plan import Log, check_redactable, read_with_origins
 from eventstore.log.base import Appended
-from eventstore.log.redact import record_redaction
-from eventstore.record import tombstone
 from eventstore.server.problems import Refusal
 from eventstore.server.route import Context, Header, NoBody, Request, Routes, moment
-from eventstore.sessions.manager import SessionManager
 
 routes = Routes()
 APPEND: tuple[Header, ...] = ("Idempotency-Key", "If-Match")
@@ -218,7 +215,7 @@ def redact(context: Context, request: Request) -> Redacted:
     if request.expected_version not in (None, head.version):
         raise VersionConflict(session_id, request.expected_version, head.version)
     seqs = sorted(set(asked.seqs))
-    _check(manager, session_id, seqs, head.version)
+    check_redactable(session_id, read_with_origins(manager.storage, Log(session_id), seqs))
     events = list(manager.storage.moments.events(session_id, seqs))
     shown = [ToRedact(one.seq, one.type, one.time) for one in events]
     text = f"{session_id}\n" + "".join(f"{one.seq} {one.hash}\n" for one in events)
@@ -233,13 +230,3 @@ def redact(context: Context, request: Request) -> Redacted:
         raise Refusal(422, "a redaction needs a reason; nothing was done", "No reason")
     done = manager.redactions.redact(session_id, seqs, asked.reason, by={"actor": "eventstore serve"})
     return Redacted(plan, shown, done=True, left=list(done.left))
-
-
-def _check(manager: SessionManager, session_id: str, seqs: Iterable[int], version: int) -> None:
-    """Raise RedactionRefused for the first event that cannot be redacted, as carrying out the plan does."""
-    for seq in seqs:
-        if seq > version:
-            raise RedactionRefused(session_id, seq, "there is no such event")
-        line = b"".join(manager.storage.log.window(session_id, seq - 1, seq)).rstrip(b"\n")
-        if tombstone.read_tombstone(line) is None:  # what was redacted before is completed
-            record_redaction(session_id, seq, line, "", None)
