@@ -25,7 +25,7 @@ from eventstore.store.copied_redactions import (
     relatives_in_trash,
     take_redacted,
 )
-from eventstore.store.copying_attachments import Attached, missing_attachments, unneeded_values
+from eventstore.store.copying_attachments import Attachments, of_session
 from eventstore.store.copying_trash import continue_live, copy_trashed, is_beginning
 from eventstore.store.retention import Trashed
 from eventstore.store.storage import SessionStorage
@@ -270,15 +270,16 @@ class _Copying:
             data = b"".join(self._source.log.chunks(session_id, here.version, there.version))
             if codec.REDACTION in data and session_id not in self._together:
                 return self._copy_together(session_id, self._copy_once)
-        self._take_attachments(session_id, "values/", "quarantine/")
+        self._attachments(session_id).take("values/", "quarantine/")
         if is_behind:
             self._take(session_id, here, data)
             self.done.continued.append(session_id)
             self.done.events += there.version - here.version
         else:
             finish_redactions(self._target, session_id)
-        self._take_attachments(session_id, "checkpoints/")
-        self._remove_values(session_id)
+        beside = self._attachments(session_id)
+        beside.take("checkpoints/")
+        beside.remove_unneeded()
         return "continued" if is_behind else "unchanged"
 
     def _take(self, session_id: str, here: Head, data: bytes) -> None:
@@ -315,22 +316,8 @@ class _Copying:
             self._copy_history(codec.lines(chunk))
         return "new"
 
-    def _take_attachments(self, session_id: str, *kinds: str) -> None:
-        for name, data in missing_attachments(*self._attached(session_id), kinds):
-            self._target.log.take_attachment(session_id, name, data)
-
-    def _attached(self, session_id: str) -> tuple[Attached, Attached]:
-        source, target = self._source.log, self._target.log
-        return (
-            Attached(source.attachments(session_id), partial(source.read_beside, session_id)),
-            Attached(target.attachments(session_id), partial(target.read_beside, session_id)),
-        )
-
-    def _remove_values(self, session_id: str) -> None:
-        """Remove the values of events that were redacted in the source."""
-        log = self._target.log
-        for name in unneeded_values(*self._attached(session_id), partial(log.lines, session_id)):
-            log.take_attachment(session_id, name, None)
+    def _attachments(self, session_id: str) -> Attachments:
+        return Attachments(of_session(self._source.log, session_id), self._target.log, session_id)
 
     def _copy_history(self, lines: Iterable[bytes], again: bool = False) -> None:
         """Copy the folders of tool calls that lines name, if both stores have a place for them.

@@ -1,7 +1,6 @@
 """Copies of sessions in the trash: continued where the target has them, else imported and moved to its trash."""
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from eventstore.log.base import Head
 from eventstore.log.ingest import VerifiedLog, verify_whole
 from eventstore.record import codec, hash_chain
 from eventstore.store.copied_redactions import finish_redactions, take_redacted
-from eventstore.store.copying_attachments import Attached, missing_attachments, unneeded_values
+from eventstore.store.copying_attachments import Attachments, lines_of, of_trash
 from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
 
@@ -143,7 +142,7 @@ class _TrashCopy:
     def _continue(self, place: _Place) -> int:
         """Append the missing events to a log of the target, with what belongs to them; return their number."""
         target, session_id, trashed = self._target, self._session_id, place.name
-        self._take_attachments(trashed, "values/", "quarantine/")
+        self._attachments(trashed).take("values/", "quarantine/")
         lines = list(islice(self._source.log.trashed_lines(self._name), place.head.version, None))
         data = b"".join(line + b"\n" for line in lines)
         if codec.REDACTION in data:
@@ -152,40 +151,23 @@ class _TrashCopy:
             target.take(session_id, place.head, data, trashed=trashed)
         else:
             finish_redactions(target, session_id, trashed=trashed)
-        self._take_attachments(trashed, "checkpoints/")
-        self._remove_values(trashed)
+        beside = self._attachments(trashed)
+        beside.take("checkpoints/")
+        beside.remove_unneeded()
         return len(lines)
-
-    def _remove_values(self, trashed: str | None) -> None:
-        for name in unneeded_values(*self._attached(trashed), partial(self._lines, trashed)):
-            self._target.log.take_attachment(self._session_id, name, None, trashed=trashed)
 
     def _complete(self, trashed: str | None) -> None:
         """Finish what a killed copy left: redactions, and attachments, unless the target has redacted events since."""
         finish_redactions(self._target, self._session_id, trashed=trashed)
-        self._remove_values(trashed)
-        source, there = self._attached(trashed)
-        if set(source.names) - set(there.names):
-            head = self._place(trashed, self._lines(trashed)).head
+        beside = self._attachments(trashed)
+        beside.remove_unneeded()
+        if beside.lacks_any:
+            head = self._place(trashed, lines_of(self._target.log, self._session_id, trashed)).head
             if (head.version, head.hash) == (self._head.version, self._head.hash):
-                self._take_attachments(trashed, *_ALL)
+                beside.take(*_ALL)
 
-    def _take_attachments(self, trashed: str | None, *kinds: str) -> None:
-        for name, data in missing_attachments(*self._attached(trashed), kinds):
-            self._target.log.take_attachment(self._session_id, name, data, trashed=trashed)
-
-    def _attached(self, trashed: str | None) -> tuple[Attached, Attached]:
-        source, target = self._source.log, self._target.log
-        there = (
-            Attached(target.attachments(self._session_id), partial(target.read_beside, self._session_id))
-            if trashed is None
-            else Attached(target.trashed_attachments(trashed), partial(target.read_trashed, trashed))
-        )
-        return Attached(source.trashed_attachments(self._name), partial(source.read_trashed, self._name)), there
-
-    def _lines(self, trashed: str | None) -> Iterator[bytes]:
-        log = self._target.log
-        return log.lines(self._session_id) if trashed is None else log.trashed_lines(trashed)
+    def _attachments(self, trashed: str | None) -> Attachments:
+        return Attachments(of_trash(self._source.log, self._name), self._target.log, self._session_id, trashed)
 
     def _purge(self, found: Iterable[Trashed]) -> None:
         self._target.clean_up(
