@@ -49,15 +49,16 @@ def lost_ids(storage: SessionStorage) -> list[str]:
 
     Empty where the store's own log cannot be read: `verify` reports that.
     """
-    lost, record = set[str](), StoreRecord()
-    for attempt in range(2):  # one that is deleted or created in the meantime is not missing at both looks
-        before = {one: record.about(one) for one in lost}
-        record, _ = read_settled(storage)
-        missing = set(record.made).difference(all_ids(storage)) if record.made else set()
-        lost = {one for one in lost & missing if before[one] == record.about(one)} if attempt else missing
-        if not lost:
-            break
-    return sorted(lost)
+    found = _missing(storage)
+    again = _missing(storage) if found else {}  # one that is deleted or created meanwhile is not missing at both looks
+    return sorted(one for one, about in found.items() if again.get(one) == about)
+
+
+def _missing(storage: SessionStorage) -> dict[str, tuple[object, ...]]:
+    """Return the sessions that should exist and have no log, each with what is recorded of it."""
+    record, _ = read_settled(storage)
+    names = set(record.made).difference(all_ids(storage)) if record.made else ()
+    return {one: record.about(one) for one in names}
 
 
 def is_empty(storage: SessionStorage) -> bool:

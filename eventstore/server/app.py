@@ -98,7 +98,7 @@ class Application:
             async def handle(request: HttpRequest) -> Response:
                 try:
                     read_conditions(route, request.headers)
-                    found: Response = await route.run(manager if route.run is export else self._running(), request)
+                    found: Response = await route.run(self._running(), request)
                     return found
                 except Refusal as error:
                     return answer(error.problem)

@@ -15,6 +15,7 @@ from eventstore.exporters.report import write_html, write_markdown
 from eventstore.exporters.tables import TableName, export_table
 from eventstore.ids import check_session_id
 from eventstore.server.arguments import read_query
+from eventstore.server.live import Live
 from eventstore.server.problems import answer, problem_of
 from eventstore.server.route import query_of
 from eventstore.server.shown import show_event
@@ -41,9 +42,9 @@ class ExportQuery(msgspec.Struct, forbid_unknown_fields=True):
     content: bool = False
 
 
-async def export(manager: SessionManager, request: Request) -> Response:
+async def export(live: Live, request: Request) -> Response:
     """Download a session: a report, its events, a trace or a table."""
-    session_id = request.path_params["session_id"]
+    manager, session_id = live.manager, request.path_params["session_id"]
     try:
         asked = read_query(ExportQuery, query_of(request))
         kind = asked.kind

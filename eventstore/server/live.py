@@ -106,10 +106,10 @@ class _Channel:
 
 
 class Live:
-    """The streams of a server. It lives on one event loop; only `poke` is called from another thread."""
+    """The streams of a server over `manager`. It lives on one event loop; only `poke` is called from another thread."""
 
     def __init__(self, manager: SessionManager) -> None:
-        self._manager, self._log = manager, manager.storage.log
+        self.manager, self._log = manager, manager.storage.log
         self._loop = asyncio.get_running_loop()
         self._hub = Hub(self._log)
         self._channels: dict[str, _Channel] = {}

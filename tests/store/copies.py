@@ -1,5 +1,7 @@
 """Stores that are copied, and what copies must have."""
 
+from collections.abc import Callable
+
 from eventstore import SessionManager, SessionStorage
 from eventstore.backends.memory import MemoryBackend
 from eventstore.integrity import SigningKey, verify_all
@@ -45,6 +47,24 @@ def content(storage: SessionStorage) -> dict[str, object]:
         )
         for name in [*log.ids(), *(f"_template.{one}" for one in storage.templates())]
     }
+
+
+def _trash_and_restore(source: SessionStorage) -> None:
+    source.trash_session("s")
+    source.restore_session("s")
+
+
+STEPS: dict[str, Callable[[SessionStorage], object]] = {
+    "nothing": lambda source: None,
+    "delete parent": lambda source: source.delete_session("p"),
+    "trash": lambda source: source.trash_session("s"),
+    "trash fork": lambda source: source.trash_session("f"),
+    "trash both": lambda source: (source.trash_session("f"), source.trash_session("s")),
+    "delete": lambda source: source.delete_session("s"),
+    "delete fork": lambda source: source.delete_session("f"),
+    "trash and restore": _trash_and_restore,
+}
+"""What is done to a session `s`, its parent `p` and its fork `f` between two copies."""
 
 
 def called(storage: SessionStorage, session_id: str, text: str) -> None:

@@ -1,12 +1,12 @@
 """Copies of redactions: the text stays nowhere in the target, the target is honest, and the next copy continues."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from log.faulty import Fault, FaultyBackend, Killed
-from store.copies import called, in_memory, problems, trash_of
+from store.copies import STEPS, called, in_memory, problems, trash_of
 
 from eventstore import FileSystemSessionStorage, Patterns, SessionManager, SessionStorage
 from eventstore.backends.memory import MemoryBackend
@@ -60,54 +60,17 @@ def use(target: SessionStorage) -> None:
     assert list(SessionManager(target).search(SECRET))
 
 
-def nothing(source: SessionStorage) -> None:
-    pass
-
-
-def delete_parent(source: SessionStorage) -> None:
-    source.delete_session("p")
-
-
-def trash(source: SessionStorage) -> None:
-    source.trash_session("s")
-
-
-def trash_fork(source: SessionStorage) -> None:
-    source.trash_session("f")
-
-
-def trash_both(source: SessionStorage) -> None:
-    source.trash_session("f")
-    source.trash_session("s")
-
-
-def delete(source: SessionStorage) -> None:
-    source.delete_session("s")
-
-
-def delete_fork(source: SessionStorage) -> None:
-    source.delete_session("f")
-
-
-def trash_and_restore(source: SessionStorage) -> None:
-    source.trash_session("s")
-    source.restore_session("s")
-
-
-STEPS = [nothing, delete_parent, trash, trash_fork, trash_both, delete, delete_fork, trash_and_restore]
-
-
 @pytest.mark.parametrize("here", STEPS)
-@pytest.mark.parametrize("there", [nothing, trash_and_restore, delete_parent])
+@pytest.mark.parametrize("there", ["nothing", "trash and restore", "delete parent"])
 def test_a_redaction_takes_the_text_from_all_of_the_copy_and_the_copy_goes_on(
-    here: Callable[[SessionStorage], None], there: Callable[[SessionStorage], None], stores: Stores
+    here: str, there: str, stores: Stores
 ) -> None:
     source, target = stores
     begin(source)
     copy_sessions(source, target)
     use(target)
-    here(source)
-    there(target)
+    STEPS[here](source)
+    STEPS[there](target)
     redact(source)
     assert copy_sessions(source, target).refused == {}
     assert left_in(target) == []
@@ -124,13 +87,13 @@ def test_a_redaction_takes_the_text_from_all_of_the_copy_and_the_copy_goes_on(
 @pytest.mark.parametrize("asked", ["p", "s", "f", "g"])
 @pytest.mark.parametrize("here", STEPS)
 def test_a_copy_of_one_session_brings_its_redactions_to_all_that_share_its_events(
-    here: Callable[[SessionStorage], None], asked: str, stores: Stores
+    here: str, asked: str, stores: Stores
 ) -> None:
     source, target = stores
     begin(source)
     copy_sessions(source, target)
     use(target)
-    here(source)
+    STEPS[here](source)
     redact(source)
     if asked in source.log.ids():
         assert copy_sessions(source, target, [asked]).refused == {}
@@ -197,15 +160,15 @@ def test_the_record_and_the_value_of_a_redacted_call_go_and_the_folders_of_other
     assert problems(target) == {}
 
 
-@pytest.mark.parametrize("here", [nothing, delete_parent, trash, trash_both, delete])
+@pytest.mark.parametrize("here", ["nothing", "delete parent", "trash", "trash both", "delete"])
 def test_a_copy_of_a_redaction_that_is_killed_anywhere_is_finished_by_the_next(
-    here: Callable[[SessionStorage], None],
+    here: str,
 ) -> None:
     source, before = in_memory(), MemoryBackend()
     begin(source)
     called(source, "s", SECRET)
     copy_sessions(source, in_memory(before))
-    here(source)
+    STEPS[here](source)
     redact(source)
     number = 0
     while True:
