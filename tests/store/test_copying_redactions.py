@@ -40,6 +40,13 @@ def begin(source: SessionStorage) -> None:
     manager.templates.save("t", "s")
 
 
+def copied(stores: Stores) -> Stores:
+    """Return the stores with a copy of what `begin` makes."""
+    begin(stores[0])
+    copy_sessions(*stores)
+    return stores
+
+
 def redact(source: SessionStorage) -> None:
     """Redact the secret wherever the store has it."""
     manager, searched = SessionManager(source).redactions, Patterns({"text": SECRET})
@@ -65,9 +72,7 @@ def use(target: SessionStorage) -> None:
 def test_a_redaction_takes_the_text_from_all_of_the_copy_and_the_copy_goes_on(
     here: str, there: str, stores: Stores
 ) -> None:
-    source, target = stores
-    begin(source)
-    copy_sessions(source, target)
+    source, target = copied(stores)
     use(target)
     STEPS[here](source)
     STEPS[there](target)
@@ -89,9 +94,7 @@ def test_a_redaction_takes_the_text_from_all_of_the_copy_and_the_copy_goes_on(
 def test_a_copy_of_one_session_brings_its_redactions_to_all_that_share_its_events(
     here: str, asked: str, stores: Stores
 ) -> None:
-    source, target = stores
-    begin(source)
-    copy_sessions(source, target)
+    source, target = copied(stores)
     use(target)
     STEPS[here](source)
     redact(source)
@@ -106,9 +109,7 @@ def test_a_copy_of_one_session_brings_its_redactions_to_all_that_share_its_event
 
 
 def test_forks_and_copies_that_only_the_target_has_record_the_redaction_themselves(stores: Stores) -> None:
-    source, target = stores
-    begin(source)
-    copy_sessions(source, target)
+    source, target = copied(stores)
     manager = SessionManager(target)
     manager.fork_session("f", new_id="mine")
     manager.fork_session("mine", new_id="nested")
@@ -128,9 +129,7 @@ def test_forks_and_copies_that_only_the_target_has_record_the_redaction_themselv
 
 
 def test_what_the_target_has_trashed_loses_the_text_too(stores: Stores) -> None:
-    source, target = stores
-    begin(source)
-    copy_sessions(source, target)
+    source, target = copied(stores)
     target.trash_session("s")
     redact(source)
     assert copy_sessions(source, target).refused == {}
