@@ -63,10 +63,16 @@ class StateCache(Generic[S]):
         self._events = 0
         self._mutex = threading.Lock()
 
-    def get(self, session_id: str) -> CachedState[S]:
-        """Fold a session up to its end. Raises SessionNotFound, LogDamaged."""
+    def get(self, session_id: str, head: Head | None = None) -> CachedState[S]:
+        """Fold a session up to its end. Raises SessionNotFound, LogDamaged.
+
+        `head` is an end that this returned before, for a caller who knows that the log did not change since: the log is not asked
+        while that state is cached.
+        """
         with self._mutex:
             known = self._kept.get(session_id)
+        if known is not None and known.head == head:
+            return known
         if known is None or known.mark is not None:
             found = self.from_snapshot(session_id, known)
             if found is not None:

@@ -39,17 +39,17 @@ class KeptLists(Generic[T]):
         self._token: str | None = None
         self._mutex = threading.Lock()
 
-    def of(self, prefix: str, tag: str) -> list[T]:
+    def of(self, prefix: str, tag: str | None = None) -> list[T]:
         """Return what is made of the sessions with this beginning of their external keys, in no particular order.
 
-        `tag` is one that all of them have. Damaged sessions are left out, with a warning.
+        `tag` is one that all of them have, if any. Damaged sessions are left out, with a warning.
         """
         with self._mutex:
             texts = self._look()
             entries = self._lists.pop(prefix, None)
             if entries is None:
                 entries = {}
-                for one in sessions_named(self._manager, prefix, [tag]):
+                for one in sessions_named(self._manager, prefix, tag and [tag]):
                     self._externals[one.session_id] = one.external_key or ""
                     entries[one.session_id] = _Entry(None, texts.get(one.session_id))
             found = []

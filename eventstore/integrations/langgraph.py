@@ -18,15 +18,17 @@ from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations import grown
 from eventstore.integrations.chat_messages import meaning_of
+from eventstore.integrations.kept_lists import KeptLists
 from eventstore.integrations.sessions import (
     Stored,
     append_decided,
     key_of,
     parts_of,
-    sessions_named,
     stored,
     stored_or_nothing,
+    stored_to,
 )
+from eventstore.log.base import Head
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -101,6 +103,7 @@ class _Reader(_Awaited):
         super().__init__(serde=serde)
         self._manager = manager
         self._last = grown.LastValues()
+        self._known = KeptLists(manager, self._make_known)
 
     def session_id_of(self, thread_id: str) -> str:
         """Return the id of the session that holds a thread."""
@@ -124,7 +127,7 @@ class _Reader(_Awaited):
             if item is None:
                 return None
             named = config if place.checkpoint else place._replace(checkpoint=checkpoint_id).to_config()
-            return self._tuple(session_id, now, place, item, named)
+            return self._tuple(now, place, item, named, session_id)
         except SessionNotFound:
             return None
 
@@ -141,13 +144,11 @@ class _Reader(_Awaited):
         wanted = None if config is None else config["configurable"].get("checkpoint_ns")
         only = None if config is None else get_checkpoint_id(config)
         until = None if before is None else get_checkpoint_id(before)
-        for thread in self._threads(config):
-            session_id = self.session_id_of(thread)
-            now = stored_or_nothing(self._manager, session_id)
+        for thread, session_id, now in self._threads(config):
             for namespace in _namespaces(now):
                 if wanted is not None and namespace != wanted:
                     continue
-                stream = key_of(_CHECKPOINTS, namespace)
+                stream, latest = key_of(_CHECKPOINTS, namespace), None if config is None else session_id
                 for checkpoint_id in sorted(now.keys(stream), reverse=True):
                     if (only and checkpoint_id != only) or (until and checkpoint_id >= until):
                         continue
@@ -158,14 +159,24 @@ class _Reader(_Awaited):
                         return
                     left = None if left is None else left - 1
                     place = _Place(thread, namespace, checkpoint_id)
-                    yield self._tuple(session_id, now, place, item, place.to_config())
+                    yield self._tuple(now, place, item, place.to_config(), latest)
+                    latest = None  # the next checkpoint continues none of the older values
 
-    def _threads(self, config: Any) -> Iterator[str]:
+    def _threads(self, config: Any) -> Iterator[tuple[str, str, Stored]]:
+        """Stream the thread of a config, or all, the last written first: its name, its session, and what that holds."""
         if config is not None:
-            yield str(config["configurable"]["thread_id"])
+            thread = str(config["configurable"]["thread_id"])
+            session_id = self.session_id_of(thread)
+            yield thread, session_id, stored_or_nothing(self._manager, session_id)
             return
-        for one in sessions_named(self._manager, f"{_TAG}/"):
-            yield parts_of(one.external_key or "")[1]
+        known = sorted(self._known.of(f"{_TAG}/"), key=lambda one: one.head.at, reverse=True)
+        for thread, session_id, head in known:
+            with suppress(SessionNotFound):  # deleted in the meantime
+                now, _ = stored_to(self._manager, session_id, head)
+                yield thread, session_id, now
+
+    def _make_known(self, session_id: str, external: str) -> "_Known":
+        return _Known(parts_of(external)[1], session_id, stored_to(self._manager, session_id)[1])
 
     def _matches(self, item: Item, wanted: Mapping[str, Any] | None) -> bool:
         if not wanted:
@@ -173,9 +184,10 @@ class _Reader(_Awaited):
         metadata = self._load(item.value["metadata"])
         return all(metadata.get(name) == value for name, value in wanted.items())
 
-    def _tuple(self, session_id: str, now: Stored, place: "_Place", item: Item, config: Any) -> Any:
+    def _tuple(self, now: Stored, place: "_Place", item: Item, config: Any, latest: str | None) -> Any:
+        """Make the tuple of a checkpoint. `latest` is its session where the next checkpoint probably continues its values."""
         checkpoint, parent = self._load(item.value["checkpoint"]), item.value["parent"]
-        checkpoint["channel_values"] = self._values(session_id, now, place.namespace, checkpoint["channel_versions"])
+        checkpoint["channel_values"] = self._values(now, place.namespace, checkpoint["channel_versions"], latest)
         writes = now.list(key_of(_WRITES, place.namespace, item.key or ""))
         return CheckpointTuple(
             config=config,
@@ -188,7 +200,7 @@ class _Reader(_Awaited):
             ],
         )
 
-    def _values(self, session_id: str, now: Stored, namespace: str, versions: Mapping[str, Any]) -> dict[str, Any]:
+    def _values(self, now: Stored, namespace: str, versions: Mapping[str, Any], latest: str | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         stream = key_of(_BLOBS, namespace)
         get = partial(now.value, stream)
@@ -196,7 +208,8 @@ class _Reader(_Awaited):
             key = key_of(channel, str(version))
             value = grown.resolve(key, get)
             if value is not None:
-                self._last.put(session_id, stream, channel, key, value)
+                if latest is not None:
+                    self._last.put(latest, stream, channel, key, value)
                 found[channel] = self.serde.loads_typed((value.kind, value.data))
         return found
 
@@ -299,10 +312,8 @@ class EventStoreSaver(_Reader):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that these runs made, with their writes, in all threads. Reads all threads."""
         wanted = set(run_ids)
-        for thread in self._threads(None) if wanted else ():
-            session_id = self.session_id_of(thread)
+        for _, session_id, now in self._threads(None) if wanted else ():
             events: list[e.Event] = []
-            now = stored_or_nothing(self._manager, session_id)
             for namespace in _namespaces(now):
                 for item in now.list(key_of(_CHECKPOINTS, namespace)):
                     if self._load(item.value["metadata"]).get("run_id") in wanted:
@@ -384,6 +395,14 @@ class EventStoreSaver(_Reader):
         for name in checkpoints:
             for blob in self._blobs_of(now, namespace, name):
                 yield from grown.needed(blob, get)
+
+
+class _Known(NamedTuple):
+    """A thread, its session, and where the log of that ended when it was last read."""
+
+    thread: str
+    session_id: str
+    head: Head
 
 
 class _Place(NamedTuple):

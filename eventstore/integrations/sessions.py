@@ -7,9 +7,9 @@ from typing import Any, TypeVar, cast
 
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
-from eventstore.log.base import Appended
+from eventstore.log.base import Appended, Head
 from eventstore.sessions.manager import SessionManager
-from eventstore.sessions.records import Item, item_of, text_of, values_of
+from eventstore.sessions.records import Item, item_of, text_of, value_of, values_of
 from projections.models import SessionMetadata
 from projections.records import Entry, Place, State
 
@@ -54,8 +54,8 @@ class Stored:
 
     def value(self, stream: str, key: str) -> Any:
         """Return the value of a key; None if it is not there. Raises SessionNotFound, LogDamaged."""
-        item = self.get(stream, key)
-        return None if item is None else item.value
+        entry = self.entries(stream).get(key)
+        return None if entry is None else value_of(self._storage, self._session_id, entry)
 
     def values(self, stream: str, newest: int | None = None) -> list[Any]:
         """Return the values of a stream in order, at most the `newest` ones. Raises SessionNotFound, LogDamaged."""
@@ -79,6 +79,15 @@ class Stored:
 def stored(manager: SessionManager, session_id: str) -> Stored:
     """Return what the streams of a session hold now. Raises SessionNotFound, LogDamaged."""
     return Stored(manager, session_id, manager.storage.records(session_id))
+
+
+def stored_to(manager: SessionManager, session_id: str, head: Head | None = None) -> tuple[Stored, Head]:
+    """Return what `stored` returns, and where the log ends. Raises SessionNotFound, LogDamaged.
+
+    `head` is an end that this returned before, for a caller who knows that the log did not change since: it is not read then.
+    """
+    found = manager.storage.records_to(session_id, head)
+    return Stored(manager, session_id, found.state), found.head
 
 
 def stored_or_nothing(manager: SessionManager, session_id: str) -> Stored:
@@ -134,6 +143,9 @@ def key_of(*parts: str) -> str:
 
     `/` parts them; in a part `%` and `/` are written as `%25` and `%2F`.
     """
+    joined = "/".join(parts)
+    if "%" not in joined and joined.count("/") == len(parts) - 1:
+        return joined
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
 

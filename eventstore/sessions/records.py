@@ -144,20 +144,24 @@ def text_of(storage: SessionStorage, session_id: str, entry: Entry) -> bytes:
     return entry.text if entry.sha256 is None else storage.log.verified_value(session_id, entry.seq, entry.sha256)
 
 
+def value_of(storage: SessionStorage, session_id: str, entry: Entry) -> Any:
+    """Return an entry's value, which belongs to the caller. Raises SessionNotFound, LogDamaged."""
+    text = text_of(storage, session_id, entry)
+    if not entry.base64:
+        return msgspec.json.decode(text)
+    return text if entry.sha256 is not None else msgspec.json.decode(text, type=bytes)
+
+
 def item_of(storage: SessionStorage, session_id: str, stream: str, entry: Entry) -> Item:
     """Return an entry of a session's stream with its value. Raises SessionNotFound, LogDamaged."""
-    text = text_of(storage, session_id, entry)
-    if entry.base64:
-        value: Any = text if entry.sha256 is not None else msgspec.json.decode(text, type=bytes)
-    else:
-        value = msgspec.json.decode(text)
+    value = value_of(storage, session_id, entry)
     return Item(stream, entry.key, value, entry.seq, entry.first, entry.time)
 
 
 def values_of(storage: SessionStorage, session_id: str, entries: Sequence[Entry]) -> list[Any]:
     """Return the values of entries, decoded together: one by one costs twice as much. Raises SessionNotFound, LogDamaged."""
     if any(entry.base64 for entry in entries):
-        return [item_of(storage, session_id, "", entry).value for entry in entries]
+        return [value_of(storage, session_id, entry) for entry in entries]
     texts = [text_of(storage, session_id, entry) for entry in entries]
     return list(msgspec.json.decode(b"[%b]" % b",".join(texts)))
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventstore.derived.state_cache import StateCache
+from eventstore.derived.state_cache import CachedState, StateCache
 from eventstore.errors import SessionNotFound
 from eventstore.events import Event, SessionCreated
 from eventstore.ids import STORE_ID, check_new_session_id, check_session_id
-from eventstore.log.base import Append, Appended, Outcome, Written
+from eventstore.log.base import Append, Appended, Head, Outcome, Written
 from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, version_at
 from eventstore.store.registry import Registry
@@ -145,8 +145,15 @@ class FoldedSessions:
     def records(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> records_fold.State:
         """Fold the streams of a session, as `fold` does. The state is shared: do not change it. Raises as `fold` does."""
         if at is None:
-            return self._records.get(check_session_id(session_id)).state
+            return self.records_to(session_id).state
         return self._records.get_at(session_id, self.version_at(session_id, at, recorded=recorded))
+
+    def records_to(self, session_id: str, head: Head | None = None) -> CachedState[records_fold.State]:
+        """Fold the streams of a session, with the end of the log that they include. Raises SessionNotFound, LogDamaged.
+
+        `head` is an end that this returned before, for a caller who knows that the log did not change since: it is not read then.
+        """
+        return self._records.get(session_id if head else check_session_id(session_id), head)
 
     def project(self, session_id: str, projection: Projection[S], at: At | None = None, *, recorded: bool = False) -> S:
         """Fold a session with a projection of a program, and return a copy of the state. Raises as `fold` does."""

@@ -59,6 +59,21 @@ def test_a_session_longer_than_the_cache_is_not_folded_anew_each_time() -> None:
     assert not folds.has("a")
 
 
+def test_a_log_that_did_not_change_is_not_asked_for_a_state_that_is_cached() -> None:
+    log = CountingLog()
+    folds = StateCache(log, session_fold.projection, 1_000)
+    log.append("s", [e.SessionCreated(), e.DataSet(key="k", value=1)], expected_version=0)
+    head = folds.get("s").head
+    log.calls.clear()
+    assert folds.get("s", head).state.data == {"k": 1}
+    assert log.calls == []
+    log.append("s", [e.DataSet(key="k", value=2)])
+    assert folds.get("s").state.data == {"k": 2}
+    assert folds.get("s", head).state.data == {"k": 2}  # the cached state ends elsewhere: the log is asked
+    folds.forget("s")
+    assert folds.get("s", head).state.data == {"k": 2}
+
+
 def test_a_state_that_was_handed_out_does_not_change() -> None:
     log = MemoryEventLog()
     folds = StateCache(log, session_fold.projection, 1_000)

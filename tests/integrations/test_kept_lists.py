@@ -49,6 +49,7 @@ def test_only_what_changed_is_read(manager: SessionManager) -> None:
     assert sorted(made.names) == ["a/2", "a/3"]
     manager.delete_session(session_id_for("a/1"))
     assert sorted(made.lists.of("a/", "t")) == [("a/2", [1, 2]), ("a/3", [1])]
+    assert sorted(made.lists.of("b/")) == [("b/1", [1, 2])]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import random
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Iterator
@@ -178,6 +179,46 @@ def _long_thread(manager: Any) -> None:
             ]
 
 
+def lists(total: Total) -> None:
+    """List all threads again and again while another saver writes: a list that is kept must be what a new saver lists."""
+    for name, make in makers().items():
+        try:
+            _kept_list(make())
+        except Exception as error:  # a scenario fails with any error
+            total.failures.append(f"{name}: a list that is kept: {error!r}")
+        else:
+            total.passed += 1
+
+
+def _kept_list(manager: Any) -> None:
+    keeps, writes, rng = EventStoreSaver(manager), EventStoreSaver(manager), random.Random(1)
+    for number in range(120):
+        thread, act = f"t{rng.randrange(6)}", rng.randrange(10)
+        config: Any = {"configurable": {"thread_id": thread, "checkpoint_ns": rng.choice(["", "inner"])}}
+        if act == 0:
+            writes.delete_thread(thread)
+        elif act == 1 and writes.get_tuple({"configurable": {"thread_id": thread}}):
+            writes.copy_thread(thread, f"copy{number}")
+        elif act == 2 and writes.get_tuple({"configurable": {"thread_id": thread}}):
+            writes.prune([thread])
+        elif act == 3:
+            writes.delete_for_runs([f"run{rng.randrange(20)}"])
+        else:
+            version = writes.get_next_version(None, None)
+            checkpoint = {
+                **empty_checkpoint(),
+                "channel_values": {"messages": [HumanMessage(content="x" * 3_000, id=f"m{number}")]},
+                "channel_versions": {"messages": version},
+            }
+            metadata: Any = {"step": number, "run_id": f"run{rng.randrange(20)}"}
+            config = writes.put(config, checkpoint, metadata, {"messages": version})
+            writes.put_writes(config, [("messages", number)], "task")
+        if number % 3 == 0:
+            kept, fresh = list(keeps.list(None)), list(EventStoreSaver(manager).list(None))
+            assert kept == fresh, number
+            assert len({one.config["configurable"]["thread_id"] for one in kept}) > number // 60
+
+
 def stores(total: Total) -> None:
     """Run the vendor's tests of stores on each store."""
     in_memory.InMemoryStore = Ours  # type: ignore[misc, assignment, unused-ignore]
@@ -210,6 +251,7 @@ def main() -> int:
     total = Total()
     asyncio.run(conformance(total))
     long_threads(total)
+    lists(total)
     stores(total)
     found = {"failed": len(total.failures), "failures": total.failures, "left_out": total.left_out}
     print(json.dumps({"passed": total.passed, **found}))
