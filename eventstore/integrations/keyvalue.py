@@ -10,7 +10,8 @@ from typing import Any
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, sessions_named, stored
+from eventstore.integrations.kept_lists import KeptLists
+from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, stored_or_nothing
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -43,6 +44,7 @@ class EventStoreKeyValue(
     ) -> None:
         self._manager, self._name = manager, name
         self._adapter = BasicSerializationAdapter()
+        self._collections = KeptLists(manager, lambda session_id, external: parts_of(external)[-1])
         super().__init__(default_collection=default_collection, seed=seed, stable_api=True)
 
     def _external(self, collection: str) -> str:
@@ -52,14 +54,15 @@ class EventStoreKeyValue(
         return session_id_for(self._external(collection))
 
     async def _get_managed_entry(self, *, collection: str, key: str) -> Any:
-        return await asyncio.to_thread(self._get, collection, key)
+        return (await self._get_managed_entries(collection=collection, keys=[key]))[0]
 
-    def _get(self, collection: str, key: str) -> ManagedEntry | None:
-        try:
-            item = self._manager.records.get(self._id(collection), _VALUES, key)
-        except SessionNotFound:
-            return None
-        return None if item is None else self._adapter.load_json(json_str=item.value)
+    async def _get_managed_entries(self, *, collection: str, keys: Sequence[str]) -> list[Any]:
+        return await asyncio.to_thread(self._get, collection, keys)
+
+    def _get(self, collection: str, keys: Sequence[str]) -> list[ManagedEntry | None]:
+        now = stored_or_nothing(self._manager, self._id(collection))
+        texts = [now.value(_VALUES, key) for key in keys]
+        return [None if text is None else self._adapter.load_json(json_str=text) for text in texts]
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: Any) -> None:
         put = e.RecordPut(stream=_VALUES, key=key, value=self._adapter.dump_json(entry=managed_entry))
@@ -87,34 +90,34 @@ class EventStoreKeyValue(
         self._manager.append(self._id(collection), puts, create=created)
 
     async def _delete_managed_entry(self, *, key: str, collection: str) -> bool:
-        return await asyncio.to_thread(self._delete, collection, key)
+        return await self._delete_managed_entries(keys=[key], collection=collection) == 1
 
-    def _delete(self, collection: str, key: str) -> bool:
-        session_id = self._id(collection)
+    async def _delete_managed_entries(self, *, keys: Sequence[str], collection: str) -> int:
+        return await asyncio.to_thread(self._delete, collection, keys)
+
+    def _delete(self, collection: str, keys: Sequence[str]) -> int:
+        removed: list[e.Event] = []
 
         def decide(now: Stored) -> list[e.Event]:
-            if key not in now.keys(_VALUES):
-                return []
-            return [e.RecordRemoved(stream=_VALUES, key=key)]
+            known = now.keys(_VALUES)
+            removed[:] = [e.RecordRemoved(stream=_VALUES, key=key) for key in dict.fromkeys(keys) if key in known]
+            return removed
 
-        return append_decided(self._manager, session_id, decide) is not None
+        append_decided(self._manager, self._id(collection), decide)
+        return len(removed)
 
     async def _get_collection_keys(self, *, collection: str, limit: int | None = None) -> list[str]:
         return await asyncio.to_thread(self._keys, collection, limit)
 
     def _keys(self, collection: str, limit: int | None) -> list[str]:
-        try:
-            found = stored(self._manager, self._id(collection)).keys(_VALUES)
-        except SessionNotFound:
-            return []
+        found = stored_or_nothing(self._manager, self._id(collection)).keys(_VALUES)
         return list(found)[: limit or _MOST_NAMES]
 
     async def _get_collection_names(self, *, limit: int | None = None) -> list[str]:
         return await asyncio.to_thread(self._names, limit)
 
     def _names(self, limit: int | None) -> list[str]:
-        found = sessions_named(self._manager, f"{key_of(_TAG, self._name)}/")
-        return sorted(parts_of(one.external_key or "")[-1] for one in found)[: limit or _MOST_NAMES]
+        return sorted(self._collections.of(f"{key_of(_TAG, self._name)}/"))[: limit or _MOST_NAMES]
 
     async def _delete_collection(self, *, collection: str) -> bool:
         return await asyncio.to_thread(self._drop, collection)

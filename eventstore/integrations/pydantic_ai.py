@@ -12,8 +12,9 @@ from typing import Any
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
+from eventstore.integrations.kept_lists import KeptLists
 from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
-from eventstore.integrations.sessions import Stored, append_decided, key_of, sessions_named, stored
+from eventstore.integrations.sessions import Stored, append_decided, key_of, sessions_named, stored, stored_or_nothing
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -45,6 +46,7 @@ class EventStoreConversations(ConversationStore):
     def __init__(self, manager: SessionManager) -> None:
         self._manager = manager
         self._homes: dict[str, str] = {}
+        self._listed = KeptLists(manager, self._make_listed)
         self._mutex = threading.Lock()
 
     def session_id_of(self, conversation_id: str) -> str:
@@ -71,7 +73,7 @@ class EventStoreConversations(ConversationStore):
 
     async def read_entry(self, entry_id: str) -> Any:
         """Return an entry. Raises LookupError if no session has it."""
-        return await asyncio.to_thread(self._entry, entry_id)
+        return await asyncio.to_thread(self._entry, entry_id, {})
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[Any]:
         """Return the entries up to `head_id` in order, the last `limit` of them. Raises LookupError if one is missing."""
@@ -92,27 +94,33 @@ class EventStoreConversations(ConversationStore):
         return record
 
     def _all(self, scope: str | None, limit: int | None) -> list[ConversationRecord]:
-        found = [self._record(one.session_id) for one in sessions_named(self._manager, f"{_TAG}/")]
-        records = [one for one in found if one is not None and scope in (None, one.scope)]
+        found = [_records.validate_json(one) for one in self._listed.of(f"{_TAG}/") if one]
+        records = [one for one in found if scope in (None, one.scope)]
         return sorted(records, key=lambda one: one.updated_at, reverse=True)[:limit]
+
+    def _make_listed(self, session_id: str, external: str) -> bytes:
+        """Return the record of a conversation as JSON; nothing where it was deleted."""
+        now = stored(self._manager, session_id)
+        return b"".join(now.text(entry) for entry in now.entries(_RECORD).values())
 
     def _history(self, head_id: str | None, limit: int | None) -> list[ConversationEntry]:
         found: list[ConversationEntry] = []
+        read = dict[str, Stored]()
         while head_id is not None and (limit is None or len(found) < limit):
-            entry = self._entry(head_id)
+            entry = self._entry(head_id, read)
             found.append(entry)
             if entry.parent_id is not None and entry.parent_id not in self._homes:
                 self._note(entry.parent_id, self._homes.get(head_id))
             head_id = entry.parent_id
         return found[::-1]
 
-    def _entry(self, entry_id: str) -> ConversationEntry:
+    def _entry(self, entry_id: str, read: dict[str, Stored]) -> ConversationEntry:
+        """Return an entry. `read` are the sessions that were read for the same answer: entries do not change."""
         for session_id in self._where(entry_id):
-            try:
-                item = self._manager.records.get(session_id, _ENTRIES, entry_id)
-            except SessionNotFound:
-                continue
+            now = read.get(session_id) or stored_or_nothing(self._manager, session_id)
+            item = now.get(_ENTRIES, entry_id)
             if item is not None:
+                read[session_id] = now
                 self._note(entry_id, session_id)
                 return _entries.validate_python(item.value)
         raise LookupError(f"no conversation has the entry {entry_id!r}")
@@ -179,7 +187,7 @@ class EventStoreConversations(ConversationStore):
 
     def _require(self, record: ConversationRecord) -> None:
         try:
-            self._entry(record.head_id or "")
+            self._entry(record.head_id or "", {})
         except LookupError:
             raise ConversationConflict(record.conversation_id) from None
 

@@ -25,7 +25,9 @@ async def scenario(store: Any) -> list[Any]:
     await store.put("a", {"in": "another"}, collection="other/1")
     said += [await store.get("a", collection="other/1"), await store.get("a")]
     said.append(sorted(await store.collections()))
-    said += [await store.delete("a"), await store.delete("a"), await store.delete_many(["b", "nothing"])]
+    said += [await store.delete("a"), await store.delete("a"), await store.delete_many(["b", "nothing", "b"])]
+    said += [await store.get_many(["c/d", "b", "c/d"]), await store.get_many([]), await store.delete_many([])]
+    said.append(await store.get_many(["a"], collection="never/made"))
     said.append(await store.destroy_collection("other/1"))
     await store.put("short", {"v": 1}, ttl=0.001)
     while await store.get("short") is not None:
