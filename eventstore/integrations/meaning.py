@@ -39,10 +39,13 @@ def call_ended(
 ) -> Iterator[Event]:
     """Stream the events for what a tool answered: its message, and the end of the call.
 
-    The error is the first line of `error`, or of the message. The message of an object is its JSON.
+    The error is the first line of `error`, or of the message. The message of an answer without text, such as a number or an
+    object, is its JSON.
     """
     shown = plain(answer)
-    said = msgspec.json.encode(shown).decode() if isinstance(shown, dict) else text_of_parts(answer)
+    said = text_of_parts(shown)
+    if not said and shown not in (None, "", []):  # equal to none of them: 0 and False
+        said = msgspec.json.encode(shown).decode()
     reason = None if success else (text_of_parts(plain(error)) or said).partition("\n")[0][:_MOST_ERROR]
     yield MessageAdded(role="tool", content=said, tool_name=name, invocation_id=call_id)
     yield InvocationLinked(invocation_id=call_id, success=success, error=reason, result=shown)

@@ -8,9 +8,20 @@ from eventstore.integrations.meaning import call_ended
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [("a\nb", "a\nb"), ({"n": 1}, '{"n":1}'), ([{"text": "a"}, {"image": ""}, "b"], "a\nb"), (None, "")],
+    [
+        ("a\nb", "a\nb"),
+        ({"n": 1}, '{"n":1}'),
+        ([{"text": "a"}, {"image": ""}, "b"], "a\nb"),
+        ([{"json": {"n": 1}}], '[{"json":{"n":1}}]'),
+        ([1, 2], "[1,2]"),
+        (0, "0"),
+        (2.5, "2.5"),
+        (False, "false"),
+        ("", ""),
+        (None, ""),
+    ],
 )
-def test_the_message_of_an_answer_is_its_text_or_the_json_of_an_object(answer: object, said: str) -> None:
+def test_the_message_of_an_answer_is_its_text_or_else_its_json(answer: object, said: str) -> None:
     message, ended = call_ended("c", "tool", answer)
     assert isinstance(message, MessageAdded)
     assert isinstance(ended, InvocationLinked)
