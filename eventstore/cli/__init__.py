@@ -77,7 +77,8 @@ _HELP = """Usage: eventstore [OPTIONS] COMMAND [ARGS]...
   eventstore replay latest           show the timeline of the latest
   eventstore show 1af7               show the session whose id begins with 1af7
 
-  A SESSION is an id, a unique beginning of it, latest, latest:PROJECT, or - for the one named last.
+  A SESSION is an id, a unique beginning of it, latest, latest:PROJECT, or - for the one named last;
+  one of an agent framework also by its name there, such as langgraph/THREAD.
   `eventstore where` shows which store is used, and why.
 """
 _OPTIONS = """

@@ -5,6 +5,7 @@ BEGINNING    a unique beginning of an id; of a generated id also of its random p
 latest       the session updated last, without sub-agents: the first one of `eventstore list`
 latest:NAME  the one of the project NAME updated last
 -            the one that a command named last
+KEY          the external key of a session: the name that an agent framework or another program has for it
 NAME:SEQ     event SEQ of any of these, where a command takes a moment or an event
 """
 
@@ -20,8 +21,8 @@ import click
 
 from eventstore.cli.place import ids_in, locate
 from eventstore.cli.terminal import clean, one_line
-from eventstore.errors import LogDamaged, SessionNotFound
-from eventstore.ids import LATEST, STORE_ID, TEMPLATE, check_session_id
+from eventstore.errors import InvalidSessionId, LogDamaged, SessionNotFound
+from eventstore.ids import LATEST, STORE_ID, TEMPLATE, check_session_id, session_id_for
 from projections.project import is_in_project
 from projections.project import project_of as folder_of
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from eventstore.store import Trashed
 
 LAST = "-"
-_GENERATED = re.compile(r"session_\d{8}_\d{6}_(?=[0-9a-f]{32})", re.ASCII)
+_GENERATED = re.compile(r"session_\d{8}_\d{6}_(?=[0-9a-f]{32})|key-(?=[0-9a-f]{40}$)", re.ASCII)
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _RANDOM = re.compile(rf"{_UUID}|[0-9a-f]{{8,}}", re.ASCII)
 _ROLLOUT = re.compile(rf"rollout-.*-({_UUID})", re.ASCII)
@@ -108,13 +109,34 @@ def _named(manager: "SessionManager", text: str, *, fixed: bool) -> str | None:
             return text
         _need_fixed(text, fixed=fixed)
         return _latest(manager, text.partition(":")[2])
+    if keyed := _keyed(manager, text):
+        return keyed
     if ":" in text:
         name = text.partition(":")[0]
         raise click.UsageError(
             f"{_quoted(text)} is no session: behind the colon stands the number of one event, as in {clean(name) or 'latest'}:3"
         )
+    if "/" in text:
+        found = [one.session_id for one in manager.page_sessions(external_key=text, limit=2).sessions]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NoSuchName(
+                f"{_quoted(text)} is the external key of several sessions; nothing was done: {', '.join(found)}"
+            )
+        raise NoSuchName(f"no session in {_store(manager)} has the external key {_quoted(text)}; nothing was done")
     check_session_id(text.rstrip(".") or text)
     return text if exists(manager, text) else None
+
+
+def _keyed(manager: "SessionManager", text: str) -> str | None:
+    """Return the session that another program knows by this text, if no session can have it as its id; None if there is none."""
+    try:
+        check_session_id(text)
+    except InvalidSessionId:
+        found = session_id_for(text)
+        return found if exists(manager, found) else None
+    return None
 
 
 def _need_fixed(text: str, *, fixed: bool) -> None:

@@ -98,10 +98,11 @@ def print_session(session: "Session", events: "Iterable[Event]" = (), style: Sty
 
 
 def _print_metadata(known: "SessionMetadata") -> None:
-    heading(one_line(known.purpose or known.session_id, width() if is_terminal() else None))
+    heading(one_line(known.purpose or known.external_key or known.session_id, width() if is_terminal() else None))
     print_pairs(
         [
             ("session", known.session_id),
+            ("known as", one_line(known.external_key or "")),
             ("status", known.status.value + (", pinned: cleanup keeps it" if known.pinned else "")),
             ("created", moment(known.created_at)),
             ("updated", moment(known.updated_at)),

@@ -169,13 +169,21 @@ def _rows(store: str | None, found: Sequence[dict[str, Any]]) -> Iterator[list[s
             Cell("" if one["status"] == "active" else one["status"], one["status"], _STATUS_COLOURS.get(one["status"])),
             Cell(relative(updated, now), moment(updated)),
             clean(naming.project_of(one["custom_metadata"])),
-            one_line(one["purpose"], 200) if one["purpose"] else Cell("(none)", "", "bright_black"),
+            _title(one),
             Cell(f"{one['total_invocations']:,}" if one["total_invocations"] else "", str(one["total_invocations"])),
             Cell(count(used) if used else "", str(used)),
             cost(one["estimated_cost"]),
             clean(one["user_id"] or ""),
             clean(",".join(one["tags"])),
         ]
+
+
+def _title(one: dict[str, Any]) -> str | Cell:
+    """Return the purpose of a session; in a terminal, where there is none, the name that another program has for it."""
+    if one["purpose"]:
+        return one_line(one["purpose"], 200)
+    key = one.get("external_key")
+    return Cell(one_line(key, 200), "") if key else Cell("(none)", "", "bright_black")
 
 
 @click.command("show", short_help="Show a session: its metadata and its conversation.")

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from commands import Shell, objects
+from commands import Shell, in_terminal, objects
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore import FileSystemEventLog, FileSystemSessionStorage, SessionManager
 from eventstore.cli.naming import ShortIds, aliases, split
-from eventstore.events import SessionCreated
-from eventstore.ids import new_session_id
+from eventstore.events import MessageAdded, SessionCreated
+from eventstore.ids import new_session_id, session_id_for
 
 IDS = ("1af7fc5e-0000-4000-8000-000000000001", "1af9fc5e-0000-4000-8000-000000000002", "full-session")
 AGENT = f"{IDS[0]}.agent-f4ab2bf6"
@@ -47,6 +47,25 @@ def test_a_beginning_of_a_session_and_its_sub_agents_names_the_session(shell: Sh
 def test_a_generated_id_is_named_by_its_random_part(shell: Shell) -> None:
     made = shell("create")[0].strip()
     assert shown(shell, made.rpartition("_")[2][:8]) == made
+
+
+def test_an_external_key_names_a_session_of_another_program(shell: Shell, tmp_path: Path) -> None:
+    keys = ("langgraph/thread 1", "adk/app/user:ana/s", "my session")
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        for key in keys:
+            manager.append(
+                session_id_for(key), [MessageAdded(role="user", content=key)], create=SessionCreated(external_key=key)
+            )
+        manager.create_session("other", external_key="acme/other")
+    assert [shown(shell, key) for key in keys] == [session_id_for(key) for key in keys]
+    assert objects(shell("show", f"{keys[0]}:1", "--json")[0])[0]["type"] == "session.created"
+    assert shown(shell, "acme/other") == "other"
+    assert shown(shell, session_id_for(keys[0])[4:12]) == session_id_for(keys[0])
+    assert f"known as    {keys[0]}" in shell("show", keys[0])[0]
+    assert keys[1] in in_terminal(["list"], tmp_path)
+    missing = shell("show", "langgraph/none", check=1)[1]
+    assert missing.endswith("/.sessions has the external key 'langgraph/none'; nothing was done\n")
 
 
 def test_a_whole_id_wins_over_longer_ones(shell: Shell) -> None:
