@@ -28,6 +28,8 @@ class RecordingMiddleware(Middleware):
     created when it is first used. Without a name, the calls of a client on stdio share one session, and over HTTP each
     has its own. The name is in `_meta` of every result. With `offer` the tools show the argument.
 
+    `name` is that of the server in the purpose of a session that is created; without it, the server's own.
+
     A result with `is_error` is recorded as a failure. If the store fails, the tool runs all the same and a warning is
     logged; with `required` the call fails instead.
     """
@@ -35,18 +37,20 @@ class RecordingMiddleware(Middleware):
     def __init__(
         self,
         manager: SessionManager | AsyncSessionManager,
-        name: str = "FastMCP",
+        name: str | None = None,
         *,
         offer: bool = True,
         required: bool = False,
     ) -> None:
-        self._calls = ToolCalls(manager, name, session_id=None, required=required)
+        self._calls = ToolCalls(manager, name or "", session_id=None, required=required)
         self._offer = offer
 
     async def on_call_tool(self, context: Any, call_next: Any) -> Any:
         """Record one call."""
         message, ctx = context.message, context.fastmcp_context
         arguments = dict(message.arguments or {})
+        if not self._calls.name and ctx is not None:
+            self._calls.name = ctx.fastmcp.name
         request = ctx.request_context if ctx is not None else None
         headers = getattr(getattr(request, "request", None), "headers", {})
         meta = getattr(request, "meta", None) or plain(message.meta)
@@ -81,5 +85,10 @@ async def _takes_argument(ctx: Any, name: str) -> bool:
 
 def _shown(result: Any) -> Any:
     """Return a result in the form that the protocol gives it."""
-    shown = {"content": plain(result.content), "structuredContent": plain(result.structured_content)}
-    return {**{key: value for key, value in shown.items() if value is not None}, "isError": result.is_error}
+    content = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in result.content]
+    structured = plain(result.structured_content)
+    return {
+        "content": plain(content),
+        **({} if structured is None else {"structuredContent": structured}),
+        "isError": result.is_error,
+    }

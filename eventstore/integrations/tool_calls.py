@@ -49,7 +49,8 @@ class ToolCalls:
             manager = manager.manager
         if not isinstance(manager, SessionManager):
             raise TypeError(f"manager is a {type(manager).__name__}, not a SessionManager")
-        self._manager, self._name, self._required = manager, name, required
+        self.name = name
+        self._manager, self._required = manager, required
         self._own = session_id
         self._known = set[str]()
 
@@ -108,9 +109,7 @@ class ToolCalls:
             self._manager.head(session_id)
         except SessionNotFound:
             with suppress(SessionExists):  # another process was faster
-                self._manager.create_session(
-                    session_id, f"MCP server {self._name}", tags=["mcp"], external_key=external
-                )
+                self._manager.create_session(session_id, f"MCP server {self.name}", tags=["mcp"], external_key=external)
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known.add(session_id)

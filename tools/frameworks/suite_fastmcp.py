@@ -32,7 +32,7 @@ TESTS = [
 def served(manager: SessionManager) -> FastMCP:
     """Make a server with three tools."""
     server = FastMCP(
-        "tools", middleware=[RecordingMiddleware(manager, "tools")], session_state_store=EventStoreKeyValue(manager)
+        "tools", middleware=[RecordingMiddleware(manager)], session_state_store=EventStoreKeyValue(manager)
     )
 
     @server.tool
@@ -82,7 +82,8 @@ async def scenario(manager: SessionManager) -> list[bool]:
     calls = calls_of(manager, session.session_id)
     held.append([call.known.success for call in calls] == [True, False, True])
     held.append([call.input.value for call in calls] == [{"a": 1, "b": 2}, {"a": 9, "b": 2}, {"a": 3, "b": 4}])
-    held.append(calls[0].result.value["structuredContent"] == {"result": 3})
+    shown = {"content": [{"type": "text", "text": "3"}], "structuredContent": {"result": 3}, "isError": False}
+    held += [calls[0].result.value == shown, session.purpose == "MCP server tools"]
     held.append("nine is too much" in (calls[1].known.error or ""))
     held.append(len(calls_of(manager, "mine")) == 1)
     return held
