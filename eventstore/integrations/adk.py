@@ -17,7 +17,8 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.kept_lists import KeptLists
-from eventstore.integrations.meaning import call_began, call_ended
+from eventstore.integrations.meaning import call_began, call_ended, meant
+from eventstore.integrations.plain import packed, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, stored
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
@@ -118,7 +119,7 @@ class EventStoreSessionService(BaseSessionService):
     def _append(self, place: "_Place", session: Any, event: Any) -> str | None:
         value = _to_value(event)
         parts = _parts(event.actions.state_delta if event.actions else {})
-        rest = [*_puts(parts), *_meaning(event)]
+        rest = [*_puts(parts), *meant(_meaning, event)]
         is_shared = any(parts[scope] for scope in _PREFIXES)
 
         def decide(now: Stored) -> list[e.Event]:
@@ -177,7 +178,7 @@ class EventStoreSessionService(BaseSessionService):
             most = config.num_recent_events if config else None
             since = config.after_timestamp if config else None
             for entry in islice(reversed(now.entries(_EVENTS).values()), most):
-                event = Event.model_validate_json(now.text(entry))
+                event = Event.model_validate_json(now.item(_EVENTS, entry).value if entry.base64 else now.text(entry))
                 if since and event.timestamp < since:
                     break
                 session.events.append(event)
@@ -290,7 +291,10 @@ def _parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for key, value in state.items():
         scope = next((name for name, prefix in _PREFIXES.items() if key.startswith(prefix)), "session")
         if not key.startswith(State.TEMP_PREFIX):
-            stored = to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="null")
+            try:
+                stored = to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="null")
+            except ValueError as error:  # bytes that are no UTF-8, a circle, very deep nesting
+                raise ValueError(f"state {key!r} has no JSON form ({error}); nothing was written") from None
             found[scope][key.removeprefix(_PREFIXES.get(scope, ""))] = stored
     return found
 
@@ -321,7 +325,7 @@ def _updated(now: Stored) -> float:
     """Return the time of the last event, or else of the beginning."""
     last = now.last(_EVENTS)
     if last is not None:
-        return float(last.value["timestamp"])
+        return float(unpacked(last.value)["timestamp"])
     begun = now.get(_SESSION, _SESSION)
     return float(begun.value["time"]) if begun is not None else 0.0
 
@@ -338,8 +342,8 @@ def _check_current(now: Stored, session: Any) -> None:
     else:  # made by hand, or read by another service
         is_current = (
             last is None
-            or last.value["timestamp"] <= session.last_update_time
-            or any(one.id == last.value["id"] for one in session.events[-1:])
+            or unpacked(last.value)["timestamp"] <= session.last_update_time
+            or any(one.id == unpacked(last.value)["id"] for one in session.events[-1:])
         )
     if not is_current:
         raise StaleSessionError(
@@ -352,7 +356,11 @@ def _marker(last: Item | None) -> str:
 
 
 def _to_value(event: Any) -> Any:
-    return msgspec.json.decode(event.model_dump_json(exclude_none=True))
+    """Return an event as JSON. Raises ValueError for one that has no JSON form."""
+    try:
+        return packed(msgspec.json.decode(event.model_dump_json(exclude_none=True)))
+    except ValueError as error:  # a lone surrogate, bytes that are no UTF-8, a circle, very deep nesting
+        raise ValueError(f"event {event.id!r} has no JSON form ({error}); nothing was written") from None
 
 
 def _meaning(event: Any) -> Iterator[e.Event]:

@@ -29,4 +29,4 @@ def meaning_of(message: Any) -> Iterator[e.Event]:
     if usage:
         tokens = {ours: usage[theirs] for theirs, ours in _TOKENS.items() if isinstance(usage.get(theirs), int)}
         model = (getattr(message, "response_metadata", None) or {}).get("model_name")
-        yield e.UsageRecorded(tokens=tokens, model=model, key=message.id)
+        yield e.UsageRecorded(tokens=tokens, model=model if isinstance(model, str) else None, key=message.id)

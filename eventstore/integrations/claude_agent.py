@@ -18,7 +18,8 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.importers.claude_code import ClaudeCode
-from eventstore.integrations.plain import plain
+from eventstore.integrations.meaning import meant
+from eventstore.integrations.plain import packed, plain, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, sessions_named, stored
 from eventstore.sessions.manager import SessionManager
 from projections.models import SessionMetadata
@@ -92,7 +93,7 @@ class ClaudeSessionStore:
             events: list[e.Event] = [e.SessionUpdated(tags=(_TAG,))] if now.version and not now.has(_MAIN) else []
             seq = max(now.version, 1)  # a session that is created begins with an event of its own
             for put, entry in new:
-                events += [put, *_meaning(translated[0], entry)]
+                events += [put, *meant(_meaning, translated[0], entry)]
                 translated[0].placed(seq + len(events))
             return [*events, _summary(now, key, [one for _, one in new])]
 
@@ -121,7 +122,7 @@ class ClaudeSessionStore:
             return kept.translator
         translator = ClaudeCode(session_id)
         for item in now.list(_MAIN):
-            events = _meaning(translator, item.value)
+            events = meant(_meaning, translator, unpacked(item.value))
             translator.placed(item.seq + len(events))
         return translator
 
@@ -135,7 +136,7 @@ class ClaudeSessionStore:
 
     def _load(self, key: "_Key") -> list[Any] | None:
         try:
-            return stored(self._manager, key.id).values(key.stream) or None
+            return [unpacked(one) for one in stored(self._manager, key.id).values(key.stream)] or None
         except SessionNotFound:
             return None
 
@@ -208,7 +209,7 @@ def _new(now: Stored, stream: str, entries: Sequence[dict[str, Any]]) -> list[tu
             if named in seen or named in known:
                 continue
             seen.add(named)
-        found.append((e.RecordPut(stream=stream, key=named, value=one, once=named is not None), one))
+        found.append((e.RecordPut(stream=stream, key=named, value=packed(one), once=named is not None), one))
     return found
 
 
@@ -220,11 +221,8 @@ def _summary(now: Stored, key: "_Key", entries: Sequence[dict[str, Any]]) -> e.R
 
 
 def _meaning(translator: ClaudeCode, entry: dict[str, Any]) -> list[e.Event]:
-    """Return the events of a line of a main transcript; none if its fields do not fit its type."""
-    try:
-        found = translator.read(entry)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return []
+    """Return the events of a line of a main transcript."""
+    found = translator.read(entry)
     calls = {one.invocation_id: one for one in found.calls}
     answers = {one.invocation_id: one for one in found.answers}
     events: list[e.Event] = []

@@ -19,6 +19,8 @@ from eventstore.ids import session_id_for
 from eventstore.integrations import grown
 from eventstore.integrations.chat_messages import meaning_of
 from eventstore.integrations.kept_lists import KeptLists
+from eventstore.integrations.meaning import meant
+from eventstore.integrations.plain import plain
 from eventstore.integrations.sessions import (
     Stored,
     append_decided,
@@ -436,10 +438,10 @@ def _meanings(now: Stored, messages: Sequence[Any]) -> Iterator[e.Event]:
     """Stream what messages mean that are not recorded yet."""
     known = now.keys(_SAID)
     for message in messages:
-        name = getattr(message, "id", None)
+        name = plain(getattr(message, "id", None))
         if isinstance(name, str) and name and name not in known:
             yield e.RecordPut(stream=_SAID, key=name, once=True)
-            yield from meaning_of(message)
+            yield from meant(meaning_of, message)
 
 
 def _standing_alone(item: Item, get: Callable[[str], Any]) -> Any:

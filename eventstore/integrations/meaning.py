@@ -1,14 +1,50 @@
 """The meaning of messages of frameworks: their text, and the events of a tool call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from eventstore.errors import EventNotEncodable, EventTooLarge
 from eventstore.events import Event, InvocationLinked, InvocationStarted, MessageAdded
 from eventstore.integrations.plain import plain
+from eventstore.record.codec import prepare
+from eventstore.sessions.arguments import checked
 
-_MOST_ERROR = 500
+_MOST_ERROR, _MOST_TEXT = 500, 1_000_000
+
+
+def meant(find: Callable[..., Iterable[Event]], *given: Any) -> list[Event]:
+    """Return the events that data of a framework means by `find`, as a log holds them; none where it is not as expected.
+
+    The data is kept besides, whatever it means: what cannot be an event is left out or cleaned, and a text that is too long for
+    one is cut.
+    """
+    try:
+        found = list(find(*given))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+    return [fit for one in found if (fit := _fitting(one) or _fitting(_cleaned(one))) is not None]
+
+
+def _fitting(event: Event) -> Event | None:
+    """Return an event as a log holds it; None if a log refuses it."""
+    try:
+        prepare(checked(event))
+    except EventTooLarge:  # large inputs and results are kept beside the log, texts are not
+        if not isinstance(event, MessageAdded):
+            return event
+        left = len(event.content) - _MOST_TEXT
+        return replace(event, content=f"{event.content[:_MOST_TEXT]} [... {left} more characters]")
+    except EventNotEncodable:
+        return None
+    return event
+
+
+def _cleaned(event: Event) -> Event:
+    known = {name: getattr(event, name) for name in event.__struct_fields__}
+    return replace(event, **{name: plain(value) for name, value in known.items() if value is not msgspec.UNSET})
 
 
 def text_of_parts(content: Any) -> str:

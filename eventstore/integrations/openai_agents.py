@@ -5,14 +5,15 @@
 """
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from eventstore import events as e
 from eventstore.errors import SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
-from eventstore.integrations.plain import plain
+from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
+from eventstore.integrations.plain import packed, plain, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, stored
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
@@ -53,7 +54,7 @@ class EventStoreSession:
     async def add_items(self, items: Sequence[Any]) -> None:
         """Append items, all or none."""
         if items:
-            await finish(asyncio.to_thread(self._add, [plain(one) for one in items]))
+            await finish(asyncio.to_thread(self._add, [packed(one, plain) for one in items]))
 
     async def pop_item(self) -> Any:
         """Remove the last item and return it; None if there is none. No two callers get the same item."""
@@ -66,15 +67,16 @@ class EventStoreSession:
     def _get(self, limit: int | None) -> list[Any]:
         if limit is not None and limit <= 0:
             return []
+        limit = None if limit is None else min(limit, sys.maxsize)
         try:
-            return stored(self._manager, self._id).values(_ITEMS, limit)
+            return [unpacked(one) for one in stored(self._manager, self._id).values(_ITEMS, limit)]
         except SessionNotFound:
             return []
 
     def _add(self, items: Sequence[Any]) -> None:
         events: list[e.Event] = []
         for one in items:
-            events += [e.RecordPut(stream=_ITEMS, value=one), *_meaning(one)]
+            events += [e.RecordPut(stream=_ITEMS, value=one), *meant(_meaning, unpacked(one))]
         self._manager.append(self._id, events, create=e.SessionCreated(external_key=self._external, tags=(_TAG,)))
 
     def _pop(self) -> Any:
@@ -86,12 +88,12 @@ class EventStoreSession:
             if last is None:
                 return []
             events: list[e.Event] = [e.RecordRemoved(stream=_ITEMS, item=last.first)]
-            if any(isinstance(one, e.MessageAdded) for one in _meaning(last.value)):
+            if any(isinstance(one, e.MessageAdded) for one in meant(_meaning, unpacked(last.value))):
                 events.append(e.ConversationRewound(to=last.first))
             return events
 
         append_decided(self._manager, self._id, decide)
-        return popped[0].value if popped else None
+        return unpacked(popped[0].value) if popped else None
 
     def _clear(self) -> None:
         def decide(now: Stored) -> list[e.Event]:

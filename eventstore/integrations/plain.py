@@ -1,13 +1,17 @@
-"""Objects of other libraries as JSON values: what an integration records of arguments and results."""
+"""Objects of other libraries as JSON values: what an integration records of arguments and results, and keeps for a framework."""
 
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from enum import Enum
 from math import isfinite
 from pathlib import PurePath
 from typing import Any
+
+from eventstore.errors import EventNotEncodable
+from eventstore.record.fields import check_value
 
 _MOST_DEPTH = 64
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
@@ -51,6 +55,40 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     return _text(value)
+
+
+def packed(value: Any, others: Callable[[Any], Any] | None = None) -> Any:
+    """Return a value in the form in which a record keeps it, so that `unpacked` gives it back unchanged.
+
+    That is the value itself, or the bytes of its JSON where it holds what a log refuses: lone surrogates, integers beyond 64
+    bits, NaN, infinities, deep nesting. `others` makes JSON of objects that have none, such as `plain`; without it a value that
+    holds one comes back as it is, and the append that refuses it names its place.
+    """
+    if _is_storable(value):
+        return value
+    try:
+        text = json.dumps(value, default=others)
+        read = json.loads(text)
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # an object, a name that is no text, a circle, nesting deeper than the stack
+        return value if others is None else others(value)
+    return read if _is_storable(read) else text.encode()
+
+
+def unpacked(stored: Any) -> Any:
+    """Return a value that `packed` was given."""
+    return json.loads(stored) if isinstance(stored, bytes) else stored
+
+
+def _is_storable(value: Any) -> bool:
+    try:
+        check_value(value, "record.put", "$.value", 1)
+    except EventNotEncodable:
+        return False
+    return True
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,8 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.kept_lists import KeptLists
-from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
+from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
+from eventstore.integrations.plain import packed, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, key_of, sessions_named, stored, stored_or_nothing
 from eventstore.sessions.manager import SessionManager
 
@@ -122,7 +123,7 @@ class EventStoreConversations(ConversationStore):
             if item is not None:
                 read[session_id] = now
                 self._note(entry_id, session_id)
-                return _entries.validate_python(item.value)
+                return _entries.validate_python(unpacked(item.value))
         raise LookupError(f"no conversation has the entry {entry_id!r}")
 
     def _where(self, entry_id: str) -> Iterator[str]:
@@ -175,8 +176,8 @@ class EventStoreConversations(ConversationStore):
             events: list[e.Event] = []
             for entry in new_entries:
                 value = _entries.dump_python(entry, mode="json")
-                events.append(e.RecordPut(stream=_ENTRIES, key=entry.id, value=value, once=True))
-                events += _meaning(value["message"])
+                events.append(e.RecordPut(stream=_ENTRIES, key=entry.id, value=packed(value), once=True))
+                events += meant(_meaning, value["message"])
             value = _records.dump_python(record, mode="json")
             return [*events, e.RecordPut(stream=_RECORD, key=_RECORD, value=value)]
 

@@ -50,7 +50,7 @@ class Stored:
     def get(self, stream: str, key: str) -> Item | None:
         """Return the item of a key, or None. Raises SessionNotFound, LogDamaged."""
         entry = self.entries(stream).get(key)
-        return None if entry is None else item_of(self._storage, self._session_id, stream, entry)
+        return None if entry is None else self.item(stream, entry)
 
     def value(self, stream: str, key: str) -> Any:
         """Return the value of a key; None if it is not there. Raises SessionNotFound, LogDamaged."""
@@ -62,18 +62,22 @@ class Stored:
         entries = list(islice(reversed(self.entries(stream).values()), newest))
         return values_of(self._storage, self._session_id, entries[::-1])
 
+    def item(self, stream: str, entry: Entry) -> Item:
+        """Return an entry of a stream with its value. Raises SessionNotFound, LogDamaged."""
+        return item_of(self._storage, self._session_id, stream, entry)
+
     def text(self, entry: Entry) -> bytes:
         """Return the value of an entry as JSON. Raises SessionNotFound, LogDamaged."""
         return text_of(self._storage, self._session_id, entry)
 
     def list(self, stream: str) -> list[Item]:
         """Return the items of a stream in order. Raises SessionNotFound, LogDamaged."""
-        return [item_of(self._storage, self._session_id, stream, one) for one in self.entries(stream).values()]
+        return [self.item(stream, one) for one in self.entries(stream).values()]
 
     def last(self, stream: str) -> Item | None:
         """Return the last item of a stream; None if it is empty. Raises SessionNotFound, LogDamaged."""
         entry = next(reversed(self.entries(stream).values()), None)
-        return None if entry is None else item_of(self._storage, self._session_id, stream, entry)
+        return None if entry is None else self.item(stream, entry)
 
 
 def stored(manager: SessionManager, session_id: str) -> Stored:

@@ -13,8 +13,8 @@ from typing import Any
 from eventstore import events as e
 from eventstore.errors import EventStoreError, ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.meaning import call_began, call_ended, text_of_parts
-from eventstore.integrations.plain import plain
+from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
+from eventstore.integrations.plain import packed, plain, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, key_of, stored
 from eventstore.sessions.manager import SessionManager
 
@@ -55,7 +55,7 @@ class EventStoreRepository(SessionRepository):
     def create_session(self, session: Any, **kwargs: Any) -> Any:
         """Create a session. Raises SessionException if it is there already."""
         external = key_of(_TAG, session.session_id)
-        put = e.RecordPut(stream=_SESSION, key=_SESSION, value=plain(session.to_dict()))
+        put = e.RecordPut(stream=_SESSION, key=_SESSION, value=packed(session.to_dict(), plain))
 
         def decide(now: Stored) -> list[e.Event]:
             if now.version:
@@ -97,7 +97,7 @@ class EventStoreRepository(SessionRepository):
         """Replace an agent. Nothing is written where only its time of update differs. Raises SessionException without it."""
         before = self._need(session_id, _AGENTS, session_agent.agent_id, f"agent {session_agent.agent_id}")
         session_agent.created_at = before["created_at"]
-        after = plain(session_agent.to_dict())
+        after = unpacked(packed(session_agent.to_dict(), plain))
         if {**after, "updated_at": ""} != {**before, "updated_at": ""}:
             self._put(session_id, _AGENTS, session_agent.agent_id, after)
 
@@ -105,7 +105,7 @@ class EventStoreRepository(SessionRepository):
 
     def create_message(self, session_id: str, agent_id: str, session_message: Any, **kwargs: Any) -> None:
         """Add a message of an agent."""
-        value, said = plain(session_message.to_dict()), list(_meaning(session_message.message))
+        value, said = session_message.to_dict(), meant(_meaning, session_message.message)
         self._put(session_id, key_of(_MESSAGES, agent_id), str(session_message.message_id), value, *said)
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> Any:
@@ -128,7 +128,7 @@ class EventStoreRepository(SessionRepository):
         """Return messages of an agent by number, at most `limit` after `offset`. Raises SessionException without the agent."""
         self._need(session_id, _AGENTS, agent_id, f"agent {agent_id}")
         values = stored(self._manager, self.session_id_of(session_id)).values(key_of(_MESSAGES, agent_id))
-        found = sorted(values, key=lambda one: int(one["message_id"]))
+        found = sorted(map(unpacked, values), key=lambda one: int(one["message_id"]))
         wanted = found[offset:] if limit is None else found[offset : offset + limit]
         return [SessionMessage.from_dict(one) for one in wanted]
 
@@ -155,7 +155,7 @@ class EventStoreRepository(SessionRepository):
             item = self._manager.records.get(self.session_id_of(session_id), stream, key)
         except SessionNotFound:
             return None
-        return None if item is None else item.value
+        return None if item is None else unpacked(item.value)
 
     def _need(self, session_id: str, stream: str, key: str, what: str) -> Any:
         found = self._get(session_id, stream, key)
@@ -164,7 +164,7 @@ class EventStoreRepository(SessionRepository):
         return found
 
     def _put(self, session_id: str, stream: str, key: str, value: Any, *said: e.Event) -> None:
-        events = [e.RecordPut(stream=stream, key=key, value=plain(value)), *said]
+        events = [e.RecordPut(stream=stream, key=key, value=packed(value, plain)), *said]
         try:
             self._manager.append(self.session_id_of(session_id), events)
         except SessionNotFound:

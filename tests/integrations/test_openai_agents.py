@@ -4,7 +4,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from eventstore import SessionManager
+import pytest
+
+from eventstore import MemorySessionStorage, SessionManager
 from eventstore.integrations.openai_agents import EventStoreSession
 
 ITEMS: list[Any] = [
@@ -65,3 +67,33 @@ def test_settings_limit_what_is_returned(manager: SessionManager) -> None:
     asyncio.run(session.add_items(ITEMS))
     assert asyncio.run(session.get_items()) == ITEMS[-1:]
     assert asyncio.run(session.get_items(0)) == []
+    assert asyncio.run(session.get_items(10**30)) == ITEMS
+
+
+@pytest.mark.parametrize("value", ["half \ud83d", 2**70, [[[0]]], {"\ud83d": [-(2**65)]}], ids=ascii)
+def test_what_a_log_refuses_in_an_item_comes_back_unchanged(value: Any) -> None:
+    """JSON of other programs has it: a text that was cut in the middle of an emoji, or a large number."""
+    manager = SessionManager(MemorySessionStorage())
+    session = EventStoreSession("s", manager)
+    items = [
+        {"type": "function_call", "call_id": "c1", "name": "n", "arguments": value},
+        {"role": "user", "content": value},
+    ]
+    asyncio.run(session.add_items([*items, ITEMS[0]]))
+    assert asyncio.run(session.get_items()) == [*items, ITEMS[0]]
+    assert [asyncio.run(session.pop_item()) for _ in range(2)] == [ITEMS[0], items[1]]
+    figures = manager.get_session_statistics(session.stored_id)
+    assert figures is not None
+    assert figures["tools_used"] == ["n"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{"role": ["user"]}, {"role": "user", "content": "x" * 17_000_000}, {"type": {}, "call_id": "c"}],
+    ids=["role", "size", "type"],
+)
+def test_an_item_is_kept_whatever_it_means(item: Any) -> None:
+    session = EventStoreSession("s", SessionManager(MemorySessionStorage()))
+    asyncio.run(session.add_items([item]))
+    assert asyncio.run(session.get_items()) == [item]
+    assert asyncio.run(session.pop_item()) == item
