@@ -26,7 +26,7 @@ def _as_address(context: click.Context, parameter: click.Parameter, value: str |
     "--http",
     metavar="HOST:PORT",
     callback=_as_address,
-    help="Listen here for HTTP; without it: standard input and output.",
+    help="Listen here for HTTP, with the path /mcp; without it: standard input and output.",
 )
 @store_option
 def mcp_command(store: str | None, write: bool, http: tuple[str, int] | None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec
 
 import msgspec
@@ -55,21 +56,34 @@ def serve(manager: SessionManager, *, write: bool = False, secrets: Patterns | N
         past.statistics,
     )
     for tool in reading:
-        server.add_tool(_answering(tool), annotations=_READS)
+        server.add(tool, _READS)
     server.resource("eventstore://sessions", mime_type="application/json")(_reading(past.recent))
     server.resource("eventstore://sessions/{session_id}", mime_type="application/json")(_reading(past.session))
     if write:
         writer = _Writer(manager)
         for tool in (writer.create_session, writer.add_message, writer.set_data):
-            server.add_tool(_answering(tool), annotations=_WRITES)
+            server.add(tool, _WRITES)
     return server
 
 
 class _Server(MCPServer[Any]):
-    """Says which argument of a tool is wrong, and how."""
+    """Says which argument of a tool is wrong, and how. One that a tool does not have is refused: a filter must not be ignored."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._arguments: dict[str, list[str]] = {}
+
+    def add(self, tool: Callable[..., dict[str, Any]], annotations: ToolAnnotations) -> None:
+        """Add a tool of the store."""
+        self.add_tool(_answering(tool), annotations=annotations)
+        self._arguments[tool.__name__] = list(signature(tool).parameters)
 
     async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
         """Call a tool. Raises ToolError."""
+        known = self._arguments.get(name, list(arguments))
+        for one in arguments:
+            if one not in known:
+                raise ToolError(f"{name} was not carried out: {one}: no such argument, of {', '.join(known)}")
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -142,7 +156,11 @@ class _Past:
         limit: int = 20,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        """List sessions, the most recently updated first, that match all filters. `cursor` of an answer gives the next page."""
+        """List sessions, the most recently updated first, that match all filters. `cursor` of an answer gives the next page.
+
+        `status` is active, completed, failed or abandoned; `purpose` a part of it; `since` and `until` are times of the last
+        update, such as 2026-01-31T12:00:00Z.
+        """
         page = self._manager.page_sessions(
             user,
             status,
@@ -169,7 +187,7 @@ class _Past:
         """Search messages, purposes and tool calls of all sessions, best hits first.
 
         All words must occur; "quoted words" together; word* matches a beginning. `role` is user, assistant, tool, system, purpose
-        or call.
+        or call; `since` is a time such as 2026-01-31T12:00:00Z.
         """
         hits = self._manager.search(text, user_id=user, role=role, tool=tool, since=since, limit=_within(limit))
         rows = [

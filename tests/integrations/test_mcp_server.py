@@ -99,6 +99,11 @@ def test_a_wrong_argument_is_named_in_plain_words(manager: SessionManager) -> No
         ("cite", {"session_id": "login"}, "cite was not carried out: seq: it is required"),
         ("search", {}, "search was not carried out: text: it is required"),
         ("list_sessions", {"tags": 5, "user": 3}, "user: it is not text; tags: it is not a list"),
+        (
+            "list_sessions",
+            {"tag": "bug"},
+            "list_sessions was not carried out: tag: no such argument, of user, status, tags,",
+        ),
         ("list_sessions", {"status": "bogus"}, "status 'bogus' is not one of active"),
         ("list_sessions", {"since": "foo"}, "since 'foo' is not a time"),
     ]
