@@ -38,7 +38,8 @@ def _check_custom(own: CustomEvent, event_type: str) -> None:
     try:
         raw = msgspec.to_builtins(own)
     except (TypeError, ValueError, RecursionError) as error:
-        raise EventNotEncodable(event_type, "$", f"has a value without a JSON form ({type(error).__name__})") from None
+        reason = f"has a value without a JSON form ({type(error).__name__})"
+        raise EventNotEncodable(event_type, _place_of_refused(own), reason) from None
     for name, value in raw.items():
         check_value(value, event_type, f"$.{name}", 1)
     try:
@@ -49,6 +50,16 @@ def _check_custom(own: CustomEvent, event_type: str) -> None:
         raise EventNotEncodable(event_type, path, "does not fit the annotation of its field") from None
     except (NameError, TypeError):
         raise EventNotEncodable(event_type, "$", "is of a class with an annotation that cannot be read") from None
+
+
+def _place_of_refused(own: CustomEvent) -> str:
+    """Return the path of the first field that has no JSON form."""
+    for name in own.__struct_fields__:
+        try:
+            msgspec.to_builtins(getattr(own, name))
+        except (TypeError, ValueError, RecursionError):
+            return f"$.{name}"
+    return "$"
 
 
 _PLACE = re.compile(r"at `(\$[^`]*)`$")
@@ -192,4 +203,4 @@ def _find_refused(value: object, event_type: str, path: str, depth: int) -> None
     elif isinstance(value, Enum) and isinstance(value, str | int | float):
         _find_refused(value.value, event_type, path, depth)
     else:
-        raise EventNotEncodable(event_type, path, f"is a {kind.__name__}, which has no JSON")
+        raise EventNotEncodable(event_type, path, f"is of type {kind.__name__}, which has no JSON form")

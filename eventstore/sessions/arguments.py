@@ -154,16 +154,19 @@ def instances(name: str, given: Iterable[T], kind: type[T]) -> list[T]:
     return found
 
 
-def texts(name: str, given: Collection[str] | None) -> tuple[str, ...]:
+def texts(name: str, given: Collection[object] | None) -> tuple[str, ...]:
     """Return a list of texts as a tuple; None gives an empty one."""
     if given is None:
         return ()
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Collection):
         raise ValueError(f"{name} is not a list of texts; nothing was done")
-    found = tuple(given)
-    if not all(isinstance(one, str) for one in found):
-        raise ValueError(f"{name} is not a list of texts; nothing was done")
-    return found
+    found = list[str]()
+    for one in given:
+        if not isinstance(one, str):
+            held = f"the class {one.__name__}" if isinstance(one, type) else f"a {type(one).__name__}"
+            raise ValueError(f"{name} holds {held}, not only texts; nothing was done")
+        found.append(one)
+    return tuple(found)
 
 
 def tags(given: Collection[str] | None) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def test_an_input_that_cannot_be_encoded_is_an_error_with_its_path_and_the_tool_
 ) -> None:
     ran = False
     with (
-        pytest.raises(EventNotEncodable, match=r"input\.files\[3\]\.handle is a Handle"),
+        pytest.raises(EventNotEncodable, match=r"input\.files\[3\]\.handle is of type Handle"),
         begun.invocation("s", "t", {"files": [1, 2, 3, {"handle": Handle()}]}),
     ):
         ran = True
@@ -104,14 +104,14 @@ def test_a_result_that_cannot_be_encoded_is_an_error_with_its_path_and_the_call_
     begun: SessionManager,
 ) -> None:
     with (
-        pytest.raises(EventNotEncodable, match=r"result\.open\[0\] is a Handle"),
+        pytest.raises(EventNotEncodable, match=r"result\.open\[0\] is of type Handle"),
         begun.invocation("s", "t") as call,
     ):
         call.result = {"open": [Handle()]}
     ended = of_calls(begun)[-1]
     assert (ended.success, ended.error) == (
         True,
-        "the result is not recorded: $.result.open[0] is a Handle, which has no JSON",
+        "the result is not recorded: $.result.open[0] is of type Handle, which has no JSON form",
     )
     assert not begun.storage.fold("s").invocations[call.invocation_id].is_open
 

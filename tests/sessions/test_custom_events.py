@@ -191,8 +191,8 @@ def test_what_is_no_batch_is_refused(manager: SessionManager, given: Any) -> Non
         (Deployed(service=1), "$.service"),  # type: ignore[arg-type]
         (Deployed(service="a", place=Place(region="r", zones=["x"])), "$.place.zones[0]"),  # type: ignore[list-item]
         (Deployed(service="a", notes={"a": float("nan")}), "$.notes.a"),
-        (Deployed(service="\ud800"), "$"),
-        (Deployed(service="a", notes={"a": object()}), "$"),
+        (Deployed(service="\ud800"), "$.service"),
+        (Deployed(service="a", notes={"a": object()}), "$.notes"),
         (Deployed(service="a", notes={"a": 2**70}), "$.notes.a"),
     ],
 )

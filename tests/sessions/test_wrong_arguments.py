@@ -85,7 +85,7 @@ def manager() -> SessionManager:
         ),
         (
             lambda m: m.set_data("s", "k", 1, id=Text("x")),
-            r"data.set event refused: \$.id is a Text.*nothing was written",
+            r"data.set event refused: \$.id is of type Text.*nothing was written",
         ),
         (lambda m: FileSystemSessionStorage("a", "b", fsync="maybe"), "fsync 'maybe' is not one of"),  # type: ignore[arg-type]
         (lambda m: m.follow("s", after="x"), "cursor 'x' is no cursor"),

@@ -29,6 +29,7 @@ from eventstore import (
     Subscription,
 )
 from eventstore.errors import CursorRefused, LogRolledBack
+from eventstore.events import UsageRecorded
 from eventstore.log.contract import said
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +199,8 @@ def test_only_what_is_asked_for_comes(manager: SessionManager) -> None:
     for wrong in ({"types": "message.added"}, {"tags": "x"}, {"tools": "grep"}):
         with pytest.raises(ValueError, match="is not a list"):
             manager.follow(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="types holds the class UsageRecorded, not only texts"):
+        manager.follow(types=[UsageRecorded])  # type: ignore[list-item]
 
 
 def test_a_session_is_judged_by_what_it_is_now(manager: SessionManager) -> None:
