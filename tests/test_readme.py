@@ -21,7 +21,11 @@ PAGES = sorted(
     if "node_modules" not in page.parts
 )
 PAGES.append(ROOT / "README.md")
-WITH_PROGRAMS = ["README.md", "eventstore/sessions/README.md", "projections/README.md"]
+WITH_PROGRAMS = [
+    "README.md",
+    *(f"eventstore/{package}/README.md" for package in ("integrations", "sessions", "subscriptions")),
+    "projections/README.md",
+]
 PROGRAMS = [
     (page, program)
     for page in WITH_PROGRAMS
