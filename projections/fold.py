@@ -1,8 +1,7 @@
 """Fold: the one loop that folds events into a state that it owns."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from eventstore.events import Event
 from eventstore.record.message_run import MessageRun
@@ -12,8 +11,7 @@ FoldInput: TypeAlias = Event | MessageRun
 """The input of a fold: an event, or a run of messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fold(Generic[S]):
+class Fold(NamedTuple, Generic[S]):
     """A fold of events into a state.
 
     `initial` returns the state before any event. `copy` returns an independent copy of a state. `apply` changes a state that the

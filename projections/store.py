@@ -1,14 +1,14 @@
 """The state of the registry: existing sessions, forks, the trash, ids of ended sessions."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from eventstore import events as e
 from eventstore.ids import TEMPLATE
 from projections.fold import Fold, FoldInput
 
 
-@dataclass(slots=True, frozen=True)
-class Life:
+class Life(NamedTuple):
     """One session under an id: the hash of its first own event, and the fork point (`parent`, `upto`) recorded before it.
 
     `first_hash` is empty if the registry never recorded the creation.
@@ -19,8 +19,7 @@ class Life:
     upto: int = 0
 
 
-@dataclass(slots=True, frozen=True)
-class TrashedSession:
+class TrashedSession(NamedTuple):
     """A session in the trash: since when (RFC 3339), and the size and last hash of its log."""
 
     since: str

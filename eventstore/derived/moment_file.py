@@ -97,7 +97,7 @@ class MomentFiles(LogFolders):
             self._written[session_id] = head.version
             fold.state.complete()
             front = _Front(code_fingerprint(moments=True), session_id, head, mark)
-            self._replace(session_id, MOMENTS, replace(fold, head=head), mark, partial(_parts_of, front, fold.state))
+            self._replace(session_id, MOMENTS, fold._replace(head=head), mark, partial(_parts_of, front, fold.state))
 
     def check(self, session_id: str, head: Head) -> Iterator[str]:
         """Compare a file that would be used with the log, of which `head` is the verified end; yield the differences."""

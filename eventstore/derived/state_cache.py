@@ -3,7 +3,6 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -29,8 +28,7 @@ class Mark(NamedTuple):
         return self.inode == other.inode and self.size_bytes > other.size_bytes and self.mtime_ns >= other.mtime_ns
 
 
-@dataclass(frozen=True, slots=True)
-class CachedState(Generic[S]):
+class CachedState(NamedTuple, Generic[S]):
     """A folded state, and the place in the log that it includes. The state is shared: do not change it.
 
     `mark` is set where the state came from a snapshot: the events before the snapshot were not verified.
@@ -94,7 +92,7 @@ class StateCache(Generic[S]):
             if (head.version, head.hash) == (found.head.version, found.head.hash):
                 if head == found.head:
                     return found
-                found = replace(found, head=head)
+                found = found._replace(head=head)
                 self._keep(session_id, found)
                 return found
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 from eventstore.errors import LogDamaged, LogTampered
 from eventstore.ids import check_log_id
@@ -12,8 +13,7 @@ from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedLog:
+class VerifiedLog(NamedTuple):
     """The result of verifying a complete log.
 
     `root` names the log whose chain it is. `fork` is the fork point of a fork by reference, whose parent has the

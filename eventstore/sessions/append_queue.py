@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from eventstore.events import Event
 from eventstore.log.base import Append, Appended, Outcome
-from eventstore.secret_patterns import Patterns
 from eventstore.store.call_values import made_ready
 from eventstore.store.storage import SessionStorage
+
+if TYPE_CHECKING:  # where secrets stay, nothing needs them
+    from eventstore.secret_patterns import Patterns
 
 Waiting = tuple[Append, "asyncio.Future[Appended]"]
 
@@ -32,7 +35,7 @@ class AppendQueue:
     lock, open a file or wait for a server.
     """
 
-    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: Patterns | None = None) -> None:
+    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: "Patterns | None" = None) -> None:
         self._storage, self._pool, self._secrets = storage, pool, secrets
         self._queues: dict[tuple[asyncio.AbstractEventLoop, str], SessionQueue] = {}
 

@@ -3,18 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore import events as e
 from eventstore.ids import check_new_session_id
-from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
 from eventstore.store.call_values import with_text
 from eventstore.store.storage import SessionStorage
 from projections.models import check_role
+
+if TYPE_CHECKING:  # where secrets stay, nothing needs them
+    from eventstore.secret_patterns import Patterns
 
 R = TypeVar("R")
 
@@ -42,15 +44,18 @@ class Appending(ABC, Generic[R]):
     """
 
     def __init__(
-        self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None, secrets: Patterns | None = None
+        self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None, secrets: "Patterns | None" = None
     ) -> None:
         if not isinstance(storage, SessionStorage):
             raise TypeError(
                 f"storage is a {type(storage).__name__}, not a SessionStorage: give a FileSystemSessionStorage or a "
                 "MemorySessionStorage, or use SessionManager.from_settings()"
             )
-        if not isinstance(secrets, Patterns | None):
-            raise TypeError(f"secrets is a {type(secrets).__name__}, not Patterns")
+        if secrets is not None:
+            from eventstore.secret_patterns import Patterns  # where secrets stay, nothing needs them
+
+            if not isinstance(secrets, Patterns):
+                raise TypeError(f"secrets is a {type(secrets).__name__}, not Patterns")
         self.storage = storage
         self.by = arguments.mapping("by", by)
         self.secrets = secrets

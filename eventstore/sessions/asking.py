@@ -7,30 +7,31 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args, overload
 
 from eventstore import events as e
-from eventstore.derived.analytics import By, Figures
 from eventstore.derived.listing import Filter, Sort
 from eventstore.derived.search_query import SEARCH_WAIT_S, Asked, Hits, count_tokens, pack
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.base import Head
 from eventstore.record import clock
-from eventstore.record.salvage import Remnant
 from eventstore.sessions import arguments
 from eventstore.store.as_of import At
 from eventstore.store.message_content import with_files
 from eventstore.store.pages import Page, warn_damaged
 from eventstore.store.storage import SessionStorage
 from eventstore.store.sub_agents import SubAgent
-from projections import branches, difference, statistics, timeline, turns
 from projections import session as session_fold
-from projections.branches import Ancestor, Comparison
-from projections.difference import Change
+from projections import statistics
 from projections.models import Conversation, ConversationMessage, Session, SessionStatus
 from projections.projection import Projection, S
 
-if TYPE_CHECKING:  # loaded by who follows
+if TYPE_CHECKING:  # loaded by the method that is asked: a program that shows a session asks for few of them
+    from eventstore.derived.analytics import By, Figures
+    from eventstore.record.salvage import Remnant
     from eventstore.sessions.follow_options import SubscribeOptions
     from eventstore.subscriptions.handling import Handling
     from eventstore.subscriptions.subscription import Delivered, Subscription
+    from projections import timeline, turns
+    from projections.branches import Ancestor, Comparison
+    from projections.difference import Change
 
 
 class AskingOne:
@@ -91,7 +92,7 @@ class AskingOne:
         at: At | None = None,
         *,
         recorded: bool = False,
-        format: turns.Format = "plain",  # noqa: A002 - the clearest name for callers
+        format: "turns.Format" = "plain",  # noqa: A002 - the clearest name for callers
     ) -> Any:
         """Return the conversation as input for a model: the latest complete turns that fit, without incomplete tool calls.
 
@@ -100,6 +101,8 @@ class AskingOne:
         returns all messages. `plain` returns ConversationMessage objects, `openai` the messages of chat completions,
         `anthropic` an object with `system` and `messages`. Raises SessionNotFound, ValueError.
         """
+        from projections import turns
+
         most, most_tokens = arguments.limit("limit", limit), arguments.limit("tokens", tokens)
         messages = self.storage.fold(session_id, at, recorded=recorded).conversation.messages
         log = self.storage.log
@@ -173,8 +176,10 @@ class AskingOne:
         state = self.storage.fold(session_id, first).copy() if first else session_fold.projection.initial()
         return _with_states(session_id, events, state)
 
-    def timeline(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> Iterator[timeline.Row]:
+    def timeline(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> "Iterator[timeline.Row]":
         """Stream the timeline up to `at`, one row per event. Raises SessionNotFound, LogDamaged."""
+        from projections import timeline
+
         return timeline.rows(self.events(session_id, at=at, recorded=recorded))
 
     def tree(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, str]:
@@ -185,11 +190,13 @@ class AskingOne:
         """Return the end of the session's log: version, time, hash, size in bytes. Raises SessionNotFound, LogDamaged."""
         return self.storage.log.head(session_id)
 
-    def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> list[Change]:
+    def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> "list[Change]":
         """Return the differences of a session between `a` and `b`. 0 means before the first event; None for `b` means now.
 
         Raises SessionNotFound, LogDamaged, NoSuchMoment.
         """
+        from projections import difference
+
         before, after = (self._state_at(session_id, at, recorded=recorded) for at in (a, b))
         return list(difference.compare(session_id, before, after))
 
@@ -200,19 +207,23 @@ class AskingOne:
             self.head(session_id)
             return session_fold.projection.initial()
 
-    def lineage(self, session_id: str) -> list[Ancestor]:
+    def lineage(self, session_id: str) -> "list[Ancestor]":
         """List the ancestors of a fork, the oldest first, then the session; each with the number of its last common event."""
+        from projections import branches
+
         state = self.storage.summary(session_id)
         return branches.lineage(session_id, state.metadata.forks, state.version)
 
-    def compare_branches(self, a: str, b: str) -> Comparison:
+    def compare_branches(self, a: str, b: str) -> "Comparison":
         """Compare two sessions after their last common event: turns, tools, tokens, cost. Raises SessionNotFound."""
+        from projections import branches
+
         common = branches.common_ancestor(self.lineage(a), self.lineage(b))
         since = common.version if common else 0
         one, other = (branches.summarize(each, self.events(each, since)) for each in (a, b))
-        return Comparison(common, (one, other))
+        return branches.Comparison(common, (one, other))
 
-    def salvage(self, session_id: str) -> Iterator[Remnant]:
+    def salvage(self, session_id: str) -> "Iterator[Remnant]":
         """Stream every readable line of a damaged session, each with how much of it is verified. Raises SessionNotFound."""
         return self.storage.log.salvage(session_id)
 
@@ -343,7 +354,7 @@ class AskingAll:
 
     def analytics(
         self,
-        by: By = "day",
+        by: "By" = "day",
         *,
         user_id: str | None = None,
         tag: str | None = None,
@@ -351,13 +362,15 @@ class AskingAll:
         until: date | str | None = None,
         timezone: str = "UTC",
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
-    ) -> list[Figures]:
+    ) -> "list[Figures]":
         """Sum the figures of sessions: sessions, messages, calls, errors, time, tokens, cost.
 
         `by` is day, week, month, project, user, tag, tool, model, or total. Days are those of `timezone`, an IANA name or
         `local`. `since` and `until` are days, a date or a text such as `2026-01-31`, both included. Inherited events of a fork
         count once, for the parent. Sessions that cannot be read are skipped and reported to `on_damage`.
         """
+        from eventstore.derived.analytics import By
+
         key, user = arguments.choice("by", by, get_args(By)), arguments.text("user_id", user_id)
         first, last = arguments.day("since", since), arguments.day("until", until)
         return self.storage.analytics(key, user, arguments.text("tag", tag), first, last, on_damage, timezone)

@@ -2,25 +2,27 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import date, datetime
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from eventstore import events as e
-from eventstore.derived.analytics import By, Figures
 from eventstore.derived.listing import Sort
 from eventstore.derived.search_query import SEARCH_WAIT_S, Hits
 from eventstore.errors import LogDamaged
 from eventstore.log.base import Head
-from eventstore.record.salvage import Remnant
 from eventstore.sessions.asking import Asking
 from eventstore.sessions.threads import Threads
 from eventstore.store.as_of import At
 from eventstore.store.pages import Page, warn_damaged
 from eventstore.store.sub_agents import SubAgent
-from projections import timeline, turns
-from projections.branches import Ancestor, Comparison
-from projections.difference import Change
 from projections.models import ConversationMessage, Session, SessionStatus
 from projections.projection import Projection, S
+
+if TYPE_CHECKING:  # as in `asking`
+    from eventstore.derived.analytics import By, Figures
+    from eventstore.record.salvage import Remnant
+    from projections import timeline, turns
+    from projections.branches import Ancestor, Comparison
+    from projections.difference import Change
 
 
 class AsyncAskingOne:
@@ -77,7 +79,7 @@ class AsyncAskingOne:
         at: At | None = None,
         *,
         recorded: bool = False,
-        format: turns.Format = "plain",  # noqa: A002 - as in `asking`
+        format: "turns.Format" = "plain",  # noqa: A002 - as in `asking`
     ) -> Any:
         """Await `SessionManager.conversation`."""
         ask: Any = self._asking.conversation
@@ -121,7 +123,7 @@ class AsyncAskingOne:
 
     async def timeline(
         self, session_id: str, at: At | None = None, *, recorded: bool = False
-    ) -> AsyncIterator[timeline.Row]:
+    ) -> "AsyncIterator[timeline.Row]":
         """Iterate over `SessionManager.timeline`, without blocking the event loop."""
         async for one in self._threads.stream(lambda: self._asking.timeline(session_id, at, recorded=recorded)):
             yield one
@@ -134,19 +136,19 @@ class AsyncAskingOne:
         """Await `SessionManager.head`."""
         return await self._threads.run(lambda: self._asking.head(session_id))
 
-    async def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> list[Change]:
+    async def diff(self, session_id: str, a: At, b: At | None = None, *, recorded: bool = False) -> "list[Change]":
         """Await `SessionManager.diff`."""
         return await self._threads.run(lambda: self._asking.diff(session_id, a, b, recorded=recorded))
 
-    async def lineage(self, session_id: str) -> list[Ancestor]:
+    async def lineage(self, session_id: str) -> "list[Ancestor]":
         """Await `SessionManager.lineage`."""
         return await self._threads.run(lambda: self._asking.lineage(session_id))
 
-    async def compare_branches(self, a: str, b: str) -> Comparison:
+    async def compare_branches(self, a: str, b: str) -> "Comparison":
         """Await `SessionManager.compare_branches`."""
         return await self._threads.run(lambda: self._asking.compare_branches(a, b))
 
-    async def salvage(self, session_id: str) -> AsyncIterator[Remnant]:
+    async def salvage(self, session_id: str) -> "AsyncIterator[Remnant]":
         """Iterate over `SessionManager.salvage`, without blocking the event loop."""
         async for one in self._threads.stream(lambda: self._asking.salvage(session_id)):
             yield one
@@ -271,7 +273,7 @@ class AsyncAskingAll:
 
     async def analytics(
         self,
-        by: By = "day",
+        by: "By" = "day",
         *,
         user_id: str | None = None,
         tag: str | None = None,
@@ -279,7 +281,7 @@ class AsyncAskingAll:
         until: date | str | None = None,
         timezone: str = "UTC",
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
-    ) -> list[Figures]:
+    ) -> "list[Figures]":
         """Await `SessionManager.analytics`."""
         return await self._threads.run(
             lambda: self._asking.analytics(

@@ -1,7 +1,7 @@
 """The parts of AsyncSessionManager: trash, templates, proofs and redactions."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from eventstore.errors import LogDamaged
 from eventstore.events import Event, SessionCreated
@@ -21,8 +21,10 @@ from eventstore.sessions.threads import Threads
 from eventstore.sessions.trash import Plan, Trash
 from eventstore.store.as_of import At
 from eventstore.store.pages import warn_damaged
-from eventstore.store.retention import Expiry, Trashed
 from projections.models import Session
+
+if TYPE_CHECKING:  # as in `trash`
+    from eventstore.store.retention import Expiry, Trashed
 
 
 class AsyncTrash:
@@ -39,7 +41,7 @@ class AsyncTrash:
         """Await `Trash.restore`."""
         await self._threads.run(lambda: self._trash.restore(session_id))
 
-    async def list(self) -> list[Trashed]:
+    async def list(self) -> "list[Trashed]":
         """Await `Trash.list`."""
         return await self._threads.run(lambda: self._trash.list())
 
@@ -49,7 +51,7 @@ class AsyncTrash:
         """Await `Trash.plan_cleanup`."""
         return await self._threads.run(lambda: self._trash.plan_cleanup(max_age_days, grace_days, on_damage))
 
-    async def clean_up(self, plan: Iterable[Expiry]) -> Plan:
+    async def clean_up(self, plan: "Iterable[Expiry]") -> Plan:
         """Await `Trash.clean_up`."""
         return await self._threads.run(lambda: self._trash.clean_up(plan))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 from msgspec import UNSET
@@ -18,9 +18,11 @@ from eventstore.events import InvocationLinked, InvocationStarted
 from eventstore.log.base import Appended, Head
 from eventstore.record import clock
 from eventstore.record.fields import check_value
-from eventstore.secret_patterns import Patterns
 from eventstore.store.tool_history import Record, ToolHistory, record_of
 from projections import calls
+
+if TYPE_CHECKING:  # where secrets stay, nothing needs them
+    from eventstore.secret_patterns import Patterns
 
 _ERROR_CHARACTERS = 10_000
 
@@ -29,7 +31,7 @@ class Recorder(Protocol):
     """The part of the manager that a call uses."""
 
     tool_history: ToolHistory | None
-    secrets: Patterns | None
+    secrets: "Patterns | None"
 
     def head(self, session_id: str) -> Head:
         """Return the end of a session's log. Raises SessionNotFound."""

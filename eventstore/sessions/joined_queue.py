@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from eventstore.log.base import Append, Outcome
-from eventstore.secret_patterns import Patterns
 from eventstore.sessions.append_queue import AppendQueue, SessionQueue, Waiting
 from eventstore.store.call_values import is_large
 from eventstore.store.storage import SessionStorage
+
+if TYPE_CHECKING:  # where secrets stay, nothing needs them
+    from eventstore.secret_patterns import Patterns
 
 _STEPS = 2  # while one waits for its commit, the other is prepared
 _MOST = 64  # sessions in one step
@@ -50,7 +52,7 @@ class JoinedQueue(AppendQueue):
     What has to wait for something else is written in a thread of its own, as large values are: nobody else waits for it.
     """
 
-    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: Patterns | None = None) -> None:
+    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: "Patterns | None" = None) -> None:
         super().__init__(storage, pool, secrets)
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 

@@ -13,7 +13,6 @@ from eventstore import events as e
 from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.ids import check_new_session_id, check_session_id, new_session_id
 from eventstore.log.base import Appended
-from eventstore.secret_patterns import Patterns
 from eventstore.sessions import arguments
 from eventstore.sessions.appending import Appending, AppendOptions, check_options
 from eventstore.sessions.asking import Asking
@@ -29,6 +28,7 @@ from eventstore.store.storage import SessionStorage
 from projections.models import Session, SessionStatus
 
 if TYPE_CHECKING:  # loaded when they are first asked for: most programs, and most commands, need none of them
+    from eventstore.secret_patterns import Patterns
     from eventstore.sessions.moments import Moments
     from eventstore.sessions.proofs import Proofs
     from eventstore.sessions.records import Records
@@ -47,7 +47,7 @@ class SessionManager(Appending[Appended], Asking):
     """
 
     def __init__(
-        self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None, secrets: Patterns | None = None
+        self, storage: SessionStorage, *, by: Mapping[str, Any] | None = None, secrets: "Patterns | None" = None
     ) -> None:
         super().__init__(storage, by=by, secrets=secrets)
         self.tool_history = storage.history
@@ -99,7 +99,7 @@ class SessionManager(Appending[Appended], Asking):
         if not isinstance(settings, Settings | None):
             raise TypeError(f"settings is a {type(settings).__name__}, not Settings: pass that of load_settings()")
         found = settings or load_settings()
-        manager = cls(open_configured(found), secrets=Patterns() if found.redact_secrets else None)
+        manager = cls(open_configured(found), secrets=_patterns() if found.redact_secrets else None)
         if not found.history_enabled:
             manager.tool_history = None
         return manager
@@ -333,3 +333,9 @@ class SessionManager(Appending[Appended], Asking):
     def _write(self, session_id: str, events: Sequence[e.Event], expected_version: int | None) -> Appended:
         ready = made_ready(self.storage.log, session_id, events, self.secrets)
         return self.storage.append(session_id, ready, expected_version=expected_version)
+
+
+def _patterns() -> "Patterns":
+    from eventstore.secret_patterns import Patterns
+
+    return Patterns()

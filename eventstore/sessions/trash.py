@@ -1,16 +1,18 @@
 """Trash: trashed sessions and retention."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from eventstore.errors import LogDamaged
 from eventstore.sessions import arguments
 from eventstore.store.as_of import ago
 from eventstore.store.pages import warn_damaged
-from eventstore.store.retention import Expiry, Trashed
 from eventstore.store.storage import SessionStorage
 
-Plan: TypeAlias = list[Expiry]
+if TYPE_CHECKING:  # loaded by who looks into the trash
+    from eventstore.store.retention import Expiry, Trashed
+
+Plan: TypeAlias = "list[Expiry]"
 
 
 class Trash:
@@ -27,7 +29,7 @@ class Trash:
         """Restore the session of this id that was trashed last. Raises SessionNotFound, SessionExists."""
         self._storage.restore_session(session_id)
 
-    def list(self) -> list[Trashed]:
+    def list(self) -> "list[Trashed]":
         """List the sessions in the trash, the most recently trashed first."""
         return self._storage.list_trash()
 
@@ -45,6 +47,8 @@ class Trash:
         trashed_before = ago(arguments.length("grace_days", grace_days, "days"))
         return self._storage.plan_cleanup(cutoff, trashed_before, on_damage)
 
-    def clean_up(self, plan: Iterable[Expiry]) -> Plan:
+    def clean_up(self, plan: "Iterable[Expiry]") -> Plan:
         """Carry out a plan and return what was done. Sessions that were updated, pinned or deleted since are skipped."""
+        from eventstore.store.retention import Expiry
+
         return self._storage.clean_up(arguments.instances("plan", plan, Expiry))

@@ -2,7 +2,7 @@
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET
@@ -11,12 +11,14 @@ from msgspec.structs import replace
 from eventstore.events import Event, InvocationEvent, MessageAdded, RecordPut
 from eventstore.log.values import LogValues
 from eventstore.record.fields import check_value
-from eventstore.secret_patterns import Patterns
 from eventstore.store.message_content import has_files, keep_files
 from projections.calls import INLINE_BYTES, VALUE_OF
 
+if TYPE_CHECKING:  # where secrets stay, nothing needs them
+    from eventstore.secret_patterns import Patterns
 
-def made_ready(log: LogValues, session_id: str, events: Sequence[Event], secrets: Patterns | None) -> list[Event]:
+
+def made_ready(log: LogValues, session_id: str, events: Sequence[Event], secrets: "Patterns | None") -> list[Event]:
     """Return events ready for a log: files of messages and large values become attachments of the log, secrets are replaced.
 
     Raises as `keep_files` and `set_aside` do, and EventNotEncodable for an event that names a value which is not stored.

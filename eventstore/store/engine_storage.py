@@ -48,7 +48,7 @@ class EngineSessionStorage(SessionStorage):
     def begin_in_child(self) -> None:
         """Reset the locks of the parent process."""
         self.registry.begin_in_child()
-        for one in self.caches():
+        for one in self.caches(used=True):
             one.begin_in_child()
 
 

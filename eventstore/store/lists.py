@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eventstore.derived.analytics import Analytics, By, Figures
 from eventstore.derived.catalog import Catalog
 from eventstore.derived.line_keys import LineKeys
 from eventstore.derived.listing import Filter
@@ -22,6 +22,7 @@ from projections import metadata as metadata_fold
 from projections.models import Session, SessionMetadata, SessionStatus
 
 if TYPE_CHECKING:
+    from eventstore.derived.analytics import Analytics, By, Figures  # loaded by who sums
     from eventstore.derived.shared_catalog import SharedCatalog
 
 Rows: TypeAlias = list[tuple[Any, ...]]
@@ -40,7 +41,8 @@ class ListedSessions(FoldedSessions):
         """Use caches in this folder, or in memory without one."""
         local = Catalog(folder)
         self.catalog: Catalog | SharedCatalog = self._shared(local) if self.log.capabilities.keeps_tables else local
-        self._search, self._analytics = Search(self.log, folder), Analytics(self.log, folder)
+        self._search, self._cache_folder = Search(self.log, folder), folder
+        vars(self).pop("_analytics", None)
         self.line_keys = LineKeys(self.log, folder)
 
     def _shared(self, local: Catalog) -> "SharedCatalog":
@@ -48,9 +50,17 @@ class ListedSessions(FoldedSessions):
 
         return SharedCatalog(self.log.backend.tables(), local)
 
-    def caches(self) -> "tuple[Catalog | SharedCatalog, Search, Analytics, LineKeys]":
-        """Return the caches of lists, search, figures and imported lines."""
-        return self.catalog, self._search, self._analytics, self.line_keys
+    @cached_property
+    def _analytics(self) -> "Analytics":
+        """The cache of figures, loaded when somebody asks for them."""
+        from eventstore.derived.analytics import Analytics
+
+        return Analytics(self.log, self._cache_folder)
+
+    def caches(self, *, used: bool = False) -> "list[Catalog | SharedCatalog | Search | Analytics | LineKeys]":
+        """Return the caches of lists, search, figures and imported lines; with `used` without those that were not asked."""
+        figures = [] if used and "_analytics" not in vars(self) else [self._analytics]
+        return [self.catalog, self._search, *figures, self.line_keys]
 
     def list_sessions(
         self,
@@ -165,14 +175,14 @@ class ListedSessions(FoldedSessions):
 
     def analytics(
         self,
-        by: By,
+        by: "By",
         user_id: str | None = None,
         tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
         on_damage: Callable[[LogDamaged], None] = warn_damaged,
         timezone: str = "UTC",
-    ) -> list[Figures]:
+    ) -> "list[Figures]":
         """Sum up what all sessions did, as `SessionManager.analytics` does."""
         return self._analytics.figures(by, self._describe, on_damage, user_id, tag, since, until, timezone)
 
@@ -234,10 +244,10 @@ class ListedSessions(FoldedSessions):
             _different_row,
         )
         yield from self._different_here("the search index", self._search, Search(self.log))
-        yield from self._different_here("the figures", self._analytics, Analytics(self.log))
+        yield from self._different_here("the figures", self._analytics, type(self._analytics)(self.log))
 
     def _different_here(
-        self, name: str, ours: Search | Analytics, fresh: Search | Analytics
+        self, name: str, ours: "Search | Analytics", fresh: "Search | Analytics"
     ) -> Iterator[tuple[str, str]]:
         try:
             yield from self._different(

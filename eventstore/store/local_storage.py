@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventstore.backends.files.log import FileSystemEventLog
-from eventstore.backends.memory import MemoryEventLog
 from eventstore.derived.catalog import FOLDER
 from eventstore.derived.file_views import FileViews
 from eventstore.derived.snapshots import Snapshots
@@ -40,6 +39,8 @@ class MemorySessionStorage(SessionStorage):
     """Sessions that live as long as the object; with a `history_dir`, tool calls get folders below it."""
 
     def __init__(self, history_dir: Path | str | None = None) -> None:
+        from eventstore.backends.memory import MemoryEventLog  # a store in files needs none
+
         super().__init__(MemoryEventLog())
         self.history = None if history_dir is None else ToolHistory(history_dir)
 
@@ -85,7 +86,7 @@ class FileSystemSessionStorage(SessionStorage):
         """Reset the threads and locks of the parent process."""
         self._begin()
         self.registry.begin_in_child()
-        for one in self.caches():
+        for one in self.caches(used=True):
             one.begin_in_child()
 
     def metadata(self, session_id: str) -> SessionMetadata:

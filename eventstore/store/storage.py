@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from eventstore.errors import LogDamaged, NotSupported, SessionNotFound, VersionConflict
 from eventstore.events import InvocationEvent, InvocationLinked, SessionCompleted
 from eventstore.ids import check_session_id
 from eventstore.log.base import Repair
-from eventstore.log.engine import EventLog
 from eventstore.log.port import UNSEEN_WRITERS
 from eventstore.record import clock
 from eventstore.store.as_of import ago
@@ -22,19 +22,24 @@ from eventstore.store.call_records import check_calls
 from eventstore.store.lists import ListedSessions
 from eventstore.store.lock import refusing
 from eventstore.store.pages import warn_damaged
-from eventstore.store.retention import GRACE_DAYS, Expiry, Retention, Trashed
 from eventstore.store.save_diff import find_changes
-from eventstore.subscriptions.positions import Positions
 from projections import session as session_fold
 from projections.models import Session, SessionStatus
+
+if TYPE_CHECKING:  # loaded by the method that is asked
+    from eventstore.store.retention import Expiry, Retention, Trashed
+    from eventstore.subscriptions.positions import Positions
 
 
 class SessionStorage(BranchedSessions, ListedSessions):
     """Sessions kept on any EventLog. Safe for threads."""
 
-    def __init__(self, log: EventLog) -> None:
-        super().__init__(log)
-        self.positions = Positions(log.backend)
+    @cached_property
+    def positions(self) -> "Positions":
+        """The positions of subscriptions, loaded when somebody follows."""
+        from eventstore.subscriptions.positions import Positions
+
+        return Positions(self.log.backend)
 
     # --- session objects
 
@@ -137,30 +142,34 @@ class SessionStorage(BranchedSessions, ListedSessions):
             redact_in_trash(self.log, session_id, self.forget_trashed_views)
             self._retention().restore(session_id)
 
-    def list_trash(self) -> list[Trashed]:
+    def list_trash(self) -> "list[Trashed]":
         """List the sessions in the trash, the newest first."""
         return self._retention().trashed()
 
     def plan_cleanup(
         self, cutoff: datetime, trashed_before: datetime, on_damage: Callable[[LogDamaged], None] = warn_damaged
-    ) -> list[Expiry]:
+    ) -> "list[Expiry]":
         """Plan which sessions to trash, which of the trash to purge, and which old ones to keep.
 
         `on_damage` is called for each session that cannot be read: those are left alone.
         """
         return self._retention().plan(self.list_metadata(limit=None, on_damage=on_damage), cutoff, trashed_before)
 
-    def clean_up(self, plan: Iterable[Expiry]) -> list[Expiry]:
+    def clean_up(self, plan: "Iterable[Expiry]") -> "list[Expiry]":
         """Carry out a plan and return what was done. A session that has changed since is left alone."""
         return self._retention().clean_up(plan, self._drop_derived)
 
     def cleanup_sessions(self, cutoff_date: datetime) -> int:
         """Move the sessions last updated before a moment (without a zone: local) to the trash; return their number."""
+        from eventstore.store.retention import GRACE_DAYS
+
         plan = self.plan_cleanup(cutoff_date, ago(timedelta(days=GRACE_DAYS)))
         return sum(one.action == "trash" for one in self.clean_up(plan))
 
-    def _retention(self) -> Retention:
+    def _retention(self) -> "Retention":
         """Return the trash. It is created on demand: kept, it would form a reference cycle with the storage."""
+        from eventstore.store.retention import Retention
+
         return Retention(self.log, self.registry, self.metadata)
 
     def _drop_derived(self, session_id: str) -> None:
@@ -275,7 +284,7 @@ class SessionStorage(BranchedSessions, ListedSessions):
         """Flush, and close all files."""
         self.flush_views()
         self.log.close()
-        for one in self.caches():
+        for one in self.caches(used=True):
             one.close()
 
     def __enter__(self) -> Self:
