@@ -1,7 +1,8 @@
 """Content blocks of messages: images, files and other parts, in the formats of OpenAI and Anthropic.
 
 A message keeps its blocks as given. In their own format they are returned unchanged. In the other format, each block
-with a counterpart is converted, and any other becomes a text that names it.
+with a counterpart is converted, and any other becomes a text that names it. Calls and results (`tool_use`, `tool_result`)
+are parts of messages in one format and messages in the other: `turns.py` converts them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,18 @@ def to_openai(blocks: Sequence[Any]) -> list[Any]:
 def to_anthropic(blocks: Sequence[Any]) -> list[Any]:
     """Return blocks as content blocks of Anthropic's messages."""
     return [_to_anthropic(block) if _kind(block) in _OPENAI else block for block in blocks]
+
+
+def tool_use_of(block: Any) -> str | None:
+    """Return the id of a `tool_use` block of Anthropic's, None for any other block."""
+    found = block.get("id") if _kind(block) == "tool_use" else None
+    return found if isinstance(found, str) else None
+
+
+def result_of(block: Any) -> str | None:
+    """Return the id of the call whose `tool_result` block this is, None for any other block."""
+    found = block.get("tool_use_id") if _kind(block) == "tool_result" else None
+    return found if isinstance(found, str) else None
 
 
 def with_data(blocks: Sequence[Any], data: Iterator[tuple[Sequence[str | int], str]]) -> list[Any]:

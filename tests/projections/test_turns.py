@@ -26,6 +26,25 @@ CONVERSATIONS = st.lists(SAID, max_size=25).map(
 )
 
 
+TEXT = {"type": "text", "text": "t"}
+CALLED = st.sampled_from(["a", "b", "c"])
+CALL = CALLED.map(lambda called: {"type": "tool_use", "id": called, "name": "t", "input": {}})
+RESULT = CALLED.map(lambda called: {"type": "tool_result", "tool_use_id": called, "content": "r"})
+IN_BLOCKS = st.one_of(
+    st.tuples(st.just("assistant"), st.lists(CALL | st.just(TEXT), min_size=1, max_size=4)),
+    st.tuples(st.just("user"), st.lists(RESULT | st.just(TEXT), min_size=1, max_size=4)),
+)
+
+
+def message(seq: int, role: Any, content: str, called: str | None, blocks: list[Any] | None = None) -> Message:
+    return Message(seq, "2026-01-01T00:00:00.000000Z", role, content, None, "t", called, blocks)
+
+
+WITH_BLOCKS = st.lists(SAID | IN_BLOCKS.map(lambda one: (one[0], "t", None, one[1])), max_size=15).map(
+    lambda said: [message(seq, *one) for seq, one in enumerate(said, 1)]
+)
+
+
 def halves(messages: list[Message]) -> list[int]:
     """Find calls without a result and results without a call, one by one."""
     found = []
@@ -69,7 +88,7 @@ def test_turns_are_whole(messages: list[Message], limit: int) -> None:
     assert not rest or rest[0].role == "user" or len(rest) == len(whole) - opening
 
 
-@given(CONVERSATIONS)
+@given(CONVERSATIONS | WITH_BLOCKS)
 def test_openai_gets_every_result_right_behind_its_calls(messages: list[Message]) -> None:
     shown = turns.to_openai(messages)
     waiting: list[str] = []
@@ -82,7 +101,7 @@ def test_openai_gets_every_result_right_behind_its_calls(messages: list[Message]
     assert waiting == []
 
 
-@given(CONVERSATIONS)
+@given(CONVERSATIONS | WITH_BLOCKS)
 def test_anthropic_gets_alternating_roles_and_results_in_the_next_message(messages: list[Message]) -> None:
     shown = turns.to_anthropic(messages)["messages"]
     assert all(one["role"] != other["role"] for one, other in pairwise(shown))

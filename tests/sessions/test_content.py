@@ -97,6 +97,64 @@ def test_a_tool_can_answer_with_an_image(manager: SessionManager) -> None:
     assert result == {"type": "tool_result", "tool_use_id": "i", "content": ANTHROPIC[:2]}
 
 
+CALLS: list[dict[str, Any]] = [
+    {"type": "text", "text": "I take two pictures."},
+    {"type": "tool_use", "id": "a", "name": "camera", "input": {"zoom": 2}, "cache_control": {"type": "ephemeral"}},
+    {"type": "tool_use", "id": "b", "name": "camera", "input": {}},
+]
+RESULTS: list[dict[str, Any]] = [
+    {"type": "tool_result", "tool_use_id": "b", "content": "broken", "is_error": True},
+    {"type": "tool_result", "tool_use_id": "a", "content": ANTHROPIC[1:2]},
+    {"type": "text", "text": "Well?"},
+]
+
+
+def test_calls_in_blocks_are_the_same_in_their_own_format(manager: SessionManager) -> None:
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", "shoot")
+    manager.add_conversation_message("s", "assistant", CALLS)
+    manager.add_conversation_message("s", "user", RESULTS)
+    assert manager.conversation("s", format="anthropic")["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "shoot"}]},
+        {"role": "assistant", "content": CALLS},
+        {"role": "user", "content": [RESULTS[1], RESULTS[0], RESULTS[2]]},
+    ]
+
+
+def test_calls_in_blocks_are_tool_calls_with_their_results_behind_them(manager: SessionManager) -> None:
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", "shoot")
+    manager.add_conversation_message("s", "assistant", CALLS)
+    manager.add_conversation_message("s", "user", RESULTS)
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+    assert manager.conversation("s", format="openai")[1:] == [
+        {
+            "role": "assistant",
+            "content": CALLS[:1],
+            "tool_calls": [
+                {"id": "a", "type": "function", "function": {"name": "camera", "arguments": '{"zoom": 2}'}},
+                {"id": "b", "type": "function", "function": {"name": "camera", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": [image]},
+        {"role": "tool", "tool_call_id": "b", "content": "broken"},
+        {"role": "user", "content": RESULTS[2:]},
+    ]
+
+
+def test_a_call_in_blocks_without_a_result_is_left_out_and_the_other_blocks_stay(manager: SessionManager) -> None:
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", "shoot")
+    manager.add_conversation_message("s", "assistant", [*CALLS[1:], *ANTHROPIC[:2]])
+    manager.add_conversation_message("s", "user", RESULTS[:1])
+    shown = manager.conversation("s")
+    assert [one.blocks for one in shown] == [None, [CALLS[2], *ANTHROPIC[:2]], RESULTS[:1]]
+    assert shown[1].content == "[tool_use]\nLook at this\n[image]"
+    assert [one.blocks for one in manager.conversation("s", at=3)] == [None, ANTHROPIC[:2]]
+    assert [one["role"] for one in manager.conversation("s", format="openai")] == ["user", "assistant", "tool"]
+    assert [one.blocks for one in manager.conversation("s", limit=2)] == [], "a turn is never cut within a call"
+
+
 def test_a_file_is_kept_once_beside_the_log(manager: SessionManager) -> None:
     manager.create_session("s")
     manager.add_conversation_message("s", "user", OPENAI)
