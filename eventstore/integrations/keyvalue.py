@@ -11,7 +11,7 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.kept_lists import KeptLists
-from eventstore.integrations.sessions import Stored, append_decided, key_of, parts_of, stored_or_nothing
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, stored_or_nothing
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -66,7 +66,7 @@ class EventStoreKeyValue(
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: Any) -> None:
         put = e.RecordPut(stream=_VALUES, key=key, value=self._adapter.dump_json(entry=managed_entry))
-        await asyncio.to_thread(self._put, collection, [put])
+        await finish(asyncio.to_thread(self._put, collection, [put]))
 
     async def _put_managed_entries(
         self,
@@ -83,7 +83,7 @@ class EventStoreKeyValue(
             for key, one in zip(keys, managed_entries, strict=True)
         ]
         if puts:
-            await asyncio.to_thread(self._put, collection, puts)
+            await finish(asyncio.to_thread(self._put, collection, puts))
 
     def _put(self, collection: str, puts: Sequence[e.Event]) -> None:
         created = e.SessionCreated(external_key=self._external(collection), tags=(_TAG,))
@@ -93,7 +93,7 @@ class EventStoreKeyValue(
         return await self._delete_managed_entries(keys=[key], collection=collection) == 1
 
     async def _delete_managed_entries(self, *, keys: Sequence[str], collection: str) -> int:
-        return await asyncio.to_thread(self._delete, collection, keys)
+        return await finish(asyncio.to_thread(self._delete, collection, keys))
 
     def _delete(self, collection: str, keys: Sequence[str]) -> int:
         removed: list[e.Event] = []
@@ -120,7 +120,7 @@ class EventStoreKeyValue(
         return sorted(self._collections.of(f"{key_of(_TAG, self._name)}/"))[: limit or _MOST_NAMES]
 
     async def _delete_collection(self, *, collection: str) -> bool:
-        return await asyncio.to_thread(self._drop, collection)
+        return await finish(asyncio.to_thread(self._drop, collection))
 
     def _drop(self, collection: str) -> bool:
         try:

@@ -15,7 +15,15 @@ from eventstore.ids import session_id_for
 from eventstore.integrations.kept_lists import KeptLists
 from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
 from eventstore.integrations.plain import packed, unpacked
-from eventstore.integrations.sessions import Stored, append_decided, key_of, sessions_named, stored, stored_or_nothing
+from eventstore.integrations.sessions import (
+    Stored,
+    append_decided,
+    finish,
+    key_of,
+    sessions_named,
+    stored,
+    stored_or_nothing,
+)
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -66,11 +74,11 @@ class EventStoreConversations(ConversationStore):
         self, record: Any, *, new_entries: Sequence[Any] = (), expected_revision: str | None
     ) -> None:
         """Store a record with its new entries in one batch, where the stored record has `expected_revision`."""
-        await asyncio.to_thread(self._write, record, new_entries, expected_revision)
+        await finish(asyncio.to_thread(self._write, record, new_entries, expected_revision))
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Remove a record. Its entries stay."""
-        await asyncio.to_thread(self._delete, conversation_id, expected_revision)
+        await finish(asyncio.to_thread(self._delete, conversation_id, expected_revision))
 
     async def read_entry(self, entry_id: str) -> Any:
         """Return an entry. Raises LookupError if no session has it."""

@@ -159,10 +159,19 @@ def parts_of(external_key: str) -> list[str]:
 
 
 async def finish(work: Awaitable[R]) -> R:
-    """Await a change to its end, also if the caller is cancelled in the meantime: a thread cannot be stopped half way."""
+    """Await a change to its end, however often the caller is cancelled in the meantime: a thread cannot be stopped half way.
+
+    So no change is made after the call that made it has ended, and none is written over a later one.
+    """
     task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:  # anyio cancels again until the scope is left
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        task.exception()  # asked for, or the loop reports it
+    raise cancelled

@@ -15,7 +15,7 @@ from eventstore.errors import EventStoreError, ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
 from eventstore.integrations.plain import packed, plain, unpacked
-from eventstore.integrations.sessions import Stored, append_decided, key_of, stored
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, stored
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -207,7 +207,7 @@ class EventStoreStorage(Storage[str, str]):
     async def _do(self, work: Any) -> Any:
         """Do it in a thread; None if nothing was stored yet."""
         try:
-            return await asyncio.to_thread(work)
+            return await finish(asyncio.to_thread(work))
         except SessionNotFound:
             return None
         except EventStoreError as error:

@@ -1,5 +1,7 @@
 """What integrations share: names of sessions, appends that decide by what is stored, and the events of a call."""
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +26,7 @@ from eventstore.integrations.meaning import call_began, call_ended
 from eventstore.integrations.sessions import (
     Stored,
     append_decided,
+    finish,
     key_of,
     parts_of,
     sessions_named,
@@ -129,3 +132,42 @@ def test_a_call_is_given_to_the_next_model_with_its_arguments_and_its_answer(
     assert isinstance(linked, InvocationLinked)
     assert (started.input, linked.success, linked.error) == (given, False, "no such file")
     assert linked.result == answer
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_change_that_is_cancelled_ends_before_its_call(fails: bool) -> None:
+    """However often it is cancelled: so a later change is never overwritten by an earlier one."""
+    told = list[object]()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        may_end, began, done = threading.Event(), asyncio.Event(), list[str]()
+        loop = asyncio.get_running_loop()
+
+        def change() -> None:
+            loop.call_soon_threadsafe(began.set)
+            may_end.wait(60)
+            done.append("changed")
+            if fails:
+                raise ValueError("refused")
+
+        task = asyncio.create_task(finish(asyncio.to_thread(change)))
+        await began.wait()
+        for _ in range(3):
+            task.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not task.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done == ["changed"]
+
+    asyncio.run(main())
+    assert told == []
+
+
+def test_a_change_gives_its_result_or_error() -> None:
+    assert asyncio.run(finish(asyncio.to_thread(lambda: 5))) == 5
+    with pytest.raises(ValueError, match="invalid literal"):
+        asyncio.run(finish(asyncio.to_thread(int, "x")))

@@ -35,7 +35,13 @@ async def scenario(store: Any) -> list[Any]:
     said.append(await store.ttl("short"))
     await asyncio.gather(*(store.put(f"k{number}", {"n": number}) for number in range(40)))
     said.append(sum(one is not None for one in await store.get_many([f"k{number}" for number in range(40)])))
-    said.append(await store.destroy())
+    cancelled = asyncio.create_task(store.put("k", {"v": "cancelled"}))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    await store.put("k", {"v": "later"})
+    await asyncio.gather(*(store.put(f"k{number}", {"n": number}) for number in range(40)))  # time for a late one
+    said += [await store.get("k"), await store.destroy()]
     return said
 
 
