@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from eventstore.cli import when
 from eventstore.cli.place import ids_in, locate
 from eventstore.cli.terminal import clean, one_line
-from eventstore.errors import InvalidSessionId, LogDamaged, SessionNotFound
+from eventstore.errors import InvalidSessionId, LogDamaged, NoSuchMoment, SessionNotFound
+from eventstore.events import RedactedEvent
 from eventstore.ids import LATEST, STORE_ID, TEMPLATE, check_session_id, session_id_for
+from eventstore.record import clock
 from projections.project import is_in_project
 from projections.project import project_of as folder_of
 
@@ -66,11 +69,27 @@ def sessions(manager: "SessionManager", texts: Iterable[str], *, fixed: bool = F
 
 
 def at_moment(manager: "SessionManager", text: str, at: str | int | None) -> tuple[str, str | int | None]:
-    """Return the session and the moment of NAME or NAME:SEQ. Raises as `session` does, and UsageError for two moments."""
+    """Return the session and the moment of NAME or NAME:SEQ.
+
+    Raises as `session` does, UsageError for two moments, and NoSuchMoment for one before the first event.
+    """
     name, seq = split(text)
     if seq is not None and at is not None:
         raise click.UsageError(f"{clean(text)} names a moment, and --at another: use one of them")
-    return session(manager, name), at if seq is None else seq
+    session_id, moment = session(manager, name), at if seq is None else seq
+    if moment is not None:
+        _check_begun(manager, session_id, moment)
+    return session_id, moment
+
+
+def _check_begun(manager: "SessionManager", session_id: str, at: str | int) -> None:
+    first = next(manager.events(session_id), None)
+    if first is None or isinstance(first, RedactedEvent):
+        return  # when a redacted event happened is not always known: the command finds out
+    began = clock.to_datetime(first.time)
+    if at == 0 or (isinstance(at, str) and clock.to_datetime(at) < began):
+        reason = f"session {session_id!r} had no event yet; its first one is of {when.moment(began)}"
+        raise NoSuchMoment(at, reason)
 
 
 def split(text: str) -> tuple[str, int | None]:

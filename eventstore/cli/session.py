@@ -45,7 +45,7 @@ from eventstore.cli.terminal import (
     width,
 )
 from eventstore.derived.listing import Filter, Sort
-from eventstore.errors import LogDamaged, NoSuchMoment, SessionNotFound
+from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.record import clock
 
 if TYPE_CHECKING:
@@ -68,20 +68,11 @@ _STATUS_COLOURS = {"completed": "green", "failed": "red", "abandoned": "yellow"}
 
 
 def load(manager: "SessionManager", session_id: str, at: "At | None" = None) -> "Session":
-    """Load a session, now or as of a moment. Raises SessionNotFound, and NoSuchMoment if it began later."""
+    """Load a session, now or as of a moment. Raises SessionNotFound, also if it began later."""
     session = manager.get_session(session_id, at)
     if session is None:
-        raise _began_later(manager, session_id, at)
+        raise SessionNotFound(session_id, not_begun=at is not None)
     return session
-
-
-def _began_later(manager: "SessionManager", session_id: str, at: "At | None") -> NoSuchMoment | SessionNotFound:
-    """Return the error for a session without events at a moment."""
-    first = None if at is None else next(manager.events(session_id), None)
-    if first is None:
-        return SessionNotFound(session_id)
-    began = clock.to_datetime(first.time)
-    return NoSuchMoment(at, f"session {session_id!r} began later, at {moment(began)}")
 
 
 @click.command("list", short_help="List sessions, the most recently updated first.")
@@ -245,7 +236,7 @@ def stats_command(
         session_id, at = naming.at_moment(manager, session_id, at)
         found = manager.get_session_statistics(session_id, at, with_sub_agents=with_sub_agents)
         if found is None:
-            raise _began_later(manager, session_id, at)
+            raise SessionNotFound(session_id, not_begun=at is not None)
     if as_json:
         print_json(found)
         return

@@ -144,10 +144,12 @@ def test_a_word_of_a_purpose_finds_the_session_that_was_meant(shell: Shell) -> N
     assert "did you mean 'x1', Why do logins fail?" in shell("show", "logins", check=1)[1]
 
 
-def test_a_moment_before_the_first_event_says_when_the_session_began(shell: Shell) -> None:
-    for command in ("show", "stats"):
-        error = shell(command, "full", "--at", "2020-01-01", check=1)[1]
-        assert "'full-session' began later, at 2026-03-04" in error
+@pytest.mark.parametrize("command", ["show", "stats", "replay", "tree", "fork", "template save opening"])
+def test_a_moment_before_the_first_event_is_one_error_everywhere(shell: Shell, command: str) -> None:
+    for at in ("2020-01-01", "0"):
+        error = shell(*command.split(), "full", "--at", at, check=1)[1]
+        assert "'full-session' had no event yet; its first one is of 2026-03-04" in error
+        assert "give a version or a time that the session has reached" in error
 
 
 def test_what_cannot_be_undone_wants_an_id(shell: Shell) -> None:
