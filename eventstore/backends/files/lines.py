@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 CHUNK = 128 * 1024
 SMALL = 4 * 1024
+_FARTHER = 64
 _NUMBER_BYTES = 256
 """A line's number certainly ends within so many bytes: types are short."""
 SEQ = re.compile(rb'\{"type":"[^"]*","seq":([0-9]+),')
@@ -42,9 +43,16 @@ def read_bytes(descriptor: int, start: int, end: int) -> bytes:
 def find_line(descriptor: int, seq: int, end: int) -> int:
     """Find the first byte of the first line numbered `seq` or higher, or `end`: bisect on the numbers, then walk.
 
-    No byte is read more than a few times, however long the lines are.
+    No byte is read more than a few times, however long the lines are. It is looked for near the end first: most who ask want the
+    newest lines, which then cost the same in a log of any length.
     """
-    low, high = 0, end
+    low, high, back = 0, end, SMALL
+    while back < end:
+        found = _first_line(descriptor, end - back, end)
+        if found is not None and found[1] <= seq:
+            low = found[0]
+            break
+        high, back = end - back, back * _FARTHER
     while high - low > SMALL:
         middle = (low + high) // 2
         found = _first_line(descriptor, middle, high)

@@ -421,6 +421,30 @@ def test_a_closed_backend_opens_again(backend: FilesBackend) -> None:
 # --- lines
 
 
+def test_the_newest_lines_cost_as_much_in_a_long_log_as_in_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, pread = list[int](), os.pread
+
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        reads.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr("eventstore.backends.files.lines.os.pread", counted)
+    counts = list[int]()
+    for lines in (100, 10_000):
+        file = tmp_path / f"{lines}"
+        line = b'{"type":"data.set","seq":%d,"value":"' + b"x" * 100 + b'"}\n'
+        file.write_bytes(b"".join(line % seq for seq in range(1, lines + 1)))
+        descriptor = os.open(file, os.O_RDONLY)
+        reads.clear()
+        assert find_line(descriptor, lines - 3, file.stat().st_size) < file.stat().st_size
+        os.close(descriptor)
+        counts.append(len(reads))
+        assert sum(reads) <= 8 * 1024
+    assert counts == [2, 2]
+
+
 def test_lines_are_found_among_long_ones_and_garbage(tmp_path: Path) -> None:
     lines, starts, offset = [], {}, 0
     for seq in range(1, 200):
