@@ -96,6 +96,7 @@ def export_conversation(
         ("session", session_id),
         ("folder", mask(str(session.custom_metadata.get("cwd") or ""), 0)),
         ("begun", session.created_at.isoformat(" ", "seconds")),
+        ("times", "UTC"),
         ("status", session.status.value),
         ("model", str(session.custom_metadata.get("model") or "")),
         ("tool calls", f"{session.total_invocations:,}"),

@@ -71,6 +71,11 @@ def test_nothing_of_the_content_is_markup(talked: SessionManager) -> None:
     assert "http" not in re.sub(r"http-equiv", "", page.replace(style[0], ""))
 
 
+@pytest.mark.parametrize(("form", "line"), [("markdown", "- times: `UTC`"), ("html", "<dt>times</dt><dd>UTC</dd>")])
+def test_the_zone_of_all_times_is_named_at_the_top(talked: SessionManager, form: str, line: str) -> None:
+    assert line in exported(talked, form).partition("on it")[0]
+
+
 def test_markdown_has_the_conversation_in_order_and_no_markup_outside_of_code(talked: SessionManager) -> None:
     page = exported(talked, "markdown")
     places = [
