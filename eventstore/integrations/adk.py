@@ -19,7 +19,8 @@ from eventstore.ids import session_id_for
 from eventstore.integrations.kept_lists import KeptLists
 from eventstore.integrations.meaning import call_began, call_ended, meant
 from eventstore.integrations.plain import packed, unpacked
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, stored
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, manager_of, parts_of, stored
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -49,9 +50,12 @@ class EventStoreSessionService(BaseSessionService):
     when the session is next read or written.
     """
 
-    def __init__(self, manager: SessionManager) -> None:
-        self._manager = manager
-        self._listed, self._states = KeptLists(manager, self._make_listed), KeptLists(manager, self._make_state)
+    def __init__(self, manager: SessionManager | AsyncSessionManager) -> None:
+        self._manager = manager_of(manager)
+        self._listed, self._states = (
+            KeptLists(self._manager, self._make_listed),
+            KeptLists(self._manager, self._make_state),
+        )
 
     def session_id_of(self, app_name: str, user_id: str, session_id: str) -> str:
         """Return the id in the store of a session of ADK."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from eventstore.events import Event, MessageAdded, UsageRecorded
 from eventstore.integrations.plain import plain
+from eventstore.integrations.sessions import manager_of
 from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.call import Call
 from eventstore.sessions.manager import SessionManager
@@ -61,9 +62,7 @@ class SessionMixin:
 
     def set_session_manager(self, manager: SessionManager | AsyncSessionManager | None) -> None:
         """Record with this manager from now on; None: record nothing."""
-        if not isinstance(manager, SessionManager | AsyncSessionManager | None):
-            raise TypeError(f"manager is a {type(manager).__name__}, not a SessionManager")
-        self._session_manager = manager.manager if isinstance(manager, AsyncSessionManager) else manager
+        self._session_manager = None if manager is None else manager_of(manager)
 
     def set_session(self, session_id: str | None) -> None:
         """Record in this session from now on; None: record nothing."""

@@ -20,7 +20,17 @@ from eventstore.ids import session_id_for
 from eventstore.importers.claude_code import ClaudeCode
 from eventstore.integrations.meaning import meant
 from eventstore.integrations.plain import packed, plain, unpacked
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, sessions_named, stored
+from eventstore.integrations.sessions import (
+    Stored,
+    append_decided,
+    finish,
+    key_of,
+    manager_of,
+    parts_of,
+    sessions_named,
+    stored,
+)
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from projections.models import SessionMetadata
 
@@ -47,8 +57,8 @@ class ClaudeSessionStore:
     `delete` deletes a session permanently; its earlier content is removed from the store, as the SDK expects.
     """
 
-    def __init__(self, manager: SessionManager) -> None:
-        self._manager = manager
+    def __init__(self, manager: SessionManager | AsyncSessionManager) -> None:
+        self._manager = manager_of(manager)
         self._translators: OrderedDict[str, _Translated] = OrderedDict()
         self._mutex = threading.Lock()
 

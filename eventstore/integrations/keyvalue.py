@@ -11,7 +11,16 @@ from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.kept_lists import KeptLists
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, stored_or_nothing
+from eventstore.integrations.sessions import (
+    Stored,
+    append_decided,
+    finish,
+    key_of,
+    manager_of,
+    parts_of,
+    stored_or_nothing,
+)
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -40,11 +49,16 @@ class EventStoreKeyValue(
     """
 
     def __init__(
-        self, manager: SessionManager, name: str = "default", *, default_collection: str | None = None, seed: Any = None
+        self,
+        manager: SessionManager | AsyncSessionManager,
+        name: str = "default",
+        *,
+        default_collection: str | None = None,
+        seed: Any = None,
     ) -> None:
-        self._manager, self._name = manager, name
+        self._manager, self._name = manager_of(manager), name
         self._adapter = BasicSerializationAdapter()
-        self._collections = KeptLists(manager, lambda session_id, external: parts_of(external)[-1])
+        self._collections = KeptLists(self._manager, lambda session_id, external: parts_of(external)[-1])
         super().__init__(default_collection=default_collection, seed=seed, stable_api=True)
 
     def _external(self, collection: str) -> str:

@@ -26,12 +26,14 @@ from eventstore.integrations.sessions import (
     append_decided,
     finish,
     key_of,
+    manager_of,
     parts_of,
     stored,
     stored_or_nothing,
     stored_to,
 )
 from eventstore.log.base import Head
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -102,11 +104,11 @@ class _Awaited(BaseCheckpointSaver[str]):
 class _Reader(_Awaited):
     """Reads checkpoints."""
 
-    def __init__(self, manager: SessionManager, *, serde: Any = None) -> None:
+    def __init__(self, manager: SessionManager | AsyncSessionManager, *, serde: Any = None) -> None:
         super().__init__(serde=serde)
-        self._manager = manager
+        self._manager = manager_of(manager)
         self._last = grown.LastValues()
-        self._known = KeptLists(manager, self._make_known)
+        self._known = KeptLists(self._manager, self._make_known)
 
     def session_id_of(self, thread_id: str) -> str:
         """Return the id of the session that holds a thread."""

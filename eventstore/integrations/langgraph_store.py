@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, parts_of, sessions_named
+from eventstore.integrations.sessions import (
+    Stored,
+    append_decided,
+    finish,
+    key_of,
+    manager_of,
+    parts_of,
+    sessions_named,
+)
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from projections.records import Entry
 
@@ -50,8 +59,8 @@ class EventStoreStore(BaseStore):
 
     __slots__ = ("_manager", "_name")
 
-    def __init__(self, manager: SessionManager, name: str = "default") -> None:
-        self._manager, self._name = manager, name
+    def __init__(self, manager: SessionManager | AsyncSessionManager, name: str = "default") -> None:
+        self._manager, self._name = manager_of(manager), name
 
     def session_id_of(self, namespace: Sequence[str]) -> str:
         """Return the id of the session that holds a namespace."""

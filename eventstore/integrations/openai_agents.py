@@ -14,7 +14,8 @@ from eventstore.errors import SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
 from eventstore.integrations.plain import packed, plain, unpacked
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, stored
+from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, manager_of, stored
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item
 
@@ -30,13 +31,15 @@ class EventStoreSession:
     can still read the past. `session_settings.limit` is the number of items that `get_items` returns without a limit.
     """
 
-    def __init__(self, session_id: str, manager: SessionManager, session_settings: Any = None) -> None:
+    def __init__(
+        self, session_id: str, manager: SessionManager | AsyncSessionManager, session_settings: Any = None
+    ) -> None:
         if isinstance(session_settings, dict):
             from agents.memory.session_settings import coerce_session_settings  # who has a dictionary has the SDK
 
             session_settings = coerce_session_settings(session_settings)
         self.session_id, self.session_settings = session_id, session_settings
-        self._manager = manager
+        self._manager = manager_of(manager)
         self._external = key_of(_TAG, session_id)
         self._id = session_id_for(self._external)
 

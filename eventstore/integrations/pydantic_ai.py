@@ -20,10 +20,12 @@ from eventstore.integrations.sessions import (
     append_decided,
     finish,
     key_of,
+    manager_of,
     sessions_named,
     stored,
     stored_or_nothing,
 )
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -52,10 +54,10 @@ class EventStoreConversations(ConversationStore):
     them, delete the session `session_id_of(conversation_id)` with the manager.
     """
 
-    def __init__(self, manager: SessionManager) -> None:
-        self._manager = manager
+    def __init__(self, manager: SessionManager | AsyncSessionManager) -> None:
+        self._manager = manager_of(manager)
         self._homes: dict[str, str] = {}
-        self._listed = KeptLists(manager, self._make_listed)
+        self._listed = KeptLists(self._manager, self._make_listed)
         self._mutex = threading.Lock()
 
     def session_id_of(self, conversation_id: str) -> str:

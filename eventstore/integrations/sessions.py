@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
 from eventstore.log.base import Appended, Head
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item, item_of, text_of, value_of, values_of
 from projections.models import SessionMetadata
@@ -15,6 +16,14 @@ from projections.records import Entry, Place, State
 
 R = TypeVar("R")
 _AT_ONCE = 10_000  # each page asks which logs changed
+
+
+def manager_of(given: SessionManager | AsyncSessionManager) -> SessionManager:
+    """Return the manager that an integration was given, or that of one for asyncio. Raises TypeError for anything else."""
+    manager = given.manager if isinstance(given, AsyncSessionManager) else given
+    if not isinstance(manager, SessionManager):
+        raise TypeError(f"manager is a {type(manager).__name__}, not a SessionManager")
+    return manager
 
 
 class Stored:

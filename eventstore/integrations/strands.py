@@ -15,7 +15,15 @@ from eventstore.errors import EventStoreError, ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.meaning import call_began, call_ended, meant, text_of_parts
 from eventstore.integrations.plain import packed, plain, unpacked
-from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, stored
+from eventstore.integrations.sessions import (
+    Stored,
+    append_decided,
+    finish,
+    key_of,
+    manager_of,
+    stored,
+)
+from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 
 try:
@@ -43,8 +51,8 @@ class EventStoreRepository(SessionRepository):
     Several processes may write to one session; of two that create the same agent or message the first wins.
     """
 
-    def __init__(self, manager: SessionManager) -> None:
-        self._manager = manager
+    def __init__(self, manager: SessionManager | AsyncSessionManager) -> None:
+        self._manager = manager_of(manager)
 
     def session_id_of(self, session_id: str) -> str:
         """Return the id in the store of a session of Strands."""
@@ -177,8 +185,8 @@ class EventStoreStorage(Storage[str, str]):
     `name` parts several storages in one store.
     """
 
-    def __init__(self, manager: SessionManager, name: str = "default") -> None:
-        self._manager, self._external = manager, key_of(_STORAGE_TAG, name)
+    def __init__(self, manager: SessionManager | AsyncSessionManager, name: str = "default") -> None:
+        self._manager, self._external = manager_of(manager), key_of(_STORAGE_TAG, name)
         self._id = session_id_for(self._external)
 
     async def write(self, key: str, data: bytes) -> None:

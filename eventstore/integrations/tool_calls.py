@@ -12,6 +12,7 @@ import anyio.to_thread
 from eventstore.errors import EventStoreError, SessionExists, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.plain import plain
+from eventstore.integrations.sessions import manager_of
 from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.call import Call
 from eventstore.sessions.manager import SessionManager
@@ -45,12 +46,8 @@ class ToolCalls:
     def __init__(
         self, manager: SessionManager | AsyncSessionManager, name: str, *, session_id: str | None, required: bool
     ) -> None:
-        if isinstance(manager, AsyncSessionManager):
-            manager = manager.manager
-        if not isinstance(manager, SessionManager):
-            raise TypeError(f"manager is a {type(manager).__name__}, not a SessionManager")
         self.name = name
-        self._manager, self._required = manager, required
+        self._manager, self._required = manager_of(manager), required
         self._own = session_id
         self._known = set[str]()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eventstore import MemorySessionStorage, SessionManager
+from eventstore import AsyncSessionManager, MemorySessionStorage, SessionManager
 from eventstore.integrations.openai_agents import EventStoreSession
 
 ITEMS: list[Any] = [
@@ -34,6 +34,14 @@ def test_items_come_back_and_are_a_session_like_any_other(manager: SessionManage
     assert figures is not None
     assert (figures["total_invocations"], figures["tools_used"]) == (1, ["git_log"])
     assert {hit.session_id for hit in manager.search("commits")} == {session.stored_id}
+
+
+def test_it_takes_the_manager_for_asyncio_and_nothing_else(manager: SessionManager) -> None:
+    session = EventStoreSession("s", AsyncSessionManager(manager))
+    asyncio.run(session.add_items(ITEMS))
+    assert asyncio.run(session.get_items()) == ITEMS
+    with pytest.raises(TypeError, match="manager is a MemorySessionStorage, not a SessionManager"):
+        EventStoreSession("s", MemorySessionStorage())  # type: ignore[arg-type]
 
 
 def test_what_is_popped_leaves_the_conversation_and_stays_in_the_log(manager: SessionManager) -> None:
