@@ -4,13 +4,17 @@ import json
 import threading
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 from server.serving import fill, serving
 
-from eventstore import SessionManager
+from eventstore import SessionManager, open_store
+from eventstore.cli.transcript import export_command
+from eventstore.events import MessageAdded, SessionCreated
 from eventstore.exporters import export_otlp, export_table
 from eventstore.integrity import SigningKey, Verdict, verify_consistency, verify_inclusion
 from eventstore.server import listing
@@ -184,13 +188,34 @@ def test_a_job_is_cancelled_inside_of_a_session(manager: SessionManager, monkeyp
 def test_exports_are_attachments_that_no_browser_shows(manager: SessionManager) -> None:
     fill(manager, "s", 2)
     with serving(manager) as client:
-        for kind in ("html", "md", "events"):
+        for kind in ("html", "md", "report-html", "report-md", "events"):
             status, headers, body = client.send("GET", f"/api/v1/sessions/s/export?kind={kind}")
             assert status == 200
             assert headers["content-disposition"].startswith("attachment")
             assert headers["content-security-policy"].startswith("sandbox")
             assert b"ask 0" in body
             assert b'"salt"' not in body
+
+
+def test_pages_and_conversations_are_the_files_of_the_command(tmp_path: Path) -> None:
+    with SessionManager(open_store((tmp_path / "store").as_uri())) as manager, serving(manager) as client:
+        fill(manager, "s", 2)
+        for kind, form in (("html", "html"), ("md", "markdown")):
+            name = tmp_path / kind
+            words = [form, "s", "--store", str(tmp_path / "store"), "-o", str(name)]
+            CliRunner().invoke(export_command, words, catch_exceptions=False)
+            assert client.send("GET", f"/api/v1/sessions/s/export?kind={kind}")[2] == name.read_bytes()
+
+
+def test_a_report_has_what_sub_agents_did(manager: SessionManager) -> None:
+    fill(manager, "s", 2)
+    with manager.invocation("s", "Task", {}) as call:
+        custom = {"parent_session": "s", "parent_call": call.invocation_id}
+        said = MessageAdded(role="user", content="dig deeper")
+        manager.append("below", [said], create=SessionCreated(custom_metadata=custom), expected_version=0)
+    with serving(manager) as client:
+        for kind in ("report-html", "report-md"):
+            assert b"dig deeper" in client.send("GET", f"/api/v1/sessions/s/export?kind={kind}")[2]
 
 
 def test_traces_and_tables_are_what_the_exporters_write(manager: SessionManager) -> None:

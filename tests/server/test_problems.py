@@ -84,7 +84,10 @@ def test_every_parameter_and_field_is_named_where_it_is_wrong(client: Client) ->
             "/sessions/s/next?kind=prompt&kind=zzz",
             "parameter kind[1] is not one of call, checkpoint, cut, end, error, fork, prompt, redaction",
         ),
-        ("/sessions/s/export?kind=pdf", "parameter kind is not one of csv, events, html, md, otlp"),
+        (
+            "/sessions/s/export?kind=pdf",
+            "parameter kind is not one of csv, events, html, md, otlp, report-html, report-md",
+        ),
         ("/sessions/s/stream?x=1", "there is no parameter 'x': this takes after, types"),
     ],
 )

@@ -109,7 +109,7 @@ export async function download(id: string, kind: string): Promise<void> {
   if (!answer.ok) throw new Problem(answer.status, "Problem", "the export failed");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
-  link.download = `${id}.${kind === "events" ? "events.jsonl" : kind}`;
+  link.download = `${id}.${kind === "events" ? "events.jsonl" : kind.replace("-", ".")}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -453,7 +453,10 @@ function Actions(props: { id: string; onCopy: () => void }) {
     say("The session is in the trash");
     go("/");
   }, complain);
-  const items = useMemo(() => [["html", "Report (HTML)"], ["md", "Report (Markdown)"], ["events", "Events (JSON lines)"]] as const, []);
+  const items = useMemo(() => [
+    ["html", "This page, as one file (HTML)"], ["md", "Conversation (Markdown)"],
+    ["report-html", "Report (HTML)"], ["report-md", "Report (Markdown)"], ["events", "Events (JSON lines)"],
+  ] as const, []);
   return (
     <div class="row gap">
       <button onClick={props.onCopy}>Copy link</button>
