@@ -244,14 +244,14 @@ def _verify_files(files: Sequence[Path], form: str, as_json: bool) -> int:
 @_sessions
 @_all
 @_foreign
-@click.option("--yes", is_flag=True, help="Carry out the plan. Without it the plan is shown and nothing is changed.")
+@click.option("--yes", is_flag=True, help="Carry out the plan. Without this, show it, with exit status 1.")
 @store_option
 def repair_command(store: str | None, sessions: Sequence[str], every: bool, form: str | None, yes: bool) -> None:
     """Show how damaged logs would be repaired; with --yes repair them.
 
     All bytes from the damage on are moved to the session's quarantine/ folder. Intact events after the damage are appended again
     with their original times, and `log.repaired` records the repair. Forks and checkpoints that this invalidates are named. Of a
-    transcript the original is kept in the same folder. The exit status is 1 if there is a fault that repair cannot fix.
+    transcript the original is kept in the same folder. The exit status is 1 if there is a fault that is not repaired.
     """
     _need_some(sessions, every and form is None)
     if form is not None:
@@ -277,14 +277,15 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
     wrong = [one for one in left if any(finding.part != "tail" for finding in one.findings)]
     for verdict in wrong:
         click.echo(f"eventstore: {clean(verdict.describe(with_keys=False))}", err=True)
-    if planned and not yes:
+    is_asked = planned > 0 and not yes
+    if is_asked:
         click.echo("nothing was changed: use --yes to repair")
     if not planned:
         click.echo("nothing that repair can fix" if wrong or damaged else "no faults found")
     if any(finding.part == "views" for one in wrong for finding in one.findings):
         click.echo("files beside a log are derived from it: `eventstore rebuild` makes them anew", err=True)
     exit_for(damaged)
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if wrong or is_asked else 0)
 
 
 def _print_plan(plan: "eventstore.Repair") -> None:
@@ -306,13 +307,13 @@ def _print_plan(plan: "eventstore.Repair") -> None:
 def _repair_files(files: Sequence[Path], form: str, yes: bool) -> None:
     from eventstore.importers.inspection import inspect, mend
 
-    refused = False
+    is_left = False
     for file in files:
         try:
             found = [flaw for flaw in inspect(file, form) if flaw.mendable]
         except ImportRefused as error:
             click.echo(f"eventstore: {clean(str(error))}", err=True)
-            refused = True
+            is_left = True
             continue
         for flaw in found:
             click.echo(f"{clean(str(file))}: line {flaw.line}, byte {flaw.offset_bytes}: {flaw.kind}")
@@ -322,7 +323,8 @@ def _repair_files(files: Sequence[Path], form: str, yes: bool) -> None:
             click.echo(f"{clean(str(file))}: repaired; the original is {clean(str(mend(file, form)))}")
         else:
             click.echo("nothing was changed: use --yes to repair")
-    if refused:
+            is_left = True
+    if is_left:
         sys.exit(1)
 
 

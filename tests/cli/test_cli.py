@@ -256,7 +256,7 @@ def test_verify_repair_verify(store: Path) -> None:
     assert broken.stdout.endswith("damaged (exit status 3)\n")
     (verdict,) = objects(run("verify", "one", "--json", *asked, cwd=store, check=3).stdout)
     assert (verdict["whole"], verdict["outcome"], verdict["findings"][0]["part"]) == (False, "damaged", "log")
-    assert "nothing was changed" in run("repair", "--all", *asked, cwd=store).stdout
+    assert "nothing was changed" in run("repair", "--all", *asked, cwd=store, check=1).stdout
     assert path.read_bytes() == damaged
     assert "appended again" in run("repair", "one", "--yes", *asked, cwd=store).stdout
     assert "whole to event" in run("verify", "--all", *asked, cwd=store).stdout
@@ -268,7 +268,7 @@ def test_verify_and_repair_foreign_files(tmp_path: Path) -> None:
     path.write_bytes(lines(*claude_session()) + b'{"type":"us')
     found = run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path, check=1)
     assert "line 10, byte" in found.stdout
-    assert "use --yes" in run("repair", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout
+    assert "use --yes" in run("repair", "--format", "claude-code", "t.jsonl", cwd=tmp_path, check=1).stdout
     assert "t.jsonl.damaged-1" in run("repair", "--format", "claude-code", "t.jsonl", "--yes", cwd=tmp_path).stdout
     assert path.read_bytes() == lines(*claude_session())
     assert "no faults found" in run("verify", "--format", "claude-code", "t.jsonl", cwd=tmp_path).stdout

@@ -195,12 +195,12 @@ def test_the_plan_of_a_redaction_shows_what_would_go_and_no_secret(shell: Shell,
         manager = SessionManager(storage)
         manager.create_session("s", "p")
         manager.add_conversation_message("s", "user", f"the token is {secret}, hunter22")
-    out = shell("redact", "s", "--secrets", "--pattern", "hunter[0-9]+")[0]
+    out = shell("redact", "s", "--secrets", "--pattern", "hunter[0-9]+", check=1)[0]
     assert "ghp_…B2 (40 characters), h… (8 characters)" in out
     assert secret not in out
     assert "hunter22" not in out
-    assert '"shown":["ghp_…B2 (40 characters)"]' in shell("redact", "s", "--secrets", "--json")[0]
-    assert "the token is" in shell("redact", "s", "--event", "2")[0]
+    assert '"shown":["ghp_…B2 (40 characters)"]' in shell("redact", "s", "--secrets", "--json", check=1)[0]
+    assert "the token is" in shell("redact", "s", "--event", "2", check=1)[0]
 
 
 def test_a_folder_with_a_store_is_imported_without_the_files_of_the_store(shell: Shell, tmp_path: Path) -> None:

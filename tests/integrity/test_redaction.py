@@ -311,7 +311,7 @@ def test_the_command_shows_a_plan_and_does_it_when_told_to(files: FileSystemSess
     manager.add_conversation_message("s", "user", f"{TOKEN} and {SECRET}")
     manager.add_conversation_message("s", "user", "harmless")
     manager.close()
-    shown = command("redact", "--all", "--secrets", cwd=tmp_path)
+    shown = command("redact", "--all", "--secrets", cwd=tmp_path, status=1)
     assert "github-token" in shown.stdout
     assert TOKEN not in shown.stdout
     assert "nothing was changed" in shown.stderr
@@ -320,7 +320,7 @@ def test_the_command_shows_a_plan_and_does_it_when_told_to(files: FileSystemSess
     command("redact", "s", "--texts", "-", "--yes", "--reason", "why", "--by", "ana", cwd=tmp_path, text=SECRET + "\n")
     assert occurrences(tmp_path) == []
     assert occurrences(tmp_path, TOKEN)  # the rest of the message is kept
-    assert "message.added" in command("redact", "s", "--event", "3", cwd=tmp_path).stdout
+    assert "message.added" in command("redact", "s", "--event", "3", cwd=tmp_path, status=1).stdout
     command("redact", "s", "--event", "3", "--reason", "why", "--yes", cwd=tmp_path)
     refused = command("redact", "s", "--event", "99", "--reason", "why", "--yes", cwd=tmp_path, status=1)
     assert "no such event" in refused.stderr
@@ -329,6 +329,7 @@ def test_the_command_shows_a_plan_and_does_it_when_told_to(files: FileSystemSess
     assert occurrences(tmp_path, "harmless") == []
     command("redact", "s", "--secrets", "--whole", "--reason", "why", "--yes", cwd=tmp_path)
     assert occurrences(tmp_path, TOKEN) == []
+    assert command("redact", "s", "--secrets", cwd=tmp_path).stderr == "nothing was found\n"
 
 
 def test_a_redaction_that_a_crash_cut_short_can_be_asked_for_again(

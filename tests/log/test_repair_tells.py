@@ -43,8 +43,8 @@ def test_the_command_says_which_forks_and_which_checkpoint_it_breaks(store: Path
     run("keygen", "me", "-o", "k", cwd=store)
     run("checkpoint", "s", "--key", "k", cwd=store)
     damage(store)
-    for more in ([], ["--yes"]):
-        said = run("repair", "s", *more, cwd=store).stdout
+    for status, more in ((1, []), (0, ["--yes"])):
+        said = run("repair", "s", *more, cwd=store, check=status).stdout
         assert "and become damaged: late, later\n" in said
         assert "before event 9, the last one of a signed checkpoint" in said
 
