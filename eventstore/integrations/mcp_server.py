@@ -1,6 +1,6 @@
 """An MCP server over the store: tools with which an agent asks its own past."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from inspect import signature
@@ -8,7 +8,8 @@ from typing import Any, ParamSpec
 
 import msgspec
 
-from eventstore.derived.search_query import count_tokens
+from eventstore.derived.search_query import Hit, count_tokens
+from eventstore.derived.search_text import Part, parse, snippet
 from eventstore.errors import EventStoreError, ExtraMissing
 from eventstore.events import MessageAdded, RedactedEvent, UnknownEvent
 from eventstore.integrations.plain import plain
@@ -121,7 +122,7 @@ def _answering(method: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any
         try:
             return method(*args, **named)
         except (EventStoreError, ValueError) as error:
-            raise ToolError(str(error)) from None
+            raise ToolError(_said(error)) from None
 
     return answer
 
@@ -134,9 +135,15 @@ def _reading(method: Callable[P, str]) -> Callable[P, str]:
         try:
             return method(*args, **named)
         except (EventStoreError, ValueError) as error:
-            raise ResourceError(str(error)) from None
+            raise ResourceError(_said(error)) from None
 
     return read
+
+
+def _said(error: Exception) -> str:
+    """Return the text of an error, without the middle of a long value that it names."""
+    text = str(error)
+    return text if len(text) <= _MOST_SUMMARY else f"{text[: _MOST_SUMMARY // 2]} [...] {text[-_MOST_SUMMARY // 2 :]}"
 
 
 class _Past:
@@ -190,6 +197,7 @@ class _Past:
         or call; `since` is a time such as 2026-01-31T12:00:00Z.
         """
         hits = self._manager.search(text, user_id=user, role=role, tool=tool, since=since, limit=_within(limit))
+        parts = parse(text)
         rows = [
             {
                 "cite": f"{hit.session_id}:{hit.seq}",
@@ -197,9 +205,9 @@ class _Past:
                 "tool": hit.tool_name,
                 "time": hit.time,
                 "session": hit.title,
-                "text": hit.snippet,
+                "text": self._shown_around(hit, whole, parts),
             }
-            for hit in hits
+            for hit, whole in self._manager.storage.texts_of(hits)
         ]
         return self._budgeted("hits", rows, budget_tokens, {})
 
@@ -285,6 +293,11 @@ class _Past:
     def session(self, session_id: str) -> str:
         """A session: metadata, data, latest messages."""
         return _json(self.show_moment(session_id))
+
+    def _shown_around(self, hit: Hit, whole: str, parts: Sequence[Part]) -> str:
+        """Return the text around a match. It is cut out after secrets are replaced: no pattern knows half of one."""
+        clean = self._secrets.replace(whole)
+        return hit.snippet if whole and clean == whole else snippet(clean, parts)[0]  # nothing is whole: just deleted
 
     def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = cleaned(answer, self._secrets.replace)

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
 
-from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionManager
 from eventstore.derived.search_query import count_tokens
 from eventstore.integrations.mcp_server import serve
 
@@ -105,6 +105,7 @@ def test_a_wrong_argument_is_named_in_plain_words(manager: SessionManager) -> No
             "list_sessions was not carried out: tag: no such argument, of user, status, tags,",
         ),
         ("list_sessions", {"status": "bogus"}, "status 'bogus' is not one of active"),
+        ("list_sessions", {"status": "x" * 100_000}, "is not one of active"),
         ("list_sessions", {"since": "foo"}, "since 'foo' is not a time"),
     ]
 
@@ -113,6 +114,7 @@ def test_a_wrong_argument_is_named_in_plain_words(manager: SessionManager) -> No
             for tool, arguments, text in asked:
                 error = await error_of(client, tool, **arguments)
                 assert text in error
+                assert len(error) < 1_200
                 assert "pydantic" not in error
                 assert "validation error" not in error
 
@@ -136,6 +138,31 @@ def test_secrets_are_replaced_in_every_answer(manager: SessionManager) -> None:
             text = f"{answers} {resource}"
             assert SECRET not in text
             assert "[redacted:github-token]" in text
+
+    run(work)
+
+
+KEY = "\n".join(f"{number:04}" + "Qz" * 30 for number in range(20))
+
+
+@pytest.mark.parametrize("before", [0, 100, 160, 200, 400])
+@pytest.mark.parametrize(
+    "secret", [f"-----BEGIN RSA PRIVATE KEY-----\n{KEY}\n-----END RSA PRIVATE KEY-----", "ghp_" + "Qz" * 18]
+)
+def test_no_part_of_a_secret_is_in_the_text_around_a_match(secret: str, before: int) -> None:
+    """Also where the text is cut inside the secret, or the match is."""
+    manager = SessionManager(MemorySessionStorage())
+    manager.create_session("s", "word " * (before // 5) + secret)
+    manager.add_conversation_message("s", "user", "word " * (before // 5) + secret + " needle" + " word" * 100)
+    with manager.invocation("s", "tool", {"pattern": "needle " + "word " * (before // 5) + secret}) as call:
+        call.result = secret
+
+    async def work() -> None:
+        async with Client(serve(manager)) as client:
+            for text in ("needle", "word", "needle word", "000*", "0009*", "QzQz", "RSA", "*zQz*"):
+                found = await ask(client, "search", text=text, budget_tokens=20_000)
+                assert "QzQz" not in str(found)
+            assert (await ask(client, "search", text="needle"))["hits"]
 
     run(work)
 
