@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from eventstore.store import Trashed
 
 LAST = "-"
-_GENERATED = re.compile(r"session_\d{8}_\d{6}_(?=[0-9a-f]{32})|key-(?=[0-9a-f]{40}$)", re.ASCII)
+_GENERATED = re.compile(r"session_\d{8}_\d{6}_(?=[0-9a-f]{32})|key-(?=[0-9a-f]{40}$)|mcp_(?=[0-9a-f]{32}$)", re.ASCII)
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _RANDOM = re.compile(rf"{_UUID}|[0-9a-f]{{8,}}", re.ASCII)
 _ROLLOUT = re.compile(rf"rollout-.*-({_UUID})", re.ASCII)

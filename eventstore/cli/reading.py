@@ -89,12 +89,14 @@ def print_session(session: "Session", events: "Iterable[Event]" = (), style: Sty
     """Print the metadata and the conversation of a session."""
     style = style or Style()
     _print_metadata(session.metadata)
+    # A result may not name its tool, as that of OpenAI Agents: its call does.
+    tools = {one.invocation_id: one.tool_name for one in session.conversation if one.invocation_id and one.tool_name}
     for entry in entries(session, events):
         if entry.message is None:
             click.echo()
             click.echo(click.style(f"[{entry.note}]", fg="red") + _dim(f"  {moment(entry.time)}{_place(entry.seq)}"))
         else:
-            _print_message(entry.seq, entry.message, style)
+            _print_message(entry.seq, entry.message, tools.get(entry.message.invocation_id or "", ""), style)
 
 
 def _print_metadata(known: "SessionMetadata") -> None:
@@ -141,8 +143,9 @@ def print_text(text: str, style: Style, *, role: str, seq: int = 0) -> None:
         _print_folded(text, seq, style, fold=role == "tool")
 
 
-def _print_message(seq: int, message: "ConversationMessage", style: Style) -> None:
-    who = f"{message.role} · {clean(message.tool_name)}" if message.tool_name else clean(message.role)
+def _print_message(seq: int, message: "ConversationMessage", tool: str, style: Style) -> None:
+    tool = message.tool_name or tool
+    who = f"{message.role} · {clean(tool)}" if tool else clean(message.role)
     when = f"  {moment(message.timestamp)}{_place(seq)}"
     if is_terminal() and not message.content.strip():
         return  # a turn without text: what it did follows

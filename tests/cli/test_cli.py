@@ -14,6 +14,7 @@ from transcripts import claude_session, codex_session, lines
 
 from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.cli import _COMMANDS
+from eventstore.events import MessageAdded
 
 
 @pytest.fixture
@@ -164,6 +165,13 @@ def test_list_filters_and_prints_json(store: Path) -> None:
     assert plain[0].startswith("session_id\tstatus\t")
     assert plain[1].split("\t")[0] == "two"
     assert "no sessions" in run("list", "--store", "elsewhere", cwd=store).stderr
+
+
+def test_show_names_the_tool_of_a_result_after_its_call(tmp_path: Path) -> None:
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        call = MessageAdded(role="assistant", content='{"n":3}', tool_name="git_log", invocation_id="c1")
+        manager.append("s", [call, MessageAdded(role="tool", content="3 commits", invocation_id="c1")], create=True)
+    assert "\ntool · git_log  " in run("show", "s", cwd=tmp_path).stdout
 
 
 def test_show_stats_tree_replay(store: Path) -> None:

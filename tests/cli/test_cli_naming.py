@@ -62,6 +62,7 @@ def test_an_external_key_names_a_session_of_another_program(shell: Shell, tmp_pa
     assert objects(shell("show", f"{keys[0]}:1", "--json")[0])[0]["type"] == "session.created"
     assert shown(shell, "acme/other") == "other"
     assert shown(shell, session_id_for(keys[0])[4:12]) == session_id_for(keys[0])
+    assert aliases(f"mcp_{'a' * 32}")[-1] == "a" * 32
     assert f"known as    {keys[0]}" in shell("show", keys[0])[0]
     assert keys[1] in in_terminal(["list"], tmp_path)
     missing = shell("show", "langgraph/none", check=1)[1]
