@@ -13,7 +13,8 @@ from functools import partial
 from threading import Event as Flag
 
 from eventstore.errors import EventStoreError, LogDamaged, LogTampered, SessionNotFound, VersionConflict
-from eventstore.ids import TEMPLATE, check_log_id
+from eventstore.events import StoreEventsRedacted, StoreRedactionFinished
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
 from eventstore.log.base import Head
 from eventstore.log.ingest import verify_whole
 from eventstore.record import codec
@@ -83,13 +84,15 @@ def keep_copying(
 ) -> Copied:
     """Copy all sessions, then copy changes until `stop` is set. Sessions deleted from the source stay in the target."""
     token: str | None = None
-    total = Copied()
+    total, recorded = Copied(), _recorded(source)
     with source.log.watch() as watch:
         while True:
             changes = source.log.changed(token)
             copying = _Copying(source, target, on_session)
             names = [name for name, text in changes.logs if text is not None]
-            if token is None or len(names) < len(changes.logs):  # a session was removed, perhaps to the trash
+            before, recorded = recorded, _recorded(source) if STORE_ID in names else recorded
+            is_removed = len(names) < len(changes.logs)  # perhaps to the trash
+            if token is None or is_removed or _has_redactions(source, before, recorded):
                 copying.copy_trash()
             for session_id in sorted(set(filter(_is_copied, names))):
                 with suppress(SessionNotFound):  # it was deleted in the meantime
@@ -100,6 +103,20 @@ def keep_copying(
             if stop.is_set():
                 return total
             watch.wait(_LOOK_SECONDS)
+
+
+def _recorded(storage: SessionStorage) -> int:
+    """Return the number of events of the store's own log."""
+    try:
+        return storage.log.head(STORE_ID).version
+    except SessionNotFound:
+        return 0
+
+
+def _has_redactions(storage: SessionStorage, after: int, upto: int) -> bool:
+    """Return whether events of the store's own log record redactions, which may be in the trash: that reports no changes."""
+    events = storage.log.read(STORE_ID, after, upto) if after < upto else ()
+    return any(isinstance(one, StoreEventsRedacted | StoreRedactionFinished) for one in events)
 
 
 def _is_copied(name: str) -> bool:

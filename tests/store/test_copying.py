@@ -16,6 +16,7 @@ from eventstore.backends.memory import MemoryBackend
 from eventstore.errors import LogDamaged, LogTampered, SessionNotFound, VersionConflict
 from eventstore.events import MessageAdded, SessionCreated
 from eventstore.integrity import verify_all, verify_session
+from eventstore.integrity.redaction import redact
 from eventstore.log.base import Appended
 from eventstore.log.contract.sample import said
 from eventstore.store import EngineSessionStorage, copy_sessions, keep_copying
@@ -173,6 +174,29 @@ def test_a_followed_store_is_copied_as_it_changes(stores: Stores) -> None:
     stop.set()
     copied.join(60)
     assert content(target)["s"] == content(source)["s"]
+
+
+def test_a_followed_redaction_in_the_trash_is_copied(stores: Stores) -> None:
+    source, target, _ = stores
+    SessionManager(source).create_session("gone")
+    source.append("gone", [said("a secret")])
+    source.trash_session("gone")
+    stop, moved, seen = threading.Event(), threading.Event(), threading.Event()
+
+    def note(session_id: str, outcome: str) -> None:
+        if session_id.startswith("gone"):
+            {"new": moved, "continued": seen}.get(outcome, moved).set()
+
+    copied = threading.Thread(target=keep_copying, args=(source, target, stop), kwargs={"on_session": note})
+    copied.start()
+    assert moved.wait(60)
+    (name,) = (one.name for one in source.list_trash() if one.session_id == "gone")
+    redact(source, "gone", [2], "asked for", trashed=name)
+    assert seen.wait(60)
+    stop.set()
+    copied.join(60)
+    (name,) = (one.name for one in target.list_trash() if one.session_id == "gone")
+    assert b"a secret" not in b"".join(target.log.trashed_lines(name))
 
 
 # --- taking lines
