@@ -1,4 +1,7 @@
-"""Escape characters that would control a terminal, reorder text or be invisible."""
+"""How values are shown to people: characters that would control a terminal, reorder text or be invisible become escapes.
+
+Of numbers only the border of the very large ones is here.
+"""
 
 import unicodedata
 
@@ -6,6 +9,8 @@ _HARMFUL = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
 _BLANK = frozenset([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xE0100, 0xE01F0)])
 """Letters and marks that are drawn as blank, so that text could hide in them."""
 _JOINER = "\u200d"
+VERY_LARGE = 1e15
+"""Of more seconds, or a higher cost, a reader wants three digits and not three hundred."""
 
 
 def clean(text: str, *, keep_lf: bool = False) -> str:

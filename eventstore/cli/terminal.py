@@ -21,8 +21,8 @@ from eventstore.cli.table import print_pairs as print_pairs
 from eventstore.cli.table import print_table as print_table
 from eventstore.cli.when import moment as moment
 from eventstore.cli.when import relative as relative
+from eventstore.escape import VERY_LARGE, clean_json
 from eventstore.escape import clean as clean
-from eventstore.escape import clean_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,9 +98,6 @@ def heading(text: str) -> None:
     click.echo(click.style(text, bold=True))
 
 
-_MOST = 1e15  # of more seconds, or a higher cost, a reader wants three digits and not three hundred
-
-
 def duration(milliseconds: float | None) -> str:
     """Format a duration: 12 ms, 3.4 s, 2 min 05 s, 1 h 02 min."""
     if milliseconds is None:
@@ -112,7 +109,7 @@ def duration(milliseconds: float | None) -> str:
         return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{milliseconds:.2f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    if seconds > _MOST:
+    if seconds > VERY_LARGE:
         return f"{seconds / 3600:.3g} h"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -144,7 +141,7 @@ def count(number: int) -> str:
 
 def cost(value: float | None) -> str:
     """Format a cost: two digits from 1 on, four below; of a very large one, three in all."""
-    if value is not None and abs(value) > _MOST:
+    if value is not None and abs(value) > VERY_LARGE:
         return f"{value:.3g}"
     return "" if value is None else f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
 

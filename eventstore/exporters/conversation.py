@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from msgspec import UNSET, DecodeError, json
 
 from eventstore import events as e
+from eventstore.exporters.questions import duration
 from eventstore.secret_patterns import SHARED, Patterns
 from eventstore.store.replaced_lines import NAME, kept_event_of
 from projections.calls import Call, begin, call_of, text_of
@@ -176,9 +177,7 @@ def _masked(turns: Iterator[_Turn], sharing: Sharing | None) -> Iterator[_Shown]
         known = turn.call.known
         outcome = "failed" if known.success is False else "" if turn.call.end or known.success else "no result"
         if known.duration_ms is not None:
-            seconds = known.duration_ms / 1000
-            took = f"{seconds:.1f} s" if seconds < 1e15 else f"{seconds:.3g} s"  # not three hundred digits
-            outcome = f"{outcome} {took}".strip()
+            outcome = f"{outcome} {duration(known.duration_ms)}".strip()
         result = turn.call.result.text or ""
         if known.error and known.error not in result:
             result = f"{known.error}\n{result}".strip()

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from msgspec import json
 
 from eventstore.errors import LogDamaged
+from eventstore.escape import VERY_LARGE
 from eventstore.events import Event
 from eventstore.integrity.reader import read_chain
 from eventstore.record import clock, codec
@@ -289,9 +290,6 @@ def figures(one: Audited) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-_MOST_SECONDS, _MOST_MONEY = 1e15, 1e15  # of more than these, a reader wants three digits and not three hundred
-
-
 def duration(milliseconds: float | None) -> str:
     """Format a duration: 12 ms, 3.40 s, 2 min 05 s."""
     if milliseconds is None:
@@ -301,7 +299,7 @@ def duration(milliseconds: float | None) -> str:
     seconds = milliseconds / 1000
     if seconds < 60:
         return f"{seconds:.2f} s"
-    if seconds > _MOST_SECONDS:
+    if seconds > VERY_LARGE:
         return f"{seconds / 3600:.3g} h"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -310,7 +308,7 @@ def duration(milliseconds: float | None) -> str:
 
 def money(cost: float | None) -> str:
     """Format a cost in the caller's currency, to six decimals; of a very large one, three digits."""
-    if cost is not None and abs(cost) > _MOST_MONEY:
+    if cost is not None and abs(cost) > VERY_LARGE:
         return f"{cost:.3g}"
     return "" if cost is None else f"{cost:,.6f}".rstrip("0").rstrip(".")
 

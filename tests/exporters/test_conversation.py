@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from eventstore import FileSystemSessionStorage, SessionManager, SessionNotFound
 from eventstore.cli.transcript import export_command as main
+from eventstore.events import InvocationLinked
 from eventstore.exporters import Sharing, export_conversation, plan_sharing
 from eventstore.secret_patterns import SECRETS, SHARED, Patterns
 
@@ -74,6 +75,13 @@ def test_nothing_of_the_content_is_markup(talked: SessionManager) -> None:
 @pytest.mark.parametrize(("form", "line"), [("markdown", "- times: `UTC`"), ("html", "<dt>times</dt><dd>UTC</dd>")])
 def test_the_zone_of_all_times_is_named_at_the_top(talked: SessionManager, form: str, line: str) -> None:
     assert line in exported(talked, form).partition("on it")[0]
+
+
+@pytest.mark.parametrize(("took", "shown"), [(182.4, "182 ms"), (125_000.0, "2 min 05 s")])
+def test_how_long_a_call_took_is_shown_as_in_reports(manager: SessionManager, took: float, shown: str) -> None:
+    manager.create_session("s")
+    manager.append("s", [InvocationLinked(invocation_id="i", tool_name="Bash", duration_ms=took, success=True)])
+    assert f"**Bash** · {shown}\n" in exported(manager, "markdown")
 
 
 def test_markdown_has_the_conversation_in_order_and_no_markup_outside_of_code(talked: SessionManager) -> None:
