@@ -14,7 +14,7 @@ from eventstore.cli.table import wrap
 from eventstore.cli.terminal import Column, Finite, clean, is_terminal, print_json, print_table, progress, width
 from eventstore.errors import CheckpointRefused, ImportRefused, KeyRefused
 from eventstore.ids import STORE_ID
-from eventstore.integrity import Verdict, VerifierKey, verify_all, verify_session, verify_store
+from eventstore.integrity import Verdict, VerifierKey, verify_all, verify_sessions, verify_store
 from eventstore.integrity.known_sessions import is_empty, is_known
 from eventstore.integrity.log_audit import read_claim
 from eventstore.integrity.verdict import worst_of
@@ -208,9 +208,10 @@ def _verdicts(
         yield from verify_all(storage, keys, anchors, jobs=os.cpu_count() or 1)
         return
     anchored = [read_claim(one).session_id for one in anchors]
-    for session_id in dict.fromkeys(sessions or anchored):
-        verify = verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else None
-        yield verify or verify_session(storage, session_id, keys=keys, anchors=anchors)
+    named = dict.fromkeys(sessions or anchored)
+    found = verify_sessions(storage, (one for one in named if one != STORE_ID), keys=keys, anchors=anchors)
+    for session_id in named:
+        yield verify_store(storage, keys=keys, anchors=anchors) if session_id == STORE_ID else next(found)
 
 
 def _verify_files(files: Sequence[Path], form: str, as_json: bool) -> int:
@@ -257,7 +258,7 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
     if form is not None:
         _repair_files([Path(name) for name in sessions], form, yes)
         return
-    planned, damaged, left = 0, list[eventstore.LogDamaged](), list[Verdict]()
+    planned, damaged, intact = 0, list[eventstore.LogDamaged](), list[str]()
     with open_manager(store) as manager:
         if yes:
             manager.storage.settle()
@@ -271,7 +272,8 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
             if plan is not None:
                 _print_plan(plan)
             else:
-                left.append(verify_session(manager.storage, session_id))
+                intact.append(session_id)
+        left = list(verify_sessions(manager.storage, intact))
         if every and manager.storage.log.exists(STORE_ID):
             left.append(verify_store(manager.storage))
     wrong = [one for one in left if any(finding.part != "tail" for finding in one.findings)]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from eventstore.integrity.verdict import Verdict as Verdict
     from eventstore.integrity.verification import verify_all as verify_all
     from eventstore.integrity.verification import verify_session as verify_session
+    from eventstore.integrity.verification import verify_sessions as verify_sessions
     from eventstore.integrity.verification import verify_store as verify_store
 
 __getattr__, __dir__, __all__ = open_door(
@@ -38,6 +39,6 @@ __getattr__, __dir__, __all__ = open_door(
         "eventstore.integrity.redaction_plan": "Redactable",
         "eventstore.integrity.signing": "Consistency Inclusion",
         "eventstore.integrity.verdict": "Finding Verdict",
-        "eventstore.integrity.verification": "verify_all verify_session verify_store",
+        "eventstore.integrity.verification": "verify_all verify_session verify_sessions verify_store",
     },
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from eventstore.errors import EventStoreError
-from eventstore.ids import STORE_ID, TEMPLATE, check_log_id
+from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.integrity.store_record import StoreRecord, read_store_record
 from eventstore.store.storage import SessionStorage
 
@@ -18,9 +18,9 @@ def all_ids(storage: SessionStorage) -> Iterator[str]:
 
 
 def is_there(storage: SessionStorage, session_id: str) -> bool:
-    """Return whether a session exists, also one that cannot be read."""
+    """Return whether a session exists, also one that cannot be read. Its log is not verified: one read of its end says it."""
     try:
-        return storage.log.exists(session_id)
+        return storage.log.size_bytes(session_id) > 0 or storage.log.exists(session_id)
     except (EventStoreError, OSError):
         return True  # it exists but cannot be read
 
@@ -42,6 +42,13 @@ def read_settled(storage: SessionStorage) -> tuple[StoreRecord, list[str]]:
     """Read the store's own log; also return notes on what a crash between two steps explains."""
     record = read_store_record(storage)
     return record, record.settle(set(all_ids(storage)), in_trash(storage))
+
+
+def read_record(storage: SessionStorage) -> StoreRecord:
+    """Read the store's own log as `read_settled` does, and look only at the sessions whose move to or from the trash is open."""
+    record, trashed = read_store_record(storage), in_trash(storage)
+    record.settle({one for one in map(id_of, record.aside.keys() ^ trashed) if is_there(storage, one)}, trashed)
+    return record
 
 
 def lost_ids(storage: SessionStorage) -> list[str]:

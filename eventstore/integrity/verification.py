@@ -17,7 +17,7 @@ from eventstore.errors import EventStoreError, NotARegularFile, ReadRefused, Ses
 from eventstore.ids import STORE_ID, TEMPLATE, check_log_id, id_of
 from eventstore.integrity.against_store import COMPARISONS, against_signed, against_store, gone, place_of
 from eventstore.integrity.checkpoint import VerifierKey
-from eventstore.integrity.known_sessions import all_ids, in_trash, is_there, read_settled
+from eventstore.integrity.known_sessions import all_ids, in_trash, is_there, read_record
 from eventstore.integrity.log_audit import MOST_FLAWS, Checkpoints, Claim, Examination, Outcome, examine, read_claim
 from eventstore.integrity.store_record import StoreRecord, roots_of
 from eventstore.integrity.verdict import Finding, Verdict, worst_of
@@ -62,20 +62,40 @@ def verify_session(
     anchors: Iterable[str | bytes] = (),
     on_read: Callable[[int], None] | None = None,
 ) -> Verdict:
-    """Verify one session: chain, numbers, times, batches, redactions, checkpoints, tail, views, calls and quarantine.
+    """Verify one session, as `verify_sessions` does, whatever else is in the store.
+
+    `on_read` is called with the number of events that were verified, from time to time; what it raises ends the verification.
+    """
+    return next(verify_sessions(storage, [session_id], keys=keys, anchors=anchors, on_read=on_read))
+
+
+def verify_sessions(
+    storage: SessionStorage,
+    session_ids: Iterable[str],
+    *,
+    keys: Sequence[VerifierKey] = (),
+    anchors: Iterable[str | bytes] = (),
+    on_read: Callable[[int], None] | None = None,
+) -> Iterator[Verdict]:
+    """Verify sessions, and stream a verdict for each.
+
+    It covers chain, numbers, times, batches, redactions, checkpoints, tail, views, calls and quarantine.
 
     Only reads. Every byte is read again, whatever this process read before. `keys` are the keys that the caller trusts,
     `anchors` the notes of checkpoints that the caller kept elsewhere; both decide what is proven, and then a session
     with unproven events is incomplete. Anchors of other sessions are ignored. The checkpoints and redactions that the
-    store's own log records must fit in any case. `on_read` is called with the number of events that were verified, from time
-    to time; what it raises ends the verification. Raises CheckpointRefused for an anchor that is not a checkpoint,
-    InvalidSessionId.
+    store's own log records must fit in any case; it is read once. Raises CheckpointRefused for an anchor that is not a
+    checkpoint, InvalidSessionId.
     """
     pinned = _Pinned.of(keys, anchors)
     pinned.on_read = on_read
-    if check_log_id(session_id) == STORE_ID:
-        return _verify(storage, session_id, pinned, StoreRecord())
-    return _verify_at_rest(storage, [session_id], pinned, read_settled(storage)[0])[session_id]
+    record: StoreRecord | None = None
+    for session_id in session_ids:
+        if check_log_id(session_id) == STORE_ID:
+            yield _verify(storage, session_id, pinned, StoreRecord())
+        else:
+            record = record or read_record(storage)
+            yield _verify_at_rest(storage, [session_id], pinned, record)[session_id]
 
 
 def verify_store(
@@ -99,12 +119,12 @@ def verify_all(
     """
     pinned = _Pinned.of(keys, anchors)
     store = _verify_store(storage, pinned, are_roots_held=True)
-    record, _ = read_settled(storage)
+    record = read_record(storage)
     past = _take_out_past(pinned, record, store.proven_to)
     there = set(all_ids(storage)) | (pinned.anchors.keys() - {STORE_ID})
     found = _verify_at_rest(storage, sorted(there), pinned, record, jobs)
     if any(one.findings for one in found.values()):
-        made = read_settled(storage)[0].made  # without those that were deleted while the others were read
+        made = read_record(storage).made  # without those that were deleted while the others were read
         found = {
             name: one
             for name, one in found.items()
@@ -126,7 +146,7 @@ def _verify_at_rest(
         suspects = [one for one, (_, verdict) in found.items() if verdict.findings]
         if not suspects:
             break
-        record, _ = read_settled(storage)
+        record = read_record(storage)
         moved = [one for one in suspects if found[one][0] != place_of(storage, record, one)]
         for one in moved:
             restless = Finding(one, "log", _RESTLESS, "unreadable")

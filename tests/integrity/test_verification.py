@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import in_terminal, objects, run
@@ -39,6 +40,7 @@ from eventstore.integrity import (
     verify_consistency,
     verify_inclusion,
     verify_session,
+    verify_sessions,
     verify_store,
 )
 from eventstore.log.contract import said
@@ -471,6 +473,36 @@ def test_what_the_store_knows_and_the_disk_does_not_is_tampering(files: FileSyst
         found = verify_store(anew)
     assert {(one.session_id, one.outcome) for one in found.findings} == {("s", "tampered"), ("t", "tampered")}
     assert ["session u: a move to or from the trash was not finished" in one for one in found.notes] == [True]
+
+
+def test_a_session_is_verified_without_opening_the_others(
+    files: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = SessionManager(files)
+
+    def create(*numbers: int) -> None:
+        for number in numbers:
+            manager.create_session(f"s{number}", "one of many")
+        manager.flush()
+
+    def opened_by(*numbers: int) -> int:
+        opened, real = list[Any](), os.open
+
+        def counted(path: Any, *more: Any, **named: Any) -> int:
+            opened.append(path)
+            return real(path, *more, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", counted)
+            assert all(one.is_whole for one in verify_sessions(files, [f"s{number}" for number in numbers]))
+        return len(opened)
+
+    create(*range(12))
+    manager.trash.put("s11")
+    few = opened_by(0)
+    create(*range(12, 48))
+    assert opened_by(0) == few > 0
+    assert opened_by(0, 1, 2) - opened_by(0, 1) < few  # the store's own log is read once
 
 
 def test_processes_give_the_same_verdicts_in_the_same_order(
