@@ -59,6 +59,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 _FUNCTIONS: dict[str, Callable[..., Any]] = {"contains": contains, "in_project": is_in_project}
 _ROWS_AT_ONCE = 500  # a transaction of so many messages takes 10 ms, and leaves a part of the index to be merged
 _CHARACTERS_AT_ONCE = 200_000  # indexing so many takes 25 ms
+_EVENTS_AT_ONCE = 5_000  # reading so many without a text takes 25 ms
 _MERGES, _MERGED_PAGES = 3, 40  # of 4 KB, for the 50 that a transaction writes at most
 _TRIES = 10
 Describe = Callable[[str], Mapping[str, Any]]
@@ -220,7 +221,8 @@ class Search(Cache):
                 pieces += [(len(part[-1]), partial(_add, part)) for part in _split(row)]
                 size += len(row[-1])
             here = event.seq, event.hash
-            if len(pieces) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            is_far = until is not None and event.seq - done[0] >= _EVENTS_AT_ONCE
+            if is_far or len(pieces) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
                 if not self._write(pieces, state, done, (session_id, "", *about, since, *here)):
                     return None
                 pieces, done, size, is_begun = [], here, 0, True

@@ -184,6 +184,20 @@ def test_a_search_answers_from_what_is_there_and_says_how_much_that_is(
         assert len(manager.search("needle", limit=100, wait_s=0)) == 76
 
 
+def test_a_search_stops_in_time_in_a_log_without_texts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_EVENTS_AT_ONCE", 10)
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        manager = SessionManager(storage)
+        manager.create_session("s")
+        storage.append("s", [e.UsageRecorded(tokens={"input": n}) for n in range(100)])
+        rounds = 1
+        while manager.search("needle", wait_s=0).indexing is not None:
+            rounds += 1
+        assert rounds == 11
+        storage.append("s", [e.MessageAdded(role="user", content="needle")])
+        assert len(manager.search("needle", wait_s=0)) == 1
+
+
 def test_no_transaction_has_more_than_a_slice_of_a_large_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_CHARACTERS_AT_ONCE", 1_000)
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
