@@ -3,11 +3,16 @@
 import ipaddress
 import os
 import signal
+import socket
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventstore.cli.store import open_manager, store_option
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
 
 
 def _as_address(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -28,8 +33,11 @@ def _as_address(context: click.Context, parameter: click.Parameter, value: str |
     callback=_as_address,
     help="Listen here for HTTP, with the path /mcp; without it: standard input and output.",
 )
+@click.option(
+    "--verbose", is_flag=True, help="Also write what the libraries log, not only warnings, to standard error."
+)
 @store_option
-def mcp_command(store: str | None, write: bool, http: tuple[str, int] | None) -> None:
+def mcp_command(store: str | None, write: bool, http: tuple[str, int] | None, verbose: bool) -> None:
     """Serve tools with which an agent asks its own past: list, search, read, compare, diff and cite sessions.
 
     Answers are cut to a budget of tokens, and what looks like a secret is replaced. Without --write nothing can be changed. HTTP
@@ -42,12 +50,31 @@ def mcp_command(store: str | None, write: bool, http: tuple[str, int] | None) ->
     from eventstore.integrations.mcp_server import serve
 
     with open_manager(store) as manager:
-        server = serve(manager, write=write)
+        server = serve(manager, write=write, log_level="INFO" if verbose else "WARNING")
         if http is None:
             signal.signal(signal.SIGINT, _end)
             server.run("stdio")
         else:
-            server.run("streamable-http", host=http[0], port=http[1])
+            _serve_http(server, *http)
+
+
+def _serve_http(server: "MCPServer[Any]", host: str, port: int) -> None:
+    """Serve until a signal. The address is reported, since port 0 takes a free one."""
+    import uvicorn
+
+    name = f"[{host}]" if ":" in host else host
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {name}:{port}: {error.strerror}; port 0 takes a free one"
+        ) from None
+    with listening:
+        app = server.streamable_http_app(host=host)
+        config = uvicorn.Config(app, log_level=server.settings.log_level.lower())
+        click.echo(f"eventstore: listening on http://{name}:{listening.getsockname()[1]}/mcp, until Ctrl-C", err=True)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _end(number: int, frame: object) -> None:

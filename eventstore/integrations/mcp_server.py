@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from inspect import signature
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import msgspec
 
@@ -38,13 +38,19 @@ _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
 
-def serve(manager: SessionManager, *, write: bool = False, secrets: Patterns | None = None) -> "MCPServer[Any]":
+def serve(
+    manager: SessionManager,
+    *,
+    write: bool = False,
+    secrets: Patterns | None = None,
+    log_level: Literal["INFO", "WARNING"] = "WARNING",
+) -> "MCPServer[Any]":
     """Return an MCP server over the store of a manager; `run("stdio")` or `streamable_http_app()` is up to the caller.
 
     It reads only; with `write` it also creates sessions and adds messages and data. What looks like a secret, by `secrets` or our
-    own patterns, is replaced in every answer.
+    own patterns, is replaced in every answer. `log_level` is that of the libraries, on standard error.
     """
-    server = _Server("eventstore", instructions=_INSTRUCTIONS, version=version())
+    server = _Server("eventstore", instructions=_INSTRUCTIONS, version=version(), log_level=log_level)
     past = _Past(manager, secrets or Patterns())
     reading: tuple[Callable[..., dict[str, Any]], ...] = (
         past.list_sessions,

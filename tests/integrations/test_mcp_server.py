@@ -1,6 +1,7 @@
 """The MCP server over a store, driven by the official client on standard input and output and over HTTP."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -267,8 +268,10 @@ def test_the_command_serves_on_standard_input_and_output(folder: Path) -> None:
     run(work)
 
 
-def test_the_command_serves_over_http(folder: Path) -> None:
-    command = [sys.executable, "-m", "eventstore", "--store", str(folder), "mcp", "--write", "--http", "127.0.0.1:0"]
+@pytest.mark.parametrize("more", [[], ["--verbose"]])
+def test_the_command_serves_over_http_and_logs_nothing_unless_asked(folder: Path, more: list[str]) -> None:
+    words = ["mcp", "--write", "--http", "127.0.0.1:0", *more]
+    command = [sys.executable, "-m", "eventstore", "--store", str(folder), *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -283,7 +286,17 @@ def test_the_command_serves_over_http(folder: Path) -> None:
         run(work)
     finally:
         process.terminate()
-        process.communicate()
+        logged = process.communicate()[1]
+    assert ("INFO" in logged) == bool(more), logged
+
+
+def test_the_command_says_that_a_port_is_in_use(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["mcp", "--http", f"127.0.0.1:{taken.getsockname()[1]}"]
+        command = [sys.executable, "-m", "eventstore", "--store", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "cannot listen on 127.0.0.1:" in done.stderr
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:80", "example.org:80", "127.0.0.1", "127.0.0.1:99999"])
