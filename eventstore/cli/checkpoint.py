@@ -21,9 +21,10 @@ from eventstore.integrity import Consistency, Inclusion, SigningKey, parse_note
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file of the key [default: NAME.key]."
 )
 def keygen_command(name: str, output: Path | None) -> None:
-    """Create an Ed25519 key. The secret key is written to a file that only you can read; the verifier key is printed.
+    """Create an Ed25519 key. The secret key is written to a file that only you can read.
 
-    Give the verifier key to everyone who checks your signatures. NAME is part of every signature; a host name with a path is
+    The verifier key is written to standard output, and no file has it: `eventstore keygen NAME > NAME.vkey` keeps it. Give it to
+    everyone who checks your signatures. NAME is part of every signature; a host name with a path is
     usual, such as example.com/sessions.
     """
     key = SigningKey.generate(name)

@@ -398,7 +398,8 @@ class AskingAll:
         crash, the events of the last 100 ms may be delivered again.
 
         Filters: `types` and `tools` of events, `user_id` and `tags` (any) of their sessions, `since` as the time of recording.
-        With `live=False` the iteration ends at the last event. If all sessions are followed, inherited events of a fork come with
+        The iteration waits for events that are still to come, for ever, until `stop()` is called in another thread or in the
+        loop. With `live=False` it ends at the last event. If all sessions are followed, inherited events of a fork come with
         the parent only. Raises SessionNotFound, CursorRefused, LogDamaged, and LogRolledBack if a log no longer matches the
         cursor. If all sessions are followed, a damaged one is reported to `on_damage` and the others continue. Raises
         PositionNotSaved if the position under `name` cannot be stored.
@@ -431,7 +432,8 @@ class AskingAll:
     ) -> "Handling":
         """Call `handler` for each event, in order, and keep the position under `name`, so that a later program continues there.
 
-        Return a Handling: `run()` it in this thread, or use it as a context manager, which runs it in a thread of its own.
+        Return a Handling: `run()` it in this thread, which returns only after `stop()`, or with `live=False` at the last event;
+        or use it as a context manager, which runs it in a thread of its own.
         `session_id`, `after` and the other arguments are those of `follow`. An event counts as handled when `handler` returns.
         If it raises, the position stays before that event. After a crash, events of the last 100 ms may be handled again.
         """
