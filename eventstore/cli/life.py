@@ -60,6 +60,9 @@ def create_command(
 def trash_command(store: str | None, session_id: str | None, listing: bool, as_json: bool) -> None:
     """Move a session to the trash. `eventstore restore` restores it, until cleanup empties the trash.
 
+    Its forks become independent for good: what they have of it is then counted by `analytics` and found by `search` once for each
+    of them, and once more if it is restored.
+
     Without SESSION, list the trash: since when, events, bytes.
     """
     if session_id is not None and (listing or as_json):

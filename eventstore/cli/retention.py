@@ -101,7 +101,10 @@ def restore_command(store: str | None, session_id: str) -> None:
 @click.option("--at", metavar="MOMENT", help="Up to this moment: a number of events, or a time.")
 @store_option
 def fork_command(store: str | None, session_id: str, new_id: str | None, at: str | None) -> None:
-    """Fork a session at its end or an earlier moment, and print the id of the fork. No event is copied."""
+    """Fork a session at its end or an earlier moment, and print the id of the fork. No event is copied.
+
+    What a fork inherits is counted and found once, in the parent, until that is trashed or deleted: then in each of its forks.
+    """
     with open_manager(store) as manager:
         session_id, moment = naming.at_moment(manager, session_id, None if at is None else as_moment(at))
         new_id = manager.fork_session(session_id, moment, new_id)

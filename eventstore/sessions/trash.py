@@ -22,7 +22,10 @@ class Trash:
         self._storage = storage
 
     def put(self, session_id: str) -> bool:
-        """Move a session to the trash; `restore` reverses it. False if it does not exist."""
+        """Move a session to the trash; `restore` reverses it. False if it does not exist.
+
+        Its forks become independent, also if it is restored: what they inherited is then counted and found in each of them.
+        """
         return self._storage.trash_session(session_id, "by the caller")
 
     def restore(self, session_id: str) -> None:
