@@ -9,7 +9,7 @@ that it is made from, besides itself.
 import threading
 from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -20,11 +20,12 @@ _CACHED_BYTES = 32 * 1024 * 1024
 
 
 class Value(NamedTuple):
-    """The bytes of a serialized value, and how many values its record is made from."""
+    """The bytes of a serialized value, and how many values its record is made from at most. `sha256` is hex, if known."""
 
     kind: str
     data: bytes
     depth: int = 0
+    sha256: str = ""
 
 
 def plain(value: Value) -> bytes:
@@ -61,18 +62,56 @@ def resolve(key: str, get: Callable[[str], Any]) -> Value | None:
     here = stored
     while isinstance(here, Mapping):
         tails.append(b64decode(here["tail"]))
+        if len(tails) > _MOST_DEPTH:  # more than any has: it leads back to itself
+            return None
         here = get(here["base"])
     if here is None or not tails:
         return None if here is None else _read(here)
     first = _read(here).data
     data = b"".join([b64decode(stored["head"]), first[_header_size(first) :], *reversed(tails)])
-    return Value(stored["kind"], data, stored["depth"]) if sha256(data).hexdigest() == stored["sha256"] else None
+    digest = sha256(data).hexdigest()
+    return Value(stored["kind"], data, stored["depth"], digest) if digest == stored["sha256"] else None
+
+
+def holds(stored: Any, value: Value) -> bool:
+    """Return whether a record, given by its value, is that of `value`."""
+    if isinstance(stored, Mapping):
+        return bool(stored["sha256"] == (value.sha256 or sha256(value.data).hexdigest()))
+    return bool(stored == plain(value))
+
+
+def put(
+    key: str, value: Value, known: tuple[str, Value] | None, there: Set[str], get: Callable[[str], Any]
+) -> tuple[Value, dict[str, Any]]:
+    """Return a value as it is kept, and the records to put, by key: none where it is there already.
+
+    `known` is an earlier value with its key, `there` are the keys that have a record. Values that are made from another one of
+    this key are put as they are, since that one is replaced.
+    """
+    records = dict[str, Any]()
+    if key in there:
+        stored = get(key)
+        if holds(stored, value):
+            return value._replace(depth=stored["depth"] if isinstance(stored, Mapping) else 0), records
+        for other in there:
+            made = get(other)
+            if isinstance(made, Mapping) and made["base"] == key and (whole := resolve(other, get)) is not None:
+                records[other] = plain(whole)
+    more = None
+    if known is not None and known[0] != key and known[0] in there:
+        more = added(*known, value)
+        if more is not None and not holds(get(known[0]), known[1]):  # another process deleted and replaced it
+            more = None
+    records[key] = more or plain(value)
+    return (value._replace(depth=more["depth"], sha256=more["sha256"]) if more else value), records
 
 
 def needed(key: str, get: Callable[[str], Any]) -> Iterator[str]:
     """Stream a key and those of the records that its value is made from."""
     here: str | None = key
-    while here is not None:
+    for _ in range(_MOST_DEPTH + 1):
+        if here is None:
+            return
         yield here
         stored = get(here)
         here = stored["base"] if isinstance(stored, Mapping) else None

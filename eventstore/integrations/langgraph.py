@@ -288,24 +288,23 @@ class EventStoreSaver(_Reader):
         session_id, external = self.session_id_of(thread), key_of(_TAG, thread)
         created = e.SessionCreated(external_key=external, tags=(_TAG,))
         said = messages if isinstance(messages, list) else []
-        depths: dict[str, int] = {}
+        kept: dict[str, grown.Value] = {}
 
         def decide(now: Stored) -> list[e.Event]:
-            there = now.keys(blobs)
+            there, get = now.keys(blobs), partial(now.value, blobs)
             puts = list[e.Event]()
             for channel, key, value in values:
                 known = self._last.get(session_id, blobs, channel)
-                more = grown.added(known[0], known[1], value) if known and known[0] in there else None
-                depths[key] = more["depth"] if more else 0
-                puts.append(e.RecordPut(stream=blobs, key=key, value=more or grown.plain(value)))
+                kept[key], records = grown.put(key, value, known, there, get)
+                puts += [e.RecordPut(stream=blobs, key=name, value=one) for name, one in records.items()]
             return [*puts, *events, *_meanings(now, said)]
 
         if values or said:
             append_decided(self._manager, session_id, decide, created)
         else:
             self._manager.append(session_id, events, create=created)
-        for channel, key, value in values:
-            self._last.put(session_id, blobs, channel, key, value._replace(depth=depths[key]))
+        for channel, key, _ in values:
+            self._last.put(session_id, blobs, channel, key, kept[key])
 
     # --- removing
 

@@ -19,14 +19,14 @@ STEPS = st.lists(
 class Store:
     """Records of one channel, stored as a saver does."""
 
-    def __init__(self) -> None:
-        self.records: dict[str, Any] = {}
+    def __init__(self, records: dict[str, Any] | None = None) -> None:
+        self.records: dict[str, Any] = {} if records is None else records
         self.last: tuple[str, Value] | None = None
 
     def put(self, key: str, value: Value) -> None:
-        more = added(*self.last, value) if self.last else None
-        self.records[key] = more or plain(value)
-        self.last = key, value._replace(depth=more["depth"] if more else 0)
+        kept, records = grown.put(key, value, self.last, self.records.keys(), self.records.get)
+        self.records.update(records)
+        self.last = key, kept
 
 
 def packed(value: object) -> Value:
@@ -60,6 +60,48 @@ def test_every_version_is_read_back_and_the_last_one_needs_only_what_it_names(
         found = resolve(f"{len(steps) - 1}", left.get)
         assert found is not None
         assert found.data == packed(items).data
+
+
+PUTS = st.tuples(
+    st.sampled_from("abcd"), st.booleans(), st.sampled_from(["more", "same", "other"]), st.lists(ITEM, max_size=20)
+)
+
+
+@given(st.lists(PUTS, max_size=30))
+def test_a_value_that_is_put_again_or_replaced_takes_no_other_with_it(
+    steps: list[tuple[str, bool, str, list[str]]],
+) -> None:
+    """By two processes, each of which knows what it stored last."""
+    first = Store()
+    stores = {False: first, True: Store(first.records)}
+    items, values = list[str](), dict[str, Value]()
+    for key, whose, what, new in steps:
+        items = {"more": items + new, "same": items, "other": new}[what]
+        values[key] = packed(items)
+        stores[whose].put(key, values[key])
+        for name, value in values.items():
+            found = resolve(name, first.records.get)
+            assert found is not None
+            assert found.data == value.data
+            assert len(list(needed(name, first.records.get))) <= found.depth + 1
+
+
+@pytest.mark.parametrize("base", ["a", "b"])
+def test_a_record_that_leads_back_to_itself_is_no_value(base: str) -> None:
+    value = packed(["x" * 3_000])
+    made = added("a", value, value)
+    assert made is not None
+    records = {"a": {**made, "base": base}, "b": made}
+    assert resolve("a", records.get) is None
+    assert set(needed("a", records.get)) <= {"a", "b"}
+
+
+def test_what_is_there_already_is_not_put_again() -> None:
+    store, items = Store(), ["x" * 3_000]
+    for key in ("a", "b"):
+        items = [*items, key]
+        store.put(key, packed(items))
+    assert grown.put("b", packed(items), store.last, store.records.keys(), store.records.get)[1] == {}
 
 
 def test_a_list_that_grows_costs_what_is_added_and_no_chain_is_endless() -> None:
