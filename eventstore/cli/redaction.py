@@ -9,7 +9,7 @@ import click
 
 from eventstore.cli import naming
 from eventstore.cli.store import exit_for, open_manager, store_option
-from eventstore.cli.terminal import Column, clean, one_line, print_json, print_table, some
+from eventstore.cli.terminal import Column, clean, one_line, print_json, print_left, print_table, some
 from eventstore.errors import LogDamaged
 
 if TYPE_CHECKING:
@@ -200,8 +200,7 @@ def _print_done(
         what = " and ".join(filter(None, [events, records]))
         before = "an earlier redaction is finished" if one.logs and not one.left else "was redacted before"
         click.echo(f"{one.session_id}: {what} redacted" if what else f"{one.session_id}: {before}")
-        for left in one.left:
-            click.echo(f"eventstore: not changed, inspect it yourself: {clean(left)}", err=True)
+        print_left(one.left, "; --json names all")
     for place in residue:
         click.echo(f"eventstore: the store keeps removed text for a while in: {clean(place)}", err=True)
     for other in blocked:

@@ -2,7 +2,7 @@
 
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from eventstore.cli.when import moment as moment
 from eventstore.cli.when import relative as relative
 from eventstore.escape import VERY_LARGE, clean_json
 from eventstore.escape import clean as clean
+
+_MOST_LEFT = 20
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,6 +146,15 @@ def cost(value: float | None) -> str:
     if value is not None and abs(value) > VERY_LARGE:
         return f"{value:.3g}"
     return "" if value is None else f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
+
+
+def print_left(places: Sequence[str], advice: str = "") -> None:
+    """Print the files that have removed text and were not changed: at most 20, and how many there are besides."""
+    for place in places[:_MOST_LEFT]:
+        click.echo(f"eventstore: not changed, inspect it yourself: {clean(place)}", err=True)
+    if len(places) > _MOST_LEFT:
+        more = some(len(places) - _MOST_LEFT, "more file")
+        click.echo(f"eventstore: not changed, inspect them yourself: {more}{advice}", err=True)
 
 
 def some(number: int, what: str, many: str = "") -> str:

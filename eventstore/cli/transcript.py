@@ -13,7 +13,7 @@ from eventstore.cli.output import check_output, force_option, say_written, write
 from eventstore.cli.place import count_sessions, locate, no_sessions
 from eventstore.cli.share import FORMS, conversation_chunks, sharing_of, show_plan
 from eventstore.cli.store import naming_the_others, open_manager, store_option, warn_lost
-from eventstore.cli.terminal import clean, print_json, progress, some, write_out
+from eventstore.cli.terminal import clean, print_json, print_left, progress, some, write_out
 from eventstore.errors import EventStoreError
 
 if TYPE_CHECKING:
@@ -233,8 +233,7 @@ def _import_archive(store: str | None, archive: Path, *, dry_run: bool, as_json:
         what = "event of sessions that are here" if done.redacted == 1 else "events of sessions that are here"
         verb = "would be redacted" if dry_run else "redacted"
         click.echo(f"{done.redacted:,} {what} {verb}, as in the archive")
-    for left in done.left:
-        click.echo(f"eventstore: not changed, inspect it yourself: {clean(left)}", err=True)
+    print_left(done.left)
 
 
 def _print_one(one: "Imported", as_json: bool) -> None:

@@ -174,6 +174,16 @@ def test_a_watch_of_transcripts_ends_silently_at_ctrl_c(tmp_path: Path) -> None:
     assert b"Traceback" not in told
 
 
+def test_a_redaction_names_at_most_twenty_files_that_keep_the_text(shell: Shell, tmp_path: Path) -> None:
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        for number in range(30):
+            manager.create_session(f"s{number}")
+            manager.add_conversation_message(f"s{number}", "user", "the same words in every one of these sessions")
+    error = shell("redact", "s0", "--event", "2", "--reason", "asked to", "--yes")[1].splitlines()
+    assert sum("inspect it yourself" in line for line in error) == 20
+    assert error[20:] == ["eventstore: not changed, inspect them yourself: 38 more files; --json names all"]
+
+
 def test_a_redaction_names_what_forks_have_in_events_of_their_own(shell: Shell, tmp_path: Path) -> None:
     with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
         manager.add_conversation_message("one", "user", "needle in the parent")
