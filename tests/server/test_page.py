@@ -182,6 +182,26 @@ def test_the_whole_tour_is_possible_by_keyboard(watched: Watched) -> None:
     watched.is_clean()
 
 
+def test_keys_right_behind_the_shortcut_of_the_find_box_are_typed_into_it(watched: Watched) -> None:
+    """On a busy machine no frame is drawn between two keys: the box has the focus when the next key comes."""
+    page = watched.open("/s/long")
+    expect(page.get_by_role("tablist")).to_be_visible()
+    focused = page.evaluate(
+        """async () => {
+            const places = [];
+            for (let times = 0; times < 2; times++) {
+                document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "f", bubbles: true, cancelable: true }));
+                for (let turn = 0; turn < 20; turn++) await null;  // microtasks only: no frame, no timer, no other event
+                places.push(document.activeElement.getAttribute("aria-label"));
+                document.activeElement.blur();
+            }
+            return places;
+        }"""
+    )
+    assert focused == ["Find in this session"] * 2
+    watched.is_clean()
+
+
 def test_filters_calls_forks_compare_changes_and_proof(watched: Watched) -> None:
     page = watched.open("/s/long?view=timeline")
     page.locator("summary", has_text="Kind").click()

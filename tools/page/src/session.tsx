@@ -1,5 +1,6 @@
 // One session: its life as a scrubber, and everything as of the scrubbed moment.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { RefObject } from "preact";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type About, type Call, type Density, download, forget, get, of, post, type Problem } from "./api";
 import { Conversation } from "./conversation";
 import { Forks } from "./forks";
@@ -66,6 +67,11 @@ export function SessionView(props: { id: string }) {
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(4);
   const [finding, setFinding] = useState<string | null>(query.get("q"));
+  const box = useRef<HTMLInputElement>(null);
+  const find = () => {
+    setFinding((old) => old ?? "");
+    box.current?.focus();
+  };
 
   useEffect(() => setAt(asked), [id]);
   const first = useLoaded((signal) => get<About>(of(id), {}, signal), [id, live.epoch, live.head]);
@@ -146,7 +152,7 @@ export function SessionView(props: { id: string }) {
     { keys: "c", does: "next call", run: () => jump(["call"], false) },
     { keys: "C", does: "call before", run: () => jump(["call"], true) },
     { keys: "Space", does: "play or pause", run: play },
-    { keys: "f", does: "find in this session", run: () => setFinding((old) => old ?? "") },
+    { keys: "f", does: "find in this session", run: find },
     { keys: "y", does: "copy the link to this moment", run: () => void copy() },
     ...TABS.map((name, index) => ({ keys: String(index + 1), does: name, run: () => tabTo(name) })),
   ]);
@@ -156,7 +162,7 @@ export function SessionView(props: { id: string }) {
       if (!(event.ctrlKey || event.metaKey) || event.key !== "f" || Date.now() - ctrlF.current < 1500) return;
       ctrlF.current = Date.now(); // the second press gets the browser's own search
       event.preventDefault();
-      setFinding((old) => old ?? "");
+      find();
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
@@ -205,7 +211,7 @@ export function SessionView(props: { id: string }) {
           <button class={at === null ? "live on" : "live"} aria-pressed={at === null} onClick={() => move(null)}>{at === null ? "● Now" : "Go to now"}</button>
         </div>
       </div>
-      {finding !== null && <Find id={id} text={finding} at={now} onText={(text) => { setFinding(text); refine({ q: text }); }} onHit={move} />}
+      {finding !== null && <Find id={id} box={box} text={finding} at={now} onText={(text) => { setFinding(text); refine({ q: text }); }} onHit={move} />}
       <div class="split">
         <div class="pane main">
           <nav class="tabs" role="tablist" aria-label="Views">
@@ -389,11 +395,10 @@ function Changes(props: { id: string; at: number }) {
   );
 }
 
-function Find(props: { id: string; text: string; at: number; onText: (text: string | null) => void; onHit: (seq: number) => void }) {
+function Find(props: { id: string; box: RefObject<HTMLInputElement>; text: string; at: number; onText: (text: string | null) => void; onHit: (seq: number) => void }) {
   const [hits, setHits] = useState<{ seqs: number[]; reached: number; done: boolean }>({ seqs: [], reached: 0, done: true });
   const [current, setCurrent] = useState(-1);
-  const input = useRef<HTMLInputElement>(null);
-  useEffect(() => input.current?.focus(), []);
+  useLayoutEffect(() => props.box.current?.focus(), []); // an effect would come after a frame: keys typed until then would be shortcuts
   useEffect(() => {
     setHits({ seqs: [], reached: 0, done: !props.text });
     setCurrent(-1);
@@ -430,7 +435,7 @@ function Find(props: { id: string; text: string; at: number; onText: (text: stri
   return (
     <div class="find row gap" role="search">
       <input
-        ref={input} type="search" aria-label="Find in this session" placeholder="Find in this session" value={props.text}
+        ref={props.box} type="search" aria-label="Find in this session" placeholder="Find in this session" value={props.text}
         onInput={(event) => props.onText(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Enter") step(event.shiftKey ? -1 : 1);
