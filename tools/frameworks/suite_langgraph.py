@@ -133,18 +133,20 @@ async def conformance(total: Total) -> None:
         total.left_out.append("delta channels: the specification could not be downloaded")
 
 
-def long_threads(total: Total) -> None:
-    """Fill a thread that grows with each checkpoint; each must be what was put, also after copies and `prune`."""
+def scenarios(total: Total) -> None:
+    """Run scenarios of our own on each store."""
     for name, make in makers().items():
-        try:
-            _long_thread(make())
-        except Exception as error:  # a scenario fails with any error
-            total.failures.append(f"{name}: a long thread: {error!r}")
-        else:
-            total.passed += 1
+        for scenario in (long_thread, kept_list):
+            try:
+                scenario(make())
+            except Exception as error:  # a scenario fails with any error
+                total.failures.append(f"{name}: {scenario.__name__}: {error!r}")
+            else:
+                total.passed += 1
 
 
-def _long_thread(manager: Any) -> None:
+def long_thread(manager: Any) -> None:
+    """Fill a thread that grows with each checkpoint; each must be what was put, also after copies and `prune`."""
     saver, said, put = EventStoreSaver(manager), list[HumanMessage](), dict[str, list[str]]()
     config: Any = {"configurable": {"thread_id": "long", "checkpoint_ns": ""}}
     version = None
@@ -179,18 +181,8 @@ def _long_thread(manager: Any) -> None:
             ]
 
 
-def lists(total: Total) -> None:
+def kept_list(manager: Any) -> None:
     """List all threads again and again while another saver writes: a list that is kept must be what a new saver lists."""
-    for name, make in makers().items():
-        try:
-            _kept_list(make())
-        except Exception as error:  # a scenario fails with any error
-            total.failures.append(f"{name}: a list that is kept: {error!r}")
-        else:
-            total.passed += 1
-
-
-def _kept_list(manager: Any) -> None:
     keeps, writes, rng = EventStoreSaver(manager), EventStoreSaver(manager), random.Random(1)
     for number in range(120):
         thread, act = f"t{rng.randrange(6)}", rng.randrange(10)
@@ -250,8 +242,7 @@ def main() -> int:
     """Run all; print the line of JSON."""
     total = Total()
     asyncio.run(conformance(total))
-    long_threads(total)
-    lists(total)
+    scenarios(total)
     stores(total)
     found = {"failed": len(total.failures), "failures": total.failures, "left_out": total.left_out}
     print(json.dumps({"passed": total.passed, **found}))
