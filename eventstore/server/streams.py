@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -111,11 +112,14 @@ class Followers:
                 on_damage=lambda damage: None,
             )
 
+        self._running += 1  # before the wait, so that no more than the limit begin at once
         try:
             subscription = await run_in_threadpool(begin)
-        except (EventStoreError, Refusal, ValueError) as error:
-            return answer(problem_of(error))
-        self._running += 1
+        except BaseException as error:
+            self._running -= 1
+            if isinstance(error, EventStoreError | Refusal | ValueError):
+                return answer(problem_of(error))
+            raise
         return _sse(self._lines(live, subscription))
 
     async def _lines(self, live: Live, subscription: Any) -> AsyncIterator[bytes]:
@@ -202,7 +206,7 @@ class Sockets:
 async def _read(socket: WebSocket) -> _Message | None:
     try:
         return msgspec.json.decode(await socket.receive_text(), type=_Message)
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, KeyError, RecursionError):
         return None
 
 
@@ -242,7 +246,8 @@ class _Socket:
                 )
                 return
             work = self._changes(asked) if asked.changes else self._session(asked)
-            self._tasks[asked.id] = asyncio.ensure_future(work)
+            task = self._tasks[asked.id] = asyncio.ensure_future(work)
+            task.add_done_callback(partial(self._ended, asked.id))
         elif message.unsubscribe is not None:
             self._drop(message.unsubscribe)
         elif message.ping:
@@ -252,6 +257,10 @@ class _Socket:
         """End all subscriptions."""
         for number in list(self._tasks):
             self._drop(number)
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(number) is task:  # no later subscription with the same number
+            del self._tasks[number]
 
     def _drop(self, number: int) -> None:
         task = self._tasks.pop(number, None)

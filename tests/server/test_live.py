@@ -4,7 +4,9 @@ import asyncio
 import http.client
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from eventstore import SessionManager
+from eventstore import MemorySessionStorage, SessionManager
 
 
 def sse(client: Client, path: str, last: str | None = None) -> Iterator[tuple[str, str, Any]]:
@@ -154,6 +156,40 @@ def test_a_socket_has_many_subscriptions(manager: SessionManager) -> None:
 
     with serving(manager) as client:
         asyncio.run(_socket(client, work))
+
+
+def test_a_subscription_that_ended_takes_no_place(manager: SessionManager) -> None:
+    fill(manager, "s", 3)
+
+    async def work(socket: Any) -> None:
+        for number in range(33):
+            await socket.send(json.dumps({"subscribe": {"id": number, "session": "none"}}))
+            assert json.loads(await socket.recv())["status"] == 404
+        await socket.send(json.dumps({"subscribe": {"id": 0, "session": "s"}}))
+        assert json.loads(await socket.recv())["frames"]
+        await socket.send("[" * 60_000)  # also what is nested too deeply ends no subscription
+        assert json.loads(await socket.recv())["problem"]
+        manager.set_data("s", "later", 1)
+        assert json.loads(await socket.recv())["frames"]
+
+    with serving(manager) as client:
+        asyncio.run(_socket(client, work))
+
+
+def test_no_more_than_eight_streams_of_all_sessions_begin_at_once() -> None:
+    manager = SessionManager(MemorySessionStorage())
+    fill(manager, "s", 1)
+    with serving(manager) as client, ExitStack() as open_streams:
+        connections = [
+            open_streams.enter_context(closing(http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)))
+            for _ in range(30)
+        ]
+        for one in connections:
+            one.connect()
+        for one in connections:
+            one.request("GET", "/api/v1/stream", headers=client.headers)
+        answers = [open_streams.enter_context(one.getresponse()) for one in connections]
+        assert Counter(one.status for one in answers) == {200: 8, 429: 22}
 
 
 def test_a_socket_needs_host_origin_and_token(manager: SessionManager) -> None:
