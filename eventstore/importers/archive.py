@@ -128,6 +128,8 @@ def _write(
         for log_id in sorted(verified.logs.keys() - set(verified.order)):
             if log_id not in verified.same:
                 storage.registry.record_imported(verified.logs[log_id])
+            if not log_id.startswith(TEMPLATE):
+                storage.renew_views(log_id)
             on_session(log_id, False)
 
 

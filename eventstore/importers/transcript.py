@@ -205,6 +205,8 @@ class _Steps:
         )
         with self.source() as file:
             done.run(file)
+        for one in (session_id, *done.children.known):  # an import that was killed may have left them outdated
+            storage.renew_views(one, imported=True)
         return Imported(str(path), session_id, done.lines.number, done.added, tuple(done.odd))
 
 

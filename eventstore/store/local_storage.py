@@ -140,6 +140,14 @@ class FileSystemSessionStorage(SessionStorage):
         self.flush_views()
         return len(stale)
 
+    def renew_views(self, session_id: str, *, imported: bool = False) -> None:
+        """Have the views of a session written, where a kill left them outdated. Nothing is done for a session that is gone.
+
+        `imported`: a transcript of it is there, so that the views need no conversation.
+        """
+        if self.views.metadata(session_id) is None:
+            self._changed(session_id, (), imported=imported)
+
     def check_views(self, session_id: str) -> Iterator[str]:
         """Compare up-to-date views, snapshots and moment indexes with the log; yield the differences."""
         fold = self._summaries.get_verified(check_session_id(session_id))

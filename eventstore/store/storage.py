@@ -260,6 +260,12 @@ class SessionStorage(BranchedSessions, ListedSessions):
         """Write outdated views, for example after a crash; return the number of sessions that had them."""
         return 0
 
+    def renew_views(self, session_id: str, *, imported: bool = False) -> None:
+        """Have the views of a session written, where a kill left them outdated. Nothing is done for a session that is gone.
+
+        `imported`: a transcript of it is there, so that the views need no conversation.
+        """
+
     def check_views(self, session_id: str) -> Iterator[str]:
         """Compare up-to-date views with the log; yield the differences."""
         return iter(())

@@ -802,6 +802,27 @@ def test_an_import_that_is_killed_leaves_nothing_half_and_can_go_on(good: Path, 
         assert not any((there / name / "_adopt").is_dir() and any((there / name / "_adopt").iterdir()) for name in "sh")
 
 
+def test_an_import_killed_before_its_views_were_written_writes_them_when_it_is_repeated(
+    good: Path, tmp_path: Path
+) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from eventstore import FileSystemSessionStorage
+from eventstore.importers import import_archive
+FileSystemSessionStorage.flush_views = lambda *_: None
+import_archive(FileSystemSessionStorage("s", "h"), Path(sys.argv[1]))
+os._exit(9)
+"""
+    words = [sys.executable, "-c", program, str(good)]
+    assert subprocess.run(words, cwd=tmp_path, check=False).returncode == 9
+    with FileSystemSessionStorage(tmp_path / "s", tmp_path / "h") as storage:
+        names = list(storage.log.ids())
+        import_archive(storage, good)
+    assert names
+    assert all((tmp_path / "s" / name / "conversation.jsonl").exists() for name in names)
+
+
 def test_a_crash_before_the_note_is_mended_by_importing_again(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

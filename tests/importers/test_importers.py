@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -413,6 +415,30 @@ def test_an_import_cut_short_anywhere_goes_on_where_it_was(tmp_path: Path, stop:
         ]
     assert len(list((tmp_path / ".history").iterdir())) == 3
     assert given_back(storage, "one") == data
+
+
+def test_an_import_killed_before_its_views_were_written_writes_them_when_it_is_repeated(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_bytes(lines(*claude_session(), *sidechain()))
+    program = """
+import os
+from pathlib import Path
+from eventstore import FileSystemSessionStorage
+from eventstore.importers.formats import FORMATS
+from eventstore.importers.transcript import import_transcript
+from eventstore.store import local_storage
+local_storage._VIEW_DELAY_SECONDS = 99
+import_transcript(FileSystemSessionStorage("s", "h"), FORMATS["claude-code"], Path("one.jsonl"))
+os._exit(9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
+    assert killed.returncode == 9
+    views = [tmp_path / "s" / name / "metadata.json" for name in ("one", "one.agent-5ide0001")]
+    assert [one.exists() for one in views] == [False, False]
+    with FileSystemSessionStorage(tmp_path / "s", tmp_path / "h") as storage:
+        take_in(storage, tmp_path / "one.jsonl")
+    assert [one.exists() for one in views] == [True, True]
+    with FileSystemSessionStorage(tmp_path / "s", tmp_path / "h") as storage:
+        assert storage.redo_views() == 0
 
 
 def test_a_very_long_line_is_kept_in_pieces_and_understood(tmp_path: Path) -> None:
