@@ -16,7 +16,6 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 
 from eventstore.errors import CursorRefused, LogDamaged, LogRolledBack, SessionNotFound
-from eventstore.events import EventRedacted
 from eventstore.log.base import Head
 from eventstore.record import codec
 from eventstore.server.shown import show_event
@@ -187,7 +186,7 @@ class Live:
                     channel.clients.add(client)
                     self._wake(session_id)
                     return
-                data, end = await run_in_threadpool(self._hub.read, session_id, place)
+                data, end = await run_in_threadpool(self._log.resume, session_id, place)
                 if not data:
                     await asyncio.sleep(0.01)  # the channel is ahead of a log that is being created again
                     continue
@@ -219,7 +218,7 @@ class Live:
             while channel.again and channel.clients:
                 channel.again = False
                 while True:
-                    data, end = await run_in_threadpool(self._hub.read, session_id, channel.place)
+                    data, end = await run_in_threadpool(self._log.resume, session_id, channel.place)
                     if not data:
                         break
                     frames = self._frames(session_id, data, end)
@@ -240,8 +239,6 @@ class Live:
         found: list[Frame] = []
         for event, line in zip(codec.decode_lines(data), codec.lines(data), strict=True):
             offset += len(line) + 1
-            if isinstance(event, EventRedacted):
-                self._hub.forget(session_id)
             cursor = str(Cursor(None, {session_id: Head(event.seq, event.at, event.hash, offset)}))
             found.append(Frame(cursor, event.seq, event.type, msgspec.json.encode(show_event(event))))
         return found

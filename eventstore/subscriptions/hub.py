@@ -1,25 +1,21 @@
-"""Hub: one watch for any number of listeners, and one read for all listeners at the same place of a log.
+"""Hub: one watch for any number of listeners.
 
 A listener is only notified that a session may have changed; it continues reading from its own position. So no event is
-lost with a hint, and a thousand listeners cost one thread.
+lost with a hint, and a thousand listeners cost one thread. What was read is not kept here: it may be redacted at any time.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
 from eventstore.errors import EventStoreError
-from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
 
 Notify: TypeAlias = Callable[[set[str] | None], None]
 """Called with the ids of sessions that may have changed, or None for any; in the hub's thread, so it must not wait."""
 
 _LOOK_SECONDS = 2.0
-_KEPT_READS = 64
-_KEPT_BYTES = 1024 * 1024  # a read larger than this is not kept for others
 
 
 class Listener:
@@ -41,7 +37,6 @@ class Hub:
         self._mutex = threading.Lock()
         self._one: dict[str, list[Listener]] = {}
         self._all: list[Listener] = []
-        self._reads: OrderedDict[tuple[str, int, str], tuple[bytes, Head]] = OrderedDict()
         self._ended = threading.Event()
         self._watch = log.watch(None)
         self._token: str | None = None
@@ -63,27 +58,6 @@ class Hub:
                 known.remove(listener)
             if listener.session_id is not None and not known:
                 self._one.pop(listener.session_id, None)
-
-    def read(self, session_id: str, place: Head) -> tuple[bytes, Head]:
-        """Continue reading after a place, as `EventLog.resume` does; the result is kept for others at the same place."""
-        key = session_id, place.version, place.hash
-        with self._mutex:
-            known = self._reads.get(key)
-        if known is not None:
-            return known
-        data, end = self._log.resume(session_id, place)
-        if data and len(data) <= _KEPT_BYTES:
-            with self._mutex:
-                self._reads[key] = data, end
-                while len(self._reads) > _KEPT_READS:
-                    self._reads.popitem(last=False)
-        return data, end
-
-    def forget(self, session_id: str) -> None:
-        """Drop what was read of a session: it was redacted or replaced."""
-        with self._mutex:
-            for key in [key for key in self._reads if key[0] == session_id]:
-                del self._reads[key]
 
     def close(self) -> None:
         """Stop watching, and wait for the thread."""

@@ -67,6 +67,33 @@ def test_a_stream_goes_on_behind_the_last_event_id(manager: SessionManager) -> N
         assert client.send("GET", "/api/v1/sessions/s/stream?after=nonsense")[0] == 422
 
 
+def test_a_stream_shows_what_the_log_holds_now_also_where_another_client_was_shown_what_is_gone(
+    manager: SessionManager,
+) -> None:
+    with serving(manager) as client:
+
+        def shown(count: int) -> list[str | None]:
+            stream = sse(client, "/sessions/s/stream")
+            found = [data.get("content") or data.get("purpose") for _, _, data in take(stream, count)]
+            stream.close()  # type: ignore[attr-defined]
+            return found
+
+        manager.create_session("s", "first")
+        manager.add_conversation_message("s", "user", "a secret")
+        assert shown(2) == ["first", "a secret"]
+        manager.redactions.redact("s", 2, "a secret")
+        assert shown(3) == ["first", None, None]
+        manager.delete_session("s")
+        manager.create_session("s", "second")
+        manager.add_conversation_message("s", "user", "other")
+        assert shown(2) == shown(2) == ["second", "other"]
+        manager.trash.put("s")
+        manager.create_session("s", "third")
+        assert shown(1) == ["third"]
+        manager.add_conversation_message("s", "user", "more")
+        assert shown(2) == ["third", "more"]
+
+
 def test_many_clients_at_different_places_have_each_event_once(manager: SessionManager) -> None:
     fill(manager, "s", 20)
     got: dict[int, list[int]] = {}
