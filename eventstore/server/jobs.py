@@ -2,7 +2,6 @@
 
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -64,19 +63,19 @@ class Jobs:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_AT_ONCE, "eventstore-job")
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: dict[str, Job] = {}
         self._mutex = threading.Lock()
 
     def start(self, kind: str, steps: Callable[[Job], Iterator[None]], finish: Callable[[], Any]) -> Job:
         """Run the steps of a job in a thread, one after the other, and then ask for its result."""
         job = Job(secrets.token_hex(8), kind)
         with self._mutex:
-            waiting = [one for one in self._jobs.values() if one.state in ("waiting", "running")]
-            if len(waiting) >= _KEPT // 4:
+            ended = [one.id for one in self._jobs.values() if one.state not in ("waiting", "running")]
+            if len(self._jobs) - len(ended) >= _KEPT // 4:
                 raise Refusal(429, "too many jobs wait; ask again when some are done", "Too many jobs")
             self._jobs[job.id] = job
-            while len(self._jobs) > _KEPT:
-                self._jobs.popitem(last=False)
+            if len(self._jobs) > _KEPT:
+                del self._jobs[ended[0]]
         self._pool.submit(self._run, job, steps, finish)
         return job
 
@@ -85,7 +84,9 @@ class Jobs:
         with self._mutex:
             job = self._jobs.get(job_id)
         if job is None:
-            raise Refusal(404, "there is no such job; the server keeps the last 100", "No such job")
+            raise Refusal(
+                404, "there is no such job; the server keeps 100, and drops the oldest that has ended", "No such job"
+            )
         return job
 
     def cancel(self, job_id: str) -> Job:
