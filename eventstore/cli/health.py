@@ -73,13 +73,18 @@ def verify_command(
 
     \b
     The exit status is the first of these that holds:
-      4  tampered, or inconsistent with a checkpoint: no accident explains it
+      4  tampered, or inconsistent with a checkpoint:
+         no accident explains it
       3  damaged: bytes have changed
-      6  unreadable: the system refused to read it, or there is nothing to read
-      5  incomplete: intact, but the last events are not proven (only with --key or --checkpoint)
-      0  whole: intact; with checkpoints (else keys), proven to the last event
-    1 and 2 are other errors and wrong usage: nothing was verified.
-    With --format, 1 means that a fault was found, or a file of another format.
+      6  unreadable: the system refused to read it,
+         or there is nothing to read
+      5  incomplete: intact, but the last events are not proven
+         (only with --key or --checkpoint)
+      0  whole: intact; with checkpoints (else keys),
+         proven to the last event
+
+    1 and 2 are other errors and wrong usage: nothing was verified. With --format, 1 means that a fault was found, or a file of
+    another format.
     """
     _need_some([*sessions, *map(str, kept)], every and form is None)
     if form is not None:

@@ -55,7 +55,9 @@ def completion_command(shell: str) -> None:
 
     \b
     bash  echo 'source <(eventstore completion bash)' >> ~/.bashrc
-    zsh   echo 'source <(eventstore completion zsh)' >> ~/.zshrc     (behind compinit)
+    zsh   echo 'source <(eventstore completion zsh)' >> ~/.zshrc
     fish  eventstore completion fish > ~/.config/fish/completions/eventstore.fish
+
+    In ~/.zshrc the line stands behind compinit.
     """
     click.echo(SCRIPTS[shell], nl=False)

@@ -92,6 +92,12 @@ def test_help_fits_the_terminal(tmp_path: Path, width: int) -> None:
     assert " ".join(lines).split() == words
 
 
+def test_the_help_of_each_command_fits_80_columns(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long = [line for name in _COMMANDS for line in shell(*name.split(), "--help")[0].splitlines() if len(line) > 80]
+    assert long == []
+
+
 def test_words_that_people_try_are_understood(shell: Shell) -> None:
     assert shell("-V") == shell("--version")
     assert "Did you mean 'list'?" in shell("lst", check=2)[1]
