@@ -10,14 +10,16 @@ await agent.invoke("Review this code")
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
+from eventstore.errors import EventStoreError
 from eventstore.events import Event, MessageAdded, UsageRecorded
 from eventstore.integrations.plain import plain
-from eventstore.integrations.sessions import manager_of
+from eventstore.integrations.sessions import finish, manager_of
 from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.call import Call
 from eventstore.sessions.manager import SessionManager
@@ -34,6 +36,7 @@ _TOKENS = {
 """How other libraries call our kinds of tokens."""
 _USAGES = ("usage", "usage_metadata", "token_usage")
 _MOST_DEPTH = 8
+_logger = logging.getLogger(__name__)
 _running: ContextVar[frozenset[int]] = ContextVar("eventstore_running", default=frozenset())
 """The agents whose `invoke` is running in this task: `super().invoke()` is the same call, not one more."""
 
@@ -44,6 +47,10 @@ class SessionMixin:
     Use it as a decorator of any agent class. `invoke` may be a function or a coroutine function, of the class itself or
     inherited. Without a manager or a session nothing is recorded. `invocation(tool, arguments)` records the agent's own
     tool calls.
+
+    An `invoke` that streams, a generator or an asynchronous one, is a call from its first step until it ends or is closed. Its
+    items are the result, as one text where all are texts. If the beginning of a call cannot be recorded, the call is not made.
+    If its end cannot be, for example because the session was deleted meanwhile, a warning is logged and the result is returned.
 
     Override `record_result` to record more, or something else, of a result. Other methods are recorded if a subclass names them
     in `recorded_methods`.
@@ -104,12 +111,19 @@ class SessionMixin:
             manager.append(session_id, [MessageAdded(role="user", content=text)])
         return manager.invocation(session_id, tool, given).__enter__()
 
-    def _end(self, call: Call, result: Any) -> None:
-        call.result = plain(result)
-        events = self.record_result(result)
-        call.__exit__(None, None, None)
-        if events and call.session_id is not None and self._session_manager is not None:
-            self._session_manager.append(call.session_id, events)
+    def _end(self, call: Call, result: Any = None, failed: BaseException | None = None) -> None:
+        """Record the outcome of a call. An error of the store is logged: the agent's work is done, and its result is not lost."""
+        try:
+            if failed is not None:
+                call.__exit__(type(failed), failed, failed.__traceback__)
+                return
+            call.result = plain(result)
+            events = self.record_result(result)
+            call.__exit__(None, None, None)
+            if events and call.session_id is not None and self._session_manager is not None:
+                self._session_manager.append(call.session_id, events)
+        except (EventStoreError, OSError) as error:
+            _logger.warning("the end of a call of %s is not recorded: %s", call.tool_name, error)
 
 
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +133,23 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
     def skips(agent: SessionMixin) -> bool:
         return agent._session_manager is None or agent._session_id is None or id(agent) in _running.get()
 
-    if inspect.iscoroutinefunction(method):
+    if inspect.isgeneratorfunction(method):
+
+        @wraps(method)
+        def recorded_stream(self: SessionMixin, *args: Any, **named: Any) -> Any:
+            stream = method(self, *args, **named)
+            return stream if skips(self) else _streamed(self, lambda: self._begin(name, args, named), stream)
+
+        recorded: Any = recorded_stream
+    elif inspect.isasyncgenfunction(method):
+
+        @wraps(method)
+        def recorded_async_stream(self: SessionMixin, *args: Any, **named: Any) -> Any:
+            stream = method(self, *args, **named)
+            return stream if skips(self) else _async_streamed(self, lambda: self._begin(name, args, named), stream)
+
+        recorded = recorded_async_stream
+    elif inspect.iscoroutinefunction(method):
 
         @wraps(method)
         async def recorded_async(self: SessionMixin, *args: Any, **named: Any) -> Any:
@@ -127,7 +157,7 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
                 return await method(self, *args, **named)
             return await _run_async(self, name, args, named, lambda: method(self, *args, **named))
 
-        recorded: Any = recorded_async
+        recorded = recorded_async
     else:
 
         @wraps(method)
@@ -139,12 +169,16 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 result = method(self, *args, **named)
             except BaseException as error:
-                call.__exit__(type(error), error, error.__traceback__)
+                self._end(call, failed=error)
                 raise
             finally:
                 _running.reset(token)
             if inspect.isawaitable(result):
                 return _finish(self, call, result)
+            if inspect.isgenerator(result):
+                return _streamed(self, lambda: call, result)
+            if inspect.isasyncgen(result):
+                return _async_streamed(self, lambda: call, result)
             self._end(call, result)
             return result
 
@@ -166,14 +200,80 @@ async def _finish(agent: SessionMixin, call: Call, work: Awaitable[Any]) -> Any:
     try:
         result = await work
     except BaseException as error:
-        failed = error
-        # Shielded: a cancelled task must still record the outcome of its call.
-        await asyncio.shield(asyncio.to_thread(call.__exit__, type(failed), failed, failed.__traceback__))
+        await finish(asyncio.to_thread(agent._end, call, failed=error))  # also that of a cancelled task
         raise
     finally:
         _running.reset(token)
-    await asyncio.to_thread(agent._end, call, result)
+    if inspect.isasyncgen(result):
+        return _async_streamed(agent, lambda: call, result)
+    await finish(asyncio.to_thread(agent._end, call, result))
     return result
+
+
+def _streamed(
+    agent: SessionMixin, begin: Callable[[], Call], stream: Generator[Any, Any, Any]
+) -> Generator[Any, Any, Any]:
+    """Pass on what a generator of an agent yields and is sent, as one call."""
+    call, items = begin(), list[Any]()
+    step: Callable[[], Any] = partial(next, stream)
+    try:
+        while True:
+            token = _running.set(_running.get() | {id(agent)})
+            try:
+                item = step()
+            except StopIteration as end:
+                agent._end(call, _whole(items) if end.value is None else end.value)
+                return end.value
+            finally:
+                _running.reset(token)
+            items.append(item)
+            try:
+                step = partial(stream.send, (yield item))
+            except Exception as error:
+                step = partial(stream.throw, error)
+    except GeneratorExit:  # the reader has enough
+        stream.close()
+        agent._end(call, _whole(items))
+        raise
+    except BaseException as error:
+        agent._end(call, failed=error)
+        raise
+
+
+async def _async_streamed(
+    agent: SessionMixin, begin: Callable[[], Call], stream: AsyncGenerator[Any, Any]
+) -> AsyncGenerator[Any, Any]:
+    """Pass on what an asynchronous generator of an agent yields and is sent, as one call."""
+    call, items = await asyncio.to_thread(begin), list[Any]()
+    step: Callable[[], Awaitable[Any]] = partial(anext, stream)
+    try:
+        while True:
+            token = _running.set(_running.get() | {id(agent)})
+            try:
+                item = await step()
+            except StopAsyncIteration:
+                break
+            finally:
+                _running.reset(token)
+            items.append(item)
+            try:
+                step = partial(stream.asend, (yield item))
+            except Exception as error:
+                step = partial(stream.athrow, error)
+    except GeneratorExit:  # the reader has enough
+        await stream.aclose()
+        await finish(asyncio.to_thread(agent._end, call, _whole(items)))
+        raise
+    except BaseException as error:
+        await stream.aclose()  # where this task was cancelled
+        await finish(asyncio.to_thread(agent._end, call, failed=error))
+        raise
+    await finish(asyncio.to_thread(agent._end, call, _whole(items)))
+
+
+def _whole(items: list[Any]) -> Any:
+    """Return what a stream of items gave together."""
+    return "".join(items) if items and all(isinstance(one, str) for one in items) else items
 
 
 def text_of(value: Any, depth: int = 0) -> str | None:
@@ -188,7 +288,12 @@ def text_of(value: Any, depth: int = 0) -> str | None:
 
 
 def usage_of(result: Any) -> UsageRecorded | None:
-    """Return the usage that a result shows as `usage`, `usage_metadata` or `token_usage`, by our kinds; None without one."""
+    """Return the usage that a result shows as `usage`, `usage_metadata` or `token_usage`, by our kinds; None without one.
+
+    Of a list it is that of the last item that shows one.
+    """
+    if isinstance(result, list | tuple):  # a stream: its last items tell
+        return next((found for one in reversed(result) if (found := usage_of(one)) is not None), None)
     used = next((one for name in _USAGES if (one := _get(result, name)) and not callable(one)), None)
     tokens = {kind: count for kind, names in _TOKENS.items() if (count := _count(used, names))}
     costs = (_get(result, "cost"), _get(used, "cost"), _get(result, "total_cost_usd"))

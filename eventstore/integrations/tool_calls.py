@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from eventstore.errors import EventStoreError, SessionExists, SessionNotFound
+from eventstore.errors import SessionExists, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations.plain import plain
 from eventstore.integrations.sessions import manager_of
@@ -75,16 +75,15 @@ class ToolCalls:
         try:
             result = await work()
         except BaseException as error:
-            with anyio.CancelScope(shield=True):  # a cancelled call is recorded as failed
-                await anyio.to_thread.run_sync(call.__exit__, type(error), error, error.__traceback__)
+            await self._record_end(call, error)
             raise
-        await self._end(call, shown(result))
+        await self._end(call, result, shown)
         return result
 
     async def _begin(self, handle: str, tool: str, arguments: Any) -> Call | None:
         try:
             return await anyio.to_thread.run_sync(self._begin_now, handle, tool, plain(arguments))
-        except EventStoreError as error:
+        except Exception as error:  # whatever prevents the record, the tool runs all the same
             if self._required:
                 raise
             _logger.warning("a call of tool %r is not recorded: %s", tool, error)
@@ -111,19 +110,30 @@ class ToolCalls:
             self._known.clear()
         self._known.add(session_id)
 
-    async def _end(self, call: Call, shown: Any) -> None:
+    async def _end(self, call: Call, result: Any, shown: Callable[[Any], Any]) -> None:
         failed: ToolFailed | None = None
-        if isinstance(shown, dict):
-            call.result = {name: value for name, value in shown.items() if name not in ("_meta", "resultType")}
-            if shown.get("isError") or shown.get("is_error"):
-                failed = ToolFailed(_text_of(shown.get("content")))
-        else:
-            call.result = shown
         try:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(call.__exit__, type(failed) if failed else None, failed, None)
-        except EventStoreError as error:
-            if self._required:
+            found = shown(result)
+        except Exception as error:  # a result that cannot be shown is recorded as none
+            _logger.warning("the result of a call of tool %r is not recorded: %s", call.tool_name, error)
+            found = None
+        if isinstance(found, dict):
+            call.result = {name: value for name, value in found.items() if name not in ("_meta", "resultType")}
+            if found.get("isError") or found.get("is_error"):
+                failed = ToolFailed(_text_of(found.get("content")))
+        else:
+            call.result = found
+        await self._record_end(call, failed)
+
+    async def _record_end(self, call: Call, failed: BaseException | None) -> None:
+        """Record the outcome. A tool that failed fails with its own error, whatever becomes of the record."""
+        try:
+            with anyio.CancelScope(shield=True):  # a cancelled call is recorded as failed
+                await anyio.to_thread.run_sync(
+                    call.__exit__, type(failed) if failed else None, failed, failed.__traceback__ if failed else None
+                )
+        except Exception as error:
+            if self._required and (failed is None or isinstance(failed, ToolFailed)):
                 raise
             _logger.warning("the result of a call of tool %r is not recorded: %s", call.tool_name, error)
 

@@ -1,8 +1,10 @@
 """Agents whose calls are recorded."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from integrations.calls import calls_of
@@ -71,6 +73,15 @@ def test_the_example_of_the_original_system_runs(manager: SessionManager) -> Non
         {"arguments": ["Review this code"]},
         "m",
     )
+
+
+Agent = TypeVar("Agent", bound=SessionMixin)
+
+
+def recorded(agent: Agent, manager: SessionManager) -> Agent:
+    agent.set_session_manager(manager)
+    agent.set_session("s")
+    return agent
 
 
 class Plain(SessionMixin):
@@ -160,6 +171,111 @@ def test_one_invoke_is_one_call_however_many_classes_it_passes(manager: SessionM
     manager.create_session("s")
     assert asyncio.run(main()) == "A"
     assert [one.known.tool_name for one in calls_of(manager, "s")] == ["Outer"]
+
+
+class Streaming(SessionMixin):
+    """Streams words, and what it is sent."""
+
+    def invoke(self, message: str) -> Generator[str, str | None, str | None]:
+        for word in message.split():
+            if word == "fail":
+                raise LookupError("no such word")
+            sent = yield word + " "
+            if sent:
+                yield sent.upper() + " "
+        return None
+
+
+class Sub(Streaming):
+    def invoke(self, message: str) -> Generator[str, str | None, str | None]:
+        yield "so: "
+        return (yield from super().invoke(message))
+
+
+class AsyncStreaming(SessionMixin):
+    async def invoke(self, message: str) -> AsyncGenerator[Any, None]:
+        for word in message.split():
+            await asyncio.sleep(0)
+            if word == "fail":
+                raise LookupError("no such word")
+            yield {"text": word}
+        yield {"text": "end", "usage": {"input_tokens": 5, "output_tokens": 1}}
+
+
+class Returning(AsyncStreaming):
+    """Returns a stream, and is none itself."""
+
+    recorded_methods = ("ask",)
+
+    async def ask(self, message: str) -> AsyncGenerator[Any, None]:
+        return self.invoke(message)
+
+
+def test_a_stream_is_one_call_until_it_ends(manager: SessionManager) -> None:
+    manager.create_session("s")
+    agent = recorded(Sub(), manager)
+    stream = agent.invoke("one two")
+    assert calls_of(manager, "s") == []
+    assert next(stream) == "so: "
+    assert [one.known.success for one in calls_of(manager, "s")] == [None]
+    assert [next(stream), stream.send("more"), *stream] == ["one ", "MORE ", "two "]
+    (call,) = calls_of(manager, "s")
+    assert (call.known.success, call.result.value) == (True, "so: one MORE two ")
+    said = [one.content for one in loaded(manager, "s").conversation]
+    assert said == ["one two", "so: one MORE two "]
+    with pytest.raises(LookupError, match="no such word"):
+        list(agent.invoke("one fail"))
+    assert "no such word" in (calls_of(manager, "s")[1].known.error or "")
+    closed = agent.invoke("one two")
+    next(closed)
+    closed.close()
+    assert (calls_of(manager, "s")[2].known.success, calls_of(manager, "s")[2].result.value) == (True, "so: ")
+
+
+def test_an_asynchronous_stream_is_one_call_until_it_ends(manager: SessionManager) -> None:
+    manager.create_session("s")
+
+    async def main() -> None:
+        agent = recorded(AsyncStreaming(), manager)
+        assert [one["text"] async for one in agent.invoke("one two")] == ["one", "two", "end"]
+        with pytest.raises(LookupError):
+            _ = [one async for one in agent.invoke("one fail")]
+        async with aclosing(agent.invoke("one two")) as stream:
+            assert await anext(stream) == {"text": "one"}
+        assert [one["text"] async for one in await recorded(Returning(), manager).ask("three")] == ["three", "end"]
+
+    asyncio.run(main())
+    first, second, third, fourth = calls_of(manager, "s")
+    assert (first.known.success, len(first.result.value)) == (True, 3)
+    assert second.known.success is False
+    assert (third.known.success, third.result.value) == (True, [{"text": "one"}])
+    assert (fourth.known.success, fourth.result.value[0]) == (True, {"text": "three"})
+    assert loaded(manager, "s").metadata.token_usage == {"input": 10, "output": 2}
+
+
+def test_what_an_agent_did_is_not_lost_with_the_record_of_its_end(
+    manager: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Deleting(SessionMixin):
+        def invoke(self, message: str) -> str:
+            manager.delete_session("s")
+            if message == "fail":
+                raise LookupError("its own error")
+            return "done"
+
+        async def ask(self, message: str) -> str:
+            return self.invoke(message)
+
+        recorded_methods = ("invoke", "ask")
+
+    manager.create_session("s")
+    assert recorded(Deleting(), manager).invoke("go") == "done"
+    assert "is not recorded" in caplog.text
+    manager.create_session("s")
+    with pytest.raises(LookupError, match="its own error"):
+        recorded(Deleting(), manager).invoke("fail")
+    manager.create_session("s")
+    assert asyncio.run(recorded(Deleting(), manager).ask("go")) == "done"
 
 
 def test_other_methods_are_recorded_on_request() -> None:

@@ -15,6 +15,7 @@ from eventstore import AsyncSessionManager, FileSystemSessionStorage, MemorySess
 from eventstore.ids import session_id_for
 from eventstore.integrations.mcp import record
 from eventstore.integrations.tool_calls import META
+from eventstore.sessions.call import Call
 
 
 def served(manager: SessionManager | AsyncSessionManager, **options: Any) -> MCPServer[Any]:
@@ -141,6 +142,46 @@ def test_a_store_that_fails_stops_a_call_only_on_request(tmp_path: Path) -> None
         async with Client(served(SessionManager(Broken()), required=True)) as client:
             with pytest.raises(MCPError):
                 await client.call_tool("add", {"a": 1, "b": 2, "session_id": "s"})
+
+    run(work)
+
+
+@pytest.mark.parametrize("error", [ValueError("not for this store"), OSError("the history folder is full")])
+@pytest.mark.parametrize("step", ["__enter__", "__exit__"])
+def test_no_failure_of_the_record_reaches_a_client(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
+) -> None:
+    def fail(*given: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Call, step, fail)
+
+    async def work() -> None:
+        async with Client(served(manager)) as client:
+            result = await client.call_tool("add", {"a": 1, "b": 2, "session_id": "s"})
+            assert result.structured_content == {"result": 3}
+            failed = await client.call_tool("add", {"a": 9, "b": 2, "session_id": "s"})
+            assert failed.is_error
+            assert "nine is too much" in str(failed.content)
+
+    run(work)
+
+
+def test_a_session_may_be_deleted_while_a_tool_runs(manager: SessionManager) -> None:
+    server: MCPServer[Any] = MCPServer("tools")
+
+    @server.tool()
+    def forget(name: str) -> bool:
+        """Delete a session."""
+        return manager.delete_session(name)
+
+    record(server, manager)
+
+    async def work() -> None:
+        async with Client(server) as client:
+            for _ in range(2):
+                result = await client.call_tool("forget", {"name": "s", "session_id": "s"})
+                assert result.structured_content == {"result": True}
 
     run(work)
 
