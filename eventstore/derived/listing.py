@@ -298,7 +298,9 @@ def _read_cursor(sort: Sort, text: object) -> _Place:
             return _Place(relation, _check_value(sort, value), check_text("an id", session_id))
     except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error):
         pass
-    raise ValueError(f"cursor {str(text)[:40]!a} is not one that a list sorted by {sort} gave")
+    raise ValueError(
+        f"cursor {str(text)[:40]!a} is not one that a list sorted by {sort} gave; nothing was listed: begin without a cursor"
+    )
 
 
 def _decoded(text: object) -> list[Any]:

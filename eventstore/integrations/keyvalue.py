@@ -131,7 +131,10 @@ class EventStoreKeyValue(
         return await asyncio.to_thread(self._names, limit)
 
     def _names(self, limit: int | None) -> list[str]:
-        return sorted(self._collections.of(f"{key_of(_TAG, self._name)}/"))[: limit or _MOST_NAMES]
+        return self._all_names()[: limit or _MOST_NAMES]
+
+    def _all_names(self) -> list[str]:
+        return sorted(self._collections.of(f"{key_of(_TAG, self._name)}/"))
 
     async def _delete_collection(self, *, collection: str) -> bool:
         return await finish(asyncio.to_thread(self._drop, collection))
@@ -143,6 +146,6 @@ class EventStoreKeyValue(
             return False
 
     async def _delete_store(self) -> bool:
-        for name in await self._get_collection_names():
+        for name in await asyncio.to_thread(self._all_names):
             await self._delete_collection(collection=name)
         return True

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from eventstore import events as e
-from eventstore.errors import ExtraMissing, SessionNotFound
+from eventstore.errors import ExtraMissing, SessionExists, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations import grown
 from eventstore.integrations.chat_messages import meaning_of
@@ -323,15 +323,17 @@ class EventStoreSaver(_Reader):
                     if self._load(item.value["metadata"]).get("run_id") in wanted:
                         events += _removal(namespace, item.key or "")
             if events:
-                self._manager.append(session_id, events)
+                with suppress(SessionNotFound):  # deleted in the meantime
+                    self._manager.append(session_id, events)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread. A new thread is a fork: it holds no copy of any value."""
         source, target = self.session_id_of(source_thread_id), self.session_id_of(target_thread_id)
         external = key_of(_TAG, str(target_thread_id))
         if not self._manager.storage.log.exists(target):
-            self._manager.fork_session(source, new_id=target, external_key=external)
-            return
+            with suppress(SessionExists):  # another program was faster: then the copy is added to what it began
+                self._manager.fork_session(source, new_id=target, external_key=external)
+                return
         copied, now = list[e.RecordPut](), stored(self._manager, source)
         for stream in now.streams():
             get = partial(now.value, stream)

@@ -77,10 +77,12 @@ def test_an_agent_asks_its_past(manager: SessionManager) -> None:
                 ["What changed in the login form?"],
                 2,
             )
+            assert await ask(client, "show_moment", session_id="login", at="2") == then
             now = await ask(client, "show_moment", session_id="login")
             assert now["data"] == {"found": True}
             changes = (await ask(client, "diff", session_id="login", a=2))["changes"]
             assert changes
+            assert (await ask(client, "diff", session_id="login", a="2"))["changes"] == changes
             compared = await ask(client, "compare", a="login", b="other")
             assert compared["common"]["version"] == 4
             assert (await ask(client, "statistics", session_id="login"))["message_count"] == 2
@@ -97,6 +99,7 @@ def test_a_wrong_argument_is_named_in_plain_words(manager: SessionManager) -> No
         ("cite", {"session_id": "login", "seq": 2, "context": -1}, "context is -1"),
         ("search", {"text": "x", "budget_tokens": -1}, "budget_tokens is -1"),
         ("list_sessions", {"limit": "many"}, "list_sessions was not carried out: limit: it is not a whole number"),
+        ("list_sessions", {"cursor": "x"}, "nothing was listed: begin without a cursor"),
         ("cite", {"session_id": "login"}, "cite was not carried out: seq: it is required"),
         ("search", {}, "search was not carried out: text: it is required"),
         ("list_sessions", {"tags": 5, "user": 3}, "user: it is not text; tags: it is not a list"),
