@@ -4,6 +4,7 @@
 `views.json` holds the version, size in bytes and hash of the log that the views show. A deleted view is rebuilt the same.
 """
 
+import errno
 import json
 import os
 import stat
@@ -239,7 +240,8 @@ class FileViews:
         except FileExistsError:
             return
         except (OSError, NotImplementedError) as error:
-            self._warn_once(error)
+            if getattr(error, "errno", None) != errno.ENAMETOOLONG:  # then others may be made
+                self._warn_once(error)
 
     def _target(self, session_id: str, target: str) -> str | None:
         """Return the target text of a link: relative for a folder inside the history folder, None for one outside."""

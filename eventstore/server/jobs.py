@@ -85,7 +85,9 @@ class Jobs:
             job = self._jobs.get(job_id)
         if job is None:
             raise Refusal(
-                404, "there is no such job; the server keeps 100, and drops the oldest that has ended", "No such job"
+                404,
+                "there is no such job; the server keeps 100, drops the oldest that has ended, and all at a redaction",
+                "No such job",
             )
         return job
 
@@ -94,6 +96,13 @@ class Jobs:
         job = self.get(job_id)
         job.cancelled = True
         return job
+
+    def drop(self) -> None:
+        """Forget the results of all jobs, and end those that run: something that they may have read was removed."""
+        with self._mutex:
+            for job in self._jobs.values():
+                job.cancelled = True
+            self._jobs.clear()
 
     def close(self) -> None:
         """End all jobs at their next step."""

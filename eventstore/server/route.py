@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from eventstore.server.jobs import Jobs
@@ -85,7 +86,7 @@ def moment(given: str | int | None) -> At | None:
     return int(given) if given.isascii() and given.isdecimal() and len(given) < 18 else given
 
 
-def read_conditions(route: Route, given: Mapping[str, str]) -> tuple[str | None, int | None]:
+def read_conditions(route: Route, given: Headers) -> tuple[str | None, int | None]:
     """Read the idempotency key and the expected version of a request, None where it has none.
 
     `given` are its headers, their names in any case. Raises Refusal for a header that the route cannot honour, because the client
@@ -96,6 +97,8 @@ def read_conditions(route: Route, given: Mapping[str, str]) -> tuple[str | None,
             honoured = " and ".join(route.headers) or "neither Idempotency-Key nor If-Match"
             reason = f"{route.method} {route.path} does not take {name}; nothing was done: it takes {honoured}"
             raise Refusal(422, reason, "Wrong header")
+        if len(given.getlist(name)) > 1:
+            raise Refusal(422, f"{name} is given more than once; nothing was done: send one", "Wrong header")
     version = given.get("If-Match")
     expected = None if version is None else _VERSION.fullmatch(version.strip())
     if version is not None and expected is None:

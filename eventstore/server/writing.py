@@ -229,4 +229,5 @@ def redact(context: Context, request: Request) -> Redacted:
     if not asked.reason.strip():
         raise Refusal(422, "a redaction needs a reason; nothing was done", "No reason")
     done = manager.redactions.redact(session_id, seqs, asked.reason, by={"actor": "eventstore serve"})
+    context.jobs.drop()
     return Redacted(plan, shown, done=True, left=list(done.left))

@@ -196,6 +196,17 @@ def test_a_system_without_links_keeps_working_and_says_so_once(
     assert json.loads((tmp_path / ".sessions" / "s" / "metadata.json").read_text())["total_invocations"] == 2
 
 
+def test_a_target_that_is_too_long_for_a_link_prevents_no_other_link(
+    manager: SessionManager, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    fill(manager)
+    manager.link_invocation("s", "long", "grep", "deep/" * 2_000)
+    manager.link_invocation("s", "short", "grep", "deep")
+    manager.flush()
+    assert len(list((tmp_path / ".sessions" / "s" / "invocations").iterdir())) == 3
+    assert [str(one.message) for one in recwarn] == []
+
+
 def test_the_conversation_is_appended_to_and_not_rewritten(manager: SessionManager, tmp_path: Path) -> None:
     path = tmp_path / ".sessions" / "s" / "conversation.jsonl"
     manager.add_conversation_message("s", "user", "a")

@@ -89,3 +89,23 @@ def test_what_only_reads_refuses_them_too(client: Client) -> None:
         for name in (KEY, MATCH):
             status, headers, body = client.send("GET", f"/api/v1{path}", headers={name: '"1"'})
             assert (status, headers["content-type"]) == (422, "application/problem+json"), body
+
+
+@pytest.mark.parametrize("name", [KEY, MATCH])
+def test_a_header_that_is_given_twice_is_refused(client: Client, manager: SessionManager, name: str) -> None:
+    before = manager.head("s")
+    status, problem = ask(client, "/sessions/s/messages", {name: f'"{before.version}"', name.lower(): '"1"'})
+    assert (status, problem["title"]) == (422, "Wrong header")
+    assert f"{name} is given more than once; nothing was done" in str(problem["detail"])
+    assert manager.head("s") == before
+
+
+def test_a_redaction_drops_what_jobs_have_found(client: Client, manager: SessionManager) -> None:
+    job = client.post("/jobs", {"kind": "plan_redactions", "session_ids": ["s"]}, 202)
+    while (found := client.get(f"/jobs/{job['id']}"))["state"] in ("waiting", "running"):
+        pass
+    assert found["state"] == "done"
+    plan = client.post("/sessions/s/redact", {"seqs": [2]})["plan"]
+    client.get(f"/jobs/{job['id']}")
+    client.post("/sessions/s/redact", {"seqs": [2], "plan": plan, "reason": "a secret"})
+    assert "at a redaction" in client.get(f"/jobs/{job['id']}", 404)["detail"]
