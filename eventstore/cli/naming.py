@@ -23,7 +23,6 @@ from eventstore.cli import when
 from eventstore.cli.place import ids_in, locate
 from eventstore.cli.terminal import clean, one_line
 from eventstore.errors import InvalidSessionId, LogDamaged, NoSuchMoment, SessionNotFound
-from eventstore.events import RedactedEvent
 from eventstore.ids import LATEST, STORE_ID, TEMPLATE, check_session_id, session_id_for
 from eventstore.record import clock
 from projections.project import is_in_project
@@ -83,6 +82,8 @@ def at_moment(manager: "SessionManager", text: str, at: str | int | None) -> tup
 
 
 def _check_begun(manager: "SessionManager", session_id: str, at: str | int) -> None:
+    from eventstore.events import RedactedEvent  # imported here: a list needs none
+
     first = next(manager.events(session_id), None)
     if first is None or isinstance(first, RedactedEvent):
         return  # when a redacted event happened is not always known: the command finds out
