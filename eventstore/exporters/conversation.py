@@ -92,7 +92,7 @@ def export_conversation(
     """
     session = manager.storage.metadata(session_id)
     mask = sharing.mask if sharing is not None else lambda text, seq: text
-    title = mask(session.purpose or session_id, 0)
+    title = mask(session.purpose or session.external_key or session_id, 0)
     about = [
         ("session", session_id),
         ("folder", mask(str(session.custom_metadata.get("cwd") or ""), 0)),

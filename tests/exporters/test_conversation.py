@@ -52,6 +52,12 @@ class Tags(HTMLParser):
         self.text.append(data)
 
 
+def test_a_session_without_a_purpose_has_its_external_key_as_title(manager: SessionManager) -> None:
+    manager.create_session("s", external_key=f"langgraph/{TOKEN}")
+    assert exported(manager, "markdown").startswith(f"# langgraph/{TOKEN}\n")
+    assert TOKEN not in exported(manager, "html", Sharing())
+
+
 def test_nothing_of_the_content_is_markup(talked: SessionManager) -> None:
     page = exported(talked, "html")
     tags = Tags()
