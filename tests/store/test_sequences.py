@@ -1,16 +1,23 @@
-"""Any operations one after the other: afterwards the store verifies, its caches fit its logs, lists and searches are right."""
+"""Any operations one after the other, by one manager or two on one store.
+
+Afterwards the store verifies, its caches fit its logs, and lists, searches and figures are right.
+"""
 
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from obstore.store import MemoryStore
 
 from eventstore import EventStoreError, FileSystemSessionStorage, MemorySessionStorage, SessionManager, SessionStorage
+from eventstore.backends.objectstore import ObjectOptions, ObjectsBackend
 from eventstore.integrity import SigningKey, verify_all
+from eventstore.store import EngineSessionStorage
 
 KEY = SigningKey.generate("sequences.example")
 LARGE = "large " * 60_000
@@ -40,11 +47,8 @@ OPERATIONS: dict[str, Callable[[SessionManager, str, str], object]] = {
     "sign": lambda manager, name, other: manager.proofs.sign_checkpoint(name, KEY),
     "sign the store": lambda manager, name, other: manager.proofs.sign_checkpoint("_store", KEY),
 }
-STEPS = st.lists(
-    st.tuples(st.sampled_from(sorted(OPERATIONS)), st.sampled_from("abc"), st.sampled_from("abc")),
-    min_size=5,
-    max_size=30,
-)
+STEP = st.sampled_from(sorted(OPERATIONS)), st.sampled_from("abc"), st.sampled_from("abc")
+STEPS = st.lists(st.tuples(*STEP), min_size=5, max_size=30)
 
 
 def healthy_after(storage: SessionStorage, steps: list[tuple[str, str, str]]) -> None:
@@ -89,3 +93,50 @@ def test_on_files(steps: list[tuple[str, str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         healthy_after(FileSystemSessionStorage(place / ".sessions", place / ".history", fsync="no"), steps)
+
+
+def answers(manager: SessionManager) -> dict[str, Any]:
+    """Return what a manager says of a store."""
+    listed = [one.to_dict() for one in manager.page_sessions(limit=None).sessions]
+    return {
+        "listed": listed,
+        "found": sorted((hit.session_id, hit.seq) for hit in manager.search("needle", limit=1000)),
+        "figures": manager.analytics(),
+        "statistics": {one["session_id"]: manager.get_session_statistics(one["session_id"]) for one in listed},
+    }
+
+
+@contextmanager
+def files() -> Iterator[Callable[[int], SessionStorage]]:
+    """Open one store in files again and again."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        yield lambda number: FileSystemSessionStorage(place / ".sessions", place / ".history", fsync="no")
+
+
+@contextmanager
+def objects() -> Iterator[Callable[[int], SessionStorage]]:
+    """Open one store in objects again and again, each time with caches of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        place, kept, options = Path(folder), MemoryStore(), ObjectOptions(tail_bytes=2_000, merge=3, lease_seconds=2)
+        yield lambda number: EngineSessionStorage(
+            ObjectsBackend(kept, options=options), cache_dir=place / f"cache{number}", history_dir=place / ".history"
+        )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stores", [files, objects])
+@given(st.lists(st.tuples(st.sampled_from([0, 1]), *STEP), min_size=5, max_size=40))
+def test_two_managers_on_one_store(stores: Any, steps: list[tuple[int, str, str, str]]) -> None:
+    with stores() as store, ExitStack() as opened:
+        managers = [SessionManager(opened.enter_context(store(number))) for number in (0, 1)]
+        managers[0].create_session("first")
+        for who, operation, name, other in steps:
+            with suppress(EventStoreError, ValueError):
+                OPERATIONS[operation](managers[who], name, other)
+        fresh = answers(SessionManager(opened.enter_context(store(2))))
+        for manager in managers:
+            verdicts = verify_all(manager.storage, [KEY.verifier_key])
+            assert [one for verdict in verdicts for one in verdict.findings] == []
+            assert answers(manager) == fresh
+            assert list(manager.storage.check_caches()) == []
