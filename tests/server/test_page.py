@@ -266,6 +266,20 @@ def test_what_is_appended_before_the_page_is_subscribed_is_shown(
     watched.is_clean()
 
 
+def test_a_session_of_a_framework_has_the_name_it_has_there(
+    watched: Watched, store: tuple[SessionManager, Client]
+) -> None:
+    store[0].create_session("key-0", external_key="langgraph/thread-7")
+    with store[0].invocation("key-0", "grep") as call:
+        call.result = "found"
+    page = watched.sign_in()
+    page.get_by_text("langgraph/thread-7").click()
+    expect(page.locator("h1")).to_have_text("langgraph/thread-7")
+    expect(page.locator(".empty")).to_contain_text("The timeline shows what else happened")
+    store[0].delete_session("key-0")
+    watched.is_clean()
+
+
 def test_a_redaction_shows_its_plan_and_wants_a_reason(watched: Watched, store: tuple[SessionManager, Client]) -> None:
     manager, _ = store
     fill(manager, "plan", 1)

@@ -5,6 +5,7 @@ export type Session = {
   session_id: string; created_at: string; updated_at: string; status: string; user_id: string | null; purpose: string | null;
   tags: string[]; total_invocations: number; total_duration_ms: number; tools_used: string[]; estimated_cost: number | null;
   token_usage: Record<string, number> | null; custom_metadata: Record<string, unknown>; pinned?: boolean;
+  external_key?: string | null;
 };
 export type Row = {
   seq: number; time: string; since: number; who: string; what: string; text?: string; length?: number; tool?: string | null;

@@ -57,7 +57,7 @@ export function Conversation(props: { id: string; at: number; epoch: number; aro
   };
 
   if (!talk) return <div class="talk"><div class="bones" aria-label="Loading" /></div>;
-  if (!talk.total) return <Empty title="No messages at this moment"><p>The conversation is empty here: not begun yet, or cleared.</p></Empty>;
+  if (!talk.total) return <Empty title="No messages at this moment"><p>None was added yet, or they were cleared. The timeline shows what else happened.</p></Empty>;
   const end = talk.first + talk.messages.length;
   return (
     <div class="talk" ref={box} tabIndex={0} role="region" aria-label="Conversation">
@@ -81,7 +81,7 @@ function Bubble(props: { id: string; message: Message; place: number; total: num
   const isCall = message.role === "assistant" && message.invocation_id !== undefined;
   const isText = !isCall && message.role !== "tool";
   const kind = isCall ? "call" : message.role;
-  const title = isCall ? `calls ${message.tool_name ?? "a tool"}` : message.role === "tool" ? `${message.tool_name ?? "tool"} answered` : message.role;
+  const title = isCall ? `calls ${message.tool_name ?? "a tool"}` : message.role === "tool" ? `${message.tool_name ?? "a tool"} answered` : message.role;
   return (
     <article class={`bubble ${kind} ${props.isHere ? "here" : ""}`} data-seq={message.seq} aria-posinset={props.place} aria-setsize={props.total}>
       <header>

@@ -140,7 +140,7 @@ export function List() {
           <li key={one.session_id} data-row={index} class={index === selected ? "item selected" : "item"} aria-current={index === selected ? "true" : undefined}>
             <Link to={link(one.session_id)} class="item-link">
               <span class={(seen.value[one.session_id] ?? "") < one.updated_at ? "dot new" : "dot"} title={(seen.value[one.session_id] ?? "") < one.updated_at ? "new events" : undefined} />
-              <span class="name">{clean(one.purpose ?? one.session_id)}</span>
+              <span class="name">{clean(one.purpose ?? one.external_key ?? one.session_id)}</span>
               <Status status={one.status} />
               <span class="when" title={one.updated_at}>{ago(one.updated_at)}</span>
               <span class="meta">

@@ -98,7 +98,7 @@ export function SessionView(props: { id: string }) {
   }, [at, selected]);
   useEffect(() => {
     if (shown && at === null && shown.session.session_id === id) mark(id, shown.session.updated_at);
-    document.title = `${shown?.session.purpose ?? id} · eventstore`;
+    document.title = `${shown?.session.purpose ?? shown?.session.external_key ?? id} · eventstore`;
   }, [shown, at]);
 
   useEffect(() => {
@@ -179,7 +179,7 @@ export function SessionView(props: { id: string }) {
       {lost && <p class="banner bad" role="alert">{lost} <button onClick={() => renewed.value++}>Load it as it is now</button></p>}
       <header class="head">
         <div class="title">
-          <h1>{clean(session.purpose ?? id)}</h1>
+          <h1>{clean(session.purpose ?? session.external_key ?? id)}</h1>
           <p class="sub">
             <Status status={session.status} /> <code>{id}</code> {session.user_id && <span>{clean(session.user_id)}</span>}
             {session.tags.map((tag) => <span key={tag} class="tag">{clean(tag)}</span>)}
