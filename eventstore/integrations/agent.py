@@ -16,7 +16,6 @@ from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any
 
-from eventstore.errors import EventStoreError
 from eventstore.events import Event, MessageAdded, UsageRecorded
 from eventstore.integrations.plain import plain
 from eventstore.integrations.sessions import finish, manager_of
@@ -112,17 +111,19 @@ class SessionMixin:
         return manager.invocation(session_id, tool, given).__enter__()
 
     def _end(self, call: Call, result: Any = None, failed: BaseException | None = None) -> None:
-        """Record the outcome of a call. An error of the store is logged: the agent's work is done, and its result is not lost."""
+        """Record the outcome of a call. An error of that is logged: the agent's work is done, and its result is not lost."""
         try:
             if failed is not None:
                 call.__exit__(type(failed), failed, failed.__traceback__)
                 return
-            call.result = plain(result)
-            events = self.record_result(result)
-            call.__exit__(None, None, None)
+            try:
+                call.result = plain(result)
+                events = self.record_result(result)
+            finally:
+                call.__exit__(None, None, None)
             if events and call.session_id is not None and self._session_manager is not None:
                 self._session_manager.append(call.session_id, events)
-        except (EventStoreError, OSError) as error:
+        except Exception as error:  # also one of `record_result`
             _logger.warning("the end of a call of %s is not recorded: %s", call.tool_name, error)
 
 

@@ -10,6 +10,7 @@ import pytest
 from integrations.calls import calls_of
 
 from eventstore import AsyncSessionManager, MemorySessionStorage, SessionManager, SessionNotFound
+from eventstore.events import Event
 from eventstore.integrations.agent import SessionMixin, text_of, usage_of
 from projections.models import Session
 
@@ -276,6 +277,19 @@ def test_what_an_agent_did_is_not_lost_with_the_record_of_its_end(
         recorded(Deleting(), manager).invoke("fail")
     manager.create_session("s")
     assert asyncio.run(recorded(Deleting(), manager).ask("go")) == "done"
+
+
+def test_an_error_of_record_result_leaves_the_result_and_ends_the_call(
+    manager: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(Plain):
+        def record_result(self, result: Any) -> list[Event]:
+            raise ValueError("nothing fits")
+
+    manager.create_session("s")
+    assert recorded(Odd(), manager).invoke("go")
+    assert "is not recorded: nothing fits" in caplog.text
+    assert [one.known.success for one in calls_of(manager, "s")] == [True, True]  # grep, and the agent
 
 
 def test_other_methods_are_recorded_on_request() -> None:
