@@ -68,7 +68,7 @@ class EventStoreSessionService(BaseSessionService):
         place = _Place.of(app_name, user_id, session_id or "")
         if not place.session:
             place = place._replace(session=platform_uuid.new_uuid())
-        return await finish(asyncio.to_thread(self._create, place, state or {}))
+        return await finish(self._create, place, state or {})
 
     async def get_session(self, *, app_name: str, user_id: str, session_id: str, config: Any = None) -> Any:
         """Return a session with its events in order; None if there is none. `config` limits the events."""
@@ -80,7 +80,7 @@ class EventStoreSessionService(BaseSessionService):
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Delete a session with its log. State of the user and the app stays."""
-        await finish(asyncio.to_thread(self._delete, _Place.of(app_name, user_id, session_id)))
+        await finish(self._delete, _Place.of(app_name, user_id, session_id))
 
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
         """Return the state of a user, the keys without `user:`."""
@@ -97,7 +97,7 @@ class EventStoreSessionService(BaseSessionService):
         self._apply_temp_state(session, event)
         event = self._trim_temp_delta_state(event)
         place = _Place(session.app_name, session.user_id, session.id)
-        marker = await finish(asyncio.to_thread(self._append, place, session, event))
+        marker = await finish(self._append, place, session, event)
         if marker is None:
             return event
         session._storage_update_marker = marker

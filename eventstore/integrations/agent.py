@@ -201,13 +201,13 @@ async def _finish(agent: SessionMixin, call: Call, work: Awaitable[Any]) -> Any:
     try:
         result = await work
     except BaseException as error:
-        await finish(asyncio.to_thread(agent._end, call, failed=error))  # also that of a cancelled task
+        await finish(agent._end, call, failed=error)  # also that of a cancelled task
         raise
     finally:
         _running.reset(token)
     if inspect.isasyncgen(result):
         return _async_streamed(agent, lambda: call, result)
-    await finish(asyncio.to_thread(agent._end, call, result))
+    await finish(agent._end, call, result)
     return result
 
 
@@ -263,13 +263,13 @@ async def _async_streamed(
                 step = partial(stream.athrow, error)
     except GeneratorExit:  # the reader has enough
         await stream.aclose()
-        await finish(asyncio.to_thread(agent._end, call, _whole(items)))
+        await finish(agent._end, call, _whole(items))
         raise
     except BaseException as error:
         await stream.aclose()  # where this task was cancelled
-        await finish(asyncio.to_thread(agent._end, call, failed=error))
+        await finish(agent._end, call, failed=error)
         raise
-    await finish(asyncio.to_thread(agent._end, call, _whole(items)))
+    await finish(agent._end, call, _whole(items))
 
 
 def _whole(items: list[Any]) -> Any:

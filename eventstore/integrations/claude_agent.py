@@ -65,7 +65,7 @@ class ClaudeSessionStore:
     async def append(self, key: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
         """Append transcript lines in order. A line whose `uuid` is there already is left out."""
         if entries:
-            await finish(asyncio.to_thread(self._append, _Key.of(key), [dict(one) for one in entries]))
+            await finish(self._append, _Key.of(key), [dict(one) for one in entries])
 
     async def load(self, key: Mapping[str, Any]) -> list[Any] | None:
         """Return the lines of a transcript in order; None for one that was never written, or was deleted."""
@@ -81,7 +81,7 @@ class ClaudeSessionStore:
 
     async def delete(self, key: Mapping[str, Any]) -> None:
         """Delete a session with its sub-agents, or the transcript of one sub-agent. Nothing happens where it is not there."""
-        await finish(asyncio.to_thread(self._delete, _Key.of(key)))
+        await finish(self._delete, _Key.of(key))
 
     async def list_subkeys(self, key: Mapping[str, Any]) -> list[str]:
         """List the paths of the sub-agents of a session that have a transcript."""

@@ -80,7 +80,7 @@ class EventStoreKeyValue(
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: Any) -> None:
         put = e.RecordPut(stream=_VALUES, key=key, value=self._adapter.dump_json(entry=managed_entry))
-        await finish(asyncio.to_thread(self._put, collection, [put]))
+        await finish(self._put, collection, [put])
 
     async def _put_managed_entries(
         self,
@@ -97,7 +97,7 @@ class EventStoreKeyValue(
             for key, one in zip(keys, managed_entries, strict=True)
         ]
         if puts:
-            await finish(asyncio.to_thread(self._put, collection, puts))
+            await finish(self._put, collection, puts)
 
     def _put(self, collection: str, puts: Sequence[e.Event]) -> None:
         created = e.SessionCreated(external_key=self._external(collection), tags=(_TAG,))
@@ -107,7 +107,7 @@ class EventStoreKeyValue(
         return await self._delete_managed_entries(keys=[key], collection=collection) == 1
 
     async def _delete_managed_entries(self, *, keys: Sequence[str], collection: str) -> int:
-        return await finish(asyncio.to_thread(self._delete, collection, keys))
+        return await finish(self._delete, collection, keys)
 
     def _delete(self, collection: str, keys: Sequence[str]) -> int:
         removed: list[e.Event] = []
@@ -137,7 +137,7 @@ class EventStoreKeyValue(
         return sorted(self._collections.of(f"{key_of(_TAG, self._name)}/"))
 
     async def _delete_collection(self, *, collection: str) -> bool:
-        return await finish(asyncio.to_thread(self._drop, collection))
+        return await finish(self._drop, collection)
 
     def _drop(self, collection: str) -> bool:
         try:

@@ -76,29 +76,29 @@ class _Awaited(BaseCheckpointSaver[str]):
 
     async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]) -> Any:
         """Store what `put` stores."""
-        return await finish(asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions))
+        return await finish(self.put, config, checkpoint, metadata, new_versions)
 
     async def aput_writes(
         self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what `put_writes` stores."""
-        await finish(asyncio.to_thread(self.put_writes, config, writes, task_id, task_path))
+        await finish(self.put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete what `delete_thread` deletes."""
-        await finish(asyncio.to_thread(self.delete_thread, thread_id))
+        await finish(self.delete_thread, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove what `delete_for_runs` removes."""
-        await finish(asyncio.to_thread(self.delete_for_runs, run_ids))
+        await finish(self.delete_for_runs, run_ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy what `copy_thread` copies."""
-        await finish(asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id))
+        await finish(self.copy_thread, source_thread_id, target_thread_id)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Remove what `prune` removes."""
-        await finish(asyncio.to_thread(lambda: self.prune(thread_ids, strategy=strategy)))
+        await finish(self.prune, thread_ids, strategy=strategy)
 
 
 class _Reader(_Awaited):

@@ -4,7 +4,6 @@
 past value can still be read.
 """
 
-import asyncio
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -89,7 +88,7 @@ class EventStoreStore(BaseStore):
 
     async def abatch(self, ops: Iterable[Any]) -> list[Any]:
         """Do what `batch` does."""
-        return await finish(asyncio.to_thread(self.batch, list(ops)))
+        return await finish(self.batch, list(ops))
 
     # --- one operation
 

@@ -57,15 +57,15 @@ class EventStoreSession:
     async def add_items(self, items: Sequence[Any]) -> None:
         """Append items, all or none."""
         if items:
-            await finish(asyncio.to_thread(self._add, [packed(one, plain) for one in items]))
+            await finish(self._add, [packed(one, plain) for one in items])
 
     async def pop_item(self) -> Any:
         """Remove the last item and return it; None if there is none. No two callers get the same item."""
-        return await finish(asyncio.to_thread(self._pop))
+        return await finish(self._pop)
 
     async def clear_session(self) -> None:
         """Remove all items."""
-        await finish(asyncio.to_thread(self._clear))
+        await finish(self._clear)
 
     def _get(self, limit: int | None) -> list[Any]:
         if limit is not None and limit <= 0:

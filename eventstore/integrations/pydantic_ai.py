@@ -76,11 +76,11 @@ class EventStoreConversations(ConversationStore):
         self, record: Any, *, new_entries: Sequence[Any] = (), expected_revision: str | None
     ) -> None:
         """Store a record with its new entries in one batch, where the stored record has `expected_revision`."""
-        await finish(asyncio.to_thread(self._write, record, new_entries, expected_revision))
+        await finish(self._write, record, new_entries, expected_revision)
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Remove a record. Its entries stay."""
-        await finish(asyncio.to_thread(self._delete, conversation_id, expected_revision))
+        await finish(self._delete, conversation_id, expected_revision)
 
     async def read_entry(self, entry_id: str) -> Any:
         """Return an entry. Raises LookupError if no session has it."""

@@ -1,9 +1,9 @@
 """Sessions of other programs: found by their names, and appended to by what they hold."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
@@ -14,6 +14,7 @@ from eventstore.sessions.records import Item, item_of, text_of, value_of, values
 from projections.models import SessionMetadata
 from projections.records import Entry, Place, State
 
+P = ParamSpec("P")
 R = TypeVar("R")
 _AT_ONCE = 10_000  # each page asks which logs changed
 
@@ -167,12 +168,12 @@ def parts_of(external_key: str) -> list[str]:
     return [part.replace("%2F", "/").replace("%25", "%") for part in external_key.split("/")]
 
 
-async def finish(work: Awaitable[R]) -> R:
-    """Await a change to its end, however often the caller is cancelled in the meantime: a thread cannot be stopped half way.
+async def finish(change: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Make a change in a thread, and await its end however often the caller is cancelled: a thread cannot be stopped half way.
 
     So no change is made after the call that made it has ended, and none is written over a later one.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(asyncio.to_thread(change, *given, **named))
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

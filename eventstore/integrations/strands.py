@@ -5,7 +5,6 @@
 `EventStoreStorage(manager)` is a storage of bytes by name.
 """
 
-import asyncio
 import builtins
 from collections.abc import Iterator
 from typing import Any
@@ -215,7 +214,7 @@ class EventStoreStorage(Storage[str, str]):
     async def _do(self, work: Any) -> Any:
         """Do it in a thread; None if nothing was stored yet."""
         try:
-            return await finish(asyncio.to_thread(work))
+            return await finish(work)
         except SessionNotFound:
             return None
         except EventStoreError as error:

@@ -151,7 +151,7 @@ def test_a_change_that_is_cancelled_ends_before_its_call(fails: bool) -> None:
             if fails:
                 raise ValueError("refused")
 
-        task = asyncio.create_task(finish(asyncio.to_thread(change)))
+        task = asyncio.create_task(finish(change))
         await began.wait()
         for _ in range(3):
             task.cancel()
@@ -168,6 +168,6 @@ def test_a_change_that_is_cancelled_ends_before_its_call(fails: bool) -> None:
 
 
 def test_a_change_gives_its_result_or_error() -> None:
-    assert asyncio.run(finish(asyncio.to_thread(lambda: 5))) == 5
+    assert asyncio.run(finish(lambda: 5)) == 5
     with pytest.raises(ValueError, match="invalid literal"):
-        asyncio.run(finish(asyncio.to_thread(int, "x")))
+        asyncio.run(finish(int, "x"))
