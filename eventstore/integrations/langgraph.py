@@ -30,7 +30,6 @@ from eventstore.integrations.sessions import (
     parts_of,
     stored,
     stored_or_nothing,
-    stored_to,
 )
 from eventstore.log.base import Head
 from eventstore.sessions.async_manager import AsyncSessionManager
@@ -177,11 +176,10 @@ class _Reader(_Awaited):
         known = sorted(self._known.of(f"{_TAG}/"), key=lambda one: one.head.at, reverse=True)
         for thread, session_id, head in known:
             with suppress(SessionNotFound):  # deleted in the meantime
-                now, _ = stored_to(self._manager, session_id, head)
-                yield thread, session_id, now
+                yield thread, session_id, stored(self._manager, session_id, head)
 
     def _make_known(self, session_id: str, external: str) -> "_Known":
-        return _Known(parts_of(external)[1], session_id, stored_to(self._manager, session_id)[1])
+        return _Known(parts_of(external)[1], session_id, stored(self._manager, session_id).head)
 
     def _matches(self, item: Item, wanted: Mapping[str, Any] | None) -> bool:
         if not wanted:

@@ -69,11 +69,7 @@ def packed(value: Any, others: Callable[[Any], Any] | None = None) -> Any:
     try:
         text = json.dumps(value, default=others)
         read = json.loads(text)
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # an object, a name that is no text, a circle, nesting deeper than the stack
+    except (TypeError, ValueError, RecursionError):  # an object, a name that is no text, a circle, very deep nesting
         return value if others is None else others(value)
     return read if _is_storable(read) else text.encode()
 

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.events import Event, SessionCreated
-from eventstore.log.base import Appended, Head
+from eventstore.log.base import BEGINNING, Appended, Head
 from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
 from eventstore.sessions.records import Item, item_of, text_of, value_of, values_of
@@ -33,8 +33,10 @@ class Stored:
     Values are decoded when they are asked for.
     """
 
-    def __init__(self, manager: SessionManager, session_id: str, state: State) -> None:
+    def __init__(self, manager: SessionManager, session_id: str, state: State, head: Head = BEGINNING) -> None:
         self._storage, self._session_id, self._state = manager.storage, session_id, state
+        self.head = head
+        """The end of the log at that version; its size is not always known."""
 
     @property
     def version(self) -> int:
@@ -90,18 +92,13 @@ class Stored:
         return None if entry is None else self.item(stream, entry)
 
 
-def stored(manager: SessionManager, session_id: str) -> Stored:
-    """Return what the streams of a session hold now. Raises SessionNotFound, LogDamaged."""
-    return Stored(manager, session_id, manager.storage.records(session_id))
+def stored(manager: SessionManager, session_id: str, head: Head | None = None) -> Stored:
+    """Return what the streams of a session hold now. Raises SessionNotFound, LogDamaged.
 
-
-def stored_to(manager: SessionManager, session_id: str, head: Head | None = None) -> tuple[Stored, Head]:
-    """Return what `stored` returns, and where the log ends. Raises SessionNotFound, LogDamaged.
-
-    `head` is an end that this returned before, for a caller who knows that the log did not change since: it is not read then.
+    `head` is that of an earlier answer, for a caller who knows that the log did not change since: it is not read then.
     """
     found = manager.storage.records_to(session_id, head)
-    return Stored(manager, session_id, found.state), found.head
+    return Stored(manager, session_id, found.state, found.head)
 
 
 def stored_or_nothing(manager: SessionManager, session_id: str) -> Stored:
