@@ -11,7 +11,8 @@ await agent.invoke("Review this code")
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any
@@ -127,6 +128,16 @@ class SessionMixin:
             _logger.warning("the end of a call of %s is not recorded: %s", call.tool_name, error)
 
 
+@contextmanager
+def _inside(agent: SessionMixin) -> Iterator[None]:
+    """Mark an agent as running, in this task: what it calls of itself is the same call."""
+    token = _running.set(_running.get() | {id(agent)})
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that does the same and is recorded."""
     name = method.__name__
@@ -134,22 +145,15 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
     def skips(agent: SessionMixin) -> bool:
         return agent._session_manager is None or agent._session_id is None or id(agent) in _running.get()
 
-    if inspect.isgeneratorfunction(method):
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        passed_on: Callable[..., Any] = _streamed if inspect.isgeneratorfunction(method) else _async_streamed
 
         @wraps(method)
         def recorded_stream(self: SessionMixin, *args: Any, **named: Any) -> Any:
             stream = method(self, *args, **named)
-            return stream if skips(self) else _streamed(self, lambda: self._begin(name, args, named), stream)
+            return stream if skips(self) else passed_on(self, lambda: self._begin(name, args, named), stream)
 
         recorded: Any = recorded_stream
-    elif inspect.isasyncgenfunction(method):
-
-        @wraps(method)
-        def recorded_async_stream(self: SessionMixin, *args: Any, **named: Any) -> Any:
-            stream = method(self, *args, **named)
-            return stream if skips(self) else _async_streamed(self, lambda: self._begin(name, args, named), stream)
-
-        recorded = recorded_async_stream
     elif inspect.iscoroutinefunction(method):
 
         @wraps(method)
@@ -166,14 +170,12 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
             if skips(self):
                 return method(self, *args, **named)
             call = self._begin(name, args, named)
-            token = _running.set(_running.get() | {id(self)})
             try:
-                result = method(self, *args, **named)
+                with _inside(self):
+                    result = method(self, *args, **named)
             except BaseException as error:
                 self._end(call, failed=error)
                 raise
-            finally:
-                _running.reset(token)
             if inspect.isawaitable(result):
                 return _finish(self, call, result)
             if inspect.isgenerator(result):
@@ -197,14 +199,12 @@ async def _run_async(
 
 
 async def _finish(agent: SessionMixin, call: Call, work: Awaitable[Any]) -> Any:
-    token = _running.set(_running.get() | {id(agent)})
     try:
-        result = await work
+        with _inside(agent):
+            result = await work
     except BaseException as error:
         await finish(agent._end, call, failed=error)  # also that of a cancelled task
         raise
-    finally:
-        _running.reset(token)
     if inspect.isasyncgen(result):
         return _async_streamed(agent, lambda: call, result)
     await finish(agent._end, call, result)
@@ -219,14 +219,12 @@ def _streamed(
     step: Callable[[], Any] = partial(next, stream)
     try:
         while True:
-            token = _running.set(_running.get() | {id(agent)})
             try:
-                item = step()
+                with _inside(agent):
+                    item = step()
             except StopIteration as end:
                 agent._end(call, _whole(items) if end.value is None else end.value)
                 return end.value
-            finally:
-                _running.reset(token)
             items.append(item)
             try:
                 step = partial(stream.send, (yield item))
@@ -249,13 +247,11 @@ async def _async_streamed(
     step: Callable[[], Awaitable[Any]] = partial(anext, stream)
     try:
         while True:
-            token = _running.set(_running.get() | {id(agent)})
             try:
-                item = await step()
+                with _inside(agent):
+                    item = await step()
             except StopAsyncIteration:
                 break
-            finally:
-                _running.reset(token)
             items.append(item)
             try:
                 step = partial(stream.asend, (yield item))
