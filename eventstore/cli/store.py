@@ -42,8 +42,9 @@ def _as_store(value: str | None) -> str | None:
 
 def as_moment(text: str) -> str | int:
     """Parse a moment: an integer is a version, anything else a time as people say it, or RFC 3339 text."""
-    if text.isdecimal() and text.isascii() and len(text) < 18:
-        return int(text)
+    found = clock.moment_of(text)
+    if isinstance(found, int):
+        return found
     if when.parse(text) is None:
         try:
             clock.to_datetime(text)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
 from inspect import signature
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec
 
 import msgspec
 
@@ -13,6 +13,7 @@ from eventstore.derived.search_text import Part, parse, snippet
 from eventstore.errors import EventStoreError, ExtraMissing
 from eventstore.events import MessageAdded, RedactedEvent, UnknownEvent
 from eventstore.integrations.plain import plain
+from eventstore.record import clock
 from eventstore.release import version
 from eventstore.secret_patterns import Patterns, cleaned
 from eventstore.sessions.manager import SessionManager
@@ -27,7 +28,6 @@ except ImportError as missing:
     raise ExtraMissing("mcp", "the MCP server") from missing
 
 P = ParamSpec("P")
-M = TypeVar("M")
 _MOST_ITEMS, _MOST_TOKENS = 200, 20_000
 _MOST_SESSIONS, _MOST_SUMMARY = 50, 1_000
 _CUT = " [... {left} more characters]"
@@ -232,7 +232,7 @@ class _Past:
         """
         rows, state = list[dict[str, Any]](), 0
         most, after = _within(limit), _from_0("after", after)
-        for row in self._manager.timeline(session_id, at=_moment(at)):
+        for row in self._manager.timeline(session_id, at=clock.moment_of(at)):
             if row.seq <= after:
                 continue
             if len(rows) == most:
@@ -248,7 +248,7 @@ class _Past:
 
     def show_moment(self, session_id: str, at: str | int | None = None, budget_tokens: int = 4000) -> dict[str, Any]:
         """Show a session as it is, or as it was at a version or time: metadata, data, and the latest messages that fit."""
-        session = self._manager.get_session(session_id, _moment(at))
+        session = self._manager.get_session(session_id, clock.moment_of(at))
         if session is None:
             raise ValueError(f"session {session_id!r} does not exist, or did not then; nothing was read")
         messages = [
@@ -268,7 +268,7 @@ class _Past:
         self, session_id: str, a: str | int, b: str | int | None = None, budget_tokens: int = 4000
     ) -> dict[str, Any]:
         """Show what changed in a session between two moments, each a version or a time; without `b` until now."""
-        rows = [plain(one) for one in self._manager.diff(session_id, _moment(a), _moment(b))]
+        rows = [plain(one) for one in self._manager.diff(session_id, clock.moment_of(a), clock.moment_of(b))]
         return self._budgeted("changes", rows, budget_tokens, {"session_id": session_id})
 
     def cite(self, session_id: str, seq: int, context: int = 0, budget_tokens: int = 8000) -> dict[str, Any]:
@@ -288,7 +288,7 @@ class _Past:
 
     def statistics(self, session_id: str, at: str | int | None = None) -> dict[str, Any]:
         """Give the figures of a session: messages, calls, durations in ms, tokens, cost."""
-        found = self._manager.get_session_statistics(session_id, _moment(at))
+        found = self._manager.get_session_statistics(session_id, clock.moment_of(at))
         if found is None:
             raise ValueError(f"session {session_id!r} does not exist, or did not then; nothing was read")
         return _cut(self._masked(found), _MOST_SUMMARY)
@@ -361,11 +361,6 @@ def _from_0(name: str, given: int) -> int:
     if given < 0:
         raise ValueError(f"{name} is {given}: give a number from 0; nothing was read")
     return given
-
-
-def _moment(given: M) -> M | int:
-    """Return a moment; a version that a model gave as text is that version."""
-    return int(given) if isinstance(given, str) and given.isascii() and given.isdecimal() else given
 
 
 def _summary(one: SessionMetadata) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _second = 0, ""
 """The microsecond at which the clock's last second began, and the text of that second."""
@@ -53,6 +56,13 @@ def to_datetime(text: str) -> datetime:
     except TypeError:
         raise ValueError(f"a time is a {type(text).__name__}, not text") from None
     return to_utc(moment)
+
+
+def moment_of(given: T) -> T | int:
+    """Read a moment as people and models write it: digits are a version, any other text is a time, which is not checked here."""
+    if isinstance(given, str) and given.isascii() and given.isdecimal() and len(given) < 18:
+        return int(given)
+    return given
 
 
 def read_time(text: str, otherwise: str) -> datetime:

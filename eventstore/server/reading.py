@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from eventstore.record.clock import moment_of
 from eventstore.record.message_run import Message
 from eventstore.server.problems import Refusal
-from eventstore.server.route import Context, Request, Routes, moment
+from eventstore.server.route import Context, Request, Routes
 from eventstore.server.seen import hash_at
 from eventstore.server.shown import ShownRow, show_event, show_row
 from eventstore.sessions.moments import Bucket
@@ -48,7 +49,7 @@ class About(msgspec.Struct):
 @routes.get("/sessions/{session_id}", query=AtQuery, result=About)
 def about(context: Context, request: Request) -> About:
     """Return a session as of a moment: metadata, figures, counts by type, tool, role and kind."""
-    moments, session_id, at = context.manager.moments, request.session_id, moment(request.query.at)
+    moments, session_id, at = context.manager.moments, request.session_id, moment_of(request.query.at)
     version = moments.version(session_id, at, recorded=request.query.recorded)
     head = moments.version(session_id)
     metadata = moments.metadata(session_id, version)
@@ -96,7 +97,7 @@ class Timeline(msgspec.Struct):
 def timeline(context: Context, request: Request) -> Timeline:
     """Return rows of the timeline, one an event, with cut texts."""
     asked, moments = request.query, context.manager.moments
-    version = moments.version(request.session_id, moment(asked.at))
+    version = moments.version(request.session_id, moment_of(asked.at))
     back = asked.dir == "back"
     rows = moments.timeline(
         request.session_id,
@@ -163,7 +164,7 @@ class Density(msgspec.Struct):
 def density(context: Context, request: Request) -> Density:
     """Return the density of a session over its life, for a chart, with markers."""
     asked, moments = request.query, context.manager.moments
-    version = moments.version(request.session_id, moment(asked.at))
+    version = moments.version(request.session_id, moment_of(asked.at))
     buckets = moments.density(request.session_id, asked.buckets, by=asked.by, at=version)
     markers, more = moments.markers(request.session_id, version, 500)
     return Density(version, buckets, markers, more)
@@ -210,7 +211,7 @@ class Tree(msgspec.Struct):
 def tree(context: Context, request: Request) -> Tree:
     """Return the tree of a session's tool calls as of a moment."""
     moments, asked = context.manager.moments, request.query
-    version = moments.version(request.session_id, moment(asked.at), recorded=asked.recorded)
+    version = moments.version(request.session_id, moment_of(asked.at), recorded=asked.recorded)
     links = moments.tree(request.session_id, version)
     return Tree(version, {link: "" if PurePath(to).is_absolute() else to for link, to in links.items()})
 
@@ -219,7 +220,7 @@ def tree(context: Context, request: Request) -> Tree:
 def statistics(context: Context, request: Request) -> Values:
     """Return the figures of a session as of a moment."""
     moments = context.manager.moments
-    version = moments.version(request.session_id, moment(request.query.at), recorded=request.query.recorded)
+    version = moments.version(request.session_id, moment_of(request.query.at), recorded=request.query.recorded)
     return Values(version, moments.figures(request.session_id, version))
 
 
@@ -227,7 +228,7 @@ def statistics(context: Context, request: Request) -> Values:
 def data(context: Context, request: Request) -> Values:
     """Return the session's own data as of a moment."""
     moments = context.manager.moments
-    version = moments.version(request.session_id, moment(request.query.at), recorded=request.query.recorded)
+    version = moments.version(request.session_id, moment_of(request.query.at), recorded=request.query.recorded)
     return Values(version, moments.data(request.session_id, version))
 
 
@@ -257,7 +258,7 @@ class Calls(msgspec.Struct):
 def calls(context: Context, request: Request) -> Calls:
     """Return tool calls as of a moment, the latest last."""
     asked, moments = request.query, context.manager.moments
-    version = moments.version(request.session_id, moment(asked.at))
+    version = moments.version(request.session_id, moment_of(asked.at))
     found = moments.calls(request.session_id, version, before=asked.before, limit=asked.limit)
     return Calls(version, [ShownCall(seq, call) for seq, call in found])
 
@@ -297,7 +298,7 @@ class ConversationWindow(msgspec.Struct):
 def conversation(context: Context, request: Request) -> ConversationWindow:
     """Return a part of the conversation as of a moment."""
     asked, moments = request.query, context.manager.moments
-    version = moments.version(request.session_id, moment(asked.at))
+    version = moments.version(request.session_id, moment_of(asked.at))
     first = asked.first
     if asked.around is not None:
         first = max(moments.place(request.session_id, asked.around, version) - asked.limit // 2, 0)
@@ -333,7 +334,7 @@ class FoundEvents(msgspec.Struct):
 def find(context: Context, request: Request) -> FoundEvents:
     """Find a text in one session, up to 20,000 events at a time."""
     asked, moments = request.query, context.manager.moments
-    version = moments.version(request.session_id, moment(asked.at))
+    version = moments.version(request.session_id, moment_of(asked.at))
     found = moments.find(request.session_id, asked.text, asked.after, at=version, limit=asked.limit)
     return FoundEvents(version, found.seqs, found.reached, found.done)
 
@@ -382,6 +383,6 @@ class Diff(msgspec.Struct):
 def diff(context: Context, request: Request) -> Diff:
     """Return the changes of a session between two moments."""
     asked = request.query
-    a, b = moment(asked.a), moment(asked.b)
+    a, b = moment_of(asked.a), moment_of(asked.b)
     found = context.manager.diff(request.session_id, 0 if a is None else a, b)
     return Diff(context.manager.moments.version(request.session_id, b), len(found), found[asked.skip :][: asked.limit])

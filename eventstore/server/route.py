@@ -12,7 +12,6 @@ from starlette.requests import HTTPConnection
 from eventstore.server.jobs import Jobs
 from eventstore.server.problems import Refusal
 from eventstore.sessions.manager import SessionManager
-from eventstore.store.as_of import At
 
 PREFIX = "/api/v1"
 EVENTS = ("text/event-stream",)
@@ -77,13 +76,6 @@ class Route:
     def summary(self) -> str:
         """What it does: the first line of its function."""
         return (self.run.__doc__ or "").strip().partition("\n")[0]
-
-
-def moment(given: str | int | None) -> At | None:
-    """Read a moment: a number, or digits, are a version; any other text is a time."""
-    if given is None or isinstance(given, int):
-        return given
-    return int(given) if given.isascii() and given.isdecimal() and len(given) < 18 else given
 
 
 def read_conditions(route: Route, given: Headers) -> tuple[str | None, int | None]:

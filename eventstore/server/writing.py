@@ -14,8 +14,9 @@ from msgspec import Meta
 from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.integrity.redaction_plan import Log, check_redactable, read_with_origins
 from eventstore.log.base import Appended
+from eventstore.record.clock import moment_of
 from eventstore.server.problems import Refusal
-from eventstore.server.route import Context, Header, NoBody, Request, Routes, moment
+from eventstore.server.route import Context, Header, NoBody, Request, Routes
 
 routes = Routes()
 APPEND: tuple[Header, ...] = ("Idempotency-Key", "If-Match")
@@ -123,7 +124,7 @@ def fork(context: Context, request: Request) -> Made:
     asked = request.body
     by = {"actor": "eventstore serve"}
     made = context.manager.fork_session(
-        request.session_id, moment(asked.at), asked.new_id, purpose=asked.purpose, by=by
+        request.session_id, moment_of(asked.at), asked.new_id, purpose=asked.purpose, by=by
     )
     return Made(made, context.manager.head(made).version)
 
