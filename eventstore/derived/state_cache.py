@@ -86,13 +86,18 @@ class StateCache(Generic[S]):
         return found
 
     def get_sized(self, session_id: str) -> CachedState[S]:
-        """Fold a session as `get` does, with the present size of the log in `head`. Costs one more call of the log."""
+        """Fold a session as `get` does, with the size of the log in `head`. Costs one more call of the log.
+
+        The end is asked for once, and the state folded up to it: looking for it again and again stays behind a busy writer.
+        """
         while True:
-            found, head = self.get(session_id), self._log.head(session_id)
-            if (head.version, head.hash) == (found.head.version, found.head.hash):
-                if head == found.head:
-                    return found
-                found = found._replace(head=head)
+            found: CachedState[S] | None = self.get(session_id)
+            head = self._log.head(session_id)
+            if found is not None and found.head.version < head.version:
+                found = self._read_on(session_id, found, head.version)
+            if found is not None and (found.head.version, found.head.hash) == (head.version, head.hash):
+                if found.head != head:
+                    found = found._replace(head=head)
                 self._keep(session_id, found)
                 return found
 
@@ -122,10 +127,10 @@ class StateCache(Generic[S]):
         with self._mutex:
             self._drop(session_id)
 
-    def _read_on(self, session_id: str, known: CachedState[S] | None) -> CachedState[S] | None:
+    def _read_on(self, session_id: str, known: CachedState[S] | None, upto: int | None = None) -> CachedState[S] | None:
         """Fold the events after a known state, with one call of the log; None if the log was replaced or redacted."""
         place = BEGINNING if known is None else known.head
-        chunks = self._log.chunks(session_id, max(place.version - 1, 0))
+        chunks = self._log.chunks(session_id, max(place.version - 1, 0), upto)
         if known is not None:
             line, _, rest = next(chunks, b"").partition(b"\n")
             parts = hash_chain.split(line)
@@ -142,7 +147,8 @@ class StateCache(Generic[S]):
         except _Redacted:
             return None
         last = codec.decode(passed.last[passed.last.rfind(b"\n", 0, -1) + 1 : -1])
-        return CachedState(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state)
+        mark = None if known is None else known.mark
+        return CachedState(Head(last.seq, last.at, last.hash, place.size_bytes + passed.size_bytes), state, mark)
 
     def _fold(self, session_id: str, version: int) -> S:
         return self._projection.fold(self._log.skim(session_id, 0, version))

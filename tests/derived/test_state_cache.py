@@ -74,6 +74,32 @@ def test_a_log_that_did_not_change_is_not_asked_for_a_state_that_is_cached() -> 
     assert folds.get("s", head).state.data == {"k": 2}
 
 
+def test_views_are_written_while_another_writer_appends_before_each_look_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history")
+    other = SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history"))
+    manager = SessionManager(storage)
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", "first")
+    head, looks = storage.log.head, 0
+
+    def appended_before(session_id: str) -> Any:
+        nonlocal looks
+        looks += 1
+        assert looks < 20, "the end was asked for again and again"
+        other.add_conversation_message("s", "user", f"after look {looks}")
+        return head(session_id)
+
+    monkeypatch.setattr(storage.log, "head", appended_before)
+    storage.flush_views()
+    shown = (tmp_path / ".sessions" / "s" / "conversation.jsonl").read_text()
+    assert "after look 1" in shown
+    monkeypatch.undo()
+    storage.flush_views()
+    assert list(storage.check_views("s")) == []
+
+
 def test_a_state_that_was_handed_out_does_not_change() -> None:
     log = MemoryEventLog()
     folds = StateCache(log, session_fold.projection, 1_000)
