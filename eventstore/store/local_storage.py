@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from eventstore.derived.moment_file import MomentFiles  # imported by who asks about moments
 
 _VIEW_DELAY_SECONDS, _MOST_VIEW_DELAY_SECONDS = 0.1, 10.0
+_VIEW_REST_SECONDS = 1.0  # between two writes of the views of one session, while appends to it keep coming
 _VIEW_SHARE = 4  # views wait this many times as long as their last write took: appends keep 4/5 of the time
 
 
@@ -48,8 +49,8 @@ class MemorySessionStorage(SessionStorage):
 class FileSystemSessionStorage(SessionStorage):
     """Sessions in folders below `sessions_dir`, with views for people and links into `history_dir`.
 
-    `fsync` is the durability of an append: `always`, `everysec` or `no`. Views are written 100 ms
-    later; where a write takes long, as with 100,000 tool calls, after four times as long, at most 10 s.
+    `fsync` is the durability of an append: `always`, `everysec` or `no`. Views are written 100 ms later, those of one session
+    at most once a second; where a write takes long, as with 100,000 tool calls, after four times as long, at most 10 s.
     """
 
     def __init__(self, sessions_dir: Path | str, history_dir: Path | str, *, fsync: Fsync = "always") -> None:
@@ -80,6 +81,7 @@ class FileSystemSessionStorage(SessionStorage):
         self._due = threading.Condition()
         self._writer: threading.Thread | None = None
         self._view_delay = 0.0
+        self._resting: dict[str, float] = {}  # when the views of a session may be written again
         self._flushing = threading.RLock()
 
     def begin_in_child(self) -> None:
@@ -171,13 +173,16 @@ class FileSystemSessionStorage(SessionStorage):
                 self._write_or_warn(one, imported=imported)
 
     def _flush_quiet(self) -> None:
-        """Write outdated views, except of sessions that an import changed since the last call.
+        """Write outdated views, except of sessions whose views are new, or that an import changed since the last call.
 
-        Their state would be folded again and again, and takes as much memory as the importer.
+        The state of the second would be folded again and again, and takes as much memory as the importer.
         """
         growing, self._growing = self._growing, set()
-        for name in [one for one in list(self._stale) if one not in growing]:
+        now = time.monotonic()
+        self._resting = {name: until for name, until in self._resting.items() if now < until}
+        for name in [one for one in list(self._stale) if one not in growing and one not in self._resting]:
             self._flush_late(name)
+            self._resting[name] = time.monotonic() + _VIEW_REST_SECONDS
 
     def _write_or_warn(self, session_id: str, *, imported: bool = False) -> None:
         """Write views, and warn where that fails: the log is intact, and the views are known to be outdated."""

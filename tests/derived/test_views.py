@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterable
 from functools import wraps
 from pathlib import Path
@@ -49,6 +50,34 @@ def fill(manager: SessionManager) -> None:
         call.result = 1
     manager.set_data("s", "k", {"v": None})
     manager.link_invocation("s", "later", "git", Path(".history") / "not there yet", 3)
+
+
+def test_views_of_a_busy_session_rest_after_each_write(
+    files: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("eventstore.store.local_storage._VIEW_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("eventstore.store.local_storage._VIEW_REST_SECONDS", 3600.0)
+    manager = SessionManager(files)
+
+    def version(session_id: str) -> int:
+        stamp = tmp_path / ".sessions" / session_id / views.STAMP
+        return int(json.loads(stamp.read_text())["version"]) if stamp.exists() else 0
+
+    def wait_for(session_id: str) -> None:
+        wanted = manager.head(session_id).version
+        limit = time.monotonic() + 60
+        while version(session_id) != wanted:
+            assert time.monotonic() < limit
+            threading.Event().wait(0.01)
+
+    manager.create_session("s")
+    wait_for("s")
+    manager.add_conversation_message("s", "user", "one more")
+    manager.create_session("other")
+    wait_for("other")
+    assert version("s") == manager.head("s").version - 1
+    manager.flush()
+    assert version("s") == manager.head("s").version
 
 
 def test_a_session_has_the_files_of_the_original(manager: SessionManager, tmp_path: Path) -> None:
