@@ -173,9 +173,9 @@ def first_line(chunks: Iterator[bytes], max_line_bytes: int) -> tuple[bytes, Ite
 def whole_lines(chunks: Iterable[bytes], count: int | None = None) -> Iterator[bytes]:
     """Cut chunks into chunks of complete lines, at most `count` lines; drop a rest without LF."""
     parts: list[bytes] = []
+    if count == 0:
+        return
     for chunk in chunks:
-        if count == 0:
-            return
         whole, lf, rest = chunk.rpartition(b"\n")
         if not lf:
             parts.append(chunk)
@@ -185,9 +185,16 @@ def whole_lines(chunks: Iterable[bytes], count: int | None = None) -> Iterator[b
         if count is not None:
             found = data.count(b"\n")
             if found > count:
-                data, found = b"".join(line + b"\n" for line in data.split(b"\n", count)[:count]), count
+                data, found = first_lines(data, count), count
             count -= found
         yield data
+        if count == 0:
+            return
+
+
+def first_lines(data: bytes, count: int) -> bytes:
+    """Return so many lines of a chunk of at least as many complete lines."""
+    return b"".join(line + b"\n" for line in data.split(b"\n", count)[:count])
 
 
 def numbered(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -19,7 +19,8 @@ from eventstore.errors import (
 )
 from eventstore.ids import check_log_name
 from eventstore.log.port import Backend, Missing, NotStored, Poisoned, Refused, Unclear
-from eventstore.log.state import LogState, whole_lines
+from eventstore.log.state import LogState, first_lines, whole_lines
+from eventstore.record import hash_chain
 from eventstore.record.fork_point import ForkPoint
 
 _KEPT_STATES = 65_536
@@ -146,20 +147,30 @@ class States:
                 break
         return found[::-1]
 
-    def _own_lines(self, span: Span) -> Iterator[bytes]:
-        """Stream a span as chunks of complete lines. Raises LogDamaged if lines that existed are missing, _Replaced."""
-        state, left = self.of(span.log), span.upto - span.after
+    def _own_lines(self, span: Span) -> Iterator[tuple[int, bytes]]:
+        """Stream a span as chunks of complete lines, each with the number of its last line.
+
+        Raises LogDamaged if lines that existed are missing, _Replaced.
+        """
+        state, after = self.of(span.log), span.after
         try:
             reading = self.backend.read(span.log, span.after, span.upto)
         except Missing:
             raise SessionNotFound(state.session_id) from None
         if reading.life != span.life:
             raise _Replaced
-        for chunk in whole_lines(reading.chunks, left):
-            left -= chunk.count(b"\n")
-            yield chunk
-        if left:
-            raise self._missing(state, span.upto - left + 1)
+        for chunk in whole_lines(reading.chunks):
+            last = hash_chain.last_number(chunk)
+            if last is None or last >= span.upto:
+                count, wanted = chunk.count(b"\n"), span.upto - after
+                if count > wanted:
+                    chunk, count = first_lines(chunk, wanted), wanted
+                last = after + count
+            after = last
+            yield after, chunk
+            if after >= span.upto:
+                return
+        raise self._missing(state, after + 1)
 
     def _missing(self, state: LogState, line: int) -> LogDamaged:
         where = self.backend.where(state.name)
@@ -177,8 +188,8 @@ class States:
         while after < upto:
             try:
                 for span in self.spans(state, after, upto):
-                    for chunk in self._own_lines(span):
-                        after += chunk.count(b"\n")
+                    for last, chunk in self._own_lines(span):
+                        after = last
                         yield chunk
             except (LogDamaged, SessionNotFound):
                 attempts += 1

@@ -69,7 +69,12 @@ def line_start(line: bytes) -> bytes | None:
     return found[0] if found else None
 
 
-def line_number(line: bytes) -> int | None:
-    """Read the number of a line from its beginning; None if it does not begin like a line."""
-    found = LINE_START.match(line)
+def line_number(line: bytes, start: int = 0) -> int | None:
+    """Read the number of a line from its beginning, `start` in the bytes; None if it does not begin like a line."""
+    found = LINE_START.match(line, start)
     return int(found[1]) if found else None
+
+
+def last_number(chunk: bytes) -> int | None:
+    """Read the number of the last of some complete lines: where they are verified, they need not be counted."""
+    return line_number(chunk, chunk.rfind(b"\n", 0, -1) + 1)

@@ -19,19 +19,20 @@ HEAD_BYTES = 256
 class Chunks(Iterator[bytes]):
     """Bytes of a file, read on demand. The descriptor is closed at the end, by `close`, or when this object is collected.
 
-    With `lines`, it ends at the latest with the block that has the last of so many line feeds.
+    For one line, the blocks are small at first, and the last is the one with the line feed. Who wants several lines stops by
+    itself: to count them here costs as much as to read them.
     """
 
-    def __init__(self, descriptor: int, start: int, end: int, path: str, lines: int | None = None) -> None:
+    def __init__(self, descriptor: int, start: int, end: int, path: str, *, one_line: bool = False) -> None:
         self._descriptor, self._start, self._end, self._path = descriptor, start, end, path
-        self._lines = lines
-        self._size = SMALL if lines is not None and lines <= 1 else CHUNK
+        self._one_line = one_line
+        self._size = SMALL if one_line else CHUNK
 
     def __next__(self) -> bytes:
         if self._descriptor < 0:
             raise StopIteration
         block = b""
-        if self._start < self._end and (self._lines is None or self._lines > 0):
+        if self._start < self._end:
             try:
                 block = os.pread(self._descriptor, min(self._size, self._end - self._start), self._start)
             except OSError as error:
@@ -42,8 +43,8 @@ class Chunks(Iterator[bytes]):
             raise StopIteration
         self._start += len(block)
         self._size = min(self._size * 4, CHUNK)
-        if self._lines is not None:
-            self._lines -= block.count(b"\n")
+        if self._one_line and b"\n" in block:
+            self._end = self._start
         return block
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ def read_log(handle: Handle, after: Tip | int, upto: int | None) -> Reading:
         if lines is not None and lines <= 0:
             start = seen.size
         if seen.size - start > (SMALL if lines == 1 else CHUNK):
-            chunks = Chunks(descriptor, start, seen.size, handle.path, lines)
+            chunks = Chunks(descriptor, start, seen.size, handle.path, one_line=lines == 1)
             descriptor = -1  # the chunks close it
             return Reading(seen.life, start, seen.size, chunks)
         data = read_bytes(descriptor, start, seen.size)
