@@ -12,9 +12,11 @@ from eventstore.log.base import Raw
 from eventstore.log.port import Missing, Reading
 from eventstore.log.reader import LogReader
 from eventstore.log.state import LogState, numbered, whole_lines
-from eventstore.record import hash_chain
+from eventstore.record import hash_chain, tombstone
 from eventstore.record.fork_point import ForkPoint
 from eventstore.record.salvage import Remnant, salvage
+
+_EDGE = len(tombstone.MARK)
 
 
 class UnverifiedReader(LogReader):
@@ -60,23 +62,27 @@ class UnverifiedReader(LogReader):
         yield from self._to_the_end(state.name)
 
     def _to_the_end(self, name: str) -> Iterator[bytes]:
-        """Stream a log's own bytes up to its final end, also if it grows.
+        """Stream a log's own bytes up to its end, and what was appended meanwhile.
 
-        A redaction in progress is recorded after the tombstone that was just read: the reader must reach that record.
+        A redaction in progress is recorded before its line is blanked: the reader must reach the record of each tombstone that
+        it has read. What is read after the first end is followed by more only where it has a tombstone as well: a log that others
+        append to all the time has no final end.
         """
         return self._follow(name, self._read(name))
 
     def _follow(self, name: str, reading: Reading) -> Iterator[bytes]:
-        after = 0
+        after, is_first = 0, True
         while True:
-            last = b""
-            for last in reading.chunks:
-                after = after or (hash_chain.line_number(last) or 1) - 1
-                after += last.count(b"\n")
-                yield last
-            if not last.endswith(b"\n"):
+            last, has_stubs = b"", is_first
+            for chunk in reading.chunks:
+                after = after or (hash_chain.line_number(chunk) or 1) - 1
+                after += chunk.count(b"\n")
+                has_stubs = has_stubs or tombstone.MARK in chunk or tombstone.MARK in last[-_EDGE:] + chunk[:_EDGE]
+                last = chunk
+                yield chunk
+            if not last.endswith(b"\n") or not has_stubs:
                 return
-            end = reading.end
+            end, is_first = reading.end, False
             try:
                 reading = self._port.read(name, after)
             except Missing:
