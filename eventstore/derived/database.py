@@ -5,8 +5,10 @@ comes from a copy in memory that is updated from the logs. No error of SQLite le
 """
 
 import errno
+import math
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from eventstore.backends.files.descriptor import SAFE
+from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.log.changes import Changes
 
@@ -39,6 +42,12 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) 
 _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
 _UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
 """Result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read at present: the file stays."""
+
+_making = threading.Lock()
+"""Held while a file is made. To close any descriptor of a file gives up the locks that SQLite has on it for this whole process:
+another one would then take its connection for the last, and delete what ours still read. So a file that is there is not opened.
+"""
+hold_while_forking(_making)
 
 
 class _Compared(NamedTuple):
@@ -116,7 +125,11 @@ class Database:
             except (sqlite3.Error, OSError) as error:
                 self._recover_from(error)
         self._use_memory(None)
-        return _checked(work)
+        self._memory_until = math.inf  # however long it takes: in the middle of it the file must not come back
+        try:
+            return _checked(work)
+        finally:
+            self._memory_until = time.monotonic() + MEMORY_SECONDS
 
     def examine(self, work: Callable[[], T], what: str) -> T:
         """Run `work` on what questions are answered from: a copy in memory where the file is locked, or cannot be written to.
@@ -206,12 +219,7 @@ class Database:
         with suppress(OSError):
             (folder / "marks").unlink(missing_ok=True)  # of version 0.1.0
         path = folder / self._name
-        flags = os.O_RDWR | os.O_CREAT | SAFE
-        file = os.open(path, flags, 0o600)
-        try:
-            found = os.fstat(file)
-        finally:
-            os.close(file)
+        found = _made(path)
         base = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             has_tables = base.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -406,6 +414,17 @@ class Cache:
     def begin_in_child(self) -> None:
         """Open new connections after a fork of the process."""
         self._base.begin_in_child()
+
+
+def _made(path: Path) -> os.stat_result:
+    """Return what is known of a file, after making it, for its owner only, if there is none. Raises OSError, also for a link."""
+    with _making:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600))
+        found = os.stat(path, follow_symlinks=False)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.ELOOP, "it is not a plain file", str(path))
+    return found
 
 
 def _limit(seconds: float) -> Callable[[int, int, int], None]:

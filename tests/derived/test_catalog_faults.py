@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -80,6 +81,31 @@ def test_caches_that_others_hold_locked_hinder_nobody(
         assert ask(manager) == CHANGED
     with opened(tmp_path) as manager:
         assert ask(manager) == CHANGED
+
+
+def test_a_second_manager_in_one_process_costs_the_first_no_lock(tmp_path: Path) -> None:
+    """Who closes a descriptor of a file gives up its locks there, and another process takes its connection for the last."""
+    places = tmp_path / ".sessions", tmp_path / ".history"
+    script = (
+        "import sys; from eventstore import FileSystemSessionStorage as S, SessionManager as M\n"
+        "with M(S(*sys.argv[1:])) as manager: manager.page_sessions()"
+    )
+    with SessionManager(FileSystemSessionStorage(*places)) as manager:
+        for number in range(40):
+            manager.create_session(f"s{number}", "p")
+        manager.page_sessions()
+        made = (places[0] / "_catalog" / "catalog.db").stat().st_ino
+        for number in range(3):
+            with SessionManager(FileSystemSessionStorage(*places)) as second:
+                second.page_sessions()
+            manager.update_session_metadata("s7", purpose=f"{number}")
+            subprocess.run([sys.executable, "-c", script, *places], check=True)
+            assert manager.page_sessions(limit=1).sessions[0].purpose == f"{number}"
+            with sqlite3.connect(places[0] / "_catalog" / "catalog.db") as base:
+                shown = base.execute("SELECT count(*) FROM sessions").fetchone()
+            base.close()
+            assert shown == (40,)
+        assert (places[0] / "_catalog" / "catalog.db").stat().st_ino == made
 
 
 def test_with_no_room_for_caches_all_answers_are_right(tmp_path: Path) -> None:
