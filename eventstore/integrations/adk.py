@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -56,6 +57,7 @@ class EventStoreSessionService(BaseSessionService):
             KeptLists(self._manager, self._make_listed),
             KeptLists(self._manager, self._make_state),
         )
+        self._turns = WeakValueDictionary[tuple[asyncio.AbstractEventLoop, _Place], asyncio.Lock]()
 
     def session_id_of(self, app_name: str, user_id: str, session_id: str) -> str:
         """Return the id in the store of a session of ADK."""
@@ -89,20 +91,22 @@ class EventStoreSessionService(BaseSessionService):
     async def append_event(self, session: Any, event: Any) -> Any:
         """Append an event, and apply it to `session`. The same event again changes nothing.
 
-        Raises StaleSessionError if another writer appended since `session` was read, and SessionNotFoundError where
-        it was deleted.
+        Tasks that share `session` take turns. Raises StaleSessionError if another writer appended since `session` was
+        read, and SessionNotFoundError where it was deleted. The event is then as it was.
         """
         if event.partial:
             return event
-        self._apply_temp_state(session, event)
-        event = self._trim_temp_delta_state(event)
         place = _Place(session.app_name, session.user_id, session.id)
-        marker = await finish(self._append, place, session, event)
-        if marker is None:
-            return event
-        session._storage_update_marker = marker
-        session.last_update_time = event.timestamp
-        return self._commit_event_to_session(session, event)
+        lasting = event.model_copy(update={"actions": event.actions and event.actions.model_copy()})
+        lasting = self._trim_temp_delta_state(lasting)
+        turn = self._turns.setdefault((asyncio.get_running_loop(), place), asyncio.Lock())
+        async with turn:
+            marker = await finish(self._append, place, session, lasting)
+            if marker is None:
+                return event
+            session._storage_update_marker = marker
+            session.last_update_time = event.timestamp
+            return await super().append_event(session, event)
 
     # --- writing
 

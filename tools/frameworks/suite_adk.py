@@ -81,6 +81,7 @@ async def scenario(service: Any) -> list[Any]:
     for recent, since in ((1, None), (0, None), (5, event.timestamp + 1), (None, event.timestamp)):
         config = GetSessionConfig(num_recent_events=recent, after_timestamp=since)
         said.append(len((await service.get_session(**WHO, session_id="s1", config=config)).events))
+    said += [await at_once(service, second), second.state]
     said += [await service.get_user_state(**WHO), await service.get_user_state(app_name="app", user_id="")]
     said.append((await service.list_sessions(app_name="app", user_id="")).sessions)
     await service.delete_session(**WHO, session_id=" s1")
@@ -92,6 +93,15 @@ async def scenario(service: Any) -> list[Any]:
     said += [await service.get_session(**WHO, session_id="s1"), (await service.get_user_state(**WHO))["a"]]
     said.append([one.id for one in (await service.list_sessions(**WHO)).sessions] == [second.id])
     return said
+
+
+async def at_once(service: Any, session: Any) -> list[Any]:
+    """Append from many tasks to one session object, as live agents do; return what went wrong, and what is stored."""
+    events = [Event(author="agent", actions=EventActions(state_delta={str(n): n, "temp:n": n})) for n in range(20)]
+    answers = await asyncio.gather(*(service.append_event(session, one) for one in events), return_exceptions=True)
+    found = await service.get_session(**WHO, session_id=session.id)
+    wrong = [type(one).__name__ for one in answers if isinstance(one, Exception)]
+    return [wrong, found.events == session.events, found.events[-20:] == events, sorted(found.state)]
 
 
 async def lost_between(service: Any) -> bool:
