@@ -23,7 +23,6 @@ from eventstore.integrations.plain import packed, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, manager_of, parts_of, stored
 from eventstore.sessions.async_manager import AsyncSessionManager
 from eventstore.sessions.manager import SessionManager
-from eventstore.sessions.records import Item
 
 try:
     from google.adk.errors import StaleSessionError
@@ -129,14 +128,17 @@ class EventStoreSessionService(BaseSessionService):
         parts = _parts(event.actions.state_delta if event.actions else {})
         rest = [*_puts(parts), *meant(_meaning, event)]
         is_shared = any(parts[scope] for scope in _PREFIXES)
+        generation = ""
 
         def decide(now: Stored) -> list[e.Event]:
+            nonlocal generation
             if not now.version:
                 raise SessionNotFoundError(f"session {place.session} does not exist; nothing was written")
             known = now.get(_EVENTS, event.id)
             if known is not None and known.value == value:
                 return []
             _check_current(now, session)
+            generation = _generation(now)
             if is_shared:
                 self._settle(place)
             return [e.RecordPut(stream=_EVENTS, key=event.id if known is None else None, value=value), *rest]
@@ -149,7 +151,7 @@ class EventStoreSessionService(BaseSessionService):
             return None
         if is_shared:
             self._settle(place)
-        return str(appended.first)
+        return f"{generation} {appended.first}"
 
     def _settle(self, place: "_Place") -> None:
         """Apply the last changes of shared state in a session to where that state is, once."""
@@ -158,8 +160,7 @@ class EventStoreSessionService(BaseSessionService):
             item = here.get(_SHARED, name)
             if item is None:
                 continue
-            generation = here.get(_SESSION, _SESSION)
-            applied = [item.seq, generation.value["generation"] if generation is not None else ""]
+            applied = [item.seq, _generation(here)]
             scope = _Scope(name, place.app, place.user)
 
             def decide(now: Stored, item: Any = item, own: Any = applied) -> list[e.Event]:
@@ -213,7 +214,7 @@ class EventStoreSessionService(BaseSessionService):
 
     def _make_listed(self, session_id: str, external: str) -> "_Listed":
         now, place = stored(self._manager, session_id), _Place(*parts_of(external)[1:])
-        return _Listed(place, msgspec.json.encode(_state(now)), _updated(now), _marker(now.last(_EVENTS)))
+        return _Listed(place, msgspec.json.encode(_state(now)), _updated(now), _marker(now))
 
     def _make_state(self, session_id: str, external: str) -> tuple[str, bytes]:
         return external, msgspec.json.encode(_state(stored(self._manager, session_id)))
@@ -325,7 +326,7 @@ def _session(now: Stored, place: _Place, shared: Mapping[str, Any]) -> Any:
         state={**_state(now), **shared},
         last_update_time=_updated(now),
     )
-    session._storage_update_marker = _marker(now.last(_EVENTS))
+    session._storage_update_marker = _marker(now)
     return session
 
 
@@ -344,10 +345,11 @@ def _state(now: Stored) -> dict[str, Any]:
 
 def _check_current(now: Stored, session: Any) -> None:
     """Raise StaleSessionError unless `session` has the last event that is stored. Other events in the log do not count."""
-    last, marker = now.last(_EVENTS), session._storage_update_marker
+    marker = session._storage_update_marker
     if marker is not None:
-        is_current = marker == _marker(last)
+        is_current = marker == _marker(now)
     else:  # made by hand, or read by another service
+        last = now.last(_EVENTS)
         is_current = (
             last is None
             or unpacked(last.value)["timestamp"] <= session.last_update_time
@@ -359,8 +361,15 @@ def _check_current(now: Stored, session: Any) -> None:
         )
 
 
-def _marker(last: Item | None) -> str:
-    return "0" if last is None else str(last.seq)
+def _marker(now: Stored) -> str:
+    """Name the last event, and which session it is of those that had this id."""
+    last = next(reversed(now.entries(_EVENTS).values()), None)
+    return f"{_generation(now)} {last.seq if last else 0}"
+
+
+def _generation(now: Stored) -> str:
+    described = now.value(_SESSION, _SESSION)
+    return str(described["generation"]) if described else ""
 
 
 def _to_value(event: Any) -> Any:
