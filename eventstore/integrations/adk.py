@@ -6,6 +6,7 @@ State of a user or an app is in a session of its own with the tag `adk-state`.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -134,14 +135,16 @@ class EventStoreSessionService(BaseSessionService):
             nonlocal generation
             if not now.version:
                 raise SessionNotFoundError(f"session {place.session} does not exist; nothing was written")
-            known = now.get(_EVENTS, event.id)
-            if known is not None and known.value == value:
-                return []
+            known, key = now.get(_EVENTS, event.id), event.id
+            if known is not None:  # by another event of that id, unless it is the same
+                key = f"{key} {hashlib.sha256(msgspec.json.encode(value)).hexdigest()}"
+                if known.value == value or key in now.keys(_EVENTS):
+                    return []
             _check_current(now, session)
             generation = _generation(now)
             if is_shared:
                 self._settle(place)
-            return [e.RecordPut(stream=_EVENTS, key=event.id if known is None else None, value=value), *rest]
+            return [e.RecordPut(stream=_EVENTS, key=key, value=value), *rest]
 
         try:
             appended = append_decided(self._manager, place.id, decide)
@@ -188,7 +191,7 @@ class EventStoreSessionService(BaseSessionService):
             since = config.after_timestamp if config else None
             for entry in islice(reversed(now.entries(_EVENTS).values()), most):
                 event = Event.model_validate_json(now.item(_EVENTS, entry).value if entry.base64 else now.text(entry))
-                if since and event.timestamp < since:
+                if since is not None and event.timestamp < since:
                     break
                 session.events.append(event)
         except SessionNotFound:

@@ -72,7 +72,8 @@ async def scenario(service: Any) -> list[Any]:
     del again.actions.state_delta["temp:t"]
     await service.append_event(first, again)
     twin = event.model_copy(update={"author": "agent"}, deep=True)
-    await service.append_event(first, twin)
+    for _ in range(2):  # a twin again is no other event
+        await service.append_event(first, twin.model_copy(deep=True))
     await service.append_event(first, Event(author="agent", partial=True))
     found = await service.get_session(**WHO, session_id="\ts1\n")
     said += [found.events == [event, twin], sorted(found.state.items()), found.last_update_time == event.timestamp]
@@ -81,6 +82,9 @@ async def scenario(service: Any) -> list[Any]:
     for recent, since in ((1, None), (0, None), (5, event.timestamp + 1), (None, event.timestamp)):
         config = GetSessionConfig(num_recent_events=recent, after_timestamp=since)
         said.append(len((await service.get_session(**WHO, session_id="s1", config=config)).events))
+    config = GetSessionConfig(after_timestamp=0)
+    await service.append_event(second, Event(author="user", timestamp=-1))
+    said.append(len((await service.get_session(**WHO, session_id="s2", config=config)).events))
     said += [await at_once(service, second), second.state]
     said += [await service.get_user_state(**WHO), await service.get_user_state(app_name="app", user_id="")]
     said.append((await service.list_sessions(app_name="app", user_id="")).sessions)
