@@ -419,9 +419,12 @@ class Cache:
 def _made(path: Path) -> os.stat_result:
     """Return what is known of a file, after making it, for its owner only, if there is none. Raises OSError, also for a link."""
     with _making:
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600))
-        found = os.stat(path, follow_symlinks=False)
+        try:
+            found = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # of another process
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600))
+            found = os.stat(path, follow_symlinks=False)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ELOOP, "it is not a plain file", str(path))
     return found
