@@ -67,6 +67,28 @@ def test_only_the_logs_that_changed_are_looked_at(logs: FileSystemEventLog) -> N
     assert (found.logs, found.complete) == ([], False)
 
 
+def test_marks_before_a_look_are_checked_again_once_in_a_while(
+    logs: FileSystemEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = settled(logs)
+    monkeypatch.setattr(change_feed, "SETTLING_SECONDS", 60.0)
+    monkeypatch.setattr(change_feed, "CHECKING_SECONDS", 60.0)
+    for name in "abc":
+        logs.append(name, [SOME])
+    for expected in (["a", "b", "c"], ["a", "b", "c"], [], []):  # the first read adds the look
+        found = logs.changed(token)
+        assert (names(found), found.complete) == (expected, False)
+        token = found.token
+    logs.append("b", [SOME])
+    found = logs.changed(token)
+    assert names(found) == ["b"]
+    with (logs.root / "a" / "events.jsonl").open("ab") as file:
+        file.write(b"of a writer that was killed in front of its second mark")
+    monkeypatch.setattr(change_feed, "CHECKING_SECONDS", 0.0)
+    again = logs.changed(found.token)
+    assert names(again) == ["a", "b", "c"]
+
+
 def test_appends_in_a_row_leave_one_mark(logs: FileSystemEventLog) -> None:
     settled(logs)
     logs.append("b", [SOME])
@@ -97,11 +119,19 @@ def _write(root: Path, seed: int, acknowledged: Any, seconds: float) -> None:
                 acknowledged[place] = max(acknowledged[place], log.head(name).size_bytes)
 
 
-@pytest.mark.parametrize("most_bytes", [1_000_000, 1_500])
+@pytest.mark.parametrize(("most_bytes", "settling"), [(1_000_000, 0.0), (1_500, 0.0), (1_000_000, 60.0)])
 def test_no_append_of_any_process_is_missed(
-    logs: FileSystemEventLog, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+    logs: FileSystemEventLog, monkeypatch: pytest.MonkeyPatch, most_bytes: int, settling: float
 ) -> None:
-    """Three writers and a reader that looks all the time; with a small limit the feed is replaced again and again."""
+    """Three writers and a reader that looks all the time; with a small limit the feed is replaced again and again.
+
+    The last reader never checks a mark before a look again.
+    """
+    known, token = dict[str, int](), logs.changed(None).token if settling else None
+    if settling:
+        monkeypatch.setattr(change_feed, "SETTLING_SECONDS", settling)
+        monkeypatch.setattr(change_feed, "CHECKING_SECONDS", settling)
+        known = dict.fromkeys("abc", 0)
     monkeypatch.setattr(change_feed, "MOST_BYTES", most_bytes)
     if most_bytes < 1_000_000:
         monkeypatch.setattr(change_feed, "SETTLING_SECONDS", 0.3)
@@ -110,7 +140,7 @@ def test_no_append_of_any_process_is_missed(
     writers = [context.Process(target=_write, args=(logs.root, seed, acknowledged, 2.0)) for seed in range(3)]
     for one in writers:
         one.start()
-    known, token, partial = dict[str, int](), None, 0
+    partial = 0
     while any(one.is_alive() for one in writers):
         expected = acknowledged[:]
         found = logs.changed(token)

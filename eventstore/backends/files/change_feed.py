@@ -45,6 +45,8 @@ SETTLING_SECONDS = 10.0
 The first covers writers that still have an open file that was moved away (they check its path every `_PATH_SECONDS`), the
 second a writer that is killed after its append and before its second mark.
 """
+CHECKING_SECONDS = 1.0
+"""How often marks before a look are checked again while they settle: an append of a killed writer may be seen late."""
 _PATH_SECONDS = 0.1
 _APPENDING = os.O_RDWR | os.O_APPEND | SAFE
 
@@ -52,6 +54,7 @@ _APPENDING = os.O_RDWR | os.O_APPEND | SAFE
 class _Place(NamedTuple):
     """A token: marks before `start` are settled; those before `next_start` will be, `SETTLING_SECONDS` after `since`.
 
+    Marks before `looked`, the end of a look, were checked after that look, the last time at `checked`.
     `boot` identifies the boot of the system: a power cut may remove lines that a log already had. `folder_ns` is when
     entries of the sessions folder last changed.
     """
@@ -62,12 +65,15 @@ class _Place(NamedTuple):
     start: int
     next_start: int
     since: float
+    looked: int
+    checked: float
 
     @classmethod
     def read(cls, token: str | None) -> "_Place | None":
         try:
-            feed, boot, folder_ns, start, next_start, since = (token or "").split(" ")
-            return cls(feed, boot, int(folder_ns), int(start), int(next_start), float(since))
+            feed, boot, folder_ns, start, next_start, since, looked, checked = (token or "").split(" ")
+            places = int(start), int(next_start), float(since), int(looked), float(checked)
+            return cls(feed, boot, int(folder_ns), *places)
         except ValueError:
             return None
 
@@ -84,9 +90,10 @@ class _Seen(NamedTuple):
     start: int
     data: bytes
 
-    def logs(self) -> set[str]:
-        """Return the names of the marked logs."""
-        lines = {line.removeprefix(b"-").decode("ascii", "replace") for line in self.data.split(b"\n")}
+    def logs(self, after: int = 0) -> set[str]:
+        """Return the names of the logs that are marked after a byte."""
+        data = self.data[max(after - self.start, 0) :]
+        lines = {line.removeprefix(b"-").decode("ascii", "replace") for line in data.split(b"\n")}
         return {line for line in lines if _is_log(line)}
 
     def last_look(self) -> int:
@@ -286,17 +293,20 @@ class ChangeFeed:
         seen = self._see(place)
         if seen is None:
             return Changes(self._all({}), "", complete=True)
-        now = time.time()
-        marked, removals = seen.logs(), seen.removals()
+        now, looked, removals = time.time(), seen.last_look(), seen.removals()
         is_known = place is not None and (place.feed, place.boot, place.start) == (seen.feed, _boot(), seen.start)
+        marked = seen.logs(place.looked) if place is not None and is_known else set()
         # a folder that changed without a mark was not changed by a writer: for example, a session was copied in by hand
         if place is None or not is_known or (place.folder_ns != folder_ns and not marked):
             is_settled = 0 <= now - seen.born >= SETTLING_SECONDS
-            start = _Place(seen.feed, _boot(), folder_ns, _HEADER_BYTES, seen.last_look(), now)
+            start = _Place(seen.feed, _boot(), folder_ns, _HEADER_BYTES, looked, now, looked, now)
             return Changes(self._all(removals), str(start) if is_settled else "", complete=True)
-        following = place._replace(folder_ns=folder_ns)
-        if not 0 <= now - place.since < SETTLING_SECONDS:
-            following = following._replace(start=place.next_start, next_start=seen.last_look(), since=now)
+        following = place._replace(folder_ns=folder_ns, looked=looked)
+        is_over = not 0 <= now - place.since < SETTLING_SECONDS
+        if is_over or not 0 <= now - place.checked < CHECKING_SECONDS:
+            marked, following = seen.logs(), following._replace(checked=now)
+        if is_over:
+            following = following._replace(start=place.next_start, next_start=looked, since=now)
         logs = [(log, self._text(log, removals)) for log in sorted(marked)]
         return Changes(logs, str(following), complete=False)
 
