@@ -42,25 +42,32 @@ class Locks:
     def hold(self, name: str) -> Iterator[None]:
         """Hold the lock until the block ends.
 
-        If the connection breaks in the meantime, the server may have given it to others.
+        If the connection breaks in the meantime, the server may have given it to others. A forked child that leaves the block
+        releases nothing: the lock is its parent's.
         """
         if self._process != os.getpid():
             self._begin()
         with self._mutex:
             local = self._local.setdefault(name, _Local())
             local.users += 1
+        process = os.getpid()
+        local.lock.acquire()
         try:
-            with local.lock:
-                if self.holds(name):
+            if self.holds(name):
+                yield
+            else:
+                with self._on_server(name):
                     yield
-                else:
-                    with self._on_server(name):
-                        yield
         finally:
-            with self._mutex:
-                local.users -= 1
-                if not local.users:
-                    self._local.pop(name, None)
+            if process == os.getpid():
+                local.lock.release()
+                self._leave(name, local)
+
+    def _leave(self, name: str, local: _Local) -> None:
+        with self._mutex:
+            local.users -= 1
+            if not local.users:
+                self._local.pop(name, None)
 
     @contextmanager
     def _on_server(self, name: str) -> Iterator[None]:
@@ -75,13 +82,15 @@ class Locks:
                 raise
         names: set[str] = self._mine.__dict__.setdefault("names", set())
         names.add(name)
+        process = os.getpid()
         try:
             yield
         finally:
             names.discard(name)
-            with suppress(psycopg.Error):
-                connection.execute(b"commit", prepare=False)
-            lent.__exit__(None, None, None)
+            if process == os.getpid():  # a child has the same connection, and would end the transaction of its parent
+                with suppress(psycopg.Error):
+                    connection.execute(b"commit", prepare=False)
+                lent.__exit__(None, None, None)
 
 
 def _begin(connection: Connection, number: int) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import quote
 
 import psycopg
@@ -286,6 +286,23 @@ def test_a_forked_process_has_connections_of_its_own(backend: PostgresBackend) -
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert texts(log) == [f"parent {number}" for number in range(40)]
         assert log.head("c").version == 41
+
+
+def test_a_forked_process_does_not_release_what_another_thread_of_its_parent_holds(backend: PostgresBackend) -> None:
+    """A child drops the locks of the threads that it does not have; it has their connections too."""
+    held = ExitStack()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(held.enter_context, backend.lock("x")).result()
+        child = os.fork()
+        if not child:
+            held = ExitStack()
+            gc.collect()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with psycopg.connect(server().url("x").partition("?")[0]) as beside:
+            (locks,) = beside.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone() or (0,)
+        assert locks == 1
+        pool.submit(held.close).result()
 
 
 def test_tables_of_a_later_version_are_refused(address: Address, backend: PostgresBackend) -> None:
