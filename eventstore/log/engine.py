@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from eventstore.errors import (
     AppendRefused,
     InvalidSessionId,
+    OperationRefused,
     OutcomeUnknown,
     ReadRefused,
     RedactionRefused,
@@ -289,9 +290,12 @@ class EventLog(LogTaking):
     def vacuum(self) -> tuple[str, ...]:
         """Remove overwritten and deleted text from the files of the storage engine; return where it still stays for a while.
 
-        In PostgreSQL this rewrites all tables of the store: other calls wait for it. Raises OutcomeUnknown.
+        In PostgreSQL this rewrites all tables of the store: other calls wait for it. Raises OperationRefused.
         """
-        return self._settle(self._port.vacuum)
+        try:
+            return self._port.vacuum()
+        except Refused as error:
+            raise OperationRefused(STORE_ID, "vacuumed", error.where, error.errno or errno.EIO) from error
 
     def close(self) -> None:
         """Flush, and release files and locks. The next append opens them again; closing twice is allowed."""

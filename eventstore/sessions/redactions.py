@@ -71,7 +71,8 @@ class Redactions:
     def vacuum(self) -> tuple[str, ...]:
         """Remove redacted text from the files of the storage engine too; return where it still stays for a while.
 
-        In PostgreSQL this rewrites all tables of the store, and other calls wait until it is done. Raises OutcomeUnknown.
+        In PostgreSQL this rewrites all tables of the store, and other calls wait until it is done. Only their owner may do it.
+        Raises OperationRefused where text may be left in a table.
         """
         return self._storage.log.vacuum()
 

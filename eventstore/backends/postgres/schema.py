@@ -117,7 +117,12 @@ def _migrate(connection: Connection, schema: str) -> None:
     with connection.transaction():
         lock = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
         connection.execute(lock, [f"eventstore migration {schema}"], prepare=False)
-        connection.execute(f"create schema if not exists {schema}".encode(), prepare=False)
+        # `if not exists` needs the right to create schemas even where an administrator has made this one.
+        (is_missing,) = connection.execute(
+            "select to_regnamespace(%s) is null", [schema], prepare=False
+        ).fetchone() or (True,)
+        if is_missing:
+            connection.execute(f"create schema {schema}".encode(), prepare=False)
         try:
             with connection.transaction():
                 done = connection.execute(_VERSION.format(s=schema).encode(), prepare=False).fetchone()

@@ -17,7 +17,7 @@ from postgres import new_url, server
 from eventstore import SessionManager, open_store
 from eventstore.backends.postgres.address import Address, parse_address
 from eventstore.backends.postgres.backend import PostgresBackend
-from eventstore.errors import AppendRefused, OutcomeUnknown
+from eventstore.errors import AppendRefused, OperationRefused, OutcomeUnknown
 from eventstore.events import MessageAdded, SessionCreated
 from eventstore.ids import Fsync
 from eventstore.log.base import Appended
@@ -357,6 +357,33 @@ def test_a_vacuum_takes_redacted_text_from_the_files_of_the_tables() -> None:
         assert files_with(text.encode()) == []
         assert set(left) < set(before)
         assert manager.storage.log.head("s").version > 2
+
+
+def test_a_role_that_may_not_vacuum_is_told_that_the_text_is_still_there(address: Address) -> None:
+    """The server skips a table of another owner, and reports a warning and no error."""
+    text, role = f"the secret {os.urandom(8).hex()}", f"writer_{address.schema}"
+    url = f"{address.shown}&connections=2".replace("//", f"//{role}@")
+    with SessionManager(open_store(address.shown.replace("//", "//tester@"))) as owner:
+        owner.create_session("s", f"purpose: {text}")
+    with session(address) as beside:
+        beside.execute(f"create role {role} login".encode())
+        beside.execute(f"grant usage on schema {address.schema} to {role}".encode())
+        beside.execute(f"grant all on all tables in schema {address.schema} to {role}".encode())
+    with SessionManager(open_store(url)) as manager:
+        manager.redactions.redact("s", [1], "it was a secret")
+        with pytest.raises(OperationRefused, match="was not vacuumed: Operation not permitted"):
+            manager.redactions.vacuum()
+    assert files_with(text.encode())
+
+
+def test_a_schema_that_an_administrator_made_needs_no_right_to_make_schemas(address: Address) -> None:
+    role = f"guest_{address.schema}"
+    with session(address) as beside:
+        beside.execute(f"create role {role} login".encode())
+        beside.execute(f"create schema {address.schema} authorization {role}".encode())
+    with SessionManager(open_store(address.shown.replace("//", f"//{role}@"))) as manager:
+        manager.create_session("s")
+        assert [one.session_id for one in manager.storage.list_metadata()] == ["s"]
 
 
 # --- forked processes
