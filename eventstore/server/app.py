@@ -25,6 +25,7 @@ from eventstore.server.jobs import Jobs
 from eventstore.server.live import Live
 from eventstore.server.page import Page
 from eventstore.server.problems import Refusal, answer, problem_of
+from eventstore.server.receiving import receive_body
 from eventstore.server.route import EVENTS, PREFIX, Context, Request, Route, query_of, read_conditions
 from eventstore.server.seen import HEADER, check_seen
 from eventstore.server.streams import Followers, Sockets, StoreStreamQuery, StreamQuery, stream_session
@@ -98,6 +99,8 @@ class Application:
             async def handle(request: HttpRequest) -> Response:
                 try:
                     read_conditions(route, request.headers)
+                    if request.method == "HEAD" and route.media == EVENTS:
+                        return Response(media_type=EVENTS[0])  # a stream that nobody reads would never end
                     found: Response = await route.run(self._running(), request)
                     return found
                 except Refusal as error:
@@ -168,12 +171,18 @@ class Application:
     async def _read(self, route: Route, request: HttpRequest) -> Request:
         key, expected = read_conditions(route, request.headers)
         query = read_query(route.query, query_of(request))
-        body = None if route.body is None else await _body(request, route.body)
+        body = None if route.body is None else await self._body(request, route.body)
         return Request(request.path_params, query, body, key, expected)
+
+    async def _body(self, request: HttpRequest, kind: Any) -> Any:
+        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if sent != "application/json":
+            raise Refusal(415, "send application/json; nothing was done", "Wrong type")
+        return read_body(kind, await receive_body(request, self._running().stopping))
 
     async def _login(self, request: HttpRequest) -> Response:
         try:
-            asked = await _body(request, _Login)
+            asked = await self._body(request, _Login)
             return Response(msgspec.json.encode({"token": self.access.swap(asked.code)}), media_type="application/json")
         except Exception as error:
             return answer(problem_of(error))
@@ -206,10 +215,3 @@ def _methods(route: BaseRoute, scope: Scope) -> Collection[str]:
     """Return the methods of a route if it has the path that was asked for."""
     is_api = isinstance(route, HttpRoute) and route.path.startswith(PREFIX) and route.path_regex.match(scope["path"])
     return getattr(route, "methods", None) or () if is_api else ()
-
-
-async def _body(request: HttpRequest, kind: Any) -> Any:
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if sent != "application/json":
-        raise Refusal(415, "send application/json; nothing was done", "Wrong type")
-    return read_body(kind, await request.body())

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
 
 from eventstore.server.problems import Problem, answer
+from eventstore.server.receiving import MOST_BODY_BYTES, too_large
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MOST_BODY_BYTES = 16 * 1024 * 1024
 OPEN_PATHS = frozenset(["/api/v1/login", "/api/v1/health"])
 """Paths below /api that need no token: the one that returns the token for a code, and the one that returns no data."""
 
@@ -83,7 +83,7 @@ class Guard:
         if problem is not None:
             await answer(problem)(scope, receive, send_guarded)
             return
-        await self._app(scope, _Limited(receive), send_guarded)
+        await self._app(scope, receive, send_guarded)
 
     def _judge(self, scope: Scope) -> Problem | None:
         headers: dict[bytes, list[bytes]] = {}
@@ -112,7 +112,7 @@ class Guard:
             )
         length = one.get(b"content-length", "0")
         if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-            return Problem("Too large", 413, f"a body has at most {MOST_BODY_BYTES} bytes; nothing was done")
+            return too_large()
         return None
 
 
@@ -125,15 +125,3 @@ def _is_link(scope: Scope, headers: dict[bytes, str]) -> bool:
         and headers.get(b"sec-fetch-mode") == "navigate"
         and headers.get(b"sec-fetch-dest") == "document"
     )
-
-
-class _Limited:
-    """Receives a body, and reports a disconnected client if it is too long."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self._size = receive, 0
-
-    async def __call__(self) -> MutableMapping[str, Any]:
-        message = await self._receive()
-        self._size += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self._size > MOST_BODY_BYTES else message

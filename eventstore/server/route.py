@@ -91,11 +91,17 @@ def read_conditions(route: Route, given: Headers) -> tuple[str | None, int | Non
             raise Refusal(422, reason, "Wrong header")
         if len(given.getlist(name)) > 1:
             raise Refusal(422, f"{name} is given more than once; nothing was done: send one", "Wrong header")
-    version = given.get("If-Match")
+    key, version = given.get("Idempotency-Key"), given.get("If-Match")
+    if (
+        key is not None and not key.strip()
+    ):  # the key of all clients that forgot theirs: the second append would be no more than a repeat
+        raise Refusal(
+            422, "Idempotency-Key is empty; nothing was done: send a text of your own for each append", "Wrong header"
+        )
     expected = None if version is None else _VERSION.fullmatch(version.strip())
     if version is not None and expected is None:
         raise Refusal(422, 'If-Match holds no version, such as "12"; nothing was done', "Wrong argument")
-    return given.get("Idempotency-Key"), int(expected[1]) if expected else None
+    return key, int(expected[1]) if expected else None
 
 
 def query_of(request: HTTPConnection) -> dict[str, list[str]]:
