@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from eventstore.errors import SessionNotFound, VersionConflict
+from eventstore.errors import OutcomeUnknown, ReadRefused, SessionNotFound, VersionConflict
 from eventstore.integrity.redaction_plan import Log, check_redactable, read_with_origins
 from eventstore.log.base import Appended
 from eventstore.record.clock import moment_of
@@ -30,6 +30,14 @@ def _options(request: Request) -> dict[str, Any]:
     if request.expected_version is not None:
         found["expected_version"] = request.expected_version
     return found
+
+
+def _version(context: Context, session_id: str) -> int:
+    """Return the version of a session that was made just now. Where it cannot be read, not nothing was changed."""
+    try:
+        return context.manager.head(session_id).version
+    except ReadRefused as error:
+        raise OutcomeUnknown(session_id, error.file, error.errno) from error
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):
@@ -126,7 +134,7 @@ def fork(context: Context, request: Request) -> Made:
     made = context.manager.fork_session(
         request.session_id, moment_of(asked.at), asked.new_id, purpose=asked.purpose, by=by
     )
-    return Made(made, context.manager.head(made).version)
+    return Made(made, _version(context, made))
 
 
 class Ending(msgspec.Struct, forbid_unknown_fields=True):
@@ -180,7 +188,7 @@ class Restored(msgspec.Struct):
 def restore(context: Context, request: Request) -> Restored:
     """Restore a session from the trash."""
     context.manager.trash.restore(request.session_id)
-    return Restored(True, context.manager.head(request.session_id).version)
+    return Restored(True, _version(context, request.session_id))
 
 
 class RedactBody(msgspec.Struct, forbid_unknown_fields=True):

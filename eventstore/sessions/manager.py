@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore import events as e
-from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, OutcomeUnknown, ReadRefused, SessionExists, SessionNotFound, VersionConflict
 from eventstore.ids import check_new_session_id, check_session_id, new_session_id
 from eventstore.log.base import Appended
 from eventstore.sessions import arguments
@@ -129,7 +129,7 @@ class SessionManager(Appending[Appended], Asking):
                 raise ValueError(f"a session from a template accepts no {' and no '.join(left)}; nothing was written")
             created = replace(self._created(purpose, user_id, tags, options.get("by")), external_key=key)
             self.storage.use_template(template, name, created)
-            return self.storage.fold(name).to_model(name)
+            return _read_created(self.storage, name)
         used = session_id is not None and self.storage.was_used(session_id)
         created = e.SessionCreated(
             purpose=purpose, user_id=user_id, tags=arguments.tags(tags), used_before=used, external_key=key
@@ -139,7 +139,7 @@ class SessionManager(Appending[Appended], Asking):
             self._append("create_session", name, created, options)
         except VersionConflict:
             raise SessionExists(name) from None
-        return self.storage.fold(name).to_model(name)
+        return _read_created(self.storage, name)
 
     def append(
         self,
@@ -333,6 +333,14 @@ class SessionManager(Appending[Appended], Asking):
     def _write(self, session_id: str, events: Sequence[e.Event], expected_version: int | None) -> Appended:
         ready = made_ready(self.storage.log, session_id, events, self.secrets)
         return self.storage.append(session_id, ready, expected_version=expected_version)
+
+
+def _read_created(storage: SessionStorage, session_id: str) -> Session:
+    """Return a session that was created just now. Where it cannot be read, ReadRefused would say that nothing was changed."""
+    try:
+        return storage.fold(session_id).to_model(session_id)
+    except ReadRefused as error:
+        raise OutcomeUnknown(session_id, error.file, error.errno) from error
 
 
 def _patterns() -> "Patterns":

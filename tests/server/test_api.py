@@ -1,5 +1,6 @@
 """The API, asked over HTTP: it answers what the manager answers, on both backends."""
 
+import errno
 import json
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from server.serving import fill, serving
 
 from eventstore import SessionManager, open_store
 from eventstore.cli.transcript import export_command
+from eventstore.errors import ReadRefused
 from eventstore.events import MessageAdded, SessionCreated
 from eventstore.exporters import export_otlp, export_table
 from eventstore.integrity import SigningKey, Verdict, verify_consistency, verify_inclusion
@@ -297,3 +299,17 @@ def test_the_openapi_document_describes_every_route(manager: SessionManager) -> 
         assert references <= set(found["components"]["schemas"])
         schema: dict[str, Any] = found["components"]["schemas"]["Timeline"]
         assert set(client.get("/sessions/s/timeline")) == set(schema["properties"])
+
+
+def test_a_fork_that_was_made_and_cannot_be_read_is_not_reported_as_unchanged(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(manager, "s", 1)
+
+    def fail(session_id: str) -> None:
+        raise ReadRefused(session_id, "a file", errno.EIO)
+
+    with serving(manager, write=True) as client:
+        monkeypatch.setattr(manager, "head", fail)
+        problem = client.post("/sessions/s/fork", {"new_id": "f"}, status=503)
+        assert problem["title"] == "OutcomeUnknown"

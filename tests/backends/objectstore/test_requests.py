@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from breaking.object_front import Answer, Fault, Front, MemoryObjects, Request
 
-from eventstore import EventLog
+from eventstore import EventLog, SessionManager, open_store
 from eventstore.backends.objectstore.address import open_objects
 from eventstore.errors import (
     AppendRefused,
@@ -318,3 +318,18 @@ def test_a_reader_learns_of_a_redaction_by_another(front: Front, log: EventLog) 
     log.redact("s", [3], "why")
     assert texts(reader) == ["one"]
     assert reader.append("s", [said("on")]) == Appended(5, 5)
+
+
+def test_a_session_that_was_created_and_cannot_be_read_is_not_reported_as_unchanged(front: Front) -> None:
+    begun = list[Request]()
+
+    def script(request: Request) -> Fault | None:
+        begun.extend([request] if request.kind == "PUT" and request.key.endswith("/n") else [])
+        return Fault.SLOW_DOWN if begun and request not in begun else None
+
+    with SessionManager(open_store(front.url("p", settle_seconds=0.1))) as manager:
+        front.script = script
+        with pytest.raises(OutcomeUnknown, match="'n' may or may not be stored"):
+            manager.create_session("n", id="new")
+        front.script = lambda request: None
+        assert manager.create_session("n", id="new").version == 1
