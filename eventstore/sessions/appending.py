@@ -194,7 +194,11 @@ class Appending(ABC, Generic[R]):
 
 
 def check_options(method: str, options: AppendOptions) -> None:
-    """Raise TypeError for an unknown keyword argument; the error names the public method."""
+    """Raise TypeError for an unknown keyword argument, which names the public method, and ValueError for an empty id."""
     for name in options:
         if name not in AppendOptions.__annotations__:
             raise TypeError(f"SessionManager.{method}() got an unexpected keyword argument {name!r}")
+    if (
+        options.get("id") == ""
+    ):  # the key of all callers that have none: the second append would be reported as a repeat
+        raise ValueError("id is empty; nothing was written: choose a text that no other append has, or leave it out")

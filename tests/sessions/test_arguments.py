@@ -21,6 +21,7 @@ from eventstore import (
     MemorySessionStorage,
     SessionManager,
 )
+from eventstore.events import DataSet
 from eventstore.integrity import verify_store
 from eventstore.sessions import Moments, Proofs, Redactions, Templates, Trash
 
@@ -256,3 +257,13 @@ def test_an_age_beyond_the_calendar_means_that_nothing_is_that_old(age: float, t
         manager = filled(SessionManager(storage))
         assert manager.trash.plan_cleanup(age, age) == []
         assert manager.recover_sessions(age) == []
+
+
+def test_two_appends_with_an_empty_id_are_not_taken_for_one(manager: SessionManager) -> None:
+    manager.create_session("empty")
+    for value in (1, 2):
+        with pytest.raises(ValueError, match="id is empty; nothing was written"):
+            manager.set_data("empty", "k", value, id="")
+        with pytest.raises(ValueError, match="id is empty; nothing was written"):
+            manager.append("empty", [DataSet(key="k", value=value)], id="")
+    assert manager.head("empty").version == 1
