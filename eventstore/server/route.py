@@ -92,9 +92,8 @@ def read_conditions(route: Route, given: Headers) -> tuple[str | None, int | Non
         if len(given.getlist(name)) > 1:
             raise Refusal(422, f"{name} is given more than once; nothing was done: send one", "Wrong header")
     key, version = given.get("Idempotency-Key"), given.get("If-Match")
-    if (
-        key is not None and not key.strip()
-    ):  # the key of all clients that forgot theirs: the second append would be no more than a repeat
+    # An empty one is the key of all clients that forgot theirs: the second append would be no more than a repeat.
+    if key is not None and not key.strip():
         raise Refusal(
             422, "Idempotency-Key is empty; nothing was done: send a text of your own for each append", "Wrong header"
         )

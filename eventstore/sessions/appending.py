@@ -198,7 +198,6 @@ def check_options(method: str, options: AppendOptions) -> None:
     for name in options:
         if name not in AppendOptions.__annotations__:
             raise TypeError(f"SessionManager.{method}() got an unexpected keyword argument {name!r}")
-    if (
-        options.get("id") == ""
-    ):  # the key of all callers that have none: the second append would be reported as a repeat
+    # It is the key of all callers that have none: the second append would be reported as a repeat.
+    if options.get("id") == "":
         raise ValueError("id is empty; nothing was written: choose a text that no other append has, or leave it out")
