@@ -4,11 +4,11 @@ import os
 import threading
 from weakref import WeakSet
 
-_held: "WeakSet[threading.Lock]" = WeakSet()
-_taken: list[threading.Lock] = []
+_held: "WeakSet[threading.Lock | threading.RLock]" = WeakSet()
+_taken: "list[threading.Lock | threading.RLock]" = []
 
 
-def hold_while_forking(lock: threading.Lock) -> None:
+def hold_while_forking(lock: "threading.Lock | threading.RLock") -> None:
     """Delay forks of this process while any thread holds a lock, for as long as the lock exists.
 
     A child has the descriptors of its parent, and with them the file locks, but not the thread that would release them.

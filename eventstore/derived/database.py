@@ -47,7 +47,6 @@ _making = threading.Lock()
 """Held while a file is made. To close any descriptor of a file gives up the locks that SQLite has on it for this whole process:
 another one would then take its connection for the last, and delete what ours still read. So a file that is there is not opened.
 """
-hold_while_forking(_making)
 
 
 class _Compared(NamedTuple):
@@ -109,8 +108,12 @@ class Database:
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
-        """Open new connections after a fork of the process: a connection must not be shared with the parent."""
+        """Open new connections after a fork of the process: a connection must not be shared with the parent.
+
+        Forks wait for transactions: in the child SQLite would count the locks of one that never ends there.
+        """
         self._mutex = threading.RLock()
+        hold_while_forking(self._mutex)
         self._base: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._memory_until = 0.0

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from eventstore import FileSystemSessionStorage, MemoryEventLog, SessionManager, SessionStorage
+from eventstore.derived.database import Database
 from eventstore.store.rebuild import check_all
 
 CACHES = "catalog.db", "search.db", "analytics.db"
@@ -106,6 +108,39 @@ def test_a_second_manager_in_one_process_costs_the_first_no_lock(tmp_path: Path)
             base.close()
             assert shown == (40,)
         assert (places[0] / "_catalog" / "catalog.db").stat().st_ino == made
+
+
+def test_a_child_forked_while_a_thread_writes_a_cache_does_not_wait_for_that_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child has the locks of the parent's transaction in its memory, and nobody there who ends it."""
+    manager = filled(tmp_path)
+    base, writes, stop = manager.storage.catalog._base, threading.Event(), threading.Event()  # type: ignore[union-attr]
+
+    def write() -> None:
+        while not stop.is_set():
+            with base.writing() as connection:
+                for _ in range(1_000):
+                    connection.execute("UPDATE known SET value = value")
+                    writes.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert writes.wait(60)
+    child = os.fork()
+    stop.set()
+    if not child:
+        status = 1
+        try:
+            monkeypatch.setattr(Database, "_recover_from", lambda self, error: os._exit(3))
+            manager.create_session("child")
+            status = 0 if len(manager.page_sessions().sessions) == 5 else 2
+        finally:
+            os._exit(status)
+    thread.join(60)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(manager.page_sessions().sessions) == 5
+    manager.close()
 
 
 def test_with_no_room_for_caches_all_answers_are_right(tmp_path: Path) -> None:
