@@ -4,22 +4,15 @@ The file can always be rebuilt. Where it is locked or full it is left alone, whe
 comes from a copy in memory that is updated from the logs. No error of SQLite leaves this package.
 """
 
-import errno
 import math
-import os
 import sqlite3
-import stat
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
-from inspect import signature
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from eventstore.backends.files.descriptor import SAFE
-from eventstore.backends.fork_safety import hold_while_forking
+from eventstore.derived.cache_file import MEMORY_SECONDS, CacheFile, is_unavailable
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.log.changes import Changes
 
@@ -31,22 +24,9 @@ T = TypeVar("T")
 FOLDER = "_catalog"
 SLICE_SECONDS = 0.05
 """The longest time for which a transaction may write: other writers wait for it."""
-BUSY_SECONDS = 2.0
-"""How long a transaction waits for others before the answer comes from memory."""
-MEMORY_SECONDS = 10.0
-"""How long answers come from memory before the file is tried again."""
 _MANY_COMPARED = 256
 """After comparing so many logs that had not changed, it is worth a write to begin behind them the next time."""
-_VERSION = 8
-_SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
 _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
-_UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
-"""Result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read at present: the file stays."""
-
-_making = threading.Lock()
-"""Held while a file is made. To close any descriptor of a file gives up the locks that SQLite has on it for this whole process:
-another one would then take its connection for the last, and delete what ours still read. So a file that is there is not opened.
-"""
 
 
 class _Compared(NamedTuple):
@@ -71,11 +51,6 @@ def _texts(base: sqlite3.Connection, names: Iterable[str] | None) -> dict[str, s
     return {row[0]: row[1] for row in found if row is not None}
 
 
-def _is_unavailable(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, OSError) or code in _UNAVAILABLE
-
-
 def _checked(work: Callable[[], T]) -> T:
     try:
         return work()
@@ -88,37 +63,11 @@ def is_session(name: str) -> bool:
     return name != STORE_ID and not name.startswith(TEMPLATE)
 
 
-class Database:
-    """One cache: a file in the folder of caches, or in memory where there is none. Safe for threads and processes.
+class Database(CacheFile):
+    """One cache: a file that is fed by `EventLog.changed`. Safe for threads and processes.
 
-    Its schema has a table `sessions` with the columns `session_id` and `text`, the text that `EventLog.changed` gave. `tables`
-    are all tables with a column `session_id`. `functions` are those that the schema and the questions call, by name.
+    Its schema has a table `sessions` with the columns `session_id` and `text`, the text that `EventLog.changed` gave.
     """
-
-    def __init__(
-        self,
-        folder: Path | None,
-        name: str,
-        schema: str,
-        tables: Sequence[str],
-        functions: Mapping[str, Callable[..., Any]] | None = None,
-    ) -> None:
-        self._folder, self._name, self._schema, self._tables = folder, name, _SCHEMA + schema, tuple(tables)
-        self._functions = dict(functions or {})
-        self.begin_in_child()
-
-    def begin_in_child(self) -> None:
-        """Open new connections after a fork of the process: a connection must not be shared with the parent.
-
-        Forks wait for transactions: in the child SQLite would count the locks of one that never ends there.
-        """
-        self._mutex = threading.RLock()
-        hold_while_forking(self._mutex)
-        self._base: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        self._memory_until = 0.0
-
-    # --- transactions
 
     def run(self, work: Callable[[], T]) -> T:
         """Run `work`. Where the file cannot be used, run it again on a new file or in memory."""
@@ -142,38 +91,10 @@ class Database:
         try:
             return _checked(work)
         except (sqlite3.Error, OSError) as error:
-            if not _is_unavailable(error):
+            if not is_unavailable(error):
                 raise ValueError(f"{what} damaged ({error})") from error
             self._use_memory(self._base)
         return _checked(work)
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection in a transaction that reads one state of the database."""
-        with self._transaction("BEGIN") as base:
-            yield base
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection in a transaction that writes. It should not last longer than `SLICE_SECONDS`."""
-        with self._transaction("BEGIN IMMEDIATE") as base:  # a deferred one that turns into a writer is refused at once
-            yield base
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._mutex:
-            base = self._opened()
-            if base.in_transaction:  # one inside another of this thread
-                yield base
-                return
-            base.execute(begin)
-            try:
-                yield base
-                base.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    base.execute("ROLLBACK")
-                raise
 
     def in_slices(self, pieces: Iterable[Callable[[sqlite3.Connection], object]]) -> None:
         """Run pieces of work, as many in one transaction as fit in `SLICE_SECONDS`."""
@@ -187,112 +108,6 @@ class Database:
                     piece = next(waiting, None)
                     if time.monotonic() >= until:
                         break
-
-    # --- opening
-
-    def _opened(self) -> sqlite3.Connection:
-        """Return a connection to the file at the path, or to memory where the file cannot be used."""
-        if self._base is not None:
-            is_waiting = self._identity is None and self._folder is not None
-            if is_waiting and time.monotonic() >= self._memory_until and self._folder_is_there():
-                self._drop()
-            elif self._identity is not None and self._identity != self._at_path():
-                self._drop()  # another program deleted or replaced the file
-        if self._base is None:
-            if self._folder is None or not self._folder_is_there():  # a list makes no sessions folder
-                self._use_memory(None)
-            else:
-                self._base = self._connect(self._folder)
-        assert self._base is not None  # noqa: S101 - made just now
-        return self._base
-
-    def _folder_is_there(self) -> bool:
-        return self._folder is not None and self._folder.parent.is_dir()
-
-    def _at_path(self) -> tuple[int, int] | None:
-        assert self._folder is not None  # noqa: S101 - asked before
-        try:
-            found = os.stat(self._folder / self._name, follow_symlinks=False)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _connect(self, folder: Path) -> sqlite3.Connection:
-        make_private(folder)
-        with suppress(OSError):
-            (folder / "marks").unlink(missing_ok=True)  # of version 0.1.0
-        path = folder / self._name
-        found = _made(path)
-        base = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
-        try:
-            has_tables = base.execute("SELECT 1 FROM sqlite_master").fetchone()
-            (version,) = base.execute("PRAGMA user_version").fetchone()  # after that: both come in one transaction
-            if version != _VERSION and (version or has_tables):
-                raise sqlite3.DatabaseError("it is of another version")
-            base.execute("PRAGMA journal_mode=WAL")
-            base.execute("PRAGMA synchronous=OFF")
-            self._prepare(base, is_new=not version)
-        except BaseException:
-            base.close()
-            raise
-        self._identity = found.st_dev, found.st_ino
-        return base
-
-    def _prepare(self, base: sqlite3.Connection, *, is_new: bool) -> None:
-        base.execute("PRAGMA secure_delete=ON")
-        for name, function in self._functions.items():
-            count = len(signature(function).parameters)
-            base.create_function(name, count, function, deterministic=True)
-        if is_new:
-            script = f"BEGIN IMMEDIATE; {self._schema} PRAGMA user_version={_VERSION};"
-            epoch = f"INSERT OR IGNORE INTO known VALUES ('epoch', '{os.urandom(16).hex()}');"  # noqa: S608 - ours
-            base.executescript(f"{script} {epoch} COMMIT;")
-
-    def _use_memory(self, old: sqlite3.Connection | None) -> None:
-        """Continue in memory, from a copy of the file where it can be read."""
-        with self._mutex:
-            base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-            is_copy = False
-            if old is not None:
-                with suppress(sqlite3.Error, TimeoutError):
-                    old.backup(base, progress=_limit(BUSY_SECONDS))  # without a limit it waits for ever
-                    is_copy = True
-            if not is_copy:
-                base.close()
-                base = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-            self._prepare(base, is_new=not is_copy)
-            self._drop()
-            self._base, self._memory_until = base, time.monotonic() + MEMORY_SECONDS
-
-    def _recover_from(self, error: Exception) -> None:
-        """Recover from an error: leave a file that is in use or cannot grow, delete one that is damaged."""
-        with self._mutex:
-            is_unavailable = _is_unavailable(error)
-            if is_unavailable or (self._identity is None and self._base is not None):
-                self._use_memory(self._base if is_unavailable else None)
-            else:
-                self.clear()
-
-    def _drop(self) -> None:
-        base, self._base, self._identity = self._base, None, None
-        if base is not None:
-            with suppress(sqlite3.Error):
-                base.close()
-
-    def close(self) -> None:
-        """Close the file. A database in memory stays."""
-        with self._mutex:
-            if self._folder is not None:
-                self._drop()
-
-    def clear(self) -> None:
-        """Delete everything; the next question rebuilds it. Other processes keep the file that they have open."""
-        with self._mutex:
-            self._drop()
-            if self._folder is not None and not self._folder.is_symlink():
-                for end in ("", "-wal", "-shm", "-journal"):
-                    with suppress(OSError):
-                        (self._folder / f"{self._name}{end}").unlink()
 
     # --- catching up
 
@@ -419,30 +234,6 @@ class Cache:
         self._base.begin_in_child()
 
 
-def _made(path: Path) -> os.stat_result:
-    """Return what is known of a file, after making it, for its owner only, if there is none. Raises OSError, also for a link."""
-    with _making:
-        try:
-            found = os.stat(path, follow_symlinks=False)
-        except FileNotFoundError:
-            with suppress(FileExistsError):  # of another process
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600))
-            found = os.stat(path, follow_symlinks=False)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.ELOOP, "it is not a plain file", str(path))
-    return found
-
-
-def _limit(seconds: float) -> Callable[[int, int, int], None]:
-    until = time.monotonic() + seconds
-
-    def check(status: int, remaining: int, total: int) -> None:
-        if status and time.monotonic() > until:
-            raise TimeoutError
-
-    return check
-
-
 def get(base: sqlite3.Connection, name: str) -> str | None:
     """Return the value stored under a name."""
     found = base.execute("SELECT value FROM known WHERE name = ?", (name,)).fetchone()
@@ -452,11 +243,3 @@ def get(base: sqlite3.Connection, name: str) -> str | None:
 def put(base: sqlite3.Connection, name: str, value: str) -> None:
     """Store a value under a name."""
     base.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (name, value))
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder inside the sessions folder, both for their owner only. Raises NotADirectoryError for a link, OSError."""
-    folder.parent.mkdir(0o700, parents=True, exist_ok=True)
-    folder.mkdir(0o700, exist_ok=True)
-    if folder.is_symlink():
-        raise NotADirectoryError(errno.ENOTDIR, "a link leads out of the sessions folder", str(folder))

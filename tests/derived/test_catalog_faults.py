@@ -68,7 +68,7 @@ CHANGED = {"list": ["new", "s0", "s3"], "purpose": ["new", "s0", "s3"], "search"
 def test_caches_that_others_hold_locked_hinder_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str
 ) -> None:
-    monkeypatch.setattr("eventstore.derived.database.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("eventstore.derived.cache_file.BUSY_SECONDS", 0.02)
     with filled(tmp_path) as manager, ExitStack() as held:
         for path in caches(tmp_path):
             other = sqlite3.connect(path, isolation_level=None)

@@ -87,7 +87,7 @@ def test_a_cache_that_another_program_writes_is_no_difference(
     filled: FileSystemSessionStorage, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is compared from memory, as it is asked then."""
-    monkeypatch.setattr("eventstore.derived.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.derived.cache_file.BUSY_SECONDS", 0.05)
     assert differences(filled) == {}
     filled.close()
     other = sqlite3.connect(tmp_path / ".sessions" / "_catalog" / name, isolation_level=None)

@@ -105,7 +105,7 @@ def test_a_session_is_restored_though_the_registry_cannot_be_written(
 def test_a_catalogue_that_others_have_locked_stops_no_deletion(
     tmp_path: Path, store: SessionManager, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr("eventstore.derived.database.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("eventstore.derived.cache_file.BUSY_SECONDS", 0.02)
     store.list_sessions()
     other = sqlite3.connect(next(tmp_path.rglob("catalog.db")), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
