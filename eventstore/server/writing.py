@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from eventstore.errors import OutcomeUnknown, ReadRefused, SessionNotFound, VersionConflict
+from eventstore.errors import SessionNotFound, VersionConflict
 from eventstore.integrity.redaction_plan import Log, check_redactable, read_with_origins
 from eventstore.log.base import Appended
 from eventstore.record.clock import moment_of
 from eventstore.server.problems import Refusal
 from eventstore.server.route import Context, Header, NoBody, Request, Routes
+from eventstore.store.lock import reading_after_change
 
 routes = Routes()
 APPEND: tuple[Header, ...] = ("Idempotency-Key", "If-Match")
@@ -33,11 +34,9 @@ def _options(request: Request) -> dict[str, Any]:
 
 
 def _version(context: Context, session_id: str) -> int:
-    """Return the version of a session that was made just now. Where it cannot be read, not nothing was changed."""
-    try:
+    """Return the version of a session that was made just now."""
+    with reading_after_change(session_id):
         return context.manager.head(session_id).version
-    except ReadRefused as error:
-        raise OutcomeUnknown(session_id, error.file, error.errno) from error
 
 
 class NewSession(msgspec.Struct, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from eventstore import events as e
-from eventstore.errors import LogDamaged, OutcomeUnknown, ReadRefused, SessionExists, SessionNotFound, VersionConflict
+from eventstore.errors import LogDamaged, SessionExists, SessionNotFound, VersionConflict
 from eventstore.ids import check_new_session_id, check_session_id, new_session_id
 from eventstore.log.base import Appended
 from eventstore.sessions import arguments
@@ -23,6 +23,7 @@ from eventstore.settings import Settings, load_settings
 from eventstore.store.as_of import At
 from eventstore.store.call_values import is_large, made_ready
 from eventstore.store.engine_storage import open_configured
+from eventstore.store.lock import reading_after_change
 from eventstore.store.pages import warn_damaged
 from eventstore.store.storage import SessionStorage
 from projections.models import Session, SessionStatus
@@ -336,11 +337,8 @@ class SessionManager(Appending[Appended], Asking):
 
 
 def _read_created(storage: SessionStorage, session_id: str) -> Session:
-    """Return a session that was created just now. Where it cannot be read, ReadRefused would say that nothing was changed."""
-    try:
+    with reading_after_change(session_id):
         return storage.fold(session_id).to_model(session_id)
-    except ReadRefused as error:
-        raise OutcomeUnknown(session_id, error.file, error.errno) from error
 
 
 def _patterns() -> "Patterns":

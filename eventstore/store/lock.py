@@ -9,7 +9,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from eventstore.backends.posix import fcntl
-from eventstore.errors import EventStoreError, OperationRefused
+from eventstore.errors import EventStoreError, OperationRefused, OutcomeUnknown, ReadRefused
 from eventstore.ids import STORE_ID
 from eventstore.log.engine import EventLog
 from eventstore.log.port import Refused
@@ -117,3 +117,12 @@ def refusing(session_id: str, done: str) -> Iterator[None]:
     except OSError as error:
         file = str(error.filename or "")
         raise OperationRefused(session_id, done, file, error.errno or errno.EIO) from error
+
+
+@contextmanager
+def reading_after_change(session_id: str) -> Iterator[None]:
+    """Raise OutcomeUnknown for a ReadRefused after a change of the session: by itself it says that nothing was changed."""
+    try:
+        yield
+    except ReadRefused as error:
+        raise OutcomeUnknown(session_id, error.file, error.errno) from error
