@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventstore.cli.terminal import Column, clean, duration, one_line, print_table
+from projections.calls import Call, call_of
 
 if TYPE_CHECKING:
     from eventstore import At, SessionManager
     from eventstore.events import Event
-    from projections.calls import Call
 
 _COLUMNS = (
     Column("EVENT", number=True),
@@ -22,14 +22,12 @@ _COLUMNS = (
 )
 
 
-def told_in_events(manager: "SessionManager", session_id: str, at: "At | None" = None) -> "list[Call]":
+def told_in_events(manager: "SessionManager", session_id: str, at: "At | None" = None) -> list[Call]:
     """Return the calls of a session that no message is about, in the order in which they began. Raises SessionNotFound."""
     return _assembled(manager.storage.log.with_values(session_id, manager.events(session_id, at=at), strict=False))
 
 
-def _assembled(events: "Iterable[Event]") -> "list[Call]":
-    from projections.calls import Call, call_of  # late: `list` loads this module too, and reads no events
-
+def _assembled(events: "Iterable[Event]") -> list[Call]:
     calls: dict[str, Call] = {}
     for event in events:
         name = call_of(event)
@@ -40,7 +38,7 @@ def _assembled(events: "Iterable[Event]") -> "list[Call]":
     return [one for one in calls.values() if one.input.is_known and not (one.input.texts or one.result.texts)]
 
 
-def as_json(calls: "list[Call]") -> list[dict[str, Any]]:
+def as_json(calls: list[Call]) -> list[dict[str, Any]]:
     """Return calls as JSON values."""
     return [
         {
@@ -58,7 +56,7 @@ def as_json(calls: "list[Call]") -> list[dict[str, Any]]:
     ]
 
 
-def print_calls(calls: "list[Call]") -> None:
+def print_calls(calls: list[Call]) -> None:
     """Print calls as a table; nothing if there are none."""
     if calls:
         click.echo()

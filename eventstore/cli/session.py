@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from eventstore.cli import naming
-from eventstore.cli.calls import as_json as calls_json
-from eventstore.cli.calls import print_calls, told_in_events
 from eventstore.cli.place import no_sessions
 from eventstore.cli.reading import Style, paged, print_session
 from eventstore.cli.store import (
@@ -202,6 +200,8 @@ def show_command(
 
     In a terminal Markdown is rendered and long outputs are folded. Redacted events are marked where they were.
     """
+    from eventstore.cli import calls as tool_calls  # late: `list` loads this module too, and shows none
+
     style = Style(full=full, plain=plain)
     with open_manager(store) as manager, paged(wanted=pager and not as_json):
         name, seq = naming.split(session_id)
@@ -212,13 +212,13 @@ def show_command(
             return
         session_id, at = naming.at_moment(manager, session_id, at)
         session = load(manager, session_id, at)
-        agents, calls = below(manager, session_id), told_in_events(manager, session_id, at)
+        agents, calls = below(manager, session_id), tool_calls.told_in_events(manager, session_id, at)
         if as_json:
-            more = {"calls": calls_json(calls), "sub_agents": sub_agents_json(agents)}
+            more = {"calls": tool_calls.as_json(calls), "sub_agents": sub_agents_json(agents)}
             print_json({**session.to_dict(), **{name: found for name, found in more.items() if found}})
         else:
             print_session(session, manager.events(session_id), style)
-            print_calls(calls)
+            tool_calls.print_calls(calls)
             print_sub_agents(agents)
 
 

@@ -7,27 +7,31 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
-from eventstore.backends.files.descriptor import SAFE
-from eventstore.backends.fork_safety import hold_while_forking
+from eventstore.backends.files.descriptor import LINKED_FOLDER, SAFE
+from eventstore.backends.fork_safety import Locks, hold_while_forking
+from eventstore.backends.posix import fcntl
 
+FOLDER = "_catalog"
 BUSY_SECONDS = 2.0
 """How long a transaction waits for others before the answer comes from memory."""
 MEMORY_SECONDS = 10.0
 """How long answers come from memory before the file is tried again."""
+_LOOK_SECONDS = 0.002
 _VERSION = 8
 _SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
 _UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
 """Result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read at present: the file stays."""
 
-_making = threading.Lock()
-"""Held while a file is made. To close any descriptor of a file gives up the locks that SQLite has on it for this whole process:
-another one would then take its connection for the last, and delete what ours still read. So a file that is there is not opened.
-"""
+_opening = threading.Lock()
+"""Held while a file is opened, closed or deleted. Who has it waits for no other lock of this process."""
+_mutexes = Locks()
+_users: "WeakSet[CacheFile]" = WeakSet()
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -53,18 +57,28 @@ class CacheFile:
     ) -> None:
         self._folder, self._name, self._schema, self._tables = folder, name, _SCHEMA + schema, tuple(tables)
         self._functions = dict(functions or {})
-        self.begin_in_child()
-
-    def begin_in_child(self) -> None:
-        """Open new connections after a fork of the process: a connection must not be shared with the parent.
-
-        Forks wait for transactions: in the child SQLite would count the locks of one that never ends there.
-        """
-        self._mutex = threading.RLock()
-        hold_while_forking(self._mutex)
         self._base: sqlite3.Connection | None = None
+        self._begin()
+        with _opening:
+            _users.add(self)
+
+    def _begin(self) -> None:
+        self._mutex = threading.RLock()
+        _mutexes.add(self._mutex)
+        hold_while_forking(
+            self._mutex
+        )  # in the child SQLite would count the locks of a transaction that never ends there
         self._identity: tuple[int, int] | None = None
         self._memory_until = 0.0
+
+    def begin_in_child(self) -> None:
+        """Close the connection of the parent process, which must not be used after a fork.
+
+        It is not enough to forget it: threads of the parent, which do not run here, may still refer to it. SQLite would then take
+        the locks of the parent for those of the child, and open its next connection without any.
+        """
+        self._shut()
+        self._begin()
 
     # --- transactions
 
@@ -127,6 +141,10 @@ class CacheFile:
 
     def _connect(self, folder: Path) -> sqlite3.Connection:
         make_private(folder)
+        with _alone(folder):
+            return self._connected(folder)
+
+    def _connected(self, folder: Path) -> sqlite3.Connection:
         with suppress(OSError):
             (folder / "marks").unlink(missing_ok=True)  # of version 0.1.0
         path = folder / self._name
@@ -178,10 +196,19 @@ class CacheFile:
             is_refused = is_unavailable(error)
             if is_refused or (self._identity is None and self._base is not None):
                 self._use_memory(self._base if is_refused else None)
+            elif self._identity is not None and self._identity != self._at_path():
+                self._drop()  # the one that is there now is not damaged
             else:
                 self.clear()
 
     def _drop(self) -> None:
+        if self._identity is None or self._folder is None:
+            self._shut()
+        else:
+            with _alone(self._folder):  # who is the last deletes the WAL, by its name
+                self._shut()
+
+    def _shut(self) -> None:
         base, self._base, self._identity = self._base, None, None
         if base is not None:
             with suppress(sqlite3.Error):
@@ -198,20 +225,70 @@ class CacheFile:
         with self._mutex:
             self._drop()
             if self._folder is not None and not self._folder.is_symlink():
-                for end in ("", "-wal", "-shm", "-journal"):
-                    with suppress(OSError):
-                        (self._folder / f"{self._name}{end}").unlink()
+                with _alone(self._folder):
+                    for end in ("", "-wal", "-shm", "-journal"):
+                        with suppress(OSError):
+                            (self._folder / f"{self._name}{end}").unlink()
+
+
+@contextmanager
+def all_closed() -> Iterator[None]:
+    """Keep the files of all caches of this process closed, while the caller reads such a file itself; threads that ask them wait.
+
+    To close any descriptor of a file gives up the locks that SQLite has on it for this whole process. Another process would then
+    take its connection for the last, delete what ours still read, and cut off memory that ours has mapped: SIGBUS.
+    """
+    with _mutexes.taken():
+        with _opening:
+            users = list(_users)
+        for one in users:
+            if one._identity is not None:
+                one._drop()
+        yield
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Exclude others, for at most `BUSY_SECONDS`, from opening, closing and deleting the files of a folder of caches.
+
+    SQLite opens and deletes a WAL by its name. Beside somebody who deletes the file, that could be the WAL of another file.
+    """
+    with _opening, ExitStack() as held:
+        with suppress(OSError):
+            descriptor = os.open(folder, LINKED_FOLDER)
+            held.callback(os.close, descriptor)
+            until = time.monotonic() + BUSY_SECONDS
+            while not _is_locked(descriptor) and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
+        yield
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _begin_in_child() -> None:
+    global _opening, _mutexes
+    _opening, _mutexes = threading.Lock(), Locks()
+    for one in list(_users):
+        one.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _made(path: Path) -> os.stat_result:
-    """Return what is known of a file, after making it, for its owner only, if there is none. Raises OSError, also for a link."""
-    with _making:
-        try:
-            found = os.stat(path, follow_symlinks=False)
-        except FileNotFoundError:
-            with suppress(FileExistsError):  # of another process
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600))
-            found = os.stat(path, follow_symlinks=False)
+    """Return what is known of a file, after making it, for its owner only, if there is none. Raises OSError, also for a link.
+
+    A file that is there is not opened: see `all_closed`.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o600))
+    found = os.stat(path, follow_symlinks=False)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ELOOP, "it is not a plain file", str(path))
     return found

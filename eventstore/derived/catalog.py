@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eventstore.derived.database import FOLDER, Cache, Database
+from eventstore.derived.cache_file import FOLDER
+from eventstore.derived.database import Cache, Database
 from eventstore.derived.listing import COLUMNS, SQLITE, Filter, Listed, Query, columns_of, row_sum
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.log.changes import Changes

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FOLDER = "_catalog"
 SLICE_SECONDS = 0.05
 """The longest time for which a transaction may write: other writers wait for it."""
 _MANY_COMPARED = 256
@@ -228,10 +227,6 @@ class Cache:
     def close(self) -> None:
         """Close the file."""
         self._base.close()
-
-    def begin_in_child(self) -> None:
-        """Open new connections after a fork of the process."""
-        self._base.begin_in_child()
 
 
 def get(base: sqlite3.Connection, name: str) -> str | None:

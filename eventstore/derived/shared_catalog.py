@@ -268,10 +268,6 @@ class SharedCatalog:
         """Close the local file."""
         self._local.close()
 
-    def begin_in_child(self) -> None:
-        """Begin anew after a fork of the process."""
-        self._local.begin_in_child()
-
 
 _CONTENT = """
 select session_id, updated, created, cost, status, "user", purpose, external, parent, tags, shown

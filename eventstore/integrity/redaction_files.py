@@ -4,25 +4,16 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from eventstore.store.removed_text import Needle, Removed, find_left
+from eventstore.store.removed_text import Removed, find_left
 from eventstore.store.storage import SessionStorage
 
 
 def still_there(storage: SessionStorage, removed: Removed, known: Collection[str]) -> list[str]:
     """Search every file of the store for texts; return the files that contain one and are not yet known."""
     try:
-        return [name for name in search_files(storage, roots_of(storage), removed.needles()) if name not in known]
+        return [name for name in find_left(roots_of(storage), removed.needles()) if name not in known]
     except OSError as error:
         return [f"the files of the store could not be searched: {error}"]
-
-
-def search_files(storage: SessionStorage, roots: Iterable[Path], needles: Collection[Needle]) -> list[str]:
-    """Search files as `find_left` does. Caches open their files again afterwards: closing one gave up the locks of SQLite."""
-    try:
-        return find_left(roots, needles)
-    finally:
-        for one in storage.caches(used=True):
-            one.close()
 
 
 def roots_of(storage: SessionStorage) -> list[Path]:

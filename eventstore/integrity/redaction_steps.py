@@ -21,7 +21,7 @@ from eventstore.events import (
     StoreRedactionFinished,
 )
 from eventstore.ids import STORE_ID
-from eventstore.integrity.redaction_files import clean_records, roots_of, search_files
+from eventstore.integrity.redaction_files import clean_records, roots_of
 from eventstore.integrity.redaction_plan import (
     Copy,
     Log,
@@ -36,7 +36,7 @@ from eventstore.integrity.redaction_plan import (
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.line_marks import marks_of
-from eventstore.store.removed_text import Removed, mark, needle
+from eventstore.store.removed_text import Removed, find_left, mark, needle
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input, large_values
 
@@ -349,7 +349,7 @@ class Redaction:
             names = [needle(name) for name in self.removed.names if not _is_said(self._storage, self._asked, name)]
             with self._noting(CATALOG):
                 roots = [one / CATALOG for one in folders]
-                if search_files(self._storage, roots, [*self.removed.needles(), *names]):
+                if find_left(roots, [*self.removed.needles(), *names]):
                     self._storage.clear_caches()
 
 

@@ -48,8 +48,6 @@ class EngineSessionStorage(SessionStorage):
     def begin_in_child(self) -> None:
         """Reset the locks of the parent process."""
         self.registry.begin_in_child()
-        for one in self.caches(used=True):
-            one.begin_in_child()
 
 
 def open_store(

@@ -88,8 +88,6 @@ class FileSystemSessionStorage(SessionStorage):
         """Reset the threads and locks of the parent process."""
         self._begin()
         self.registry.begin_in_child()
-        for one in self.caches(used=True):
-            one.begin_in_child()
 
     def metadata(self, session_id: str) -> SessionMetadata:
         """Return a session's metadata: from an up-to-date view or snapshot, else folded."""

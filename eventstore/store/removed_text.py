@@ -8,13 +8,14 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from eventstore.backends.files.descriptor import READ
+from eventstore.derived.cache_file import FOLDER, all_closed
 from eventstore.events import Event
 from eventstore.record.packed_origin import find_packed
 from eventstore.secret_patterns import cleaned, numbers, texts
@@ -131,7 +132,8 @@ def find_left(roots: Iterable[Path], needles: Collection[Needle], budget: int = 
                 continue
             budget -= size * len(pieces)
             try:
-                seen = _pieces_in(path, pieces)
+                with all_closed() if path.parent.name == FOLDER else nullcontext():
+                    seen = _pieces_in(path, pieces)
             except FileNotFoundError:
                 continue
             except (OSError, zlib.error, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:

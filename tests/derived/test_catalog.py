@@ -14,8 +14,8 @@ from eventstore import FileSystemSessionStorage, MemorySessionStorage, SessionMa
 from eventstore import events as e
 from eventstore.backends.files import change_feed
 from eventstore.backends.files.change_feed import ChangeFeed
+from eventstore.derived.cache_file import FOLDER
 from eventstore.derived.catalog import Catalog
-from eventstore.derived.database import FOLDER
 from eventstore.derived.listing import Filter, Listed, Sort
 from eventstore.log.changes import Changes
 from eventstore.store.pages import Page

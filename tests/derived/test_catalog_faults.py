@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 
 from eventstore import FileSystemSessionStorage, MemoryEventLog, SessionManager, SessionStorage
 from eventstore.derived.database import Database
+from eventstore.store import removed_text
 from eventstore.store.rebuild import check_all
 
 CACHES = "catalog.db", "search.db", "analytics.db"
@@ -108,6 +109,26 @@ def test_a_second_manager_in_one_process_costs_the_first_no_lock(tmp_path: Path)
             base.close()
             assert shown == (40,)
         assert (places[0] / "_catalog" / "catalog.db").stat().st_ino == made
+
+
+def test_a_redaction_reads_a_cache_only_while_no_manager_of_this_process_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To close a second descriptor gave up the locks of the other manager: its process ended with SIGBUS."""
+    real, still_open = removed_text._pieces_in, list[Path]()
+
+    def reading(path: Path, pieces: Collection[bytes]) -> set[bytes]:
+        mine = {one.resolve() for one in Path("/proc/self/fd").iterdir()}
+        still_open.extend({path} if path.resolve() in mine and path in caches(tmp_path) else ())
+        return real(path, pieces)
+
+    monkeypatch.setattr(removed_text, "_pieces_in", reading)
+    with filled(tmp_path) as manager, opened(tmp_path) as second:
+        manager.redactions.redact("s0", [2], "why")
+        ask(second)
+        manager.redactions.redact("s1", [2], "why")
+        assert still_open == []
+        assert ask(second) == ask(manager)
 
 
 def test_a_child_forked_while_a_thread_writes_a_cache_does_not_wait_for_that_thread(

@@ -1,0 +1,179 @@
+"""The files of caches: who opens, closes, deletes and reads them beside others."""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore.backends import fork_safety
+from eventstore.derived.database import Database
+
+
+def opened(folder: Path) -> SessionManager:
+    return SessionManager(FileSystemSessionStorage(folder / ".sessions", folder / ".history"))
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> SessionManager:
+    made = opened(tmp_path)
+    for number in range(3):
+        made.create_session(f"s{number}", "a purpose")
+    assert listed(made) == ["s0", "s1", "s2"]
+    return made
+
+
+def listed(manager: SessionManager) -> list[str]:
+    return sorted(one.session_id for one in manager.page_sessions().sessions)
+
+
+def catalog(folder: Path) -> Path:
+    return folder / ".sessions" / "_catalog" / "catalog.db"
+
+
+def base_of(manager: SessionManager) -> Database:
+    return manager.storage.catalog._base  # type: ignore[union-attr]
+
+
+def test_no_process_opens_or_closes_a_cache_while_another_one_deletes_it(
+    manager: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the file and its WAL a new file was made, whose WAL was deleted: it was damaged."""
+    unlink, connect, steps = Path.unlink, sqlite3.connect, list[tuple[str, bool]]()
+
+    def is_locked() -> bool:
+        descriptor = os.open(catalog(tmp_path).parent, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            steps.append(("close", is_locked()))
+            super().close()
+
+    def unlinking(path: Path, missing_ok: bool = False) -> None:
+        steps.append(("delete", is_locked()))
+        unlink(path, missing_ok)
+
+    def connecting(*args: Any, **options: Any) -> sqlite3.Connection:
+        steps.append(("open", is_locked()))
+        return connect(*args, **options, factory=Connection)
+
+    monkeypatch.setattr(Path, "unlink", unlinking)
+    monkeypatch.setattr(sqlite3, "connect", connecting)
+    base_of(manager).clear()
+    assert listed(manager) == ["s0", "s1", "s2"]
+    manager.close()
+    assert {*steps} == {("delete", True), ("open", True), ("close", True)}
+
+
+def test_a_process_that_stops_with_the_lock_hinders_nobody(
+    manager: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.derived.cache_file.BUSY_SECONDS", 0.02)
+    descriptor = os.open(catalog(tmp_path).parent, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    base_of(manager).clear()
+    assert not catalog(tmp_path).exists()
+    assert listed(manager) == ["s0", "s1", "s2"]
+    manager.close()
+    os.close(descriptor)
+
+
+def test_who_finds_a_damaged_cache_leaves_the_new_one_that_another_made(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    """Each program that had the old file open deleted the new one again."""
+    for end in ("", "-wal", "-shm"):
+        Path(f"{catalog(tmp_path)}{end}").unlink()
+    with opened(tmp_path) as second:
+        listed(second)
+        made = catalog(tmp_path).stat().st_ino
+        base_of(manager)._recover_from(sqlite3.DatabaseError("database disk image is malformed"))
+        assert catalog(tmp_path).stat().st_ino == made
+        assert listed(manager) == listed(second)
+
+
+def test_a_child_has_locks_of_its_own_though_a_thread_refers_to_the_parents_connection(
+    manager: SessionManager, tmp_path: Path
+) -> None:
+    """SQLite took the locks of the parent for those of the child. Others cut off what the child had mapped: SIGBUS."""
+    refers, ends = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        with base_of(manager).reading() as connection:
+            connection.execute("SELECT 1").fetchone()
+        refers.set()
+        ends.wait(60)
+        del connection
+
+    thread = threading.Thread(target=keep)
+    thread.start()
+    assert refers.wait(60)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            assert listed(manager) == ["s0", "s1", "s2"]
+            files = {Path(f"{catalog(tmp_path)}{end}").stat().st_ino for end in ("", "-shm")}
+            locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+            mine = {int(one[5].rpartition(":")[2]) for one in locks if one[1] == "POSIX" and one[4] == str(os.getpid())}
+            status = 0 if files <= mine else 2
+        finally:
+            os._exit(status)
+    ends.set()
+    thread.join(60)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    manager.close()
+
+
+class Noting:
+    """A lock that tells when somebody wants it for a limited time."""
+
+    def __init__(self, wanted: threading.Event) -> None:
+        self.lock, self._wanted = threading.Lock(), wanted
+
+    def acquire(self, *, timeout: float) -> bool:
+        self._wanted.set()
+        return self.lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def test_locks_are_taken_together_beside_a_thread_that_waits_for_one_while_it_holds_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fork_safety, "_PATIENCE_SECONDS", 0.01)
+    wanted = threading.Event()
+    locks, pair, added = fork_safety.Locks(), [Noting(wanted), Noting(wanted)], threading.Lock()
+    for one in pair:
+        locks.add(one)
+    for first, second in (pair, pair[::-1]):
+        holds = threading.Event()
+        wanted.clear()
+
+        def work(first: Noting = first, second: Noting = second, holds: threading.Event = holds) -> None:
+            with first.lock:
+                holds.set()
+                assert wanted.wait(60)
+                locks.add(added)
+                with second.lock:
+                    pass
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        assert holds.wait(60)
+        with locks.taken():
+            assert all(lock.locked() for lock in (pair[0].lock, pair[1].lock, added))
+        thread.join(60)
+        assert not thread.is_alive()
