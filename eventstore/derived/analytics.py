@@ -158,23 +158,24 @@ class Analytics(Cache):
         write(before)
         return failed
 
-    def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
-        """Update the facts and return all of them, by session. Raises ValueError if the cache cannot be read."""
+    def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]] | None:
+        """Update the facts and return all of them, by session; None if others keep deleting. Raises ValueError if damaged."""
 
-        def work() -> dict[str, list[tuple[Any, ...]]]:
+        def read(base: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
             found = dict[str, list[tuple[Any, ...]]]()
-            self.catch_up(describe, lambda damage: None)
-            with self._base.reading() as base:
-                for text in (
-                    "SELECT session_id, user, project FROM sessions",
-                    "SELECT * FROM tags ORDER BY 1, 2",
-                    "SELECT * FROM facts ORDER BY 1, 2, 3, 4",
-                ):
-                    for row in base.execute(text):
-                        found.setdefault(row[0], []).append(row)
+            for text in (
+                "SELECT session_id, user, project FROM sessions",
+                "SELECT * FROM tags ORDER BY 1, 2",
+                "SELECT * FROM facts ORDER BY 1, 2, 3, 4",
+            ):
+                for row in base.execute(text):
+                    found.setdefault(row[0], []).append(row)
             return found
 
-        return self._base.examine(work, "the figures are")
+        def update() -> None:
+            self.catch_up(describe, lambda damage: None)
+
+        return self._base.examine(lambda: self._base.settled(update, read), "the figures are")
 
 
 def _row(fact: facts.Fact) -> list[float]:

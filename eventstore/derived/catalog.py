@@ -161,20 +161,24 @@ class Catalog(Cache):
 
     def content(
         self, log: "EventLog", describe: Callable[[str], Mapping[str, Any]]
-    ) -> dict[str, list[tuple[Any, ...]]]:
-        """Update the catalogue and return all rows, by session, damaged ones too, for a comparison."""
+    ) -> dict[str, list[tuple[Any, ...]]] | None:
+        """Update the catalogue and return all rows, by session, damaged ones too, for a comparison.
 
-        def work() -> dict[str, list[tuple[Any, ...]]]:
+        None if others delete rows all the time.
+        """
+
+        def read(base: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
             found = dict[str, list[tuple[Any, ...]]]()
-            self._base.catch_up(log, lambda stale: self._take(stale, describe, lambda damage: None, iter))
-            with self._base.reading() as base:
-                for row in base.execute(f"SELECT session_id, shown, {COLUMNS}, sum FROM sessions"):  # noqa: S608 - ours
-                    found[row[0]] = [row]
-                for row in base.execute("SELECT session_id, tag, updated FROM tags ORDER BY 1, 2, 3"):
-                    found.setdefault(row[0], []).append(row)
+            for row in base.execute(f"SELECT session_id, shown, {COLUMNS}, sum FROM sessions"):  # noqa: S608 - ours
+                found[row[0]] = [row]
+            for row in base.execute("SELECT session_id, tag, updated FROM tags ORDER BY 1, 2, 3"):
+                found.setdefault(row[0], []).append(row)
             return found
 
-        return self._base.run(work)
+        def update() -> None:
+            self._base.catch_up(log, lambda stale: self._take(stale, describe, lambda damage: None, iter))
+
+        return self._base.run(lambda: self._base.settled(update, read))
 
     def find_if_current(self, wanted: Filter, changed: Callable[[str | None], Changes]) -> list[dict[str, Any]] | None:
         """List as `find` does where no log changed since the last list; else return None. Raises ValueError."""

@@ -25,6 +25,7 @@ SLICE_SECONDS = 0.05
 """The longest time for which a transaction may write: other writers wait for it."""
 _MANY_COMPARED = 256
 """After comparing so many logs that had not changed, it is worth a write to begin behind them the next time."""
+_READINGS = 5
 _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)
 
 
@@ -118,6 +119,17 @@ class Database(CacheFile):
     def is_at(self, base: sqlite3.Connection, state: str) -> bool:
         """Check, in a transaction that writes, that nothing was forgotten since `state`."""
         return f"{get(base, 'epoch')} {get(base, 'forgotten')}" == state
+
+    def settled(self, update: Callable[[], object], read: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Return what `read` finds after `update`; None where others delete rows each time between the two."""
+        for _ in range(_READINGS):
+            state = self.state()
+            update()
+            with self.reading() as base:
+                found = read(base)
+                if self.is_at(base, state):
+                    return found
+        return None
 
     def catch_up(self, log: "EventLog", take: Callable[[list[tuple[str, str]]], set[str] | None]) -> bool:
         """Update the database with one call of the log's `changed`; `take` reads the sessions that changed.

@@ -140,23 +140,25 @@ class Search(Cache):
 
         return self._base.run(work)
 
-    def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
-        """Update the index and return all rows, by session. Raises ValueError if it is damaged."""
+    def content(self, describe: Describe) -> dict[str, list[tuple[Any, ...]]] | None:
+        """Update the index and return all rows, by session; None if others keep deleting. Raises ValueError if it is damaged."""
 
-        def work() -> dict[str, list[tuple[Any, ...]]]:
+        def read(base: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
             found = dict[str, list[tuple[Any, ...]]]()
+            for row in base.execute("SELECT session_id, user, project, title FROM sessions"):
+                found[row[0]] = [row]
+            for row in base.execute(
+                "SELECT session_id, seq, role, tool, time, kind, text FROM said ORDER BY session_id, seq, id"
+            ):
+                found.setdefault(row[0], []).append(row)
+            return found
+
+        def update() -> None:
             self.catch_up(describe, lambda damage: None)
             with self._base.writing() as base:
                 base.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
-                for row in base.execute("SELECT session_id, user, project, title FROM sessions"):
-                    found[row[0]] = [row]
-                for row in base.execute(
-                    "SELECT session_id, seq, role, tool, time, kind, text FROM said ORDER BY session_id, seq, id"
-                ):
-                    found.setdefault(row[0], []).append(row)
-            return found
 
-        return self._base.examine(work, "the search index is")
+        return self._base.examine(lambda: self._base.settled(update, read), "the search index is")
 
     def _take(
         self,

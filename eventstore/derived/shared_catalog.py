@@ -231,20 +231,19 @@ class SharedCatalog:
 
     # --- rows
 
-    def content(self, log: "EventLog", describe: Describe) -> dict[str, list[tuple[Any, ...]]]:
+    def content(self, log: "EventLog", describe: Describe) -> dict[str, list[tuple[Any, ...]]] | None:
         """Update the catalogue and return all rows, by session, as `Catalog.content` does."""
+        unread = set[str]()
         try:
-            self.page(Filter(limit=0), log, describe, lambda damage: None)
-            rows = self._tables.ask(_NAME, _CONTENT, [])
+            for _ in range(_ROUNDS):
+                self.page(Filter(limit=0), log, describe, lambda damage: None)
+                rows = self._tables.ask(_NAME, _CONTENT, [])
+                before, unread = unread, {row[0] for row in rows if row[-1] is None}
+                if unread == before:  # else others forgot rows after the update, or these sessions cannot be read
+                    return _content(rows)
         except PortError:
             return self._local.content(log, describe)
-        found = dict[str, list[tuple[Any, ...]]]()
-        for session_id, updated, created, cost, status, user, purpose, external, parent, tags, shown in rows:
-            text = json.dumps(json.loads(shown), ensure_ascii=False)
-            texts = [None if one is None else one.decode() for one in (user, purpose, external)]
-            row = (session_id, text, updated, created, cost, status, *texts, parent, row_sum(session_id, text))
-            found[session_id] = [row, *((session_id, tag.decode(), updated) for tag in sorted(set(tags)))]
-        return found
+        return None
 
     def forget(self, session_id: str) -> None:
         """Delete what a session's row holds. The next list reads its log again, and no other program writes an older row."""
@@ -271,7 +270,19 @@ class SharedCatalog:
 
 _CONTENT = """
 select session_id, updated, created, cost, status, "user", purpose, external, parent, tags, shown
-from {s}.catalog_1 where shown is not null"""
+from {s}.catalog_1"""
+
+
+def _content(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Return rows of the table in the form of those of `Catalog.content`, without the sessions that could not be read."""
+    found = dict[str, list[tuple[Any, ...]]]()
+    for session_id, updated, created, cost, status, user, purpose, external, parent, tags, shown in rows:
+        if shown is not None:
+            text = json.dumps(json.loads(shown), ensure_ascii=False)
+            texts = [None if one is None else one.decode() for one in (user, purpose, external)]
+            row = (session_id, text, updated, created, cost, status, *texts, parent, row_sum(session_id, text))
+            found[session_id] = [row, *((session_id, tag.decode(), updated) for tag in sorted(set(tags)))]
+    return found
 
 
 def _row(known: Mapping[str, Any], text: str) -> tuple[Any, ...]:

@@ -236,7 +236,8 @@ class ListedSessions(FoldedSessions):
     def check_caches(self) -> Iterator[tuple[str, str]]:
         """Compare the caches of lists, search and figures with the logs; yield session ids with their differences.
 
-        The id is empty if a cache cannot be read at all. A session that changes all the time is left out.
+        The id is empty if a cache cannot be read at all. A session that changes all the time is left out, and so is a cache from
+        which others delete rows all the time.
         """
         ours, fresh = self.catalog, Catalog()
         yield from self._different(
@@ -258,7 +259,9 @@ class ListedSessions(FoldedSessions):
             yield "", str(error)
 
     def _different(
-        self, read: Callable[[], tuple[Content, Content]], describe: Callable[[Rows | None, Rows | None], str]
+        self,
+        read: Callable[[], tuple[Content | None, Content | None]],
+        describe: Callable[[Rows | None, Rows | None], str],
     ) -> Iterator[tuple[str, str]]:
         """Yield the sessions of which a cache has something else than the log.
 
@@ -269,6 +272,8 @@ class ListedSessions(FoldedSessions):
         for _ in range(_COMPARISONS):
             before = dict(self.log.changed().logs)
             found, wanted = read()
+            if found is None or wanted is None:
+                return
             after = dict(self.log.changed().logs)
             differing = [one for one in {*found, *wanted} if found.get(one) != wanted.get(one)]
             at_rest = {one for one in differing if before.get(one) == after.get(one)}

@@ -103,6 +103,47 @@ def test_who_finds_a_damaged_cache_leaves_the_new_one_that_another_made(
         assert listed(manager) == listed(second)
 
 
+@pytest.mark.parametrize("change", ["clear", "forget"])
+def test_a_check_beside_a_redaction_of_another_program_accuses_no_session(
+    manager: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Rows that the other one deleted after the update were missing in the comparison."""
+    real, seen = Database.catch_up, set[str]()
+    second = opened(tmp_path)
+
+    def catching_up(base: Database, *args: Any) -> bool:
+        done = real(base, *args)
+        if base._folder is not None and base._name not in seen:
+            seen.add(base._name)
+            if change == "clear":
+                second.storage.clear_caches()
+            else:
+                second.storage.forget_found(["s1"])
+        return done
+
+    monkeypatch.setattr(Database, "catch_up", catching_up)
+    assert list(manager.storage.check_caches()) == []
+    assert {"catalog.db", "search.db", "analytics.db"} <= seen
+    manager.close()
+    second.close()
+
+
+def test_a_check_ends_beside_a_program_that_deletes_rows_all_the_time(
+    manager: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, second = Database.catch_up, opened(tmp_path)
+
+    def catching_up(base: Database, *args: Any) -> bool:
+        done = real(base, *args)
+        second.storage.forget_found(["s1"])
+        return done
+
+    monkeypatch.setattr(Database, "catch_up", catching_up)
+    assert list(manager.storage.check_caches()) == []
+    manager.close()
+    second.close()
+
+
 def test_a_child_has_locks_of_its_own_though_a_thread_refers_to_the_parents_connection(
     manager: SessionManager, tmp_path: Path
 ) -> None:
