@@ -225,18 +225,21 @@ class ReadRefused(EventStoreError):
 
 
 class OutcomeUnknown(EventStoreError):
-    """An append was written, but flushing it failed: it may or may not survive. Appending again with the same `id` is safe."""
+    """An append, or what `done` names, was written, but flushing it or the answer failed: it may or may not survive.
 
-    def __init__(self, session_id: str, file: str, errno: int) -> None:
-        super().__init__(session_id, file, errno)
-        self.session_id, self.file, self.errno = session_id, file, errno
+    Appending again with the same `id` is safe. `done` is empty for an append, else for example "deleted".
+    """
+
+    def __init__(self, session_id: str, file: str, errno: int, done: str = "") -> None:
+        super().__init__(session_id, file, errno, done)
+        self.session_id, self.file, self.errno, self.done = session_id, file, errno, done
 
     def __str__(self) -> str:
+        why = f"{os.strerror(self.errno)} ({self.file})"
+        if self.done:
+            return f"session {self.session_id!r} may or may not be {self.done}: {why}: open the store again and look"
         what = f"append to session {self.session_id!r}" if self.session_id else "what was appended"
-        return (
-            f"{what} may or may not be stored: {os.strerror(self.errno)} ({self.file}): "
-            "open the store again, then append again with the same id"
-        )
+        return f"{what} may or may not be stored: {why}: open the store again, then append again with the same id"
 
 
 class HandlePoisoned(EventStoreError):

@@ -22,6 +22,7 @@ SAMPLES = [
     errors.ReadRefused("", "f", 5),
     errors.OutcomeUnknown("s", "f", 5),
     errors.OutcomeUnknown("", "f", 5),
+    errors.OutcomeUnknown("s", "f", 5, "deleted"),
     errors.HandlePoisoned("s", "f", 5),
     errors.OperationRefused("s", "deleted", "f", 13),
     errors.ServingRefused("127.0.0.1:1", "no"),

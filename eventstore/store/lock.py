@@ -57,7 +57,8 @@ class StoreLock:
 
         Raises OperationRefused if the system refuses the file of the lock.
         """
-        if not self._threads.acquire(blocking=wait):
+        threads = self._threads
+        if not threads.acquire(blocking=wait):
             yield False
             return
         try:
@@ -69,11 +70,12 @@ class StoreLock:
             try:
                 yield True
             finally:
-                self.depth -= 1
-                if not self.depth:
-                    self._unlock()
+                if threads is self._threads:  # else this is a child that was forked here: the lock is its parent's
+                    self.depth -= 1
+                    if not self.depth:
+                        self._unlock()
         finally:
-            self._threads.release()
+            threads.release()
 
     def _unlock(self) -> None:
         if self._file >= 0:
@@ -109,9 +111,14 @@ class StoreLock:
 
 @contextmanager
 def refusing(session_id: str, done: str) -> Iterator[None]:
-    """Raise OperationRefused for an OSError; `done` names what was not done to the session, for example "deleted"."""
+    """Raise OperationRefused for an OSError; `done` names what was not done to the session, for example "deleted".
+
+    OutcomeUnknown, of one of the steps, then names it too.
+    """
     try:
         yield
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(session_id, error.file, error.errno, error.done or done) from error
     except EventStoreError:
         raise
     except OSError as error:

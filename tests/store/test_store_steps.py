@@ -19,12 +19,14 @@ from eventstore import (
     EventStoreError,
     FileSystemSessionStorage,
     MemorySessionStorage,
+    OutcomeUnknown,
     SessionExists,
     SessionManager,
 )
 from eventstore import events as e
 from eventstore.ids import STORE_ID
 from eventstore.integrity import Verdict, verify_all
+from eventstore.log.port import Unclear
 from projections.store import State, projection
 
 
@@ -387,3 +389,42 @@ def test_a_creation_that_is_recorded_late_is_not_taken_for_that_of_a_session_mad
         other.create_session("next")
         assert [one.outcome for one in verify_all(two) if one.outcome in ("damaged", "tampered")] == []
         assert not late
+
+
+@pytest.mark.parametrize(
+    ("step", "do", "done"),
+    [
+        ("delete", lambda manager: manager.delete_session("s"), "deleted"),
+        ("move", lambda manager: manager.trash.put("s"), "moved to the trash"),
+        ("sync", lambda manager: manager.fork_session("s", None, "f"), "forked"),
+    ],
+)
+def test_an_operation_whose_outcome_is_unknown_says_what_may_have_happened(
+    store: SessionManager, monkeypatch: pytest.MonkeyPatch, step: str, do: Callable[[SessionManager], object], done: str
+) -> None:
+    """It spoke of an append, which the caller had not made, and of an `id`."""
+
+    def lost(*args: Any, **named: Any) -> Any:
+        raise Unclear("disk", 110, "the answer was lost")
+
+    monkeypatch.setattr(store.storage.log.backend, step, lost)
+    with pytest.raises(OutcomeUnknown, match=f"may or may not be {done}: .*disk.*: open the store again and look"):
+        do(store)
+
+
+def test_a_child_forked_inside_the_lock_of_the_store_leaves_it_to_its_parent_and_takes_its_own(
+    store: SessionManager,
+) -> None:
+    lock = store.storage.registry.lock
+    with lock.held():
+        child = os.fork()
+    if not child:
+        status = 1
+        try:
+            store.create_session("child")
+            store.delete_session("s")
+            status = 0 if (lock.depth, recorded(store)[-1]) == (0, "store.session_deleted") else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert lock.depth == 0
