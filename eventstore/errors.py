@@ -225,10 +225,7 @@ class ReadRefused(EventStoreError):
 
 
 class OutcomeUnknown(EventStoreError):
-    """An append, or what `done` names, was written, but flushing it or the answer failed: it may or may not survive.
-
-    Appending again with the same `id` is safe. `done` is empty for an append, else for example "deleted".
-    """
+    """It is not known whether an append, or what `done` names, survives. An append can be repeated with the same `id`."""
 
     def __init__(self, session_id: str, file: str, errno: int, done: str = "") -> None:
         super().__init__(session_id, file, errno, done)

@@ -1,15 +1,14 @@
 """Serve the store to agents over MCP."""
 
-import ipaddress
 import os
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventstore.cli.store import open_manager, store_option
+from eventstore.server.address import is_local, listen, shown
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -43,7 +42,7 @@ def mcp_command(store: str | None, write: bool, http: tuple[str, int] | None, ve
     Answers are cut to a budget of tokens, and what looks like a secret is replaced. Without --write nothing can be changed. HTTP
     has no password: listen on this machine only.
     """
-    if http is not None and not _is_local(http[0]):
+    if http is not None and not is_local(http[0]):
         raise click.BadParameter(
             f"{http[0]!r} is not this machine: HTTP has no password, so listen on 127.0.0.1.", param_hint="--http"
         )
@@ -62,18 +61,13 @@ def _serve_http(server: "MCPServer[Any]", host: str, port: int) -> None:
     """Serve until a signal. The address is reported, since port 0 takes a free one."""
     import uvicorn
 
-    name = f"[{host}]" if ":" in host else host
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot listen on {name}:{port}: {error.strerror}; port 0 takes a free one"
-        ) from None
+    listening = listen(host, port)
     with listening:
         app = server.streamable_http_app(host=host)
         config = uvicorn.Config(app, log_level=server.settings.log_level.lower())
-        click.echo(f"eventstore: listening on http://{name}:{listening.getsockname()[1]}/mcp, until Ctrl-C", err=True)
+        click.echo(
+            f"eventstore: listening on http://{shown(host, listening.getsockname()[1])}/mcp, until Ctrl-C", err=True
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -82,12 +76,3 @@ def _end(number: int, frame: object) -> None:
     sys.stderr.write("eventstore: interrupted\n")
     sys.stderr.flush()
     os._exit(128 + number)
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

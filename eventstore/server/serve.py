@@ -14,11 +14,10 @@ from types import FrameType
 import uvicorn
 
 from eventstore.errors import ServingRefused
+from eventstore.server.address import is_local, listen, shown
 from eventstore.server.app import Access, Application
 from eventstore.server.guard import loopback_names
 from eventstore.sessions.manager import SessionManager
-
-_LOOPBACK = frozenset(["127.0.0.1", "::1", "localhost"])
 
 
 @dataclass(frozen=True)
@@ -88,20 +87,19 @@ class Server:
         folder: Path | None = None,
         ready: Callable[[Started], None] = lambda started: None,
     ) -> None:
-        is_local = host in _LOOPBACK
-        if not is_local and not (token and allow_hosts):
+        is_ours = is_local(host)
+        if not is_ours and not (token and allow_hosts):
             reason = (
                 "it is not the loopback address: give a token file and the allowed host names, and put TLS in front"
             )
-            raise ServingRefused(f"{host}:{port}", reason)
-        self._socket = _listen(host, port)
+            raise ServingRefused(shown(host, port), reason)
+        self._socket = listen(host, port)
         self.port: int = self._socket.getsockname()[1]
-        hosts = {*allow_hosts, *(loopback_names(self.port) if is_local else ())}
+        ours = {*loopback_names(self.port), shown(host, self.port)} if is_ours else set[str]()
         self._access = Access(token)
         schemes = ("http", "https") if allow_hosts else ("http",)
-        application = Application(manager, hosts, access=self._access, write=write, schemes=schemes)
-        name = "127.0.0.1" if is_local else host
-        self._url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}"
+        application = Application(manager, {*allow_hosts, *ours}, access=self._access, write=write, schemes=schemes)
+        self._url = f"http://{shown(host, self.port)}"
         self._note, self._ready = _Note(folder, self.port), ready
         config = uvicorn.Config(
             application.app,
@@ -132,19 +130,6 @@ class Server:
         started = Started(self._url, self._access.token, f"{self._url}/#code={self._access.new_code()}", self.port)
         self._note.write(started)
         self._ready(started)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(2048)
-    except OSError as error:
-        found.close()
-        raise ServingRefused(f"{host}:{port}", f"{error.strerror}; port 0 takes a free one") from error
-    return found
 
 
 class _Note:

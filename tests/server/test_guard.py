@@ -1,6 +1,8 @@
 """The guard: whatever is not meant for this server, or not allowed, gets nothing."""
 
 import socket
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from server.serving import Client, fill, serving
@@ -111,3 +113,12 @@ def test_another_address_needs_a_token_and_names() -> None:
             Server(manager, host="0.0.0.0", port=0)  # noqa: S104 - it is refused
         with serving(manager) as client, pytest.raises(ServingRefused, match="in use"):
             Server(manager, port=client.port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_the_address_that_is_told_is_the_one_that_answers(host: str) -> None:
+    """At `::1` it told 127.0.0.1, where nothing listened."""
+    with SessionManager(MemorySessionStorage()) as manager, serving(manager, host=host) as client:
+        assert urlsplit(client.started.url).hostname == host
+        with urlopen(f"{client.started.url}/api/v1/health", timeout=20) as answer:  # noqa: S310 - http
+            assert answer.status == 200

@@ -118,10 +118,8 @@ def _migrate(connection: Connection, schema: str) -> None:
         lock = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
         connection.execute(lock, [f"eventstore migration {schema}"], prepare=False)
         # `if not exists` needs the right to create schemas even where an administrator has made this one.
-        (is_missing,) = connection.execute(
-            "select to_regnamespace(%s) is null", [schema], prepare=False
-        ).fetchone() or (True,)
-        if is_missing:
+        found = connection.execute("select 1 where to_regnamespace(%s) is null", [schema], prepare=False)
+        if found.fetchone():
             connection.execute(f"create schema {schema}".encode(), prepare=False)
         try:
             with connection.transaction():
