@@ -27,7 +27,7 @@ class Locks:
 
     def __init__(self) -> None:
         self._all: WeakSet[Lock] = WeakSet()
-        self._adding = threading.Lock()  # who has it waits for no other lock
+        self._adding = threading.Lock()
 
     def add(self, lock: Lock) -> None:
         """Add a lock, for as long as it exists. Waits while the locks are taken."""
@@ -51,15 +51,19 @@ class Locks:
         """
         first: Lock | None = None
         while True:
-            self._adding.acquire()
             taken = list[Lock]()
-            for lock in sorted(self._all, key=lambda one: one is not first):
-                if not lock.acquire(timeout=_PATIENCE_SECONDS):
-                    first = lock
-                    break
-                taken.append(lock)
-            else:
-                return taken
+            self._adding.acquire()
+            try:
+                for lock in sorted(self._all, key=lambda one: one is not first):
+                    if not lock.acquire(timeout=_PATIENCE_SECONDS):
+                        first = lock
+                        break
+                    taken.append(lock)
+                else:
+                    return taken
+            except BaseException:  # Ctrl-C
+                self.release(taken)
+                raise
             self.release(taken)
 
     def release(self, locks: list[Lock]) -> None:
@@ -70,7 +74,7 @@ class Locks:
 
 
 _held = Locks()
-_taken: list[Lock] = []
+_taken: list[list[Lock]] = []
 
 
 def hold_while_forking(lock: Lock) -> None:
@@ -82,12 +86,12 @@ def hold_while_forking(lock: Lock) -> None:
 
 
 def _before() -> None:
-    _taken.extend(_held.take())
+    _taken.append(_held.take())
 
 
 def _after() -> None:
-    _held.release(_taken)
-    _taken.clear()
+    while _taken:
+        _held.release(_taken.pop())
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)  # once: it is never undone

@@ -65,9 +65,7 @@ class CacheFile:
     def _begin(self) -> None:
         self._mutex = threading.RLock()
         _mutexes.add(self._mutex)
-        hold_while_forking(
-            self._mutex
-        )  # in the child SQLite would count the locks of a transaction that never ends there
+        hold_while_forking(self._mutex)  # in a child SQLite would count the locks of a transaction that never ends
         self._identity: tuple[int, int] | None = None
         self._memory_until = 0.0
 
@@ -271,16 +269,6 @@ def _is_locked(descriptor: int) -> bool:
     return True
 
 
-def _begin_in_child() -> None:
-    global _opening, _mutexes
-    _opening, _mutexes = threading.Lock(), Locks()
-    for one in list(_users):
-        one.begin_in_child()
-
-
-os.register_at_fork(after_in_child=_begin_in_child)
-
-
 def _made(path: Path) -> os.stat_result:
     """Return what is known of a file, after making it, for its owner only, if there is none. Raises OSError, also for a link.
 
@@ -310,3 +298,13 @@ def make_private(folder: Path) -> None:
     folder.mkdir(0o700, exist_ok=True)
     if folder.is_symlink():
         raise NotADirectoryError(errno.ENOTDIR, "a link leads out of the sessions folder", str(folder))
+
+
+def _begin_in_child() -> None:
+    global _opening, _mutexes
+    _opening, _mutexes = threading.Lock(), Locks()
+    for one in list(_users):
+        one.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
