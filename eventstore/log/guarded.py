@@ -34,14 +34,14 @@ class Guarded:
     """The backend of one engine. Each call may raise the errors that `Backend` documents; the engine handles those.
 
     Calls that only read raise ReadRefused for any other error, and also if the backend raises Refused. Calls that write
-    raise Unclear for any other error. `append` may raise anything: it is passed through unchanged.
+    raise Unclear for any other error. `append` and `append_at_once` may raise anything: they are passed through unchanged.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.capabilities = backend.capabilities
         self.where = backend.where
-        self.append = backend.append
+        self.append, self.append_at_once = backend.append, backend.append_at_once
 
     # --- what changes nothing
 

@@ -16,6 +16,7 @@ from eventstore.log.watch import Watch
 from eventstore.record.scan import Tip
 
 __all__ = [
+    "UNHURRIED",
     "UNJOINED",
     "UNKEPT_KEYS",
     "UNKEPT_TABLES",
@@ -45,7 +46,8 @@ UNSEEN_WRITERS = "check whether a running program has a log open for writing"
 UNKEPT_KEYS = "find an idempotency key without reading the log"
 UNKEPT_TABLES = "keep tables beside the logs"
 UNJOINED = "append to many logs in one step"
-"""The text of NotSupported if the capabilities lack `shows_writers`, `keeps_tip`, `keeps_tables` or `joins_appends`."""
+UNHURRIED = "append without waiting"
+"""Texts of NotSupported for `shows_writers`, `keeps_tip`, `keeps_tables`, `joins_appends` and `at_once`."""
 
 
 class PortError(Exception):
@@ -99,6 +101,7 @@ class Capabilities:
     - `shared`: other processes may use the same store;
     - `keeps_tables`: it keeps tables of what is derived from logs, and answers questions about them in SQL;
     - `joins_appends`: `append_many` appends to many logs at little more than the price of one;
+    - `at_once`: `append_at_once` appends where nothing has to be waited for, so it may run on an event loop;
     - `write_seconds`: the least time between two appends to one log;
     - `residue`: a description of where overwritten or deleted text stays for a while, out of reach of this package.
     """
@@ -111,6 +114,7 @@ class Capabilities:
     shared: bool = True
     keeps_tables: bool = False
     joins_appends: bool = False
+    at_once: bool = False
     write_seconds: float = 0.0
     residue: tuple[str, ...] = ()
 
@@ -249,6 +253,14 @@ class Backend(Protocol):
         not. Raises Unclear and NotStored, which hold for all of them, and NotSupported without `joins_appends`.
         """
         raise NotSupported("", self.where(""), UNJOINED, "append to one after the other")
+
+    def append_at_once(self, log: str, lines: bytes, *, expect: Tip, tip: Tip) -> bool | None:
+        """Append as `append` does, if no lock, no flush and no opening of a file has to be waited for.
+
+        Returns None if nothing was done: `append` finds out why, or waits. Else whether the lines are as durable as the level
+        asks; if not, the caller calls `sync`. Raises Refused, Unclear, and NotSupported without `at_once`.
+        """
+        raise NotSupported(log, self.where(log), UNHURRIED, "append, in a thread")
 
     def sync(self, log: str, tip: Tip) -> None:
         """Return when a log is durable up to a tip, as the durability level asks. Raises NotStored, Missing."""

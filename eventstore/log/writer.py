@@ -6,14 +6,17 @@ from functools import partial
 from eventstore.errors import EventStoreError
 from eventstore.events import Event, EventRedacted
 from eventstore.ids import check_log_id
-from eventstore.log.base import Append, Appended, Written
-from eventstore.log.batch import Batch, prepare, prepare_many
+from eventstore.log.base import Append, Appended, Outcome, Written
+from eventstore.log.batch import Batch, prepare, prepare_many, seal
 from eventstore.log.joined import JoinedAppender
 from eventstore.log.port import Backend, PortError
 from eventstore.log.state import LogState
 from eventstore.log.unverified import UnverifiedReader
 from eventstore.record import clock, codec
 from eventstore.record.scan import Tip
+
+_MOST_BYTES_AT_ONCE = 256 * 1024
+"""More bytes are written in a thread: an event loop would stand still for milliseconds."""
 
 
 class LogWriter(UnverifiedReader):
@@ -126,6 +129,62 @@ class LogWriter(UnverifiedReader):
             written.put(places, outcomes)
             if any(isinstance(outcome, Appended) for outcome in outcomes):
                 written.unflushed.append((places, partial(self._appender.sync, state)))
+        return written
+
+    def append_at_once(self, session_id: str, appends: Sequence[Append]) -> Written | None:
+        """Append for several callers to one session, as `append_many` does, if nothing has to be waited for before the flush.
+
+        None if nothing was done: `append_many` waits, or says what is wrong. Raises AppendRefused, OutcomeUnknown.
+        """
+        if not self.capabilities.at_once or not isinstance(session_id, str) or session_id[:1] == "_":
+            return None
+        state = self._states.known.get(session_id)
+        if state is None or any(type(event) is EventRedacted for one in appends for event in one.events):
+            return None
+        try:
+            batches = [prepare(one.events, self._max_event_bytes) for one in appends]
+        except (EventStoreError, ValueError):
+            return None
+        if any(batch.ids for batch in batches) or not state.writing.acquire(blocking=False):
+            return None
+        try:
+            if not state.scanning.acquire(blocking=False):
+                return None
+            try:
+                return self._write_at_once(state, batches, [one.expected_version for one in appends])
+            finally:
+                state.scanning.release()
+        finally:
+            state.writing.release()
+
+    def _write_at_once(
+        self, state: LogState, batches: Sequence[Batch], expected: Sequence[int | None]
+    ) -> Written | None:
+        here, now = state.scan.here, clock.now()
+        if not here.life or state.scan.fault is not None or state.scan.unended is not None or state.unfinished:
+            return None
+        tip, at = here, now if now > here.at else here.at
+        parts, outcomes = list[bytes](), list[Outcome | None]()
+        for batch, version in zip(batches, expected, strict=True):
+            if version not in (None, tip.seq):
+                return None
+            data, after = seal(batch, tip, at)
+            parts.append(data)
+            outcomes.append(Appended(tip.seq + 1, after.seq))
+            tip = after
+        data = b"".join(parts)
+        if len(data) > _MOST_BYTES_AT_ONCE:
+            return None
+        try:
+            is_stored = self.backend.append_at_once(state.name, data, expect=here, tip=tip)
+        except PortError as error:
+            is_stored = False if self._appender.settle(state, here, data, tip, error) else None
+        if is_stored is None:
+            return None
+        state.scan.here, state.end = tip, tip.offset
+        written = Written(outcomes)
+        if not is_stored:
+            written.unflushed.append((list(range(len(outcomes))), partial(self._appender.sync, state, tip)))
         return written
 
     def append_joined(self, appends: Sequence[Append]) -> Written:

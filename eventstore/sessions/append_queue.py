@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eventstore.events import Event
-from eventstore.log.base import Append, Appended, Outcome
+from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.store.call_values import made_ready
 from eventstore.store.storage import SessionStorage
 
@@ -31,8 +31,8 @@ class SessionQueue:
 class AppendQueue:
     """Appends to a storage from asyncio tasks. All appends that arrive during a write share the next write and flush.
 
-    All work runs in a thread of `pool`, because an append can take long: it may verify events of another process, wait for a
-    lock, open a file or wait for a server.
+    What can take long runs in a thread of `pool`: to verify events of another process, to wait for a lock, a disk or a server, to
+    open a file.
     """
 
     def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: "Patterns | None" = None) -> None:
@@ -58,9 +58,33 @@ class AppendQueue:
     def _commit(self, queue: SessionQueue) -> None:
         taken, queue.waiting = queue.waiting, []
         try:
-            self._pool.submit(self._write, queue, taken)
-        except RuntimeError as error:  # the pool is shut down
+            written = self._at_once(queue.session_id, taken)
+        except Exception as error:  # nobody else would hear of it
             self._report(queue, taken, [error] * len(taken))
+            return
+        if written is not None and not written.unflushed:
+            self._report(queue, taken, written.outcomes)
+            return
+        try:
+            if written is None:
+                self._pool.submit(self._write, queue, taken)
+            else:
+                self._pool.submit(self._flush, queue, taken, written)
+        except RuntimeError as error:  # the pool is shut down
+            if written is not None:
+                written.flush()
+            self._report(queue, taken, [error] * len(taken) if written is None else written.outcomes)
+
+    def _at_once(self, session_id: str, taken: list[Waiting]) -> Written | None:
+        """Write here, in the event loop, what waits for nobody: a thread would cost several times as much."""
+        if self._secrets is not None:  # to look for them takes long in a long text
+            return None
+        return self._storage.append_at_once(session_id, [append for append, _ in taken])
+
+    def _flush(self, queue: SessionQueue, taken: list[Waiting], written: Written) -> None:
+        """Flush what is written. Runs in a thread of the pool."""
+        written.flush()
+        self._report_soon(queue, taken, written.outcomes)
 
     def _write(self, queue: SessionQueue, taken: list[Waiting]) -> None:
         """Write and flush. Runs in a thread of the pool."""
@@ -79,12 +103,17 @@ class AppendQueue:
             found = [error] * len(ready)
         for place, outcome in zip(ready, found, strict=True):
             outcomes[place] = outcome
-        with suppress(RuntimeError):  # the event loop is closed, so no task waits
-            queue.loop.call_soon_threadsafe(self._report, queue, taken, outcomes)
+        self._report_soon(queue, taken, outcomes)
 
     def _prepared(self, append: Append) -> Append:
         """Replace secrets, and store large values as attachments of the log. Runs in the thread, because either may take long."""
         return append._replace(events=made_ready(self._storage.log, append.session_id, append.events, self._secrets))
+
+    def _report_soon(
+        self, queue: SessionQueue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]
+    ) -> None:
+        with suppress(RuntimeError):  # the event loop is closed, so no task waits
+            queue.loop.call_soon_threadsafe(self._report, queue, taken, outcomes)
 
     def _report(
         self, queue: SessionQueue, taken: list[Waiting], outcomes: Sequence[Outcome | BaseException | None]

@@ -48,6 +48,16 @@ def made_ready(log: LogValues, session_id: str, events: Sequence[Event], secrets
     return ready
 
 
+def is_ready(events: Sequence[Event]) -> bool:
+    """Return whether `made_ready` only replaces secrets in events: none of them has files, or values that may be large."""
+    for event in events:
+        if type(event) in VALUE_OF:
+            return False
+        if isinstance(event, MessageAdded) and (event.blobs is not None or event.blocks is not None):
+            return False
+    return True
+
+
 def set_aside(log: LogValues, session_id: str, event: Event) -> Event:
     """Return an event whose values fit into a line: one over 256 KiB is kept with the log, and the event has size and hash.
 

@@ -12,6 +12,7 @@ from eventstore.ids import STORE_ID, check_new_session_id, check_session_id
 from eventstore.log.base import Append, Appended, Head, Outcome, Written
 from eventstore.log.engine import EventLog
 from eventstore.store.as_of import At, version_at
+from eventstore.store.call_values import is_ready
 from eventstore.store.registry import Registry
 from eventstore.store.tool_history import ToolHistory
 from projections import records as records_fold
@@ -86,6 +87,15 @@ class FoldedSessions:
         """
         written = self.log.append_many(appends)
         self._note_outcomes(appends, written.outcomes, imported=imported)
+        return written
+
+    def append_at_once(self, session_id: str, appends: Sequence[Append]) -> Written | None:
+        """Append for several callers to one session, as `EventLog.append_at_once` does, and mark the views as outdated."""
+        if not all(is_ready(append.events) for append in appends):
+            return None
+        written = self.log.append_at_once(session_id, appends)
+        if written is not None:
+            self._note_outcomes(appends, written.outcomes)
         return written
 
     def append_joined(self, appends: Sequence[Append]) -> Written:

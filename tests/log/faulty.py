@@ -78,6 +78,10 @@ class Passing:
         do = partial(self.inner.append, log, lines, expect=expect, tip=tip, keys=keys, sync=sync)
         return self.around("append", do, (log, lines, expect))
 
+    def append_at_once(self, log: str, lines: bytes, *, expect: Tip, tip: Tip) -> bool | None:
+        do = partial(self.inner.append_at_once, log, lines, expect=expect, tip=tip)
+        return self.around("append_at_once", do, (log, lines, expect))
+
     def append_many(self, swaps: Sequence[Swap]) -> list[str | None]:
         return self.around("append_many", partial(self.inner.append_many, swaps))
 

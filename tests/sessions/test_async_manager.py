@@ -6,6 +6,7 @@ import inspect
 import os
 import threading
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from eventstore import (
     SessionNotFound,
     VersionConflict,
 )
-from eventstore.events import DataSet, RecordPut, SessionCreated
+from eventstore.events import DataSet, MessageAdded, RecordPut, SessionCreated
 from eventstore.log import Append, Written
 from eventstore.sessions import (
     AsyncMoments,
@@ -280,5 +281,123 @@ def test_tasks_that_create_the_same_session_all_have_their_events(manager: Sessi
                 assert session.metadata.purpose == "p"
                 with pytest.raises(VersionConflict):
                     await twin.append(name, [RecordPut(stream="x", value=1)], create=True, expected_version=0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("fsync", ["no", "everysec", "always"])
+def test_what_waits_for_nobody_is_written_without_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: Any
+) -> None:
+    """A thread costs several times as much as the write; only the flush needs one."""
+    in_threads = list[str]()
+    submit = ThreadPoolExecutor.submit
+
+    def submitting(pool: ThreadPoolExecutor, work: Any, *args: Any, **named: Any) -> Any:
+        in_threads.extend([work.__name__] if work.__name__ in ("_write", "_flush") else [])
+        return submit(pool, work, *args, **named)
+
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync=fsync))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            in_threads.clear()
+            done = await asyncio.gather(*(twin.set_data("s", "k", number) for number in range(5)))
+            assert [one.last for one in done] == [2, 3, 4, 5, 6]
+            assert in_threads == (["_flush"] if fsync == "always" else [])
+            other = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+            other.set_data("s", "k", "of another program")
+            assert (await twin.set_data("s", "k", 6)).last == 8
+            assert in_threads[-1] == "_write"
+            other.close()
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submitting)
+    run(main())
+
+
+def test_an_append_is_not_done_before_its_flush_and_the_event_loop_turns_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushing, go_on = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="always"))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            sync = manager.storage.log.backend.sync
+
+            def waiting(log: str, tip: Any) -> None:
+                flushing.set()
+                assert go_on.wait(60)
+                sync(log, tip)
+
+            monkeypatch.setattr(manager.storage.log._states.backend, "sync", waiting)
+            append = asyncio.ensure_future(twin.set_data("s", "k", 1))
+            while not flushing.is_set():
+                await asyncio.sleep(0)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not append.done()
+            go_on.set()
+            assert (await append).last == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("held", ["writing", "scanning", "the lock of the file"])
+def test_the_event_loop_turns_while_a_thread_appends_to_the_log_or_reads_it(tmp_path: Path, held: str) -> None:
+    holds, release = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+
+            def hold() -> None:
+                state: Any = manager.storage.log._states.known["s"]
+                file: Any = manager.storage.log.backend
+                with getattr(state, held) if hasattr(state, held) else file._handles.of("s").writing:
+                    holds.set()
+                    assert release.wait(60)
+
+            thread = threading.Thread(target=hold)
+            thread.start()
+            assert holds.wait(60)
+            append = asyncio.ensure_future(twin.set_data("s", "k", 1))
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not append.done()
+            release.set()
+            assert (await append).last == 2
+            thread.join(60)
+
+    run(main())
+
+
+def test_what_has_to_be_made_ready_is_so_in_a_store_of_files(tmp_path: Path) -> None:
+    async def main() -> None:
+        manager = SessionManager(
+            FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"), secrets=Patterns()
+        )
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            await twin.add_conversation_message("s", "user", "AKIA" + "ABCDEFGHIJKLMNOP")
+            (said,) = await twin.conversation("s")
+            assert "ABCDEFGHIJKLMNOP" not in said.content
+        async with AsyncSessionManager(
+            SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+        ) as twin:
+            await twin.set_data("s", "k", 1)
+            await twin.append("s", [RecordPut(stream="a", key="k", value="x" * 300_000)])
+            image = {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgoA" + "AAAA" * 20_000},
+            }
+            await twin.append("s", [MessageAdded(role="user", content="", blocks=[image])])
+            *_, put, shown = [event async for event in twin.events("s")]
+            assert isinstance(put, RecordPut)
+            assert put.value_sha256 is not None
+            assert isinstance(shown, MessageAdded)
+            assert shown.blobs is not None
 
     run(main())

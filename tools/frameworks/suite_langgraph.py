@@ -7,7 +7,9 @@ import os
 import random
 import sys
 import tarfile
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,7 +138,7 @@ async def conformance(total: Total) -> None:
 def scenarios(total: Total) -> None:
     """Run scenarios of our own on each store."""
     for name, make in makers().items():
-        for scenario in (long_thread, kept_list):
+        for scenario in (long_thread, kept_list, races):
             try:
                 scenario(make())
             except Exception as error:  # a scenario fails with any error
@@ -209,6 +211,57 @@ def kept_list(manager: Any) -> None:
             kept, fresh = list(keeps.list(None)), list(EventStoreSaver(manager).list(None))
             assert kept == fresh, number
             assert len({one.config["configurable"]["thread_id"] for one in kept}) > number // 60
+
+
+def races(manager: Any) -> None:
+    """Let programs copy one thread to the same place at once, and remove what others delete and write at that moment."""
+    put_many(EventStoreSaver(manager), "source", 20)
+    wanted = listed(manager, "source")
+    for number in range(8):
+        at_once([lambda name=f"copy{number}": EventStoreSaver(manager).copy_thread("source", name)] * 4)
+        assert listed(manager, f"copy{number}") == wanted
+    for number in range(8):
+        for thread in "abc":
+            put_many(EventStoreSaver(manager), f"{thread}{number}", 5)
+        at_once(
+            [
+                lambda: EventStoreSaver(manager).delete_for_runs(["run1"]),
+                lambda name=f"a{number}": EventStoreSaver(manager).delete_thread(name),
+                lambda name=f"b{number}": put_many(EventStoreSaver(manager), name, 5),
+                lambda name=f"c{number}": EventStoreSaver(manager).prune([name]),
+            ]
+        )
+        EventStoreSaver(manager).delete_for_runs(["run1"])
+        assert all(one.metadata["run_id"] != "run1" for one in EventStoreSaver(manager).list(None))
+        assert (len(listed(manager, f"a{number}")), len(listed(manager, f"b{number}"))) == (0, 8)
+        assert len(listed(manager, f"c{number}")) == 1
+
+
+def put_many(saver: EventStoreSaver, thread: str, count: int) -> None:
+    """Put checkpoints, the second of five by `run1`."""
+    config: Any = {"configurable": {"thread_id": thread, "checkpoint_ns": ""}}
+    for number in range(count):
+        metadata: Any = {"step": number, "run_id": f"run{number % 5}"}
+        config = saver.put(config, empty_checkpoint(), metadata, {})
+
+
+def listed(manager: Any, thread: str) -> list[str]:
+    """List the checkpoints of a thread."""
+    found = EventStoreSaver(manager).list({"configurable": {"thread_id": thread}})
+    return [one.config["configurable"]["checkpoint_id"] for one in found]
+
+
+def at_once(calls: list[Any]) -> None:
+    """Make calls in threads that begin together; raise what one of them raised."""
+    begin = threading.Barrier(len(calls))
+
+    def do(call: Any) -> None:
+        begin.wait(60)
+        call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for _ in pool.map(do, calls):
+            pass
 
 
 def stores(total: Total) -> None:

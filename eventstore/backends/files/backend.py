@@ -71,7 +71,7 @@ class FilesBackend(Backend):
     changed.
     """
 
-    capabilities = Capabilities(torn_tails=True, shows_writers=SHOWS_WRITERS)
+    capabilities = Capabilities(torn_tails=True, shows_writers=SHOWS_WRITERS, at_once=True)
 
     def __init__(self, root: Path | str, *, fsync: Fsync = "always", open_files: int | None = None) -> None:
         require_posix(str(root))
@@ -145,6 +145,17 @@ class FilesBackend(Backend):
         elif sync and self.fsync == "always":
             handle.flush(tip.offset)
         return life
+
+    def append_at_once(self, log: str, lines: bytes, *, expect: Tip, tip: Tip) -> bool | None:
+        handle = self._handles.opened(log)
+        try:
+            if handle is None or not handle.append_last(lines, expect, tip):
+                return None
+        except OSError as error:
+            raise Refused(self.where(log), error.errno or errno.EIO, "append") from error
+        if self.fsync == "everysec":
+            self._flush_soon()
+        return self.fsync != "always"
 
     def sync(self, log: str, tip: Tip) -> None:
         if self.fsync == "always":
@@ -318,14 +329,7 @@ class FilesBackend(Backend):
 
     def flush(self) -> None:
         """Bring everything that was written through this object to stable storage. Raises NotStored, after trying all files."""
-        failed: NotStored | None = None
-        for handle in self._handles.open():
-            try:
-                handle.flush(handle.written)
-            except NotStored as error:
-                failed = error
-        if failed is not None:
-            raise failed
+        self._handles.flush()
 
     def _flush_soon(self) -> None:
         if self._flusher is None:

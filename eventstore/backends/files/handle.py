@@ -253,40 +253,43 @@ class Handle:
     def append_last(self, lines: bytes, expect: Tip, tip: Tip) -> bool:
         """Append if this handle wrote last and no one else has the lock; else return False, and nothing was done.
 
-        The same steps as `append`, in one function: most appends come here.
+        It waits for nobody. The same steps as `append`, in one function: most appends come here.
         """
+        if not self.writing.acquire(blocking=False):  # another thread may wait in it for another process
+            return False
         try:
-            with self.writing:
-                if self.poison or self.depth or self.descriptor < 0:  # `depth`: this thread holds the lock already
+            if self.poison or self.depth or self.descriptor < 0:  # `depth`: this thread holds the lock already
+                return False
+            self._is_locked = True  # before it is: a Ctrl-C between the two would leave it locked
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                found, seen = os.stat(self.path, follow_symlinks=False), self.seen
+                if (
+                    (found.st_dev, found.st_ino) != self._opened
+                    or found.st_nlink != 1
+                    or not found.st_size == expect.offset == seen.size == self.written
+                    or found.st_mtime_ns != seen.mtime_ns
+                    or not expect.life == seen.life == self.life
+                    or expect.digest != self.last_digest
+                ):
                     return False
-                self._is_locked = True  # before it is: a Ctrl-C between the two would leave it locked
+                self.feed.before(self.name)
                 try:
-                    fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    found, seen = os.stat(self.path, follow_symlinks=False), self.seen
-                    if (
-                        (found.st_dev, found.st_ino) != self._opened
-                        or found.st_nlink != 1
-                        or not found.st_size == expect.offset == seen.size == self.written
-                        or found.st_mtime_ns != seen.mtime_ns
-                        or not expect.life == seen.life == self.life
-                        or expect.digest != self.last_digest
-                    ):
-                        return False
-                    self.feed.before(self.name)
-                    try:
-                        self._write(lines, found.st_size, found, tip.digest)
-                    finally:
-                        self.feed.after(self.name)
-                    return True
+                    self._write(lines, found.st_size, found, tip.digest)
                 finally:
-                    if self._is_locked:
-                        self._is_locked = False
-                        try:
-                            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-                        except OSError:  # the bytes are written: closing releases the lock as well
-                            self.close()
+                    self.feed.after(self.name)
+                return True
+            finally:
+                if self._is_locked:
+                    self._is_locked = False
+                    try:
+                        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+                    except OSError:  # the bytes are written: closing releases the lock as well
+                        self.close()
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             return False
+        finally:
+            self.writing.release()
 
     def _write(self, lines: bytes, start: int, found: os.stat_result, digest: bytes) -> None:
         """Write all lines with the lock held, or none of them. Raises Refused, and Unclear if some may remain."""

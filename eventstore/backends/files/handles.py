@@ -42,6 +42,10 @@ class Handles:
         """Return the handle of a log, open or not; make it if there is none. Raises InvalidSessionId."""
         return self._handles.get(log) or self._make(log)
 
+    def opened(self, log: str) -> Handle | None:
+        """Return the handle of a log that is open for writing; None for any other log."""
+        return self._open.get(log)
+
     def to_write(self, log: str) -> Handle:
         """Return the handle of a log that is about to be opened; make it if there is none. Raises InvalidSessionId."""
         handle = self._open.get(log)
@@ -105,6 +109,17 @@ class Handles:
         """Return the handles that may be open."""
         with self._mutex:
             return list(self._open.values())
+
+    def flush(self) -> None:
+        """Flush all files that may be open. Raises NotStored, after trying all."""
+        failed: NotStored | None = None
+        for handle in self.open():
+            try:
+                handle.flush(handle.written)
+            except NotStored as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 def usual_open_files() -> int:

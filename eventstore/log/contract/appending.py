@@ -15,6 +15,7 @@ from eventstore.errors import (
 from eventstore.events import (
     DataSet,
     Event,
+    EventRedacted,
     MessageAdded,
     SessionCreated,
 )
@@ -279,3 +280,32 @@ class AppendingContract:
         ]
         assert [event.content for event in log.read("s") if isinstance(event, MessageAdded)] == ["a", "c", "d", "e"]
         assert len(list(log.read("t"))) == 1
+
+    # --- without waiting
+
+    def test_what_is_appended_at_once_is_what_append_appends(self, log: EventLog) -> None:
+        """Where nothing has to be waited for, the outcomes are those of `append_many`; elsewhere nothing is done."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        wanted = [Append("s", [said("a")], 1), Append("s", [said("b"), said("c")]), Append("s", [said("d")], 4)]
+        done = log.append_at_once("s", wanted)
+        if done is None:
+            assert not log.capabilities.at_once
+            done = log.append_many(wanted)
+        done.flush()
+        assert done.outcomes == [Appended(2, 2), Appended(3, 4), Appended(5, 5)]
+        assert [getattr(event, "content", "") for event in log.read("s")] == ["", *"abcd"]
+
+    def test_what_cannot_be_appended_at_once_is_left(self, log: EventLog) -> None:
+        """A key, a version that is not the present one, an event that is refused and an unknown session need a look."""
+        log.append("s", [SessionCreated()], expected_version=0)
+        for one in (
+            Append("s", [said("a", "key")]),
+            Append("s", [said("a")], 7),
+            Append("s", []),
+            Append("s", [DataSet(key="k", value={1: 2j})]),
+            Append("s", [EventRedacted(target=1, leaf="x", reason="y")]),
+            Append("t", [said("a")]),
+        ):
+            assert log.append_at_once(one.session_id, [Append(one.session_id, [said("b")]), one]) is None
+        assert log.append_at_once("s", [Append("s", [said("x" * 200_000)]), Append("s", [said("y" * 200_000)])]) is None
+        assert [event.seq for event in log.read("s")] == [1]
