@@ -249,3 +249,21 @@ def test_a_list_without_news_does_not_check_old_marks_for_ever(tmp_path: Path, m
         assert rows is not None
         assert len(rows) == 1
     assert compared[-1] == 0
+
+
+@pytest.mark.parametrize("feed", ["the first", "made again", "made again beside one log"])
+def test_the_first_feed_of_a_store_is_trusted_after_a_second_and_later_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feed: str
+) -> None:
+    """Each list of a new store compared all logs for ten seconds. Writers may still have the feed before a later one open."""
+    with opened(tmp_path) as manager:
+        for number in range(1 if feed == "made again beside one log" else 20):
+            manager.create_session(f"s{number}")
+        if feed != "the first":
+            (tmp_path / ".sessions" / change_feed.NAME).unlink()
+            manager.add_conversation_message("s0", "user", "hi")
+    now = time.time()
+    for later, is_trusted in ((0.5, False), (1.5, feed == "the first"), (11, True)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        reader = ChangeFeed(tmp_path / ".sessions")
+        assert reader.changed(reader.changed(None).token).complete is not is_trusted

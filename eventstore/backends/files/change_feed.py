@@ -45,6 +45,8 @@ SETTLING_SECONDS = 10.0
 The first covers writers that still have an open file that was moved away (they check its path every `_PATH_SECONDS`), the
 second a writer that is killed after its append and before its second mark.
 """
+FIRST_SETTLING_SECONDS = 1.0
+"""The same age for the first feed of a store: nobody can have an older one open, unless all logs were just removed by hand."""
 CHECKING_SECONDS = 1.0
 """How often marks before a look are checked again while they settle: an append of a killed writer may be seen late."""
 _PATH_SECONDS = 0.1
@@ -252,13 +254,21 @@ class ChangeFeed:
         _remove(self._path)
         file = os.open(self._path, _APPENDING | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            text = f"eventstore changes 1 {os.urandom(16).hex()} {max(time.time_ns() // 1_000_000, 0)} "
+            born = time.time_ns() // 1_000_000
+            if self._is_first():
+                born -= int(1_000 * (SETTLING_SECONDS - FIRST_SETTLING_SECONDS))
+            text = f"eventstore changes 1 {os.urandom(16).hex()} {max(born, 0)} "
             _write(file, text.encode("ascii").ljust(_HEADER_BYTES - 1, b"#") + b"\n")
         except OSError:
             os.close(file)
             _remove(self._path)
             raise
         self._begin(file)
+
+    def _is_first(self) -> bool:
+        """Return whether the store begins: it has no log but perhaps the one that is about to be marked."""
+        with os.scandir(self._root) as entries:
+            return sum(_is_log(entry.name) for entry in entries) <= 1
 
     def _void(self, error: OSError) -> None:
         """Invalidate the feed, because a mark could not be written: readers then check every log."""
