@@ -334,6 +334,7 @@ def test_an_append_is_not_done_before_its_flush_and_the_event_loop_turns_meanwhi
             monkeypatch.setattr(manager.storage.log._states.backend, "sync", waiting)
             append = asyncio.ensure_future(twin.set_data("s", "k", 1))
             while not flushing.is_set():
+                assert not append.done()
                 await asyncio.sleep(0)
             for _ in range(100):
                 await asyncio.sleep(0)

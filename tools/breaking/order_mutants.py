@@ -38,6 +38,8 @@ _REGISTRY, _RETENTION = "eventstore/store/registry.py", "eventstore/store/retent
 
 _JOINED, _STEP = "eventstore/log/joined.py", "tests/log/test_joined.py::test_"
 
+_CACHE, _CACHES = "eventstore/derived/cache_file.py", "tests/derived/test_cache_file.py::test_"
+
 _SIDE_BY_SIDE = "tests/log/test_interleavings.py::test_"
 
 _ORDER = "tests/backends/files/test_files_order.py::test_"
@@ -70,14 +72,15 @@ MUTANTS = [
     OrderMutant("a saved position is durable", _BLOBS, "            with open_below(folder, inner, create=True) as inside:\n                os.fsync(folder)  # also if the inner folder exists: its maker may have been killed before this\n                replace_file(last, data, folder=inside", "            with open_below(folder, inner, create=True) as inside:\n                replace_file(last, data, durable=False, folder=inside", _BLOB),
     OrderMutant("a deleted blob stays deleted", _BLOBS, "                os.fsync(inside)\n", "                pass\n", _BLOB),
     # appending
-    OrderMutant("write before the lock is released", _HANDLE, "                        self._write(lines, found.st_size, found, tip.digest)\n", "                        self._unlock()\n                        self._write(lines, found.st_size, found, tip.digest)\n", _APPEND),
+    OrderMutant("write before the lock is released", _HANDLE, "                    self._write(lines, found.st_size, found, tip.digest)\n", "                    self._unlock()\n                    self._write(lines, found.st_size, found, tip.digest)\n", _APPEND),
     OrderMutant("flush before the append returns", _BACKEND, "            handle.flush(tip.offset)\n        return life\n", "            pass\n        return life\n", _APPEND),
     OrderMutant("how far a flush reaches is read before it", _HANDLE, '            reached = self.written  # before the flush: bytes written while it runs are not part of it\n            self.sync("flush")\n', '            self.sync("flush")\n            reached = self.written\n', _FAULTS + "one_flush_does_for_all_who_wait_and_for_nobody_who_came_later"),
     OrderMutant("no flush of bytes that were cut is believed", _HANDLE, "                self._shrank_to(start)\n", "                pass\n", _FAULTS + "a_flush_of_what_was_cut_since_counts_for_nothing"),
     OrderMutant("a flush that failed poisons the handle", _HANDLE, "            self.poison = error.errno or errno.EIO\n            raise NotStored(self.path, self.poison, what) from error", "            raise NotStored(self.path, error.errno or errno.EIO, what) from error", _FAULTS + "after_a_flush_that_failed_nothing_more_is_believed"),
     OrderMutant("the file at the path is the one that is open", _HANDLE, "if (found.st_dev, found.st_ino) == self._opened and found.st_nlink == 1:", "if True:", _ORDER + "a_log_that_was_replaced_under_its_writer_is_not_written_to"),
     OrderMutant("a log is marked before it changes", _HANDLE, "            self.feed.before(self.name)\n            try:\n                self._write(lines, start,", "            try:\n                self._write(lines, start,", _ORDER + "a_log_is_marked_as_changing_before_it_changes"),
-    OrderMutant("a log is marked again after a look", _HANDLE, "                        self.feed.after(self.name)\n                    return True\n", "                        pass\n                    return True\n", _ORDER + "a_look_during_an_append_is_followed_by_another_mark"),
+    OrderMutant("a log is marked again after a look", _HANDLE, "                    self.feed.after(self.name)\n                return True\n", "                    pass\n                return True\n", _ORDER + "a_look_during_an_append_is_followed_by_another_mark"),
+    OrderMutant("an awaited append is reported after its flush", "eventstore/sessions/append_queue.py", "        if written is not None and not written.unflushed:\n", "        if written is not None:\n", "tests/sessions/test_async_manager.py::test_an_append_is_not_done_before_its_flush_and_the_event_loop_turns_meanwhile"),
     OrderMutant("what is closed is flushed first", _BACKEND, "                    if not handle.poison:\n                        handle.flush(handle.written)\n", "                    pass\n", _ORDER + "what_is_closed_is_durable_first"),
     OrderMutant("a step whose answer was lost is settled with the same lines", _JOINED, "partial(self._settle_later, one, error)", "partial(self._append_later, one.state, one.pieces)", _STEP + "each_append_is_there_once_whatever_happens_to_the_step[None-lost]"),
     OrderMutant("a step that wrote nothing to a log may have been repeated", _JOINED, "partial(self._settle_later, one)\n", "partial(self._append_later, one.state, one.pieces)\n", _STEP + "each_append_is_there_once_whatever_happens_to_the_step[None-again]"),
@@ -112,6 +115,11 @@ MUTANTS = [
     OrderMutant("a cleanup compares the hash that was planned", _RETENTION, "(before.version, before.hash) != (planned.version, planned.head_hash)", "before.version != planned.version", _STORE + "a_session_that_changed_since_it_was_planned_is_not_trashed"),
     OrderMutant("record the parent of an imported fork before it is there", "eventstore/store/branches.py", "                self.registry.record_origin(verified)\n", "                pass\n", _STORE + "an_imported_fork_is_recorded_as_one_before_it_is_there"),
     # what is derived
+    OrderMutant("a child closes the connection of its parent", _CACHE, "        self._shut()\n        self._begin()\n", "        self._base = None\n        self._begin()\n", _CACHES + "a_child_has_locks_of_its_own_though_a_thread_refers_to_the_parents_connection"),
+    OrderMutant("nobody opens a cache that is being deleted", _CACHE, "        with _alone(folder):\n", "        with _opening:\n", _CACHES + "no_process_opens_or_closes_a_cache_while_another_one_deletes_it"),
+    OrderMutant("nobody closes a cache that is being deleted", _CACHE, "            with _alone(self._folder):  # who", "            with _opening:  # who", _CACHES + "no_process_opens_or_closes_a_cache_while_another_one_deletes_it"),
+    OrderMutant("a cache is read as a file only while it is closed", _CACHE, "                one._drop()\n        yield\n", "                pass\n        yield\n", "tests/derived/test_catalog_faults.py::test_a_redaction_reads_a_cache_only_while_no_manager_of_this_process_has_it_open"),
+    OrderMutant("rows that somebody deletes meanwhile are not compared", "eventstore/derived/database.py", "                if self.is_at(base, state):\n                    return found\n", "                return found\n", _CACHES + "a_check_beside_a_redaction_of_another_program_accuses_no_session[clear]"),
     OrderMutant("states are evicted", "eventstore/derived/state_cache.py", "self._events > self._most_events and", "False and", "tests/derived/test_state_cache.py::test_a_session_longer_than_the_cache_is_not_folded_anew_each_time"),
     OrderMutant("views are not replaced by those of an older state", "eventstore/derived/file_views.py", "            if old and old.version > head.version:\n                return\n", "", _STORE + "views_of_an_older_state_do_not_replace_newer_ones"),
     OrderMutant("a position stands for what was dealt with", "eventstore/subscriptions/subscription.py", "found = self._last = self._given = self._ready.popleft()", "found = self._given = self._done = self._ready.popleft()", "tests/subscriptions/test_follow.py::test_what_was_not_dealt_with_comes_again"),
