@@ -1,4 +1,4 @@
-"""AsyncSessionManager: the methods of SessionManager for asyncio. All work runs in threads."""
+"""AsyncSessionManager: the methods of SessionManager for asyncio. What can take long runs in threads."""
 
 import asyncio
 import inspect
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingOne, AsyncAskingAll):
-    """A manager for asyncio: the methods of SessionManager as coroutines. The event loop never waits for a disk or a lock.
+    """A manager for asyncio: the methods of SessionManager as coroutines. The event loop never waits for a lock, a flush or a server.
 
     Appends of many tasks to one session are written and flushed together. Use `invocation` with `async with`, and `events`,
     `history`, `timeline`, `salvage` and `follow` with `async for`. Close the manager, or use it with `async with`.

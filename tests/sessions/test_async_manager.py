@@ -1,4 +1,4 @@
-"""The async twin: the same methods, and an event loop that never waits for a disk."""
+"""The async twin: the same methods, and an event loop that never waits for a lock or a flush."""
 
 import asyncio
 import fcntl
