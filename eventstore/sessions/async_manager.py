@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingOne, AsyncAskingAll):
-    """A manager for asyncio: the methods of SessionManager as coroutines. The event loop never waits for a lock, a flush or a server.
+    """A manager for asyncio: the methods of SessionManager as coroutines. The event loop waits for no lock, flush or server.
 
     Appends of many tasks to one session are written and flushed together. Use `invocation` with `async with`, and `events`,
     `history`, `timeline`, `salvage` and `follow` with `async for`. Close the manager, or use it with `async with`.
