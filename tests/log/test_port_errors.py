@@ -45,9 +45,9 @@ NOTE = "checkpoints/000000000001-00000000.note"
 class Answering(Passing):
     """Answers the call number `at` with an error, or each from there on."""
 
-    def __init__(self, inner: TornMemory, *, joins: bool = False) -> None:
+    def __init__(self, inner: TornMemory, *, joins: bool = False, at_once: bool = False) -> None:
         super().__init__(inner)
-        self.capabilities = replace(inner.capabilities, joins_appends=joins)
+        self.capabilities = replace(inner.capabilities, joins_appends=joins, at_once=at_once)
         self.calls = self.at = 0
         self.on = False
         self.error: Callable[[], PortError] | None = None
@@ -67,6 +67,13 @@ class Answering(Passing):
 
     def get_blob(self, log: str, name: str) -> Iterator[bytes]:
         return self._streaming(super().get_blob(log, name))
+
+    def append_at_once(self, log: str, lines: bytes, *, expect: Tip, tip: Tip) -> bool | None:
+        def do() -> bool:
+            self.inner.append(log, lines, expect=expect, tip=tip)
+            return False
+
+        return self.around("append_at_once", do)
 
     def append_many(self, swaps: Sequence[Swap]) -> list[str | None]:
         return self.around("append_many", lambda: JoiningMemory.append_many(self.inner, swaps))  # type: ignore[arg-type]
@@ -105,6 +112,12 @@ def begin(log: EventLog, inner: TornMemory) -> None:
     inner.tear("s", b'{"type":"message.added","seq":4,"at":"20')
     log.append("s", [said("behind")])
     inner.tear("t", b'{"type":"message.added","seq":4,"at":"20')
+
+
+def append_at_once(log: EventLog) -> None:
+    written = log.append_at_once("s", [Append("s", [said("new")]), Append("s", [said("more")])])
+    if written is not None:
+        written.flush()
 
 
 DIGEST = "eeda7ea4a8b6bff55b9f7a5a2f1a87f8de6ae3a5b1a8a0e7e7ad6b0ae5eac0d1"
@@ -156,6 +169,7 @@ CALLS: dict[str, list[Callable[[EventLog], object]]] = {
     "extend": [lambda log: log.extend("s", [[said("new")], [said("last", "k")]], expected_version=5)],
     "append_many": [append_many],
     "append_joined": [append_many],
+    "append_at_once": [append_at_once],
     "attachments": [lambda log: log.attachments("s")],
     "read_beside": [lambda log: list(log.read_beside("s", NOTE))],
     "quarantine": [lambda log: log.quarantine("s")],
@@ -231,7 +245,7 @@ def ask(
 ) -> None:
     """Answer the first call, the second, ... until the method comes to its end before."""
     for at in range(1, MOST_CALLS):
-        backend = Answering(TornMemory(), joins=name == "append_joined")
+        backend = Answering(TornMemory(), joins=name == "append_joined", at_once=name == "append_at_once")
         log = EventLog(backend)
         begin(log, backend.inner)  # type: ignore[arg-type]
         log = log if warm else EventLog(backend)

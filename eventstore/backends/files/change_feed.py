@@ -256,7 +256,7 @@ class ChangeFeed:
         try:
             born = time.time_ns() // 1_000_000
             if self._is_first():
-                born -= int(1_000 * (SETTLING_SECONDS - FIRST_SETTLING_SECONDS))
+                born -= int(1_000 * max(SETTLING_SECONDS - FIRST_SETTLING_SECONDS, 0))
             text = f"eventstore changes 1 {os.urandom(16).hex()} {max(born, 0)} "
             _write(file, text.encode("ascii").ljust(_HEADER_BYTES - 1, b"#") + b"\n")
         except OSError:
