@@ -71,9 +71,10 @@ class AppendQueue:
             else:
                 self._pool.submit(self._flush, queue, taken, written)
         except RuntimeError as error:  # the pool is shut down
-            if written is not None:
-                written.flush()
-            self._report(queue, taken, [error] * len(taken) if written is None else written.outcomes)
+            if written is None:
+                self._report(queue, taken, [error] * len(taken))
+            else:
+                self._flush(queue, taken, written)
 
     def _at_once(self, session_id: str, taken: list[Waiting]) -> Written | None:
         """Write here, in the event loop, what waits for nobody: a thread would cost several times as much."""
@@ -83,8 +84,12 @@ class AppendQueue:
 
     def _flush(self, queue: SessionQueue, taken: list[Waiting], written: Written) -> None:
         """Flush what is written. Runs in a thread of the pool."""
-        written.flush()
-        self._report_soon(queue, taken, written.outcomes)
+        outcomes: Sequence[Outcome | BaseException | None] = written.outcomes
+        try:
+            written.flush()
+        except BaseException as error:  # nobody else would hear of it
+            outcomes = [error] * len(taken)
+        self._report_soon(queue, taken, outcomes)
 
     def _write(self, queue: SessionQueue, taken: list[Waiting]) -> None:
         """Write and flush. Runs in a thread of the pool."""

@@ -345,6 +345,34 @@ def test_an_append_is_not_done_before_its_flush_and_the_event_loop_turns_meanwhi
     run(main())
 
 
+@pytest.mark.parametrize("is_shut_down", [False, True])
+def test_an_append_whose_flush_ends_in_any_error_hears_of_it_and_the_next_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shut_down: bool
+) -> None:
+    """It waited for ever, and with it all later appends to the session."""
+
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="always"))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            with monkeypatch.context() as patched:
+
+                def failing(log: str, tip: Any) -> None:
+                    raise MemoryError
+
+                def shut(*args: Any) -> None:
+                    raise RuntimeError("cannot schedule new futures after shutdown")
+
+                patched.setattr(manager.storage.log._states.backend, "sync", failing)
+                if is_shut_down:
+                    patched.setattr(twin._queue._pool, "submit", shut)
+                with pytest.raises(MemoryError):
+                    await asyncio.wait_for(twin.set_data("s", "k", 1), 20)
+            assert (await asyncio.wait_for(twin.set_data("s", "k", 2), 20)).last == 3
+
+    run(main())
+
+
 @pytest.mark.parametrize("held", ["writing", "scanning", "the lock of the file"])
 def test_the_event_loop_turns_while_a_thread_appends_to_the_log_or_reads_it(tmp_path: Path, held: str) -> None:
     holds, release = threading.Event(), threading.Event()
