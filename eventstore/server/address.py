@@ -24,6 +24,11 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def local_names(host: str, port: int) -> frozenset[str]:
+    """Return the values of `Host` by which a server at an address of this machine is meant."""
+    return frozenset(shown(name, port) for name in (host, "127.0.0.1", "localhost", "::1"))
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; port 0 takes a free one. Raises ServingRefused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

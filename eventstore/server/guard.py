@@ -36,11 +36,6 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
-def loopback_names(port: int) -> frozenset[str]:
-    """Return the values of `Host` by which a server on the loopback address is meant."""
-    return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
-
-
 class Guard:
     """Refuses what is not meant for this server or not allowed, before anything else sees it.
 

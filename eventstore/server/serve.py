@@ -14,9 +14,8 @@ from types import FrameType
 import uvicorn
 
 from eventstore.errors import ServingRefused
-from eventstore.server.address import is_local, listen, shown
+from eventstore.server.address import is_local, listen, local_names, shown
 from eventstore.server.app import Access, Application
-from eventstore.server.guard import loopback_names
 from eventstore.sessions.manager import SessionManager
 
 
@@ -95,7 +94,7 @@ class Server:
             raise ServingRefused(shown(host, port), reason)
         self._socket = listen(host, port)
         self.port: int = self._socket.getsockname()[1]
-        ours = {*loopback_names(self.port), shown(host, self.port)} if is_ours else set[str]()
+        ours = local_names(host, self.port) if is_ours else frozenset[str]()
         self._access = Access(token)
         schemes = ("http", "https") if allow_hosts else ("http",)
         application = Application(manager, {*allow_hosts, *ours}, access=self._access, write=write, schemes=schemes)
