@@ -141,11 +141,17 @@ class LogWriter(UnverifiedReader):
         state = self._states.known.get(session_id)
         if state is None or any(type(event) is EventRedacted for one in appends for event in one.events):
             return None
-        try:
-            batches = [prepare(one.events, self._max_event_bytes) for one in appends]
-        except (EventStoreError, ValueError):
-            return None
-        if any(batch.ids for batch in batches) or not state.writing.acquire(blocking=False):
+        batches, size = list[Batch](), 0
+        for one in appends:
+            try:
+                batch = prepare(one.events, self._max_event_bytes)
+            except (EventStoreError, ValueError):
+                return None
+            size += sum(len(piece.tail) for piece in batch.pieces)
+            if batch.ids or size > _MOST_BYTES_AT_ONCE:  # the others are not prepared in vain
+                return None
+            batches.append(batch)
+        if not state.writing.acquire(blocking=False):
             return None
         try:
             if not state.scanning.acquire(blocking=False):

@@ -22,7 +22,7 @@ from eventstore import (
     VersionConflict,
 )
 from eventstore.events import DataSet, MessageAdded, RecordPut, SessionCreated
-from eventstore.log import Append, Written
+from eventstore.log import Append, Written, writer
 from eventstore.sessions import (
     AsyncMoments,
     AsyncProofs,
@@ -371,6 +371,28 @@ def test_an_append_whose_flush_ends_in_any_error_hears_of_it_and_the_next_one_is
             assert (await asyncio.wait_for(twin.set_data("s", "k", 2), 20)).last == 3
 
     run(main())
+
+
+def test_the_event_loop_prepares_no_more_than_it_may_write_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It encoded all that was waiting, found it too much, and left it to a thread that encoded it again."""
+    in_loop, prepare = list[str](), writer.prepare
+
+    def preparing(*args: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            in_loop.append("one")
+        return prepare(*args)
+
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            await asyncio.gather(*(twin.add_conversation_message("s", "user", "x" * 100_000) for _ in range(50)))
+
+    monkeypatch.setattr(writer, "prepare", preparing)
+    run(main())
+    assert len(in_loop) == 3
 
 
 @pytest.mark.parametrize("held", ["writing", "scanning", "the lock of the file"])
