@@ -22,7 +22,7 @@ from eventstore import (
     VersionConflict,
 )
 from eventstore.events import DataSet, MessageAdded, RecordPut, SessionCreated
-from eventstore.log import Append, Written, writer
+from eventstore.log import Append, Written, batch, writer
 from eventstore.sessions import (
     AsyncMoments,
     AsyncProofs,
@@ -377,7 +377,7 @@ def test_the_event_loop_prepares_no_more_than_it_may_write_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It encoded all that was waiting, found it too much, and left it to a thread that encoded it again."""
-    in_loop, prepare = list[str](), writer.prepare
+    in_loop, prepare = list[str](), batch.prepare
 
     def preparing(*args: Any) -> Any:
         if threading.current_thread() is threading.main_thread():
