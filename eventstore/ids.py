@@ -23,9 +23,10 @@ TRASH = "_trash/"
 LATEST = "latest"
 """What commands read as the session updated last. No new session may have this id; one of an earlier release opens as before."""
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_CHARACTERS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Windows opens a device instead of a file with such a name, whatever the extension.
-_DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
+_DEVICE = r"(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\.|\Z)"
+_SESSION_ID = re.compile(rf"(?!{_DEVICE}){_CHARACTERS.pattern}(?<!\.)")
 _BESIDE = re.compile(
     r"checkpoints/[0-9]{12}-[0-9a-f]{8}\.note|quarantine/[A-Za-z0-9][A-Za-z0-9._-]{0,199}|values/[0-9a-f]{64}", re.ASCII
 )
@@ -42,10 +43,6 @@ def check_session_id(session_id: str, kind: str = "session id") -> str:
         raise InvalidSessionId(repr(session_id), "it is not text", kind)
     if not _SESSION_ID.fullmatch(session_id):
         raise InvalidSessionId(session_id, _why_not(session_id), kind)
-    if session_id.endswith("."):
-        raise InvalidSessionId(session_id, "it ends in a dot", kind)
-    if session_id.partition(".")[0].lower() in _DEVICES:
-        raise InvalidSessionId(session_id, "it is a device name on Windows", kind)
     return session_id
 
 
@@ -102,9 +99,13 @@ def _why_not(session_id: str) -> str:
         return "it is empty"
     if len(session_id) > 128:
         return f"it has {len(session_id)} characters, more than 128"
-    if _SESSION_ID.fullmatch("x" + session_id[1:]):
+    if not _CHARACTERS.fullmatch("x" + session_id[1:]):
+        return "it contains a character that is not allowed"
+    if not _CHARACTERS.fullmatch(session_id):
         return "it does not begin with a letter or digit"
-    return "it contains a character that is not allowed"
+    if session_id.endswith("."):
+        return "it ends in a dot"
+    return "it is a device name on Windows"
 
 
 def new_session_id(now: datetime | None = None) -> str:

@@ -34,7 +34,8 @@ class Invocation(Struct, frozen=True, gc=False):
 
 def merge(known: Invocation | None, event: InvocationEvent) -> Invocation:
     """Return a call after an event: fields that the event leaves out stay unchanged."""
-    return replace(known or Invocation(event.invocation_id, event.time), **reported(event))
+    fields = reported(event)
+    return Invocation(event.invocation_id, event.time, **fields) if known is None else replace(known, **fields)
 
 
 def reported(event: InvocationEvent) -> dict[str, Any]:

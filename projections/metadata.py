@@ -56,7 +56,7 @@ class State:
             self,
             tools_used=self.tools_used.copy(),
             token_usage=None if self.token_usage is None else self.token_usage.copy(),
-            custom_metadata=deepcopy(self.custom_metadata),
+            custom_metadata=_own(self.custom_metadata),
             calls=self.calls.copy(),
             uses=self.uses.copy(),
             adjusted=self.adjusted.copy(),
@@ -77,10 +77,15 @@ class State:
             tools_used=self.tools_used.copy(),
             estimated_cost=None if self.estimated_cost is None else sum_range.real(self.estimated_cost),
             token_usage=None if self.token_usage is None else sum_range.wholes(self.token_usage),
-            custom_metadata=deepcopy(self.custom_metadata),
+            custom_metadata=_own(self.custom_metadata),
             pinned=self.pinned,
             external_key=self.external_key,
         )
+
+
+def _own(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the custom metadata; most sessions have none, and `deepcopy` takes a microsecond for that."""
+    return deepcopy(values) if values else {}
 
 
 _USES = msgspec.json.Decoder(usage.Use)
@@ -131,13 +136,13 @@ def _created(state: State, event: e.SessionCreated) -> None:
     state.external_key = event.external_key  # a fork is another session: it has none of its parent
     if event.forked_from is None:
         state.user_id, state.purpose, state.tags = event.user_id, event.purpose, event.tags
-        state.custom_metadata = deepcopy(event.custom_metadata)
+        state.custom_metadata = _own(event.custom_metadata)
         return
     state.forks += ((event.forked_from["session_id"], event.forked_from["seq"]),)
     state.created_at, state.status = event.time, "active"
     state.user_id, state.purpose = event.user_id or state.user_id, event.purpose or state.purpose
     state.tags = event.tags or state.tags
-    state.custom_metadata.update(deepcopy(event.custom_metadata))
+    state.custom_metadata.update(_own(event.custom_metadata))
 
 
 def _updated(state: State, event: e.SessionUpdated) -> None:
@@ -145,7 +150,7 @@ def _updated(state: State, event: e.SessionUpdated) -> None:
         state.purpose = event.purpose
     if event.tags is not msgspec.UNSET:
         state.tags = event.tags
-    state.custom_metadata.update(deepcopy(event.custom_metadata))
+    state.custom_metadata.update(_own(event.custom_metadata))
 
 
 def _completed(state: State, event: e.SessionCompleted) -> None:

@@ -171,7 +171,8 @@ class SessionMetadata:
     def __post_init__(self) -> None:
         self.created_at = _zoned(self.created_at, "created_at")
         self.updated_at = _zoned(self.updated_at, "updated_at")
-        self.status = SessionStatus(self.status)
+        if type(self.status) is not SessionStatus:
+            self.status = SessionStatus(self.status)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values: times as ISO text, the status as its value; `pinned`, `external_key` only if set."""

@@ -70,7 +70,10 @@ def read_time(text: str, otherwise: str) -> datetime:
 
     Older releases wrote the years before 1000 with fewer than four digits.
     """
-    for one in (text, text.zfill(27), otherwise):
-        with suppress(ValueError):
-            return to_datetime(one)
+    try:
+        return to_datetime(text)
+    except ValueError:
+        for one in (text.zfill(27), otherwise):
+            with suppress(ValueError):
+                return to_datetime(one)
     return datetime.min.replace(tzinfo=UTC)

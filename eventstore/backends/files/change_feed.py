@@ -19,7 +19,6 @@ import stat
 import threading
 import time
 import warnings
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -378,10 +377,14 @@ class ChangeFeed:
         """Check every log."""
         try:
             with os.scandir(self._root) as entries:
-                names: Iterable[str] = sorted(entry.name for entry in entries if entry.is_dir() or entry.is_symlink())
+                names = sorted((one.name, one.is_symlink()) for one in entries if one.is_dir() or one.is_symlink())
         except OSError:
             return []
-        looked = ((name, self._text(name, removals)) for name in names if _is_log(name))
+        looked = (
+            (name, NO_LOG if is_link else self._text_of_file(name, removals))
+            for name, is_link in names
+            if _is_log(name)
+        )
         return [(name, text) for name, text in looked if text is not None]
 
     def _text(self, log: str, removals: dict[str, int]) -> str | None:
@@ -389,6 +392,13 @@ class ChangeFeed:
         try:
             if stat.S_ISLNK(os.stat(f"{self._root}/{log}", follow_symlinks=False).st_mode):
                 return NO_LOG
+        except OSError:
+            return None
+        return self._text_of_file(log, removals)
+
+    def _text_of_file(self, log: str, removals: dict[str, int]) -> str | None:
+        """Describe the content of a log whose folder is no link."""
+        try:
             found = os.stat(f"{self._root}/{log}/events.jsonl", follow_symlinks=False)
         except OSError:
             return None
