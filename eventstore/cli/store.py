@@ -1,5 +1,6 @@
 """The store that a command works on, and the command rebuild."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,8 @@ def list_rows(
         if rows is not None:
             return rows
     with open_manager(store) as manager:
-        return [one.to_dict() for one in manager.storage.page(wanted, on_damage, at, _tracked).sessions]
+        found = manager.storage.page(wanted, on_damage, at, _tracked, jobs=os.cpu_count() or 1)
+        return [one.to_dict() for one in found.sessions]
 
 
 def _tracked(names: Sequence[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Rows: TypeAlias = list[tuple[Any, ...]]
 Content: TypeAlias = dict[str, Rows]
 _COMPARISONS = 5
+_WORTH_PROCESSES = 4_000  # sessions: they take longer to read than processes to start
 
 
 class ListedSessions(FoldedSessions):
@@ -111,12 +113,14 @@ class ListedSessions(FoldedSessions):
         track: Track = iter,
         *,
         total: bool = False,
+        jobs: int = 1,
     ) -> Page:
         """List one page of the sessions that match, as `list_metadata` does; with `total` count them all.
 
         Raises ValueError for an invalid cursor.
 
-        `track` receives the ids of the sessions to read, and yields each one when it is to be read.
+        `track` receives the ids of the sessions to read, and yields each one when it is to be read. Very many are read by `jobs`
+        processes, as `spread` of `store.processes` says.
         """
         if at is not None:
             moment, then = as_time(at), Catalog()
@@ -125,7 +129,8 @@ class ListedSessions(FoldedSessions):
             found = then.find(wanted)
             count = then.count(wanted) if total else None
         else:
-            found = self.catalog.page(wanted, self.log, self._describe, on_damage, track)
+            read, described = self._reading_ahead(track, jobs)
+            found = self.catalog.page(wanted, self.log, described, on_damage, read)
             count = self.catalog.count(wanted) if total else None
         return Page([SessionMetadata.from_dict(row) for row in found.rows], found.cursor, count, found.previous)
 
@@ -142,6 +147,23 @@ class ListedSessions(FoldedSessions):
         Sessions that cannot be read are left out.
         """
         return walk(session_id, lambda one: self.sub_agents(one, on_damage=lambda damage: None))
+
+    def _reading_ahead(self, track: Track, jobs: int) -> tuple[Track, Callable[[str], dict[str, Any]]]:
+        """Return a `track` and a `describe` for which other processes read, if there are very many sessions to read."""
+        ahead = dict[str, dict[str, Any] | None]()
+
+        def read(names: Sequence[str]) -> Iterator[str]:
+            rows = self._described(names, jobs) if jobs > 1 and len(names) >= _WORTH_PROCESSES else repeat(None)
+            for name in track(names):
+                ahead[name] = next(rows)
+                yield name
+            next(rows)  # the processes end
+
+        return read, lambda session_id: ahead.pop(session_id, None) or self._describe(session_id)
+
+    def _described(self, session_ids: Sequence[str], jobs: int) -> Iterator[dict[str, Any] | None]:
+        """Stream what `_describe` returns, read by so many processes; None for each that has to be read here."""
+        return repeat(None)
 
     def _describe(self, session_id: str) -> dict[str, Any]:
         """Return the metadata of a session: of a small log that is not folded yet by one read of it."""

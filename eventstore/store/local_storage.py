@@ -7,6 +7,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +98,15 @@ class FileSystemSessionStorage(SessionStorage):
             shown = self.snapshots.shown(session_id)
             known = None if shown is None else shown.to_model(session_id)
         return known or super().metadata(session_id)
+
+    def _described(self, session_ids: Sequence[str], jobs: int) -> Iterator[dict[str, Any] | None]:
+        from concurrent.futures.process import BrokenProcessPool  # programs with few sessions start none
+
+        from eventstore.store.processes import spread
+
+        with suppress(BrokenProcessPool, OSError):  # none can be started, or one was killed: the rest is read here
+            yield from spread(session_ids, partial(_describe_some, self.sessions_dir, self.history_dir), jobs)
+        yield from repeat(None)
 
     def statistics(self, session_id: str, at: At | None = None, *, recorded: bool = False) -> dict[str, Any]:
         """Return a session's figures, from its snapshot if there is one; earlier events are not verified then."""
@@ -275,6 +286,18 @@ def _write_views(storage: "weakref.ref[FileSystemSessionStorage]", delay: float)
                 kept._writer = None
                 return
         del kept
+
+
+def _describe_some(sessions_dir: Path, history_dir: Path, names: Sequence[str]) -> list[dict[str, Any] | None]:
+    """Read the metadata of some sessions in another process; None for those that cannot be read."""
+    found = list[dict[str, Any] | None]()
+    with FileSystemSessionStorage(sessions_dir, history_dir, fsync="no") as storage:
+        for name in names:
+            try:
+                found.append(storage._describe(name))
+            except EventStoreError:  # the caller reads it again, and says what is wrong
+                found.append(None)
+    return found
 
 
 # One hook for all storages: the interpreter cannot remove a hook, so one per storage would stay for ever.

@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.derived.cache_file import FOLDER
 from eventstore.derived.catalog import Catalog
 from eventstore.derived.listing import Filter, Listed, Sort
+from eventstore.errors import LogDamaged
 from eventstore.log.changes import Changes
 from eventstore.store.pages import Page
 
@@ -267,3 +270,69 @@ def test_the_first_feed_of_a_store_is_trusted_after_a_second_and_later_ones_are_
         monkeypatch.setattr(time, "time", lambda later=later: now + later)
         reader = ChangeFeed(tmp_path / ".sessions")
         assert reader.changed(reader.changed(None).token).complete is not is_trusted
+
+
+def not_damaged(damage: LogDamaged) -> None:
+    pytest.fail(str(damage))
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileSystemSessionStorage]:
+    """A store whose sessions count as very many: a list of it with several jobs starts processes."""
+    monkeypatch.setattr("eventstore.store.lists._WORTH_PROCESSES", 1)
+    monkeypatch.setattr("eventstore.store.processes._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("eventstore.store.processes._AT_ONCE", 1)
+    monkeypatch.setattr("eventstore.store.processes._AHEAD", 1)
+    with opened(tmp_path) as manager:
+        for name in "abcdefghij":
+            manager.create_session(name, f"purpose of {name}", tags=[name])
+            manager.add_conversation_message(name, "user", "x" * (70_000 if name == "c" else 10))
+        manager.fork_session("a", new_id="k")
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage:
+        yield storage
+
+
+def test_a_list_that_several_processes_read_is_the_same(
+    many: FileSystemSessionStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = many.page(Filter(limit=None), not_damaged)
+    many.clear_caches()
+    monkeypatch.setattr(many, "_describe", pytest.fail)  # nothing is read here
+    read = list[str]()
+
+    def track(names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            yield name
+            read.append(name)
+
+    before = set(active_children())
+    assert many.page(Filter(limit=None), not_damaged, track=track, jobs=2) == alone
+    assert read == list("abcdefghijk")
+    assert set(active_children()) == before
+
+
+def test_a_damaged_session_is_reported_once_where_several_processes_read(many: FileSystemSessionStorage) -> None:
+    path = many.sessions_dir / "d" / "events.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"purpose of d", b"purpose of x"))
+    (path.parent / "metadata.json").unlink()
+    damaged = list[LogDamaged]()
+    found = many.page(Filter(limit=None), damaged.append, jobs=2)
+    assert sorted(ids(found.sessions)) == list("abcefghijk")
+    assert [one.session_id for one in damaged] == ["d"]
+
+
+def test_where_the_processes_are_killed_the_rest_is_read_here(many: FileSystemSessionStorage) -> None:
+    killed = list[int]()
+
+    def track(names: Sequence[str]) -> Iterator[str]:
+        for place, name in enumerate(names):
+            if place == 4:
+                for child in active_children():
+                    child.kill()
+                    child.join()
+                    killed.append(child.pid or 0)
+            yield name
+
+    found = many.page(Filter(limit=None), not_damaged, track=track, jobs=2)
+    assert killed
+    assert sorted(ids(found.sessions)) == list("abcdefghijk")
