@@ -66,14 +66,15 @@ class State:
 
     def put(self, event: RecordPut) -> None:
         """Apply one event."""
-        place: Place = event.seq if event.key is None else event.key
+        place: Place = (event.first or event.seq) if event.key is None else event.key
         old = self.streams.get(event.stream, {}).get(place)
         if old is not None and event.once:
             return
         text = b"" if event.value_sha256 else msgspec.json.encode(event.value)
-        self._changing(event.stream)[place] = Entry(
+        stream = self._changing(event.stream)
+        stream[place] = Entry(
             event.key,
-            event.seq if old is None else old.first,
+            event.first or (event.seq if old is None else old.first),
             event.seq,
             event.time,
             text,
@@ -81,6 +82,8 @@ class State:
             event.value_bytes or len(text),
             event.value_sha256,
         )
+        if event.first is not None:
+            self.streams[event.stream] = dict(sorted(stream.items(), key=_first))
 
     def remove(self, event: RecordRemoved) -> None:
         """Apply one event."""
@@ -106,6 +109,10 @@ class State:
     def _drop(self, name: str) -> None:
         del self.streams[name]
         self.owned.discard(name)
+
+
+def _first(item: tuple[Place, Entry]) -> int:
+    return item[1].first
 
 
 def apply(state: State, event: FoldInput) -> None:

@@ -91,12 +91,23 @@ class EventStoreSession:
             if last is None:
                 return []
             events: list[e.Event] = [e.RecordRemoved(stream=_ITEMS, item=last.first)]
-            if any(isinstance(one, e.MessageAdded) for one in meant(_meaning, unpacked(last.value))):
-                events.append(e.ConversationRewound(to=last.first))
+            said = [one for one in meant(_meaning, unpacked(last.value)) if isinstance(one, e.MessageAdded)]
+            if said:
+                events.append(e.ConversationRewound(to=self._end_without(last, said[-1])))
             return events
 
         append_decided(self._manager, self._id, decide)
         return unpacked(popped[0].value) if popped else None
+
+    def _end_without(self, last: Item, said: e.MessageAdded) -> int:
+        """Return the last event of the conversation without the last item, whose message a redaction may have moved."""
+        try:
+            messages = self._manager.storage.fold(self._id).conversation.messages
+        except SessionNotFound:  # deleted since it was read
+            return last.first
+        if messages and (messages[-1].role, messages[-1].content) == (said.role, said.content):
+            return messages[-1].seq - 1
+        return last.first
 
     def _clear(self) -> None:
         def decide(now: Stored) -> list[e.Event]:

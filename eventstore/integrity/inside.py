@@ -2,8 +2,9 @@
 
 No event in a log changes its position, so the copies are appended. All messages from the first removed one on are
 withdrawn and appended again, so that their order stays. Messages without a secret are marked as copies and count at
-their old position. An imported line is copied too, so that the transcript can still be exported, with the secrets
-replaced.
+their old position. A record takes the place in its stream that the removed one had, and only where a stream needs it: what was
+removed or replaced since does not come back. An imported line is copied too, so that the transcript can still be
+exported, with the secrets replaced.
 """
 
 import json
@@ -17,8 +18,10 @@ from eventstore.secret_patterns import Patterns
 from eventstore.store.call_values import set_aside
 from eventstore.store.replaced_lines import NAME
 from eventstore.store.storage import SessionStorage
+from projections import records
 from projections.calls import large_values
 
+_RECORDS = e.RecordPut, e.RecordRemoved
 _ORDERED = e.ConversationCleared, e.ConversationRewound, e.MessagesWithdrawn
 _PLACE = {"seq": 0, "at": "", "salt": None, "hash": "", "batch": None, "origin": None}
 
@@ -36,6 +39,7 @@ def keep_rest(storage: SessionStorage, session_id: str, lines: dict[int, bytes],
         *_conversation(storage, session_id, events, patterns),
         *_names(storage, session_id, events, patterns),
         *(kept for seq, event in events.items() for kept in _others(storage, session_id, seq, event, patterns)),
+        *_records(storage, session_id, events, patterns),
         *_imported(lines, events, patterns),
     ]
     numbered = [
@@ -106,8 +110,33 @@ def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], pat
 def _others(storage: SessionStorage, session_id: str, seq: int, event: e.Event, patterns: Patterns) -> list[e.Event]:
     """Return any other event without secrets: calls, which are folded by their id, reasoning, usage."""
     is_told = isinstance(event, e.MessageAdded | e.SessionCreated | e.SessionUpdated | e.DataSet | e.ForeignRecorded)
-    if is_told or isinstance(event, _ORDERED):
+    if is_told or isinstance(event, (*_ORDERED, *_RECORDS)):
         return []
+    return [_cleaned(storage, session_id, seq, event, patterns)]
+
+
+def _records(storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns) -> list[e.Event]:
+    """Return what gives the streams their entries and their order again once the removed events have no effect."""
+    if not any(isinstance(event, _RECORDS) for event in events.values()):
+        return []
+    now = storage.records(session_id).streams
+    read = (event for event in storage.log.read(session_id) if isinstance(event, _RECORDS) and event.seq not in events)
+    left = records.projection.fold(read).streams
+    surplus, lost = list[e.Event](), dict[int, int]()
+    for name in now | left:
+        here, there = now.get(name, {}), left.get(name, {})
+        for place, entry in there.items():
+            if place not in here:
+                item = entry.first if entry.key is None else None
+                surplus.append(patterns.clean(e.RecordRemoved(stream=name, key=entry.key, item=item)))
+        lost |= {entry.seq: entry.first for place, entry in here.items() if there.get(place) != entry}
+    puts = (event for event in storage.log.read(session_id) if isinstance(event, e.RecordPut) and event.seq in lost)
+    moved = (replace(event, once=False, first=lost[event.seq]) for event in puts)
+    return [*surplus, *(_cleaned(storage, session_id, event.seq, event, patterns) for event in moved)]
+
+
+def _cleaned(storage: SessionStorage, session_id: str, seq: int, event: e.Event, patterns: Patterns) -> e.Event:
+    """Return an event without its secrets, to be appended in place of event `seq`."""
     large = large_values(event)
     if large:  # the secret is in the complete value: it is cleaned and stored again
         (event,) = storage.log.with_values(session_id, [event], strict=False)
@@ -117,7 +146,7 @@ def _others(storage: SessionStorage, session_id: str, seq: int, event: e.Event, 
     known = {one.name for one in fields(clean)}
     place = {name: value for name, value in _PLACE.items() if name in known}
     kept = replace(clean, **place, id=f"{NAME}{seq}.event", occurred_at=event.time)
-    return [set_aside(storage.log, session_id, kept) if large else kept]
+    return set_aside(storage.log, session_id, kept) if large else kept
 
 
 def _imported(lines: dict[int, bytes], events: dict[int, Any], patterns: Patterns) -> list[e.Event]:

@@ -379,6 +379,7 @@ _RULES: dict[type[e.Event], dict[str, str]] = {
     e.InvocationStarted: {"invocation_dir": _PATH},
     e.InvocationLinked: {"invocation_dir": _PATH, "duration_ms": _AMOUNT},
     e.UsageRecorded: {"tokens": _COUNT, "cost": _AMOUNT, "cache_write_hour": _COUNT},
+    e.RecordPut: {"first": _SEQ},
     e.RecordRemoved: {"item": _SEQ},
     e.ForeignRecorded: {"withheld_bytes": _COUNT},
 }

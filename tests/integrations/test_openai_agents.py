@@ -55,6 +55,23 @@ def test_what_is_popped_leaves_the_conversation_and_stays_in_the_log(manager: Se
     assert (asyncio.run(session.get_items()), list(manager.conversation(session.stored_id))) == ([], [])
 
 
+def test_a_redaction_leaves_items_where_they_are_and_the_last_can_still_be_popped(manager: SessionManager) -> None:
+    token = "ghp_" + "a1B2" * 9
+    session = EventStoreSession("s", manager)
+    items: list[Any] = [
+        {"role": "user", "content": one} for one in ("first", f"my token is {token}", "third", "fourth")
+    ]
+    asyncio.run(session.add_items(items))
+    assert asyncio.run(session.pop_item()) == items.pop()
+    manager.redactions.carry_out(manager.redactions.plan(), "asked to", inside=True)
+    said = ["first", "my token is [redacted:github-token]", "third"]
+    assert [one["content"] for one in asyncio.run(session.get_items())] == said
+    assert [one.content for one in manager.conversation(session.stored_id)] == said
+    assert asyncio.run(session.pop_item()) == items[-1]
+    assert [one["content"] for one in asyncio.run(session.get_items())] == said[:-1]
+    assert [one.content for one in manager.conversation(session.stored_id)] == said[:-1]
+
+
 def test_no_two_tasks_pop_one_item_and_none_is_lost(manager: SessionManager) -> None:
     sessions = [EventStoreSession("s", manager) for _ in range(4)]
 
