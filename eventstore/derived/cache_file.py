@@ -99,8 +99,8 @@ class CacheFile:
             if base.in_transaction:  # one inside another of this thread
                 yield base
                 return
-            base.execute(begin)
             try:
+                base.execute(begin)  # a Ctrl-C while it waits for others is raised when it has begun
                 yield base
                 base.execute("COMMIT")
             except BaseException:

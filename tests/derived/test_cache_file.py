@@ -218,3 +218,33 @@ def test_locks_are_taken_together_beside_a_thread_that_waits_for_one_while_it_ho
             assert all(lock.locked() for lock in (pair[0].lock, pair[1].lock, added))
         thread.join(60)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("begun", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_a_ctrl_c_when_a_transaction_has_just_begun_ends_it(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch, begun: str
+) -> None:
+    """It comes there if the transaction had to wait. The next one was taken for a part of it: nothing was stored any more."""
+    base = base_of(manager)
+
+    class Interrupted:
+        """A connection; Ctrl-C is pressed while it begins a transaction."""
+
+        def __init__(self, connection: sqlite3.Connection | None) -> None:
+            assert connection is not None
+            self.connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def execute(self, text: str) -> None:
+            self.connection.execute(text)
+            if text == begun:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(base, "_base", Interrupted(base._base))
+        with pytest.raises(KeyboardInterrupt), base.reading() if begun == "BEGIN" else base.writing():
+            pass
+    assert base._base is not None
+    assert not base._base.in_transaction
