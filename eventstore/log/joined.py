@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from eventstore.errors import EventStoreError
 from eventstore.log.append import Appender, Plan
-from eventstore.log.base import Outcome
+from eventstore.log.base import Appended, Outcome
 from eventstore.log.batch import Batch
 from eventstore.log.port import NotStored, Refused, Swap, Tip, Unclear
 from eventstore.log.state import LogState
@@ -18,8 +18,8 @@ Later: TypeAlias = Callable[[], list[Outcome]]
 """Makes the appends to one log, and returns their outcomes."""
 
 
-class _Taken(NamedTuple):
-    """Appends to one log, whose locks are held; `plan` begins at `here`."""
+class Taken(NamedTuple):
+    """Appends to one log, planned with its locks held: `plan` begins at `here`. `place` is that of the log among several."""
 
     place: int
     state: LogState
@@ -39,7 +39,7 @@ class JoinedAppender(Appender):
         """
         found: list[list[Outcome] | Later] = [partial(self._append_later, *group) for group in groups]
         for first in range(0, len(groups), _MOST):
-            taken: list[_Taken] = []
+            taken: list[Taken] = []
             try:
                 for place, (state, pieces) in enumerate(groups[first : first + _MOST], first):
                     self._take(place, state, pieces, taken)
@@ -51,7 +51,7 @@ class JoinedAppender(Appender):
                     one.state.writing.release()
         return found
 
-    def _take(self, place: int, state: LogState, pieces: Pieces, taken: list[_Taken]) -> None:
+    def _take(self, place: int, state: LogState, pieces: Pieces, taken: list[Taken]) -> None:
         """Hold the locks of a log and plan its appends; do nothing if that has to wait."""
         if not state.writing.acquire(blocking=False):
             return
@@ -64,14 +64,14 @@ class JoinedAppender(Appender):
             if scan.here.life and not self._must_look(state, pieces):
                 plan = self._plan(state, scan, pieces)
                 if plan.data:
-                    taken.append(_Taken(place, state, pieces, scan.here, plan))
+                    taken.append(Taken(place, state, pieces, scan.here, plan))
                     is_taken = True
         finally:
             if not is_taken:
                 state.scanning.release()
                 state.writing.release()
 
-    def _write(self, taken: list[_Taken], found: list[list[Outcome] | Later]) -> None:
+    def _write(self, taken: list[Taken], found: list[list[Outcome] | Later]) -> None:
         swaps = [Swap(one.state.name, one.plan.data, one.here, one.plan.tip, one.plan.keys) for one in taken]
         try:
             lives = self._backend.append_many(swaps)
@@ -82,13 +82,13 @@ class JoinedAppender(Appender):
             return
         except Unclear as error:
             for one in taken:
-                found[one.place] = partial(self._settle_later, one, error)
+                found[one.place] = partial(self.settle_later, one, error)
             return
         except Refused:  # certainly nothing was written: each is refused, or not, when it is appended alone
             return
         for one, life in zip(taken, lives, strict=True):
             if life is None:  # an attempt that the engine repeated may have written it
-                found[one.place] = partial(self._settle_later, one)
+                found[one.place] = partial(self.settle_later, one)
             else:
                 one.plan.tip.life = life
                 self._moved_on(one.state, one.plan)
@@ -98,16 +98,27 @@ class JoinedAppender(Appender):
         with state.writing:
             return self.append(state, pieces)
 
-    def _settle_later(self, taken: _Taken, error: Unclear | None = None) -> list[Outcome]:
-        """Write the same lines, if they are not there; `error` is that of the common step. If the log has moved on, plan anew."""
+    def settle_later(self, taken: Taken, error: Unclear | None = None) -> list[Outcome]:
+        """Write the same lines, if they are not there; `error` is that of the first attempt. Plan those anew that are missing.
+
+        What is there is as durable as the level asks.
+        """
         state, plan = taken.state, taken.plan
         with state.writing, state.scanning:
             try:
-                reached = self._swap(state, taken.here, plan.data, plan.tip, plan.keys, sync=True, unclear=error)
+                is_apart = self._syncs_apart
+                reached = self._swap(
+                    state, taken.here, plan.data, plan.tip, plan.keys, sync=not is_apart, unclear=error
+                )
+                if is_apart and reached > taken.here.seq:
+                    self.sync(state, plan.tip)
             except EventStoreError as failed:
                 return [failed] * len(taken.pieces)
             if reached == plan.tip.seq:
                 if state.scan.here is taken.here:
                     self._moved_on(state, plan)
                 return plan.outcomes
-        return self._append_later(state, taken.pieces)
+        there = [one if isinstance(one, Appended) and one.last <= reached else None for one in plan.outcomes]
+        missing = [piece for piece, one in zip(taken.pieces, there, strict=True) if one is None]
+        rest = iter(self._append_later(state, missing))
+        return [next(rest) if one is None else one for one in there]

@@ -6,10 +6,11 @@ from functools import partial
 from eventstore.errors import EventStoreError
 from eventstore.events import Event, EventRedacted
 from eventstore.ids import check_log_id
+from eventstore.log.append import Plan
 from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.log.batch import Batch, prepare, prepare_many, seal
-from eventstore.log.joined import JoinedAppender
-from eventstore.log.port import Backend, PortError
+from eventstore.log.joined import JoinedAppender, Taken
+from eventstore.log.port import Backend, PortError, Refused, Unclear
 from eventstore.log.state import LogState
 from eventstore.log.unverified import UnverifiedReader
 from eventstore.record import clock, codec
@@ -134,7 +135,8 @@ class LogWriter(UnverifiedReader):
     def append_at_once(self, session_id: str, appends: Sequence[Append]) -> Written | None:
         """Append for several callers to one session, as `append_many` does, if nothing has to be waited for before the flush.
 
-        None if nothing was done: `append_many` waits, or says what is wrong. Raises AppendRefused, OutcomeUnknown.
+        None if nothing was done: `append_many` waits, or says what is wrong. Appends whose outcome is unclear are `left`: to find
+        it out may take long. Raises AppendRefused.
         """
         if not self.capabilities.at_once or not isinstance(session_id, str) or session_id[:1] == "_":
             return None
@@ -170,7 +172,7 @@ class LogWriter(UnverifiedReader):
         if not here.life or state.scan.fault is not None or state.scan.unended is not None or state.unfinished:
             return None
         tip, at = here, now if now > here.at else here.at
-        parts, outcomes = list[bytes](), list[Outcome | None]()
+        parts, outcomes = list[bytes](), list[Outcome]()
         for batch, version in zip(batches, expected, strict=True):
             if version not in (None, tip.seq):
                 return None
@@ -181,16 +183,21 @@ class LogWriter(UnverifiedReader):
         data = b"".join(parts)
         if len(data) > _MOST_BYTES_AT_ONCE:
             return None
+        places = list(range(len(outcomes)))
         try:
             is_stored = self.backend.append_at_once(state.name, data, expect=here, tip=tip)
-        except PortError as error:
-            is_stored = False if self._appender.settle(state, here, data, tip, error) else None
+        except Unclear as error:
+            pieces = list(zip(batches, expected, strict=True))
+            taken = Taken(0, state, pieces, here, Plan(data, tip, [], outcomes))
+            return Written([None] * len(places), left=[(places, partial(self._appender.settle_later, taken, error))])
+        except Refused as error:
+            raise self._states.refused(state, error) from error
         if is_stored is None:
             return None
         state.scan.here, state.end = tip, tip.offset
-        written = Written(outcomes)
+        written = Written([*outcomes])
         if not is_stored:
-            written.unflushed.append((list(range(len(outcomes))), partial(self._appender.sync, state, tip)))
+            written.unflushed.append((places, partial(self._appender.sync, state, tip)))
         return written
 
     def append_joined(self, appends: Sequence[Append]) -> Written:

@@ -62,7 +62,7 @@ class AppendQueue:
         except Exception as error:  # nobody else would hear of it
             self._report(queue, taken, [error] * len(taken))
             return
-        if written is not None and not written.unflushed:
+        if written is not None and not written.unflushed and not written.left:
             self._report(queue, taken, written.outcomes)
             return
         try:
@@ -83,9 +83,10 @@ class AppendQueue:
         return self._storage.append_at_once(session_id, [append for append, _ in taken])
 
     def _flush(self, queue: SessionQueue, taken: list[Waiting], written: Written) -> None:
-        """Flush what is written. Runs in a thread of the pool."""
+        """Flush what is written, and find out what is unclear. Runs in a thread of the pool."""
         outcomes: Sequence[Outcome | BaseException | None] = written.outcomes
         try:
+            written.complete()
             written.flush()
         except BaseException as error:  # nobody else would hear of it
             outcomes = [error] * len(taken)

@@ -95,16 +95,20 @@ class FoldedSessions:
             return None
         written = self.log.append_at_once(session_id, appends)
         if written is not None:
-            self._note_outcomes(appends, written.outcomes)
+            self._note_written(appends, written)
         return written
 
     def append_joined(self, appends: Sequence[Append]) -> Written:
         """Append for several callers in one step, as `EventLog.append_joined` does, and mark the views as outdated."""
         written = self.log.append_joined(appends)
+        self._note_written(appends, written)
+        return written
+
+    def _note_written(self, appends: Sequence[Append], written: Written) -> None:
+        """Note what was appended; what is left is noted when it is made."""
         self._note_outcomes(appends, written.outcomes)
         for number, (places, make) in enumerate(written.left):
             written.left[number] = places, partial(self._make_left, [appends[place] for place in places], make)
-        return written
 
     def _make_left(self, appends: Sequence[Append], make: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
         outcomes = make()

@@ -1,6 +1,7 @@
 """The async twin: the same methods, and an event loop that never waits for a lock or a flush."""
 
 import asyncio
+import errno
 import fcntl
 import inspect
 import os
@@ -21,6 +22,7 @@ from eventstore import (
     SessionNotFound,
     VersionConflict,
 )
+from eventstore.backends.files.backend import FilesBackend
 from eventstore.events import DataSet, MessageAdded, RecordPut, SessionCreated
 from eventstore.log import Append, Written, batch, writer
 from eventstore.sessions import (
@@ -452,3 +454,48 @@ def test_what_has_to_be_made_ready_is_so_in_a_store_of_files(tmp_path: Path) -> 
             assert shown.blobs is not None
 
     run(main())
+
+
+@pytest.mark.parametrize("fsync", ["no", "always"])
+def test_what_a_failed_write_left_in_the_log_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: Any
+) -> None:
+    """The disk is full in the second of three lines, and they cannot be cut back: the first one was there twice."""
+    write, truncate, read = os.write, os.ftruncate, FilesBackend.read
+    failing, in_threads = ["cut back", "next", "first"], set[str]()
+
+    def writing(descriptor: int, data: bytes) -> int:
+        if failing[-1:] == ["first"] and data.count(b"\n") == 3:
+            failing.pop()
+            return write(descriptor, data[: data.index(b"\n") + 20])
+        if failing[-1:] == ["next"]:
+            failing.pop()
+            raise OSError(errno.ENOSPC, "no space left")
+        return write(descriptor, data)
+
+    def truncating(descriptor: int, size: int) -> None:
+        if failing == ["cut back"]:
+            failing.pop()
+            raise OSError(errno.EIO, "input/output error")
+        truncate(descriptor, size)
+
+    def reading(*args: Any) -> Any:
+        in_threads.add(threading.current_thread().name)
+        return read(*args)
+
+    async def main() -> None:
+        manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync=fsync))
+        async with AsyncSessionManager(manager) as twin:
+            await twin.create_session("s")
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "write", writing)
+                patched.setattr(os, "ftruncate", truncating)
+                patched.setattr(FilesBackend, "read", reading)
+                done = await asyncio.gather(*(twin.add_conversation_message("s", "user", str(n)) for n in range(3)))
+            assert [one.last for one in done] == [2, 4, 5]  # 3 records the repair
+            assert [said.content for said in await twin.conversation("s")] == ["0", "1", "2"]
+
+    run(main())
+    assert not failing
+    assert in_threads
+    assert threading.current_thread().name not in in_threads
