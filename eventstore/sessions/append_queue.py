@@ -1,14 +1,16 @@
 """AppendQueue: group commit for asyncio. Appends of many tasks are written and flushed together."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eventstore.errors import OutcomeUnknown
 from eventstore.events import Event
 from eventstore.log.base import Append, Appended, Outcome, Written
+from eventstore.sessions.threads import Threads
 from eventstore.store.call_values import made_ready
 from eventstore.store.storage import SessionStorage
 
@@ -31,22 +33,26 @@ class SessionQueue:
 class AppendQueue:
     """Appends to a storage from asyncio tasks. All appends that arrive during a write share the next write and flush.
 
-    What can take long runs in a thread of `pool`: to verify events of another process, to wait for a lock, a disk or a server, to
-    open a file.
+    What can take long runs in one of the `threads`: to verify events of another process, to wait for a lock, a disk or a server,
+    to open a file.
     """
 
-    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: "Patterns | None" = None) -> None:
-        self._storage, self._pool, self._secrets = storage, pool, secrets
-        self._queues: dict[tuple[asyncio.AbstractEventLoop, str], SessionQueue] = {}
+    def __init__(self, storage: SessionStorage, threads: Threads, secrets: "Patterns | None" = None) -> None:
+        self._storage, self._threads, self._secrets = storage, threads, secrets
+        self._queues: dict[asyncio.AbstractEventLoop, dict[str, SessionQueue]] = {}
 
     def append(
         self, session_id: str, events: Sequence[Event], expected_version: int | None
     ) -> "asyncio.Future[Appended]":
         """Queue an append of one batch. The future has the result or the error of `SessionStorage.append`."""
         loop = asyncio.get_running_loop()
-        queue = self._queues.get((loop, session_id))
+        queues = self._queues.get(loop)
+        if queues is None:
+            self._forget_closed()
+            queues = self._queues[loop] = {}
+        queue = queues.get(session_id)
         if queue is None:
-            queue = self._queues[loop, session_id] = SessionQueue(loop, session_id)
+            queue = queues[session_id] = SessionQueue(loop, session_id)
         future: asyncio.Future[Appended] = loop.create_future()
         queue.waiting.append((Append(session_id, events, expected_version), future))
         if not queue.busy:
@@ -55,6 +61,12 @@ class AppendQueue:
             loop.call_soon(self._commit, queue)
         return future
 
+    def _forget_closed(self) -> None:
+        """Forget event loops that ended while their appends were written: nobody asks for the outcomes."""
+        for loop in list(self._queues):
+            if loop.is_closed():
+                self._queues.pop(loop, None)
+
     def _commit(self, queue: SessionQueue) -> None:
         taken, queue.waiting = queue.waiting, []
         try:
@@ -62,14 +74,19 @@ class AppendQueue:
         except Exception as error:  # nobody else would hear of it
             self._report(queue, taken, [error] * len(taken))
             return
+        except BaseException:  # Ctrl-C ends the event loop, which may run again
+            log = self._storage.log
+            unknown = OutcomeUnknown(queue.session_id, log.backend.where(queue.session_id), errno.EINTR)
+            self._report(queue, taken, [unknown] * len(taken))
+            raise
         if written is not None and not written.unflushed and not written.left:
             self._report(queue, taken, written.outcomes)
             return
         try:
             if written is None:
-                self._pool.submit(self._write, queue, taken)
+                self._threads.pool.submit(self._write, queue, taken)
             else:
-                self._pool.submit(self._flush, queue, taken, written)
+                self._threads.pool.submit(self._flush, queue, taken, written)
         except RuntimeError as error:  # the pool is shut down
             if written is None:
                 self._report(queue, taken, [error] * len(taken))
@@ -83,7 +100,7 @@ class AppendQueue:
         return self._storage.append_at_once(session_id, [append for append, _ in taken])
 
     def _flush(self, queue: SessionQueue, taken: list[Waiting], written: Written) -> None:
-        """Flush what is written, and find out what is unclear. Runs in a thread of the pool."""
+        """Flush what is written, and find out what is unclear. Runs in a thread."""
         outcomes: Sequence[Outcome | BaseException | None] = written.outcomes
         try:
             written.complete()
@@ -93,7 +110,7 @@ class AppendQueue:
         self._report_soon(queue, taken, outcomes)
 
     def _write(self, queue: SessionQueue, taken: list[Waiting]) -> None:
-        """Write and flush. Runs in a thread of the pool."""
+        """Write and flush. Runs in a thread."""
         outcomes: list[Outcome | BaseException | None] = [None] * len(taken)
         ready = dict[int, Append]()
         for place, (append, _) in enumerate(taken):
@@ -135,4 +152,7 @@ class AppendQueue:
             queue.loop.call_soon(self._commit, queue)
         else:
             queue.busy = False
-            self._queues.pop((queue.loop, queue.session_id), None)
+            queues = self._queues.get(queue.loop, {})
+            queues.pop(queue.session_id, None)
+            if not queues:
+                self._queues.pop(queue.loop, None)

@@ -50,7 +50,7 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         self.manager = self._asking = manager
         self._threads = Threads(threads)
         queue = JoinedQueue if manager.storage.log.capabilities.joins_appends else AppendQueue
-        self._queue = queue(manager.storage, self._threads.pool, manager.secrets)
+        self._queue = queue(manager.storage, self._threads, manager.secrets)
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None) -> Self:

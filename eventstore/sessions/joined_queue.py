@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventstore.log.base import Append, Outcome
 from eventstore.sessions.append_queue import AppendQueue, SessionQueue, Waiting
+from eventstore.sessions.threads import Threads
 from eventstore.store.call_values import is_large
 from eventstore.store.storage import SessionStorage
 
@@ -52,9 +52,15 @@ class JoinedQueue(AppendQueue):
     What has to wait for something else is written in a thread of its own, as large values are: nobody else waits for it.
     """
 
-    def __init__(self, storage: SessionStorage, pool: ThreadPoolExecutor, secrets: "Patterns | None" = None) -> None:
-        super().__init__(storage, pool, secrets)
+    def __init__(self, storage: SessionStorage, threads: Threads, secrets: "Patterns | None" = None) -> None:
+        super().__init__(storage, threads, secrets)
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+
+    def _forget_closed(self) -> None:
+        super()._forget_closed()
+        for loop in list(self._loops):
+            if loop.is_closed():
+                self._loops.pop(loop, None)
 
     def _commit(self, queue: SessionQueue) -> None:
         if any(is_large(event) for append, _ in queue.waiting for event in append.events):
@@ -76,7 +82,7 @@ class JoinedQueue(AppendQueue):
             share = min(count if count < _LEAST else -(-count // free), _MOST)
             groups, loop.waiting = loop.waiting[:share], loop.waiting[share:]
             try:
-                self._pool.submit(self._join, asyncio_loop, loop, groups)
+                self._threads.pool.submit(self._join, asyncio_loop, loop, groups)
             except RuntimeError as error:  # the pool is shut down
                 self._report_all([one.failed(error) for one in groups])
             else:
@@ -85,7 +91,7 @@ class JoinedQueue(AppendQueue):
             self._loops.pop(asyncio_loop, None)
 
     def _join(self, asyncio_loop: asyncio.AbstractEventLoop, loop: _Loop, groups: list[_Group]) -> None:
-        """Write for all sessions in one step. Runs in a thread of the pool."""
+        """Write for all sessions in one step. Runs in a thread."""
         left: list[_Group] = []
         try:
             left = self._write_joined(groups)
@@ -115,14 +121,14 @@ class JoinedQueue(AppendQueue):
             group = places[taken[0]][0]
             numbers = [places[place][1] for place in taken]
             try:
-                self._pool.submit(self._write_left, group, numbers, make)
+                self._threads.pool.submit(self._write_left, group, numbers, make)
                 left.append(group)
             except RuntimeError as error:  # the pool is shut down
                 group.put(numbers, [error] * len(numbers))
         return left
 
     def _write_left(self, group: _Group, numbers: Sequence[int], make: Callable[[], Sequence[Outcome]]) -> None:
-        """Write to one session. Runs in a thread of the pool."""
+        """Write to one session. Runs in a thread."""
         found: Sequence[Outcome | BaseException]
         try:
             found = make()

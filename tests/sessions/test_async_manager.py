@@ -17,6 +17,7 @@ from eventstore import (
     AsyncSessionManager,
     FileSystemSessionStorage,
     MemorySessionStorage,
+    OutcomeUnknown,
     Patterns,
     SessionManager,
     SessionNotFound,
@@ -367,7 +368,7 @@ def test_an_append_whose_flush_ends_in_any_error_hears_of_it_and_the_next_one_is
 
                 patched.setattr(manager.storage.log._states.backend, "sync", failing)
                 if is_shut_down:
-                    patched.setattr(twin._queue._pool, "submit", shut)
+                    patched.setattr(twin._threads.pool, "submit", shut)
                 with pytest.raises(MemoryError):
                     await asyncio.wait_for(twin.set_data("s", "k", 1), 20)
             assert (await asyncio.wait_for(twin.set_data("s", "k", 2), 20)).last == 3
@@ -499,3 +500,81 @@ def test_what_a_failed_write_left_in_the_log_is_not_written_again(
     assert not failing
     assert in_threads
     assert threading.current_thread().name not in in_threads
+
+
+def test_a_ctrl_c_while_the_event_loop_writes_leaves_it_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next append to that session, and all later ones, waited for ever."""
+
+    def interrupt(descriptor: int, data: bytes) -> int:
+        raise KeyboardInterrupt
+
+    manager = SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h", fsync="no"))
+    twin, loop = AsyncSessionManager(manager), asyncio.new_event_loop()
+    loop.run_until_complete(twin.create_session("s"))
+    interrupted = loop.create_task(twin.set_data("s", "k", 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(interrupted)
+    assert loop.run_until_complete(asyncio.wait_for(twin.set_data("s", "k", 2), 20)).last == 2
+    assert isinstance(interrupted.exception(), OutcomeUnknown)
+    loop.run_until_complete(twin.close())
+    loop.close()
+
+
+def test_event_loops_that_ended_while_their_appends_were_flushed_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, fdatasync = threading.Event(), os.fdatasync
+
+    def wait(descriptor: int) -> None:
+        assert go_on.wait(60)
+        fdatasync(descriptor)
+
+    async def begin() -> None:
+        _ = asyncio.ensure_future(twin.set_data("s", "k", 1))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    twin = AsyncSessionManager(SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h")))
+    twin.manager.create_session("s")
+    monkeypatch.setattr(os, "fdatasync", wait)
+    for _ in range(3):
+        run(begin())
+        assert len(twin._queue._queues) == 1
+    go_on.set()
+    run(twin.close())
+    assert twin.manager.head("s").version == 4
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_forked_child_has_threads_of_its_own(tmp_path: Path, is_closed: bool) -> None:
+    """It gave its work to the threads of its parent, which do not run there, and waited for ever."""
+    twin = AsyncSessionManager(SessionManager(FileSystemSessionStorage(tmp_path / "s", tmp_path / "h")))
+
+    async def begin() -> None:
+        await twin.create_session("s")
+        await asyncio.gather(*(twin.set_data("s", "k", number) for number in range(20)))
+        if is_closed:
+            await twin.close()
+
+    async def append() -> None:
+        assert (await twin.set_data("s", "k", "of the child")).last == 22
+
+    run(begin())
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            if is_closed:
+                with pytest.raises(RuntimeError):
+                    run(append())
+            else:
+                run(append())
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    if not is_closed:
+        assert twin.manager.head("s").version == 22
+        run(twin.close())

@@ -13,6 +13,7 @@ from eventstore.errors import EventNotEncodable
 from eventstore.events import DataSet, MessageAdded, RecordPut
 from eventstore.log.engine import EventLog
 from eventstore.log.port import Reading, Swap, Tip
+from eventstore.sessions.joined_queue import JoinedQueue
 from eventstore.store.storage import SessionStorage
 
 NAMES = [f"s{number}" for number in range(64)]
@@ -199,3 +200,23 @@ def test_a_manager_that_is_closed_refuses_and_no_task_waits_for_ever() -> None:
             await twin.add_conversation_message("s0", "user", "x")
 
     run(main())
+
+
+def test_event_loops_that_ended_while_their_appends_were_written_are_not_kept() -> None:
+    backend = Held()
+    manager = managed(backend)
+    twin = AsyncSessionManager(manager)
+    queue = twin._queue
+    assert isinstance(queue, JoinedQueue)
+
+    async def begin(steps: int) -> None:
+        waiting = asyncio.ensure_future(twin.add_conversation_message(NAMES[steps], "user", "x"))
+        while len(backend.steps) <= steps:
+            await asyncio.sleep(0)
+        assert not waiting.done()
+
+    for steps in range(3):
+        run(begin(steps))
+        assert len(queue._loops) == len(queue._queues) == 1
+    backend.go_on.set()
+    run(twin.close())
