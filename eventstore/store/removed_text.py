@@ -7,6 +7,7 @@ import os
 import stat
 import zipfile
 import zlib
+from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -24,9 +25,10 @@ _NAMES = ("role", "tool_name", "invocation_id", "key", "model", "id")
 _SHORTEST, _SHORTEST_KEY, _SHORTEST_NAME = 8, 16, 4  # shorter texts are common: a match would mean nothing
 _LONG_BYTES, _PIECE_BYTES, _PIECES = 256, 48, 8
 _BLOCK = 1 << 22
-_BUDGET = 1 << 32  # bytes times pieces: some seconds
+_BUDGET = 1 << 33  # bytes times pieces: some seconds
 _MOST_UNPACKED = 1 << 30
 _LONGEST_RECORD = 1 << 26
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PACKED = (b"(\xb5/\xfd", b"\xfd7zXZ", b"BZh", b"PAR1")  # zstd, xz, bzip2, Parquet: not unpacked here
 
 
@@ -106,7 +108,19 @@ def _in_files(text: str) -> set[bytes]:
         plain,
         html.escape(text).encode("utf-8", "replace"),
         text.encode("utf-16-le", "replace"),
+        *_in_base64(plain),
     }
+
+
+def _in_base64(data: bytes) -> Iterator[bytes]:
+    """Stream what base64 of any bytes has where these begin at its first, second or third byte of three, in both alphabets."""
+    for before in range(3):
+        cut = (0, 2, 3)[before]  # characters that have bits of the bytes before
+        whole = (before + len(data)) // 3 * 3 - before  # the last character of the rest has bits of the bytes behind
+        form = b64encode(b"\0" * before + data[:whole])[cut:]
+        if len(form) >= _SHORTEST:
+            yield form
+            yield form.translate(_URL_SAFE)
 
 
 def _pieces(form: bytes) -> tuple[bytes, ...]:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,6 +237,22 @@ def test_exports_kept_in_the_store_are_named(manager: SessionManager, tmp_path: 
         assert any(SECRET.encode() in packed.read(name) for name in packed.namelist())
     done = manager.redactions.redact("s", 2, "a secret")
     assert set(done.left) == {"s/notes.html", "exports/all.csv", "kept.txt", "backup.zip"}
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("secret", [SECRET, "a long secret, " * 40, "\u00fc\u00df?>" * 9])
+def test_what_a_program_stores_as_base64_is_named(manager: SessionManager, before: int, secret: str) -> None:
+    """As the savers of frameworks do: no pattern reads it."""
+    for name in ("bytes", "base64", "url"):
+        manager.create_session(name)
+    raw = b"\x00" * before + b"\xda" + secret.encode() + b"\xff"
+    manager.append("bytes", [e.RecordPut(stream="blobs", key="k", value=raw)])
+    manager.append("base64", [e.RecordPut(stream="blobs", key="k", value={"data": b64encode(raw).decode()})])
+    manager.append("url", [e.RecordPut(stream="blobs", key="k", value={"data": urlsafe_b64encode(raw).decode()})])
+    manager.create_session("s")
+    manager.add_conversation_message("s", "user", secret)
+    done = manager.redactions.redact("s", 2, "a secret")
+    assert set(done.left) == {f"{name}/events.jsonl" for name in ("bytes", "base64", "url")}
 
 
 def test_another_event_that_says_the_same_is_named(manager: SessionManager, tmp_path: Path) -> None:
