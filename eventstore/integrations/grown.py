@@ -7,7 +7,8 @@ that it is made from, besides itself.
 """
 
 import threading
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Set
 from hashlib import sha256
@@ -20,11 +21,11 @@ _CACHED_BYTES = 32 * 1024 * 1024
 
 
 class Value(NamedTuple):
-    """The bytes of a serialized value, and how many values its record is made from at most. `sha256` is hex, if known."""
+    """The bytes of a serialized value, and the keys of the values that its record is made from. `sha256` is hex, if known."""
 
     kind: str
     data: bytes
-    depth: int = 0
+    bases: tuple[str, ...] = ()
     sha256: str = ""
 
 
@@ -39,13 +40,13 @@ def added(key: str, base: Value, value: Value) -> dict[str, Any] | None:
     size = len(base.data) - cut
     if value.kind != _KIND or base.kind != _KIND or not cut or not begin:
         return None
-    if len(value.data) < _LEAST_BYTES or base.depth >= _MOST_DEPTH:
+    if len(value.data) < _LEAST_BYTES or len(base.bases) >= _MOST_DEPTH:
         return None
     if value.data[begin : begin + size] != base.data[cut:]:
         return None
     return {
         "base": key,
-        "depth": base.depth + 1,
+        "depth": len(base.bases) + 1,
         "kind": _KIND,
         "head": b64encode(value.data[:begin]).decode(),
         "tail": b64encode(value.data[begin + size :]).decode(),
@@ -58,19 +59,32 @@ def resolve(key: str, get: Callable[[str], Any]) -> Value | None:
 
     None, if it or a record that it is made from is not there, or is another one.
     """
-    tails, stored = list[bytes](), get(key)
+    tails, bases, stored = list[bytes](), list[str](), get(key)
     here = stored
     while isinstance(here, Mapping):
-        tails.append(b64decode(here["tail"]))
+        tails.append(a2b_base64(here["tail"]))
         if len(tails) > _MOST_DEPTH:  # more than any has: it leads back to itself
             return None
+        bases.append(here["base"])
         here = get(here["base"])
     if here is None or not tails:
         return None if here is None else _read(here)
     first = _read(here).data
-    data = b"".join([b64decode(stored["head"]), first[_header_size(first) :], *reversed(tails)])
+    data = b"".join([a2b_base64(stored["head"]), first[_header_size(first) :], *reversed(tails)])
     digest = sha256(data).hexdigest()
-    return Value(stored["kind"], data, stored["depth"], digest) if digest == stored["sha256"] else None
+    return Value(stored["kind"], data, tuple(bases), digest) if digest == stored["sha256"] else None
+
+
+def resolve_known(
+    key: str, known: tuple[str, Value] | None, there: Set[str], get: Callable[[str], Any]
+) -> Value | None:
+    """Return the value of a key as `resolve` does. `known` is a value that this process has, with its key.
+
+    It is used if the record still is that value, and all that it is made from is there: none of that was removed or redacted.
+    """
+    if known is not None and known[0] == key and there >= {key, *known[1].bases} and holds(get(key), known[1]):
+        return known[1]
+    return resolve(key, get)
 
 
 def holds(stored: Any, value: Value) -> bool:
@@ -92,7 +106,7 @@ def put(
     if key in there:
         stored = get(key)
         if holds(stored, value):
-            return value._replace(depth=stored["depth"] if isinstance(stored, Mapping) else 0), records
+            return value._replace(bases=tuple(needed(key, get))[1:]), records
         for other in there:
             made = get(other)
             if isinstance(made, Mapping) and made["base"] == key and (whole := resolve(other, get)) is not None:
@@ -103,7 +117,9 @@ def put(
         if more is not None and not holds(get(known[0]), known[1]):  # another process deleted and replaced it
             more = None
     records[key] = more or plain(value)
-    return (value._replace(depth=more["depth"], sha256=more["sha256"]) if more else value), records
+    if known is None or more is None:
+        return value, records
+    return value._replace(bases=(known[0], *known[1].bases), sha256=more["sha256"]), records
 
 
 def needed(key: str, get: Callable[[str], Any]) -> Iterator[str]:

@@ -6,8 +6,9 @@ graph are appended in the same batch as the checkpoint that brought them.
 """
 
 import asyncio
-import base64
 import random
+from base64 import b64encode
+from binascii import a2b_base64
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -206,10 +207,11 @@ class _Reader(_Awaited):
     def _values(self, now: Stored, namespace: str, versions: Mapping[str, Any], latest: str | None) -> dict[str, Any]:
         found: dict[str, Any] = {}
         stream = key_of(_BLOBS, namespace)
-        get = partial(now.value, stream)
+        there, get = now.keys(stream), partial(now.value, stream)
         for channel, version in versions.items():
             key = key_of(channel, str(version))
-            value = grown.resolve(key, get)
+            known = None if latest is None else self._last.get(latest, stream, channel)
+            value = grown.resolve_known(key, known, there, get)
             if value is not None:
                 if latest is not None:
                     self._last.put(latest, stream, channel, key, value)
@@ -218,10 +220,10 @@ class _Reader(_Awaited):
 
     def _dump(self, value: Any) -> tuple[str, str]:
         kind, data = self.serde.dumps_typed(value)
-        return kind, base64.b64encode(data).decode("ascii")
+        return kind, b64encode(data).decode("ascii")
 
     def _load(self, stored: Sequence[str]) -> Any:
-        return self.serde.loads_typed((stored[0], base64.b64decode(stored[1])))
+        return self.serde.loads_typed((stored[0], a2b_base64(stored[1])))
 
 
 class EventStoreSaver(_Reader):

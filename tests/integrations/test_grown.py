@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.integrations import grown
-from eventstore.integrations.grown import LastValues, Value, added, needed, plain, resolve
+from eventstore.integrations.grown import LastValues, Value, added, needed, plain, resolve, resolve_known
 
 ITEM = st.text("abc", max_size=4).map(lambda text: text * 150)
 STEPS = st.lists(
@@ -83,7 +83,12 @@ def test_a_value_that_is_put_again_or_replaced_takes_no_other_with_it(
             found = resolve(name, first.records.get)
             assert found is not None
             assert found.data == value.data
-            assert len(list(needed(name, first.records.get))) <= found.depth + 1
+            assert list(needed(name, first.records.get)) == [name, *found.bases]
+        for store in stores.values():
+            if store.last is not None:
+                known = resolve_known(store.last[0], store.last, first.records.keys(), first.records.get)
+                assert known is not None
+                assert known.data == values[store.last[0]].data
 
 
 @pytest.mark.parametrize("base", ["a", "b"])
@@ -128,6 +133,18 @@ def test_a_value_whose_base_is_gone_or_replaced_is_not_there(change: str) -> Non
     else:
         store.records["a"] = plain(packed(["y" * 300] * 20))
     assert resolve("b", store.records.get) is None
+
+
+@pytest.mark.parametrize("gone", ["a", "b", "c"])
+def test_a_value_that_the_process_has_is_not_there_when_a_record_of_it_is_removed(gone: str) -> None:
+    store, items = Store(), ["x" * 300] * 20
+    for key in "abc":
+        items = [*items, key]
+        store.put(key, packed(items))
+    assert store.last is not None
+    assert resolve_known("c", store.last, store.records.keys(), store.records.get) == store.last[1]
+    del store.records[gone]
+    assert resolve_known("c", store.last, store.records.keys(), store.records.get) is None
     assert resolve("none", store.records.get) is None
 
 
