@@ -140,8 +140,13 @@ class Appender(Healer):
                 again = attempt > 0 or check is not None
                 left = [place for place, outcome in enumerate(outcomes) if outcome is None]
                 pieces = appends if len(left) == len(appends) else [appends[place] for place in left]
-                with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
-                    found = self._attempt(state, pieces, sync=sync, again=again, check=check)
+                try:
+                    with self._alone(state) if attempt >= _ALONE_AFTER else nullcontext():
+                        found = self._attempt(state, pieces, sync=sync, again=again, check=check)
+                except (EventStoreError, ValueError) as error:
+                    if len(left) == len(appends):
+                        raise
+                    return self._with_error(state, outcomes, error)
                 for place, outcome in zip(left, found, strict=True):
                     outcomes[place] = outcome
                 settled = [outcome for outcome in outcomes if outcome is not None]
@@ -152,6 +157,13 @@ class Appender(Healer):
         if any(isinstance(outcome, Appended) for outcome in outcomes):
             raise self._states.unknown(state, Refused(self._backend.where(state.name), errno.EAGAIN))
         raise self.too_busy(state)
+
+    def _with_error(
+        self, state: LogState, outcomes: Sequence[Outcome | None], error: EventStoreError | ValueError
+    ) -> list[Outcome]:
+        """Return the outcomes of appends of which only some were written before an error. Those were not flushed."""
+        unknown = self._states.unknown(state, Refused(self._backend.where(state.name), errno.EIO))
+        return [error if one is None else unknown if isinstance(one, Appended) else one for one in outcomes]
 
     @contextmanager
     def _alone(self, state: LogState) -> Iterator[None]:
@@ -188,7 +200,7 @@ class Appender(Healer):
             if not self.cut_tail(state):
                 return [None] * len(appends)
             decided = zip(appends, plan.outcomes, strict=True)
-            kept = [batch for (batch, _), outcome in decided if isinstance(outcome, Appended) and not outcome.repeated]
+            kept = [batch for (batch, _), outcome in decided if isinstance(outcome, Appended)]
             again_planned = self._plan(state, state.scan, [(batch, None) for batch in kept])
             plan = again_planned._replace(outcomes=_filled(plan.outcomes, again_planned.outcomes))
         here = state.scan.here
@@ -280,4 +292,4 @@ class Appender(Healer):
 def _filled(decided: list[Outcome], made: list[Outcome]) -> list[Outcome]:
     """Fill the final positions of appends into their outcomes."""
     rest = iter(made)
-    return [next(rest) if isinstance(one, Appended) and not one.repeated else one for one in decided]
+    return [next(rest) if isinstance(one, Appended) else one for one in decided]

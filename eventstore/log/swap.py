@@ -34,7 +34,9 @@ class Swapper:
             raise self._states.refused(state, error) from error
         if self._is_there(state, tip):
             return True
-        return isinstance(error, Unclear) and self._swap(state, here, line, tip, [], sync=False) == tip.seq
+        if not isinstance(error, Unclear):
+            return False
+        return self._swap(state, here, line, tip, [], sync=False, unclear=error) == tip.seq
 
     def _swap(
         self,
@@ -69,6 +71,8 @@ class Swapper:
                 state.forget()
                 raise self._states.refused(state, error) from error
             except Refused as error:
+                if unclear is not None:  # the earlier write may still arrive, or be there in part
+                    break
                 raise self._states.refused(state, error) from error
             else:
                 return tip.seq
