@@ -161,9 +161,14 @@ class Appender(Healer):
     def _with_error(
         self, state: LogState, outcomes: Sequence[Outcome | None], error: EventStoreError | ValueError
     ) -> list[Outcome]:
-        """Return the outcomes of appends of which only some were written before an error. Those were not flushed."""
+        """Return the outcomes of appends of which only some were written before an error.
+
+        Of those, `sync` can flush what was read again.
+        """
         unknown = self._states.unknown(state, Refused(self._backend.where(state.name), errno.EIO))
-        return [error if one is None else unknown if isinstance(one, Appended) else one for one in outcomes]
+        end = state.scan.here.seq
+        known = [unknown if isinstance(one, Appended) and one.last > end else one for one in outcomes]
+        return [error if one is None else one for one in known]
 
     @contextmanager
     def _alone(self, state: LogState) -> Iterator[None]:

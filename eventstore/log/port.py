@@ -243,6 +243,7 @@ class Backend(Protocol):
 
         `tip` is where the log ends afterwards. With `sync` it returns when the durability level is reached, else the caller calls
         `sync`. A single line feed completes a last record that lost its own in a crash: then `expect` is the end of that record.
+        After Unclear any complete batches of them may be there: what a reader may have seen stays.
         Raises Missing, Exists, Moved, Refused, Unclear, NotStored, Poisoned.
         """
 

@@ -2,18 +2,20 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from log.faulty import Fault, FaultyBackend
 
 from eventstore import AppendRefused, FileSystemEventLog, OutcomeUnknown
+from eventstore.backends.files.backend import FilesBackend
 from eventstore.backends.memory import MemoryBackend
 from eventstore.events import SessionCreated
-from eventstore.log.base import Append, Appended
+from eventstore.log.base import Append, Appended, Head
 from eventstore.log.contract.sample import said
 from eventstore.log.engine import EventLog
-from eventstore.log.port import Refused
+from eventstore.log.port import Reading, Refused, Tip
 
 
 def test_a_repeat_in_the_write_that_repairs_a_log_says_where_the_first_one_is(tmp_path: Path) -> None:
@@ -28,20 +30,28 @@ def test_a_repeat_in_the_write_that_repairs_a_log_says_where_the_first_one_is(tm
         assert log.append("s", [said("a", "key")]) == Appended(3, 3, repeated=True)
 
 
-def test_a_caller_whose_append_is_there_is_not_refused_because_those_behind_it_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk is full in the second of three lines and stays so, and the first line cannot be cut back."""
-    write, is_full = os.write, False
+class FullDisk:
+    """The disk is full in the second of three lines that are written together, and stays so. `during` is called meanwhile."""
 
-    def writing(descriptor: int, data: bytes) -> int:
-        nonlocal is_full
-        if is_full:
+    def __init__(self, patch: pytest.MonkeyPatch, during: Callable[[], object] = lambda: None) -> None:
+        self.is_full, self._write, self._during = False, os.write, during
+        patch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if self.is_full:
+            self._during()
             raise OSError(errno.ENOSPC, "no space left")
         if data.count(b"\n") < 3:
-            return write(descriptor, data)
-        is_full = True
-        return write(descriptor, data[: data.index(b"\n") + 20])
+            return self._write(descriptor, data)
+        self.is_full = True
+        return self._write(descriptor, data[: data.index(b"\n") + 20])
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_of_appends_of_which_only_some_have_space_each_hears_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
+    """All were refused, though the first one was there where the file could not be cut back."""
 
     def truncating(descriptor: int, size: int) -> None:
         raise OSError(errno.EIO, "input/output error")
@@ -49,13 +59,50 @@ def test_a_caller_whose_append_is_there_is_not_refused_because_those_behind_it_a
     with FileSystemEventLog(tmp_path) as log:
         log.append("s", [SessionCreated()], expected_version=0)
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", writing)
-            patched.setattr(os, "ftruncate", truncating)
+            FullDisk(patched)
+            if not is_cut:
+                patched.setattr(os, "ftruncate", truncating)
+            written = log.append_many([Append("s", [said(text)]) for text in "abc"])
+            written.flush()
+        first, second, third = written.outcomes
+        assert first == Appended(2, 2)
+        assert isinstance(second, AppendRefused)
+        assert isinstance(third, AppendRefused)
+        assert [getattr(event, "content", None) for event in log.read("s", 1)] == ["a"]
+        assert log.append("s", [said("d")]).last == (3 if is_cut else 4)
+
+
+def test_what_is_there_of_several_appends_but_cannot_be_read_again_is_unclear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = FilesBackend.read
+
+    def refusing(backend: FilesBackend, log: str, after: Tip | int = 0, upto: int | None = None) -> Reading:
+        if disk.is_full and isinstance(after, Tip) and upto is None:
+            raise Refused("the disk", errno.EIO, "read")
+        return read(backend, log, after, upto)
+
+    with FileSystemEventLog(tmp_path) as log:
+        log.append("s", [SessionCreated()], expected_version=0)
+        with monkeypatch.context() as patched:
+            disk = FullDisk(patched)
+            patched.setattr(FilesBackend, "read", refusing)
             first, second, third = log.append_many([Append("s", [said(text)]) for text in "abc"]).outcomes
         assert isinstance(first, OutcomeUnknown)
         assert isinstance(second, AppendRefused)
         assert isinstance(third, AppendRefused)
-        assert [getattr(event, "content", None) for event in log.read("s", 1)] == ["a"]
+
+
+def test_what_a_reader_has_seen_of_a_write_that_fails_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut back: who followed the log had delivered an event that was not there, and ended with LogRolledBack."""
+    seen = list[Head]()
+    with FileSystemEventLog(tmp_path) as log, FileSystemEventLog(tmp_path) as other:
+        log.append("s", [SessionCreated()], expected_version=0)
+        with monkeypatch.context() as patched:
+            FullDisk(patched, lambda: seen.append(other.head("s")))
+            log.append_many([Append("s", [said(text)]) for text in "abc"])
+        assert seen[0].version == 2
+        assert other.resume("s", seen[0]) == (b"", seen[0])
 
 
 def test_a_write_whose_answer_was_lost_is_not_called_refused_because_its_repetition_was() -> None:

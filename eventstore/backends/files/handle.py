@@ -16,7 +16,7 @@ from eventstore.backends.files.durability import sync_data
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.posix import fcntl
 from eventstore.log.port import Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
-from eventstore.record.scan import Tip
+from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 1_000
 
@@ -245,7 +245,7 @@ class Handle:
                 self._shrank_to(start)
             self.feed.before(self.name)
             try:
-                self._write(lines, start, found, tip.digest)
+                self._write(lines, expect, found, tip.digest)
             finally:
                 self.feed.after(self.name)
             return self.life
@@ -275,7 +275,7 @@ class Handle:
                     return False
                 self.feed.before(self.name)
                 try:
-                    self._write(lines, found.st_size, found, tip.digest)
+                    self._write(lines, expect, found, tip.digest)
                 finally:
                     self.feed.after(self.name)
                 return True
@@ -291,8 +291,9 @@ class Handle:
         finally:
             self.writing.release()
 
-    def _write(self, lines: bytes, start: int, found: os.stat_result, digest: bytes) -> None:
+    def _write(self, lines: bytes, expect: Tip | None, found: os.stat_result, digest: bytes) -> None:
         """Write all lines with the lock held, or none of them. Raises Refused, and Unclear if some may remain."""
+        start = found.st_size
         try:
             written = os.write(self.descriptor, lines)
             while written < len(lines):
@@ -302,22 +303,29 @@ class Handle:
             if self.note_change(found, digest) != start + len(lines):
                 raise OSError(errno.EIO, "the file did not grow by the number of bytes written", self.path)
         except BaseException as failed:
-            self._cut_back(start, found, failed)
+            self._cut_back(lines, expect, found, failed)
             raise
         self.written = start + len(lines)
 
-    def _cut_back(self, start: int, found: os.stat_result, failed: BaseException) -> None:
+    def _cut_back(self, lines: bytes, expect: Tip | None, found: os.stat_result, failed: BaseException) -> None:
+        """Cut what was written of lines, except complete batches: readers may have seen those."""
+        start = found.st_size
         try:
+            there = os.fstat(self.descriptor).st_size - start  # a Ctrl-C hides what `write` returned
+            kept = len(lines) if there == len(lines) else _complete_bytes(lines[: max(there, 0)], expect)
             try:
-                os.ftruncate(self.descriptor, start)
+                os.ftruncate(self.descriptor, start + kept)
             except OSError as error:
-                if os.fstat(self.descriptor).st_size != start:
+                if os.fstat(self.descriptor).st_size != start + kept:
                     raise Unclear(self.path, error.errno or errno.EIO, "cut back") from failed
             self.note_change(found)
         except OSError as error:
             raise Unclear(self.path, error.errno or errno.EIO, "look") from failed
+        if kept:
+            self.written = start + kept
         if isinstance(failed, OSError):
-            raise Refused(self.path, failed.errno or errno.EIO, "write") from failed
+            kind = Unclear if kept else Refused
+            raise kind(self.path, failed.errno or errno.EIO, "write") from failed
 
     def _shrank_to(self, size: int) -> None:
         """Forget flushes of bytes that were cut since: the bytes that replace them are not flushed."""
@@ -351,3 +359,12 @@ class Handle:
         except OSError as error:
             self.poison = error.errno or errno.EIO
             raise NotStored(self.path, self.poison, what) from error
+
+
+def _complete_bytes(lines: bytes, here: Tip | None) -> int:
+    """Return how many bytes of lines after a position are complete batches. A new log, without a position, has only one."""
+    if here is None:
+        return 0
+    scan = Scan(Tip(here.digest, here.offset, here.seq, here.at))
+    scan.feed([lines])
+    return scan.here.offset - here.offset

@@ -110,21 +110,26 @@ def test_where_what_was_written_stays_nobody_says_that_nothing_was(
     assert type(caught.value) is (Unclear if wrote else Refused)
 
 
-def test_a_killed_append_is_cut_back(backend: FilesBackend, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", [0, 1, 5])
+def test_a_killed_append_is_cut_back_unless_readers_may_have_seen_it(
+    backend: FilesBackend, root: Path, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
     tip, write = created(backend), os.write
 
     def interrupted(descriptor: int, data: bytes) -> int:
-        write(descriptor, data)
+        write(descriptor, data[: len(data) - missing])
         raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", interrupted)
         with pytest.raises(Killed):
             added(backend, tip, "a")
-    assert (root / "s" / "events.jsonl").stat().st_size == tip.offset
+    end = backend.tip("s")
+    assert (root / "s" / "events.jsonl").stat().st_size == end.offset
+    assert end.seq == (tip.seq if missing else tip.seq + 1)
     with closing(FilesBackend(root)) as other, pytest.raises(Moved):  # the lock is free
         added(other, Tip(b"x" * 32, tip.offset, 1), "b")
-    added(backend, tip, "b")
+    added(backend, end, "b")
 
 
 # --- stable storage
