@@ -1,5 +1,7 @@
 """What a redaction would remove: a plan by patterns, and the logs that have the events."""
 
+import re
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,13 +17,14 @@ from eventstore.events import (
     InvocationLinked,
     InvocationUnlinked,
     MessageAdded,
+    RecordPut,
     RedactedEvent,
     StoreEventsRedacted,
 )
 from eventstore.ids import TEMPLATE, id_of
 from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
-from eventstore.secret_patterns import Patterns
+from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import warn_damaged
 from eventstore.store.replaced_lines import NAME
 from eventstore.store.storage import SessionStorage
@@ -29,6 +32,8 @@ from projections.calls import has_input
 from projections.invocations import Invocation, merge
 
 E = TypeVar("E", bound=Event)
+_BASE64, _URL_SAFE = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}"), str.maketrans("+/", "-_")
+_PACKED = "it is inside of base64, where nothing can be replaced: redact the event by its number, or delete the session"
 
 
 class Redactable(NamedTuple):
@@ -122,8 +127,11 @@ def _plan_one(storage: SessionStorage, patterns: Patterns, log: Log) -> Iterator
         if has_input(event):
             derived.add(event.invocation_id)
         labels, shown = _found(patterns, event) if not isinstance(event, RedactedEvent) else ((), ())
+        why_not = obstacle(log.log_id, event.seq, line) if labels else ""
+        if not labels and isinstance(event, RecordPut):
+            labels, shown = _found(patterns, list(_in_base64(event.value)))
+            why_not = _PACKED
         if labels:
-            why_not = obstacle(log.log_id, event.seq, line)
             name = log.trashed or ""
             yield Redactable(log.log_id, event.seq, event.type, labels, "", name, why_not, shown, patterns)
     # A record that is derived from events is cleaned with them.
@@ -148,6 +156,17 @@ def _found(patterns: Patterns, value: Any) -> tuple[tuple[str, ...], tuple[str, 
     found = list(patterns.secrets(value))
     labels, shown = (dict.fromkeys(label for label, _ in found), dict.fromkeys(_masked(text) for _, text in found))
     return tuple(labels), tuple(shown)
+
+
+def _in_base64(value: Any) -> Iterator[str]:
+    """Stream what the base64 texts in a record hold, as text: savers of frameworks keep the bytes of a format of their own so."""
+    if isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+        return
+    for text in texts(value, keys=False):
+        if _BASE64.fullmatch(text):
+            with suppress(ValueError):
+                yield urlsafe_b64decode(text.translate(_URL_SAFE)).decode("utf-8", "replace")
 
 
 def searched(plan: Iterable[Redactable], given: Patterns | None) -> Patterns:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from eventstore import FileSystemSessionStorage, Patterns, SessionManager
 from eventstore.errors import RedactionRefused
-from eventstore.events import InvocationEvent
+from eventstore.events import InvocationEvent, RecordPut
 from eventstore.integrity.redaction_files import still_there
 from eventstore.integrity.redaction_plan import Redactable
 from eventstore.store.removed_text import Removed
@@ -91,3 +92,26 @@ def test_a_record_in_which_nothing_was_found_is_named(manager: SessionManager) -
     (folder,) = {one.invocation_dir for one in manager.events("s") if isinstance(one, InvocationEvent)} - {None}
     (done,) = manager.redactions.carry_out([Redactable("s", 0, "record", ("word",), folder or "")], "asked to")
     assert done.left == (f"{folder}: the patterns found nothing in its record",)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 300_000])
+@pytest.mark.parametrize("form", ["bytes", "base64", "url"])
+def test_a_secret_inside_of_base64_is_named_and_stays_until_its_event_is_redacted(
+    manager: SessionManager, form: str, size_bytes: int
+) -> None:
+    """Savers of frameworks keep bytes in a format of their own: to replace inside of them would break it."""
+    raw = b"\xda\x00\xbe" + b" " * size_bytes + WORD.encode() + b"\xff\xbe"
+    text = (urlsafe_b64encode if form == "url" else b64encode)(raw).decode()
+    value = raw if form == "bytes" else {"kind": "msgpack", "data": [text]}
+    seq = manager.append("s", [RecordPut(stream="blobs", key="k", value=value)]).last
+    harmless = RecordPut(stream="blobs", key="l", value={"data": b64encode(b"no secret in it").decode()})
+    manager.append("s", [harmless])
+    (found,) = [one for one in manager.redactions.plan(OWN, ["s"]) if one.type == "record.put"]
+    assert (found.seq, found.labels) == (seq, ("word",))
+    assert "base64" in found.obstacle
+    done = manager.redactions.carry_out(manager.redactions.plan(OWN), "asked to", inside=True)
+    assert [one.seq for one in manager.redactions.plan(OWN)] == [seq]
+    assert any("events.jsonl" in name or "values" in name for one in done for name in one.left)
+    manager.redactions.redact("s", seq, "asked to")
+    assert (manager.redactions.plan(OWN), left(manager)) == ([], [])
+    assert [one.key for one in manager.records.list("s", "blobs")] == ["l"]
