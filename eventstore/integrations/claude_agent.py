@@ -167,7 +167,7 @@ class ClaudeSessionStore:
             except SessionNotFound:  # deleted in the meantime
                 continue
             if item is not None:
-                found.append({"session_id": session_id, "mtime": mtime, "data": item.value})
+                found.append({"session_id": session_id, "mtime": mtime, "data": unpacked(item.value)})
         return found
 
     def _found(self, project_key: str) -> list[tuple[str, int, SessionMetadata]]:
@@ -225,9 +225,9 @@ def _new(now: Stored, stream: str, entries: Sequence[dict[str, Any]]) -> list[tu
 
 def _summary(now: Stored, key: "_Key", entries: Sequence[dict[str, Any]]) -> e.RecordPut:
     found = now.get(_SUMMARY, _SUMMARY)
-    before = None if found is None else {"session_id": key.session_id, "mtime": 0, "data": found.value}
+    before = None if found is None else {"session_id": key.session_id, "mtime": 0, "data": unpacked(found.value)}
     after: Any = fold_session_summary(before, key.to_dict(), list(entries))
-    return e.RecordPut(stream=_SUMMARY, key=_SUMMARY, value=plain(after["data"]))
+    return e.RecordPut(stream=_SUMMARY, key=_SUMMARY, value=packed(after["data"]))
 
 
 def _meaning(translator: ClaudeCode, entry: dict[str, Any]) -> list[e.Event]:

@@ -84,10 +84,8 @@ class EventStoreRepository(SessionRepository):
 
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
         """Delete a session with all that is in it. Raises SessionException if there is none."""
-        try:
-            self._manager.delete_session(self.session_id_of(session_id))
-        except SessionNotFound:
-            raise SessionException(f"session {session_id} does not exist; nothing was deleted") from None
+        if not self._manager.delete_session(self.session_id_of(session_id)):
+            raise SessionException(f"session {session_id} does not exist; nothing was deleted")
 
     # --- agents
 

@@ -1,16 +1,22 @@
-"""The Claude Agent SDK: its conformance kit, and the tests of its source distribution with our store in the place of theirs."""
+"""The Claude Agent SDK: its conformance kit, and the tests of its source distribution with our store in the place of theirs.
+
+Before these, random operations on its store in memory, and on ours.
+"""
 
 import asyncio
 import json
 import os
 import sys
 import tarfile
+from functools import partial
+from random import Random
 from typing import Any
 
 import claude_agent_sdk
 from claude_agent_sdk._internal import session_store
 from claude_agent_sdk.testing import run_session_store_conformance
 from counted import run
+from random_steps import Side, Step, compare
 from stores import FOLDER, makers
 
 from eventstore.integrations.claude_agent import ClaudeSessionStore, _Key
@@ -71,6 +77,8 @@ def main() -> int:
     """Run both on each store; print the line of JSON."""
     passed, failures = 0, list[str]()
     for make in makers().values():
+        different = compare(session_store.InMemorySessionStore, partial(stores_of, make), random_step)
+        passed, failures = passed + 60 - len(different), [*failures, *different]
         asyncio.run(run_session_store_conformance(lambda make=make: ClaudeSessionStore(make())))
         passed += KIT + asyncio.run(keeps_lines(ClaudeSessionStore(make())))
     (source,) = FOLDER.glob("claude_agent_sdk-*.tar.gz")
@@ -96,6 +104,36 @@ async def keeps_lines(store: ClaudeSessionStore) -> int:
         await store.append(key, [one])
     assert await store.load(key) == LINES
     return 1
+
+
+def random_step(rng: Random) -> Step:
+    """Return an operation on one of three sessions of two projects, or on one of their sub-agents."""
+    key: Any = {"project_key": rng.choice("pq"), "session_id": rng.choice("stu")}
+    below: Any = rng.choice([{}, {}, {"subpath": rng.choice(["subagents/agent-1", "subagents/x/agent-2"])}])
+    kind = rng.choice(["append", "append", "append", "append", "load", "list", "summaries", "subkeys", "delete"])
+    made = rng.choices([*LINES[:2], LINES[3], {"type": "tag", "tag": ""}, {"type": "summary", "summary": "T"}, {}], k=2)
+    new = [{**one, "uuid": f"{rng.random()}"} if "uuid" in one else one for one in made]
+
+    async def do(side: Side) -> Any:
+        store = side.store
+        if kind == "append":
+            return await store.append({**key, **below}, new)
+        if kind == "load":
+            return await store.load({**key, **below})
+        if kind == "list":
+            return sorted(one["session_id"] for one in await store.list_sessions(key["project_key"]))
+        if kind == "summaries":
+            found = await store.list_session_summaries(key["project_key"])
+            return sorted(((one["session_id"], one["data"]) for one in found), key=lambda one: one[0])
+        return sorted(await store.list_subkeys(key)) if kind == "subkeys" else await store.delete({**key, **below})
+
+    return do
+
+
+def stores_of(make: Any) -> list[ClaudeSessionStore]:
+    """Return two session stores over an empty store."""
+    manager = make()
+    return [ClaudeSessionStore(manager), ClaudeSessionStore(manager)]
 
 
 def is_of_any_store(item: Any) -> bool:

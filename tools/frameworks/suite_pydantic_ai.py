@@ -1,13 +1,17 @@
-"""One scenario on our conversation store and on Pydantic AI's own in memory: both must answer the same."""
+"""A scenario and random operations on our conversation store and on Pydantic AI's in memory: both must answer the same."""
 
 import asyncio
 import json
 import sys
+from functools import partial
+from random import Random
 from typing import Any
 
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict, ConversationStore, InMemoryConversationStore
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
+from pydantic_ai.usage import RequestUsage
+from random_steps import Side, Step, compare
 from stores import makers
 
 from eventstore.integrations.pydantic_ai import EventStoreConversations
@@ -71,12 +75,90 @@ async def scenario(store: ConversationStore) -> list[Any]:
     return said
 
 
-async def main() -> int:
-    """Run it on each store, and compare."""
+def random_messages(rng: Random) -> list[Any]:
+    """Make up to three messages of any kind."""
+    usage = RequestUsage(input_tokens=3, output_tokens=1)
+    call = ToolCallPart(tool_name="f", args=rng.choice([None, {"a": 1 << 70}, '{"a": 1}']), tool_call_id="t1")
+    kinds = [
+        ModelRequest(parts=[UserPromptPart(content=f"q{rng.randrange(9)}")]),
+        ModelRequest(parts=[ToolReturnPart(tool_name="f", content={"x": [1, None]}, tool_call_id="t1")]),
+        ModelResponse(parts=[TextPart(content="cut in an emoji \ud83d")]),
+        ModelResponse(parts=[call], usage=usage, model_name="m", provider_response_id=rng.choice([None, "p1"])),
+    ]
+    return rng.choices(kinds, k=rng.randrange(4))
+
+
+def shown(side: Side, conversation: Any) -> Any:
+    """Return what a conversation is, with numbers in the place of ids that its store made up, and keep it."""
+    if conversation is None:
+        return None
+    side.held[conversation.conversation_id] = conversation
+    counted = conversation.usage, conversation.new_message_index, side.number(conversation.revision)
+    return conversation.conversation_id, list(conversation.messages), *counted
+
+
+def random_step(rng: Random) -> Step:
+    """Return an operation on one of four conversations, on what of it is held, which may be out of date."""
+    names, scopes = ["a", "b", "c/%", ""], [None, None, None, "ana", "eva"]
+    name, other = rng.choice(names), rng.choice(names)
+    scope, from_scope = rng.choice(scopes), rng.choice(scopes)
+    limit, new, part = rng.choice([None, None, 0, 1, 3, -1]), random_messages(rng), rng.randrange(20)
+    at: dict[str, Any] = {"at": rng.choice([0, 1, 2, 5])} if rng.random() < 0.6 else {}
+    kind = rng.choice(["load", "load", "add", "rewrite", "save", "save", "branch", "fork", "delete", "list", "entries"])
+
+    async def do(side: Side) -> Any:
+        store = side.store
+        held = side.held.setdefault(name, Conversation(conversation_id=name))
+        entry = dict(enumerate(side.ids)).get(part, "none")
+        place: dict[str, Any] = at or {"from_entry": entry}
+        if kind == "load":
+            return shown(side, await store.load(name, limit=limit, scope=scope))
+        if kind == "add":
+            held.messages += new
+        elif kind == "rewrite":
+            held.messages[part // 4 :] = new
+            side.held[name] = Conversation(conversation_id=name, messages=held.messages, revision=held.revision)
+        elif kind == "save":
+            saved = await store.save(held, scope=scope)
+            return [(side.number(one.id), side.number(one.parent_id), one.message) for one in saved], shown(side, held)
+        elif kind == "branch":
+            return shown(side, await store.branch(name, expected_revision=held.revision, scope=scope, **place))
+        elif kind == "fork":
+            named = {"new_conversation_id": other, "scope": scope, "source_scope": from_scope}
+            return shown(side, await store.fork(name, **named, **place))
+        elif kind == "delete":
+            await store.delete(name, scope=scope)
+        elif kind == "entries":
+            found = await store.load_entries(name, limit=limit, scope=scope)
+            return found and [(side.number(one.id), side.number(one.parent_id)) for one in found]
+        else:
+            records = await store.list_conversations(scope=scope, limit=limit)
+            ids = [[one.head_id, one.forked_at, one.revision, *one.branches] for one in records]
+            return [(one.conversation_id, one.scope, one.usage) for one in records], [map_ids(side, one) for one in ids]
+        return None
+
+    return do
+
+
+def map_ids(side: Side, ids: list[str | None]) -> list[int | None]:
+    """Return ids that a store made up as numbers."""
+    return [side.number(one) for one in ids]
+
+
+def stores_of(make: Any) -> list[EventStoreConversations]:
+    """Return two conversation stores over an empty store."""
+    manager = make()
+    return [EventStoreConversations(manager), EventStoreConversations(manager)]
+
+
+def main() -> int:
+    """Run both on each store, and compare."""
     passed, differences = 0, list[Any]()
-    theirs = await scenario(InMemoryConversationStore())
+    theirs = asyncio.run(scenario(InMemoryConversationStore()))
     for name, make in makers().items():
-        ours = await scenario(EventStoreConversations(make()))
+        different = compare(InMemoryConversationStore, partial(stores_of, make), random_step)
+        passed, differences = passed + 60 - len(different), [*differences, *different]
+        ours = asyncio.run(scenario(EventStoreConversations(make())))
         for number, (mine, other) in enumerate(zip(ours, theirs, strict=True), 1):
             passed += mine == other
             differences += [] if mine == other else [[name, number, mine, other]]
@@ -84,4 +166,4 @@ async def main() -> int:
     return 1 if differences else 0
 
 
-sys.exit(asyncio.run(main()))
+sys.exit(main())
