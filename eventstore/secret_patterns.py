@@ -1,6 +1,8 @@
 """Find keys, tokens and passwords in texts and replace them by `[redacted:<label>]`. Their shapes are in `secret_shapes.py`."""
 
+import json
 import re
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -9,7 +11,7 @@ from msgspec.structs import fields, replace
 
 from eventstore.custom_events import CustomEvent
 from eventstore.errors import EventNotEncodable
-from eventstore.events import Event, Origin
+from eventstore.events import Event, Origin, RecordPut
 from eventstore.secret_shapes import CHECKS, HINTS, SECRET_NAME, is_secret_value
 from eventstore.secret_shapes import PERSONAL as PERSONAL
 from eventstore.secret_shapes import SECRETS as SECRETS
@@ -191,6 +193,9 @@ class Patterns:
             new = self.replace_in(value)
             if new is not value:
                 changed[field.name] = new
+        packed = _packed(event)
+        if packed is not None and (new := self.replace_in(packed)) is not packed:
+            changed["value"] = b2a_base64(json.dumps(new).encode(), newline=False).decode("ascii")
         return replace(event, **changed) if changed else event
 
     def _clean_custom(self, event: E) -> E:
@@ -267,7 +272,19 @@ def numbers(value: Any) -> Iterator[int | float]:
 def _own(event: Event) -> list[Any]:
     if isinstance(event, CustomEvent):
         return [value for name, value in msgspec.to_builtins(event).items() if name not in _ENVELOPE and name != "type"]
-    return [getattr(event, field.name) for field in fields(event) if field.name not in _ENVELOPE]
+    values = [getattr(event, field.name) for field in fields(event) if field.name not in _ENVELOPE]
+    packed = _packed(event)
+    return values if packed is None else [*values, packed]
+
+
+def _packed(event: Event) -> Any:
+    """Return the value of a record whose bytes are JSON, such as an item with half a surrogate pair; else None."""
+    if not (isinstance(event, RecordPut) and event.base64 and isinstance(event.value, str)):
+        return None
+    try:
+        return json.loads(a2b_base64(event.value))
+    except (ValueError, RecursionError):
+        return None
 
 
 _ENVELOPE = frozenset(["seq", "at", "v", "batch", "salt", "hash", "occurred_at"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eventstore import AsyncSessionManager, MemorySessionStorage, SessionManager
+from eventstore import AsyncSessionManager, MemorySessionStorage, Patterns, SessionManager
 from eventstore.integrations.openai_agents import EventStoreSession
 
 ITEMS: list[Any] = [
@@ -70,6 +70,26 @@ def test_a_redaction_leaves_items_where_they_are_and_the_last_can_still_be_poppe
     assert asyncio.run(session.pop_item()) == items[-1]
     assert [one["content"] for one in asyncio.run(session.get_items())] == said[:-1]
     assert [one.content for one in manager.conversation(session.stored_id)] == said[:-1]
+
+
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_secret_beside_half_a_surrogate_pair_is_found_and_the_rest_stays(manager: SessionManager, size: int) -> None:
+    token = "ghp_" + "a1B2" * 9
+    session = EventStoreSession("s", manager)
+    item = {"role": "user", "content": f"{token} {'cut in an emoji ' * size}\ud83d", "n": 1 << 70}
+    asyncio.run(session.add_items([item]))
+    manager.redactions.carry_out(manager.redactions.plan(), "asked to", inside=True)
+    clean = {**item, "content": item["content"].replace(token, "[redacted:github-token]")}  # type: ignore[attr-defined]
+    assert asyncio.run(session.get_items()) == [clean]
+    assert manager.redactions.plan() == []
+
+
+def test_a_secret_beside_half_a_surrogate_pair_is_never_written_where_secrets_are_replaced() -> None:
+    token = "ghp_" + "a1B2" * 9
+    manager = SessionManager(MemorySessionStorage(), secrets=Patterns())
+    session = EventStoreSession("s", manager)
+    asyncio.run(session.add_items([{"role": "user", "content": f"{token} \ud83d"}]))
+    assert asyncio.run(session.get_items())[0]["content"] == "[redacted:github-token] \ud83d"
 
 
 def test_no_two_tasks_pop_one_item_and_none_is_lost(manager: SessionManager) -> None:
