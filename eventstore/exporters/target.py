@@ -142,13 +142,20 @@ class Files:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`. It is renamed to `path` if the block succeeds, else deleted."""
+    """Yield a temporary path in the folder of `path`. It is renamed to `path` if the block succeeds, else deleted.
+
+    An OSError about the temporary path names `path`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     _drop(temporary)
     try:
         yield temporary
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename != str(temporary) and error.filename != temporary:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from None  # the file that was asked for
     finally:
         _drop(temporary)
 

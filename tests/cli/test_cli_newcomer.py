@@ -153,6 +153,20 @@ def test_what_is_written_to_a_file_is_said(shell: Shell, tmp_path: Path) -> None
     assert "figures: " in shell("analytics", "--csv", "figures")[1]
 
 
+def test_an_output_in_a_folder_that_is_not_there_is_named_as_it_was_given(shell: Shell) -> None:
+    shell("create", "s", "--purpose", "p")
+    for words in (
+        ["export", "events", "s", "-o", "gone/a.jsonl"],
+        ["export", "--archive", "gone/a.zip", "s"],
+        ["export", "html", "s", "-o", "gone/a.html"],
+        ["audit", "report", "s", "-o", "gone/a.md"],
+        ["audit", "export", "s", "-o", "gone/a.zip"],
+    ):
+        name = next(one for one in words if one.startswith("gone/"))
+        error = shell(*words, check=1)[1]
+        assert error == f"eventstore: No such file or directory: {name}; the command was not carried out\n"
+
+
 def test_numbers_are_shown_as_people_write_them(shell: Shell, tmp_path: Path) -> None:
     with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
         manager = SessionManager(storage)
