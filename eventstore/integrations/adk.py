@@ -163,7 +163,8 @@ class EventStoreSessionService(BaseSessionService):
             item = here.get(_SHARED, name)
             if item is None:
                 continue
-            applied = [item.seq, _generation(here)]
+            change = here.get(_SHARED, f"{name} change") or item
+            applied = [change.seq, _generation(here)]
             scope = _Scope(name, place.app, place.user)
 
             def decide(now: Stored, item: Any = item, own: Any = applied) -> list[e.Event]:
@@ -313,7 +314,12 @@ def _parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _puts(parts: Mapping[str, Mapping[str, Any]]) -> list[e.Event]:
     own: list[e.Event] = [e.RecordPut(stream=_STATE, key=key, value=value) for key, value in parts["session"].items()]
-    return own + [e.RecordPut(stream=_SHARED, key=name, value=parts[name]) for name in _PREFIXES if parts[name]]
+    for name in _PREFIXES:
+        if parts[name]:
+            own.append(e.RecordPut(stream=_SHARED, key=name, value=parts[name]))
+            # A redaction puts the value again, which is no new change: this event tells.
+            own.append(e.RecordPut(stream=_SHARED, key=f"{name} change"))
+    return own
 
 
 def _prefixed(name: str, state: Mapping[str, Any]) -> dict[str, Any]:

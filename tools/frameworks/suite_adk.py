@@ -145,6 +145,17 @@ async def lost_between(service: Any) -> bool:
     return not before and found.state == {"app:a": 2, "user:b": 3} == (await service.create_session(**WHO)).state
 
 
+async def kept_by_a_redaction(service: Any) -> bool:
+    """Return whether a redaction in one session leaves shared state as another one set it later."""
+    keys = [{"app_name": "a", "user_id": "u", "session_id": one} for one in "st"]
+    for key, value in zip(keys, ["ghp_" + "a1B2" * 9, "new"], strict=True):
+        session = await service.create_session(**key)
+        await service.append_event(session, Event(author="user", actions=EventActions(state_delta={"user:k": value})))
+    redactions = service._manager.redactions
+    redactions.carry_out(redactions.plan(), "asked to", inside=True)
+    return all([(await service.get_session(**key)).state["user:k"] == "new" for key in keys])
+
+
 def main() -> int:
     """Run both on each store; print the line of JSON."""
     theirs = asyncio.run(scenario(theirs_in_memory()))
@@ -155,7 +166,7 @@ def main() -> int:
         for number, (mine, other) in enumerate(zip(asyncio.run(scenario(Ours())), theirs, strict=True), 1):
             total.passed += mine == other
             total.failures += [f"{name}: step {number}: {mine} for {other}"] if mine != other else []
-        for promise in (lost_between, out_of_date):
+        for promise in (lost_between, out_of_date, kept_by_a_redaction):
             if asyncio.run(promise(Ours())):
                 total.passed += 1
             else:
