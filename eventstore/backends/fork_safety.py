@@ -2,8 +2,12 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import compress, takewhile
+from operator import methodcaller
 from typing import Protocol
 from weakref import WeakSet
 
@@ -11,7 +15,7 @@ _PATIENCE_SECONDS = 0.1
 
 
 class Lock(Protocol):
-    """A lock of `threading`, reentrant or not."""
+    """A lock of `threading`."""
 
     def acquire(self, *, timeout: float) -> bool:
         """Take the lock, or return False after a number of seconds."""
@@ -22,12 +26,19 @@ class Lock(Protocol):
         ...
 
 
+_try = methodcaller("acquire", timeout=_PATIENCE_SECONDS)
+_wait = methodcaller("acquire", timeout=-1)
+_release = methodcaller("release")
+_run = partial(deque[None], maxlen=0)
+"""Runs an iterator to its end. A Ctrl-C is raised between two steps of Python code, and there are none in it."""
+
+
 class Locks:
-    """Locks of this process that can be taken together. Safe for threads."""
+    """Locks of this process that can be taken together. Safe for threads; a signal handler may take them inside."""
 
     def __init__(self) -> None:
         self._all: WeakSet[Lock] = WeakSet()
-        self._adding = threading.Lock()
+        self._adding = threading.RLock()
 
     def add(self, lock: Lock) -> None:
         """Add a lock, for as long as it exists. Waits while the locks are taken."""
@@ -37,61 +48,57 @@ class Locks:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Hold all locks, also against new ones."""
-        locks = self.take()
+        releasing = self.take()
         try:
             yield
         finally:
-            self.release(locks)
+            _run(releasing)
 
-    def take(self) -> list[Lock]:
-        """Take all locks; return them for `release`.
+    def take(self) -> Iterator[None]:
+        """Take all locks; return what releases them when it is run to its end.
 
         A thread may wait for a second lock while it holds one. So all are given back, and taken anew, where one is not to be had
-        for `_PATIENCE_SECONDS`. That one is waited for first the next time.
+        for `_PATIENCE_SECONDS`. That one is waited for first the next time. A Ctrl-C anywhere in it leaves none taken.
         """
         first: Lock | None = None
         while True:
-            taken = list[Lock]()
-            self._adding.acquire()
+            locks: list[Lock] = [self._adding]
+            taken = list[bool]()  # is as long as many of them are taken, at any moment
+            releasing: Iterator[None] = map(_release, compress(locks, taken))
             try:
-                for lock in sorted(self._all, key=lambda one: one is not first):
-                    if not lock.acquire(timeout=_PATIENCE_SECONDS):
-                        first = lock
-                        break
-                    taken.append(lock)
-                else:
-                    return taken
-            except BaseException:  # Ctrl-C
-                self.release(taken)
+                taken.extend(map(_wait, locks))
+                locks += sorted(self._all, key=lambda one: one is not first)
+                taken.extend(takewhile(bool, map(_try, locks[1:])))
+                if len(taken) == len(locks):
+                    return releasing
+                first = locks[len(taken)]
+            except BaseException:
+                _run(releasing)
                 raise
-            self.release(taken)
-
-    def release(self, locks: list[Lock]) -> None:
-        """Release what `take` returned."""
-        self._adding.release()
-        for lock in locks:
-            lock.release()
+            _run(releasing)
 
 
 _held = Locks()
-_taken: list[list[Lock]] = []
+_taken: list[Iterator[None]] = []
 
 
 def hold_while_forking(lock: Lock) -> None:
     """Delay forks of this process while any thread holds a lock, for as long as the lock exists.
 
-    A child has the descriptors of its parent, and with them the file locks, but not the thread that would release them.
+    A child has the descriptors of its parent, and with them the file locks, but not the thread that would release them. The lock
+    is reentrant: a thread that holds it may fork.
     """
     _held.add(lock)
 
 
 def _before() -> None:
-    _taken.append(_held.take())
+    releasing: Iterator[None] = iter(())
+    try:
+        releasing = _held.take()
+    finally:
+        _taken.append(releasing)
 
 
-def _after() -> None:
-    while _taken:
-        _held.release(_taken.pop())
-
-
+# Not a function of Python: a Ctrl-C during the fork would be raised where that begins, and nothing would be released.
+_after = partial(next, map(_run, iter(_taken.pop, None)))
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)  # once: it is never undone

@@ -70,7 +70,7 @@ class FileViews:
         self._log = log
         self.sessions_dir = Path(os.path.realpath(sessions_dir))
         self.history_dir = Path(os.path.realpath(history_dir))
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._warned = False
         hold_while_forking(self._mutex)
 

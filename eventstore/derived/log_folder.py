@@ -30,7 +30,7 @@ class LogFolders:
 
     def __init__(self, log: EventLog, sessions_dir: Path) -> None:
         self._log, self._sessions_dir = log, Path(os.path.realpath(sessions_dir))
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         hold_while_forking(self._mutex)
 
     def mark(self, session_id: str) -> Mark | None:

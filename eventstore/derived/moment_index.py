@@ -41,7 +41,7 @@ class MomentIndexes:
         if files is not None:
             self._cache.from_snapshot = files.open
         self._locks: dict[str, threading.Lock] = {}
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         hold_while_forking(self._mutex)
 
     def get(self, session_id: str) -> Moments:

@@ -3,7 +3,10 @@
 import fcntl
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +197,7 @@ class Noting:
 def test_locks_are_taken_together_beside_a_thread_that_waits_for_one_while_it_holds_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fork_safety, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(fork_safety, "_try", methodcaller("acquire", timeout=0.01))
     wanted = threading.Event()
     locks, pair, added = fork_safety.Locks(), [Noting(wanted), Noting(wanted)], threading.Lock()
     for one in pair:
@@ -218,6 +221,101 @@ def test_locks_are_taken_together_beside_a_thread_that_waits_for_one_while_it_ho
             assert all(lock.locked() for lock in (pair[0].lock, pair[1].lock, added))
         thread.join(60)
         assert not thread.is_alive()
+
+
+_INTERRUPTED = """
+import os, random, signal, sys, threading
+from eventstore.backends import fork_safety
+
+chance, locks, is_armed = random.Random(1), [threading.RLock() for _ in range(6)], False
+for lock in locks:
+    fork_safety.hold_while_forking(lock)
+
+
+def interrupt(*_):
+    if is_armed:
+        raise KeyboardInterrupt
+
+
+def fork():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def take():
+    with fork_safety._held.taken():
+        pass
+
+
+def look():
+    for lock in [*locks, fork_safety._held._adding]:
+        if not lock.acquire(timeout=5):
+            os._exit(3)
+        lock.release()
+
+
+signal.signal(signal.SIGALRM, interrupt)
+sys.unraisablehook = lambda _: None  # what a hook of a fork raises
+for _ in range(int(sys.argv[2])):
+    is_armed = True
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.random() * (1e-4 if sys.argv[1] == "take" else 2e-3) + 1e-6)
+        for _ in range(20 if sys.argv[1] == "fork" else 100):
+            {"fork": fork, "take": take}[sys.argv[1]]()
+    except KeyboardInterrupt:
+        pass
+    is_armed = False
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize(("what", "times"), [("take", 200), ("fork", 100)])
+def test_a_ctrl_c_while_locks_are_taken_together_leaves_none_of_them_taken(what: str, times: int) -> None:
+    """The process could not fork any more, and threads that asked a cache waited for ever."""
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED, what, str(times)], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+_HANDLER_FORKS = """
+import os, signal, threading
+from eventstore.backends import fork_safety
+
+
+def fork(*_):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    done.append(child)
+
+
+class Signalling:
+    def acquire(self, *, timeout):
+        if not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return True
+
+    def release(self):
+        pass
+
+
+done, sent, lock = [], [], Signalling()
+fork_safety.hold_while_forking(lock)
+signal.signal(signal.SIGUSR1, fork)
+fork()
+assert len(done) == 2
+"""
+
+
+def test_a_signal_handler_forks_while_the_thread_is_about_to_fork() -> None:
+    """It waited for ever for the lock that its own thread held."""
+    done = subprocess.run([sys.executable, "-c", _HANDLER_FORKS], timeout=60, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("begun", ["BEGIN", "BEGIN IMMEDIATE"])
