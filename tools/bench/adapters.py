@@ -1,10 +1,13 @@
 """Stores under one interface: ours, the limits of the machine, and what people write themselves."""
 
+import asyncio
+import fcntl
 import json
 import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -151,6 +154,79 @@ class Limit(Store):
     def close(self) -> None:
         for file in self._files:
             os.close(file)
+
+
+class OurCalls(Limit):
+    """The system calls of one append to our log, and nothing else: no line is checked, encoded, hashed or remembered.
+
+    They are what the promises need: the lock keeps other writers out, the look at the path and the one after the write tell
+    whether the file was replaced, moved or overwritten, and those at the change feed whether a list was made in between.
+    """
+
+    is_reference = False
+
+    def __init__(self, *, flushed: bool) -> None:
+        super().__init__(flushed=flushed)
+        self.name = "the system calls of our append" + (", flushed" if flushed else "")
+
+    def open(self, folder: Path, sessions: int) -> None:
+        super().open(folder, sessions)
+        self._paths = [str(folder / str(session)) for session in range(sessions)]
+        self._feed = os.open(folder / "feed", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+    def append(self, session: int, text: str) -> None:
+        file = self._files[session]
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(self._paths[session], follow_symlinks=False)  # noqa: PTH116 - the call is what is measured
+        os.lseek(self._feed, 0, os.SEEK_END)
+        os.write(file, self._line)
+        os.fstat(file)
+        os.lseek(self._feed, 0, os.SEEK_END)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        if self._flushed:
+            os.fdatasync(file)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._feed)
+
+
+class SharedFlush(Limit):
+    """What no store of asyncio can beat: a future for each caller, one write for all who wait, and its flush in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__(flushed=True)
+        self._waiting, self._is_busy = list[asyncio.Future[None]](), False
+        self._pool = ThreadPoolExecutor(1)
+
+    async def append_async(self, session: int, text: str) -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.append(future)
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._commit, loop)
+        await future
+
+    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
+        taken, self._waiting = self._waiting, []
+        os.write(self._files[0], self._line * len(taken))
+        self._pool.submit(self._flush, loop, taken)
+
+    def _flush(self, loop: asyncio.AbstractEventLoop, taken: "list[asyncio.Future[None]]") -> None:
+        os.fdatasync(self._files[0])
+        loop.call_soon_threadsafe(self._report, loop, taken)
+
+    def _report(self, loop: asyncio.AbstractEventLoop, taken: "list[asyncio.Future[None]]") -> None:
+        for future in taken:
+            future.set_result(None)
+        self._is_busy = bool(self._waiting)
+        if self._is_busy:
+            loop.call_soon(self._commit, loop)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        super().close()
 
 
 class NaiveLines(Store):

@@ -26,8 +26,10 @@ from bench.adapters import (
     TEXT,
     Limit,
     Maker,
+    OurCalls,
     OursByLog,
     OursByManager,
+    SharedFlush,
     Store,
     Wal,
     bare_decode,
@@ -101,7 +103,8 @@ def _appending(store: Store) -> Callable[[int], None]:
 
 def append(makers: Sequence[Maker]) -> list[Row]:
     """One message at a time to one session."""
-    with opened(makers) as stores:
+    calls = [partial(OurCalls, flushed=flushed) for flushed in (False, True)]
+    with opened([*makers, *calls]) as stores:
         tasks = {
             store.name: Task(
                 store.name,
@@ -116,7 +119,7 @@ def append(makers: Sequence[Maker]) -> list[Row]:
         rows = measure("append, one session", tasks)
     ours = {row.who: row.median_us for row in rows if row.who.startswith("eventstore manager")}
     for row in rows:
-        if not row.who.startswith(("eventstore", "limit")):
+        if not row.who.startswith(("eventstore", "limit", "the system calls")):
             mine = ours[
                 "eventstore manager, fsync=always" if row.durability == DISK else "eventstore manager, fsync=no"
             ]
@@ -308,8 +311,9 @@ def writers(makers: Sequence[Maker]) -> list[Row]:
             partial(OursByManager, fsync),
             partial(Limit, flushed=True),
             partial(Limit, flushed=False),
+            SharedFlush,
         ]
-        with opened(chosen, 64) as (ours, flushed, plain):
+        with opened(chosen, 64) as (ours, flushed, plain, shared):
             tasks = {
                 flushed.name: Task(flushed.name, DISK, _appending(flushed), most=500),
                 plain.name: Task(plain.name, PAGE_CACHE, _appending(plain)),
@@ -337,6 +341,10 @@ def writers(makers: Sequence[Maker]) -> list[Row]:
                     per_call=count * max(1024 // count, 4),
                     each=False,
                 )
+                if fsync == "always":
+                    who = f"{count} asyncio callers, a bare write and flush"
+                    work, times = _tasks(shared, count), count * max(1024 // count, 4)
+                    tasks[who] = Task(who, DISK, work, reference, per_call=times, each=False)
             tasks["tasks many"] = Task(
                 "64 asyncio callers, 64 sessions",
                 ours.durability,
