@@ -23,7 +23,7 @@ BUSY_SECONDS = 2.0
 MEMORY_SECONDS = 10.0
 """How long answers come from memory before the file is tried again."""
 _LOOK_SECONDS = 0.002
-_VERSION = 8
+_VERSION = 9
 _SCHEMA = "CREATE TABLE IF NOT EXISTS known (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;"
 _UNAVAILABLE = {3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23}
 """Result codes of SQLite for a file that is locked, read-only, full, or cannot be opened or read at present: the file stays."""

@@ -37,6 +37,8 @@ CREATE INDEX IF NOT EXISTS by_updated ON sessions (updated DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_created ON sessions (created DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_cost ON sessions (cost DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_user ON sessions (user, status, updated DESC, session_id);
+CREATE INDEX IF NOT EXISTS by_user_updated ON sessions (user, updated DESC, session_id);
+CREATE INDEX IF NOT EXISTS by_user_created ON sessions (user, created DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_status ON sessions (status, updated DESC, session_id);
 CREATE INDEX IF NOT EXISTS by_external ON sessions (external, updated DESC, session_id) WHERE external IS NOT NULL;
 CREATE INDEX IF NOT EXISTS by_parent ON sessions (parent, created DESC, session_id) WHERE parent IS NOT NULL;
