@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from eventstore.errors import OutcomeUnknown
 from eventstore.events import Event
+from eventstore.ids import check_log_id
 from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.sessions.threads import Threads
 from eventstore.store.call_values import made_ready
@@ -44,15 +45,18 @@ class AppendQueue:
     def append(
         self, session_id: str, events: Sequence[Event], expected_version: int | None
     ) -> "asyncio.Future[Appended]":
-        """Queue an append of one batch. The future has the result or the error of `SessionStorage.append`."""
+        """Queue an append of one batch. The future has the result or the error of `SessionStorage.append`.
+
+        Raises InvalidSessionId.
+        """
         loop = asyncio.get_running_loop()
         queues = self._queues.get(loop)
         if queues is None:
             self._forget_closed()
             queues = self._queues[loop] = {}
-        queue = queues.get(session_id)
-        if queue is None:
-            queue = queues[session_id] = SessionQueue(loop, session_id)
+        queue = queues.get(session_id) if isinstance(session_id, str) else None
+        if queue is None:  # to check the id once for all who wait is enough
+            queue = queues[check_log_id(session_id)] = SessionQueue(loop, session_id)
         future: asyncio.Future[Appended] = loop.create_future()
         queue.waiting.append((Append(session_id, events, expected_version), future))
         if not queue.busy:

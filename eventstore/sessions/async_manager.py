@@ -13,7 +13,6 @@ from msgspec import UNSET
 
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import Event, SessionCreated
-from eventstore.ids import check_log_id
 from eventstore.log.base import Appended
 from eventstore.sessions.append_queue import AppendQueue
 from eventstore.sessions.appending import Appending, AppendOptions
@@ -290,7 +289,6 @@ class AsyncSessionManager(Appending[Coroutine[Any, Any, Appended]], AsyncAskingO
         await self.close()
 
     async def _write(self, session_id: str, events: Sequence[Event], expected_version: int | None) -> Appended:
-        check_log_id(session_id)
         return await self._queue.append(session_id, events, expected_version)
 
 
