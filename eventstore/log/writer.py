@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import takewhile
 
 from eventstore.errors import EventStoreError
 from eventstore.events import Event, EventRedacted
@@ -11,7 +12,7 @@ from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.log.batch import Batch, prepare, prepare_many, seal
 from eventstore.log.joined import JoinedAppender, Taken
 from eventstore.log.port import Backend, PortError, Refused, Unclear
-from eventstore.log.state import LogState
+from eventstore.log.state import LogState, try_lock
 from eventstore.log.unverified import UnverifiedReader
 from eventstore.record import clock, codec
 from eventstore.record.scan import Tip
@@ -47,12 +48,16 @@ class LogWriter(UnverifiedReader):
                 return done
         state = self._states.of(check_log_id(session_id))
         batch = prepare(events, self._max_event_bytes)
-        if self._always_grouped or not state.writing.acquire(blocking=False):
-            return state.queue.do((batch, expected_version), lambda pieces: self._appender.append(state, pieces))
+        taken = list[bool]()
         try:
+            if not self._always_grouped:
+                taken.extend(map(try_lock, (state.writing,)))
+            if True not in taken:
+                return state.queue.do((batch, expected_version), lambda pieces: self._appender.append(state, pieces))
             (outcome,) = self._appender.append(state, [(batch, expected_version)])
         finally:
-            state.writing.release()
+            if True in taken:
+                state.writing.release()
         if isinstance(outcome, Appended):
             return outcome
         raise outcome
@@ -75,9 +80,11 @@ class LogWriter(UnverifiedReader):
         ):
             return None
         piece = codec.prepare(event, self._max_event_bytes)
-        if not state.writing.acquire(blocking=False):
-            return None
+        taken = list[bool]()
         try:
+            taken.extend(map(try_lock, (state.writing,)))
+            if True not in taken:
+                return None
             with state.scanning:
                 if state.scan is not scan or scan.here is not here:
                     return None
@@ -100,7 +107,8 @@ class LogWriter(UnverifiedReader):
             except PortError:
                 self._appender.sync(state, tip)  # it says what that means
         finally:
-            state.writing.release()
+            if True in taken:
+                state.writing.release()
         return Appended(tip.seq, tip.seq)
 
     def extend(self, session_id: str, batches: Sequence[Sequence[Event]], *, expected_version: int) -> Appended:
@@ -153,17 +161,15 @@ class LogWriter(UnverifiedReader):
             if batch.ids or size > _MOST_BYTES_AT_ONCE:  # the others are not prepared in vain
                 return None
             batches.append(batch)
-        if not state.writing.acquire(blocking=False):
-            return None
+        locks, taken = (state.writing, state.scanning), list[bool]()
         try:
-            if not state.scanning.acquire(blocking=False):
+            taken.extend(takewhile(bool, map(try_lock, locks)))
+            if len(taken) < len(locks):
                 return None
-            try:
-                return self._write_at_once(state, batches, [one.expected_version for one in appends])
-            finally:
-                state.scanning.release()
+            return self._write_at_once(state, batches, [one.expected_version for one in appends])
         finally:
-            state.writing.release()
+            for lock in locks[: len(taken)][::-1]:
+                lock.release()
 
     def _write_at_once(
         self, state: LogState, batches: Sequence[Batch], expected: Sequence[int | None]

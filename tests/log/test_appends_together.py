@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,3 +125,41 @@ def test_a_write_whose_answer_was_lost_is_not_called_refused_because_its_repetit
     with pytest.raises(OutcomeUnknown):
         log.append("s", [said("a")])
     assert backend.fired == 1
+
+
+_INTERRUPTED = """
+import os, random, signal, sys, threading
+from eventstore import FileSystemEventLog
+from eventstore.events import DataSet, SessionCreated
+
+chance, is_armed, log = random.Random(1), False, FileSystemEventLog(sys.argv[1], fsync="no")
+log.append("s", [SessionCreated()], expected_version=0)
+
+
+def interrupt(*_):
+    if is_armed:
+        raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(500):
+    is_armed = True
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.random() * 1e-3 + 1e-6)
+        for _ in range(30):
+            log.append("s", [DataSet(key="k", value=1)])
+    except KeyboardInterrupt:
+        pass
+    is_armed = False
+    thread = threading.Thread(target=lambda: log.append("s", [DataSet(key="k", value=2)]), daemon=True)
+    thread.start()
+    thread.join(20)
+    if thread.is_alive():
+        os._exit(3)
+"""
+
+
+def test_a_ctrl_c_anywhere_in_an_append_leaves_the_session_to_other_threads(tmp_path: Path) -> None:
+    """A lock that was taken without waiting stayed taken: that session hung."""
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED, str(tmp_path / "logs")], timeout=60, check=False)
+    assert done.returncode == 0

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from operator import methodcaller
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from eventstore.log.port import Exists, Missing, Moved, NotStored, Poisoned, Ref
 from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 1_000
+_try_lock = methodcaller("acquire", blocking=False)
 
 
 class Feed(Protocol):
@@ -255,10 +257,11 @@ class Handle:
 
         It waits for nobody. The same steps as `append`, in one function: most appends come here.
         """
-        if not self.writing.acquire(blocking=False):  # another thread may wait in it for another process
-            return False
+        taken = list[bool]()
         try:
-            if self.poison or self.depth or self.descriptor < 0:  # `depth`: this thread holds the lock already
+            taken.extend(map(_try_lock, (self.writing,)))  # no Ctrl-C comes between the two
+            # Another thread may wait in it for another process, or this one holds the lock already.
+            if True not in taken or self.depth or self.poison or self.descriptor < 0:
                 return False
             self._is_locked = True  # before it is: a Ctrl-C between the two would leave it locked
             try:
@@ -289,7 +292,8 @@ class Handle:
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             return False
         finally:
-            self.writing.release()
+            if True in taken:
+                self.writing.release()
 
     def _write(self, lines: bytes, expect: Tip | None, found: os.stat_result, digest: bytes) -> None:
         """Write all lines with the lock held, or none of them. Raises Refused, and Unclear if some may remain."""
