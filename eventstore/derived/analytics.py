@@ -108,17 +108,15 @@ class Analytics(Cache):
         """
         text, prices, values = _query(by, user_id, tag, since, until, timezone)
 
-        def work() -> list[Figures]:
-            self.catch_up(describe, on_damage)
-            with self._base.reading() as base:
-                estimates = Counter[str]()
-                for key, model, *counts in base.execute(prices, values):
-                    estimates[key] += estimate(model, dict(zip(KINDS, counts, strict=True)))  # type: ignore[assignment]
-                found = [Figures(*row) for row in base.execute(text, values)]
+        def read(base: sqlite3.Connection) -> list[Figures]:
+            estimates = Counter[str]()
+            for key, model, *counts in base.execute(prices, values):
+                estimates[key] += estimate(model, dict(zip(KINDS, counts, strict=True)))  # type: ignore[assignment]
+            found = [Figures(*row) for row in base.execute(text, values)]
             found = [row._replace(estimated_cost=float(estimates[row.key])) for row in found]
             return found if by in _TIMES else sorted(found, key=lambda row: -(row.cost + row.estimated_cost))
 
-        return self._base.run(work)
+        return self._base.run(lambda: self._base.after(lambda: self.catch_up(describe, on_damage), read))
 
     def catch_up(self, describe: Describe, on_damage: Callable[[LogDamaged], None]) -> None:
         """Count the sessions that changed."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from eventstore.derived.cache_file import FOLDER
 from eventstore.derived.database import Cache, Database
@@ -65,18 +65,22 @@ class Catalog(Cache):
         describe: Callable[[str], Mapping[str, Any]],
         on_damage: Callable[[LogDamaged], None],
         track: Callable[[Sequence[str]], Iterable[str]] = iter,
+        *,
+        total: bool = False,
     ) -> Listed:
-        """Update the catalogue and list the sessions that match, as `find` does.
+        """Update the catalogue and list the sessions that match, as `find` does; with `total` count them all.
 
         `describe` returns a session's metadata, or raises SessionNotFound or LogDamaged; `on_damage` is called with the latter.
         `track` receives the ids of the sessions to read, and yields each one when it is to be read.
         Raises ValueError as `find` does.
         """
-        Query.of(wanted, SQLITE)
+        reading = _Reading.of(wanted, total=total)
+
+        def update() -> None:
+            self._base.catch_up(log, lambda stale: self._take(stale, describe, on_damage, track))
 
         def work() -> Listed:
-            self._base.catch_up(log, lambda stale: self._take(stale, describe, on_damage, track))
-            return self._find(wanted)
+            return self._listed(reading, self._base.after(update, reading.rows))
 
         for _ in range(2):
             with suppress(_BadRows):
@@ -135,31 +139,35 @@ class Catalog(Cache):
 
         Raises ValueError for an invalid cursor, one of another order, and an invalid filter or limit.
         """
-        return self._base.run(lambda: self._find(wanted))
+        reading = _Reading.of(wanted)
+
+        def work() -> Listed:
+            with self._base.reading() as base:
+                found = reading.rows(base)
+            return self._listed(reading, found)
+
+        return self._base.run(work)
 
     def count(self, wanted: Filter) -> int:
         """Count the sessions that match, on all pages. Raises ValueError as `find` does."""
 
         def work() -> int:
-            query = Query.of(wanted._replace(cursor=None), SQLITE)
             with self._base.reading() as base:
-                return int(base.execute(query.counting(), query.values).fetchone()[0])
+                return _Reading.of(wanted).count(base)
 
         return self._base.run(work)
 
-    def _find(self, wanted: Filter) -> Listed:
-        query = Query.of(wanted, SQLITE)
-        columns = f"sessions.shown, {query.order}, sessions.session_id, sessions.sum"
-        with self._base.reading() as base:
-            rows = base.execute(query.page(columns), query.values).fetchall()
-        found, cursor, previous = query.ends(rows, lambda row: (row[1], row[2]))
+    def _listed(self, reading: "_Reading", read: tuple[list[tuple[Any, ...]], int | None]) -> Listed:
+        """Make a page of what was read. Raises _BadRows, after forgetting them."""
+        rows, total = read
+        found, cursor, previous = reading.query.ends(rows, lambda row: (row[1], row[2]))
         bad = [session_id for shown, _, session_id, total in found if row_sum(session_id, shown) != total]
         if bad:
             for session_id in bad:
                 self._base.forget(session_id)
             raise _BadRows
         shown = ",".join([row[0] for row in found])  # one text: a call of json.loads costs as much as its row
-        return Listed(json.loads(f"[{shown}]"), cursor, previous)
+        return Listed(json.loads(f"[{shown}]"), cursor, previous, total)
 
     def content(
         self, log: "EventLog", describe: Callable[[str], Mapping[str, Any]]
@@ -184,9 +192,41 @@ class Catalog(Cache):
 
     def find_if_current(self, wanted: Filter, changed: Callable[[str | None], Changes]) -> list[dict[str, Any]] | None:
         """List as `find` does where no log changed since the last list; else return None. Raises ValueError."""
+        reading = _Reading.of(wanted)
+
+        def work() -> list[dict[str, Any]] | None:
+            state = self._base.state()
+            if not self._base.is_current(changed):
+                return None
+            with self._base.reading() as base:
+                found, is_same = reading.rows(base), self._base.is_at(base, state)
+            return self._listed(reading, found).rows if is_same else None
+
         with suppress(_BadRows):
-            return self._base.run(lambda: self._find(wanted).rows if self._base.is_current(changed) else None)
+            return self._base.run(work)
         return None
+
+
+class _Reading(NamedTuple):
+    """What is read for a page: the query of its rows, and that of all that match, if they are counted."""
+
+    query: Query
+    all: Query
+    total: bool
+
+    @classmethod
+    def of(cls, wanted: Filter, *, total: bool = False) -> "_Reading":
+        return cls(Query.of(wanted, SQLITE), Query.of(wanted._replace(cursor=None), SQLITE), total)
+
+    def rows(self, base: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], int | None]:
+        """Read a page, and count what is on all pages if that was asked for."""
+        columns = f"sessions.shown, {self.query.order}, sessions.session_id, sessions.sum"
+        rows = base.execute(self.query.page(columns), self.query.values).fetchall()
+        return rows, self.count(base) if self.total else None
+
+    def count(self, base: sqlite3.Connection) -> int:
+        """Count what is on all pages."""
+        return int(base.execute(self.all.counting(), self.all.values).fetchone()[0])
 
 
 class _BadRows(Exception):

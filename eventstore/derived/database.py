@@ -32,9 +32,11 @@ _REFUSED = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError,
 class _Compared(NamedTuple):
     """A comparison of a cache with the logs.
 
-    It has the stored token, the next one, the sessions to read with their texts, the deleted ones, and how many were compared.
+    It has the state and the token of the cache, the next token, the sessions to read with their texts, the deleted ones, and how
+    many were compared.
     """
 
+    state: str
     token: str | None
     following: str
     stale: dict[str, str]
@@ -112,24 +114,38 @@ class Database(CacheFile):
     # --- catching up
 
     def state(self) -> str:
-        """Return a text that changes with each `forget`: what was read from logs before it must not be written after it."""
+        """Return a text that changes with each `forget` and each new file: what was read before must not be written after it."""
         with self.reading() as base:
-            return f"{get(base, 'epoch')} {get(base, 'forgotten')}"
+            return _state_of(base)
 
     def is_at(self, base: sqlite3.Connection, state: str) -> bool:
-        """Check, in a transaction that writes, that nothing was forgotten since `state`."""
-        return f"{get(base, 'epoch')} {get(base, 'forgotten')}" == state
+        """Check, in a transaction, that nothing was forgotten since `state`, and that the file is the same."""
+        return _state_of(base) == state
+
+    def after(self, update: Callable[[], object], read: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `read` finds in the file that `update` has updated, as far as others do not delete from it all the time.
+
+        A file that was deleted after the update is a new one without rows, which looks like a store without sessions.
+        """
+        for _ in range(_READINGS):
+            found, is_settled = self._read_after(update, read)
+            if is_settled:
+                break
+        return found
 
     def settled(self, update: Callable[[], object], read: Callable[[sqlite3.Connection], T]) -> T | None:
         """Return what `read` finds after `update`; None where others delete rows each time between the two."""
         for _ in range(_READINGS):
-            state = self.state()
-            update()
-            with self.reading() as base:
-                found = read(base)
-                if self.is_at(base, state):
-                    return found
+            found, is_settled = self._read_after(update, read)
+            if is_settled:
+                return found
         return None
+
+    def _read_after(self, update: Callable[[], object], read: Callable[[sqlite3.Connection], T]) -> tuple[T, bool]:
+        state = self.state()
+        update()
+        with self.reading() as base:
+            return read(base), self.is_at(base, state)
 
     def catch_up(self, log: "EventLog", take: Callable[[list[tuple[str, str]]], set[str] | None]) -> bool:
         """Update the database with one call of the log's `changed`; `take` reads the sessions that changed.
@@ -139,7 +155,7 @@ class Database(CacheFile):
         call continues.
         """
         for _ in range(4):
-            token, following, stale, gone, _ = self._compare(log.changed)
+            state, token, following, stale, gone, _ = self._compare(log.changed)
             if gone:
                 self.in_slices(partial(self._delete, name) for name in gone)
             bad = take(list(stale.items())) if stale else set()
@@ -147,13 +163,14 @@ class Database(CacheFile):
                 return False
             if token == following and not stale and not gone:
                 return True
-            if self._settle(following, {name: text for name, text in stale.items() if name not in bad}, bad):
+            texts = {name: text for name, text in stale.items() if name not in bad}
+            if self._settle(state, following, texts, bad):
                 return True
         return True
 
     def is_current(self, changed: Callable[[str | None], Changes]) -> bool:
         """Return whether no log changed since the last update. After many comparisons, the next call begins behind them."""
-        token, following, stale, gone, compared = self._compare(changed)
+        _, token, following, stale, gone, compared = self._compare(changed)
         if stale or gone:
             return False
         if compared >= _MANY_COMPARED and following not in ("", token):
@@ -164,7 +181,7 @@ class Database(CacheFile):
 
     def _compare(self, changed: Callable[[str | None], Changes]) -> "_Compared":
         with self.reading() as base:
-            token = get(base, "token")
+            state, token = _state_of(base), get(base, "token")
             failed = set((get(base, "failed") or "").split())
         found = changed(token)
         named = {name: text for name, text in found.logs if is_session(name)}
@@ -174,11 +191,13 @@ class Database(CacheFile):
         gone = [name for name in rows if (found.complete or name in named) and named.get(name) is None]
         stale = {name: text for name, text in named.items() if text is not None and rows.get(name) != text}
         stale.update((name, named.get(name) or "") for name in failed)
-        return _Compared(token, found.token, stale, gone, len(found.logs))
+        return _Compared(state, token, found.token, stale, gone, len(found.logs))
 
-    def _settle(self, token: str, texts: dict[str, str], failed: set[str]) -> bool:
-        """Store the token and return True; False, to repeat the update, if another process wrote older rows in the meantime."""
+    def _settle(self, state: str, token: str, texts: dict[str, str], failed: set[str]) -> bool:
+        """Store the token and return True; False, to repeat the update, if others wrote older rows or deleted some meanwhile."""
         with self.writing() as base:
+            if not self.is_at(base, state):  # also a new file: the token says that all rows before it are there
+                return False
             known = _texts(base, texts if len(texts) < 1_000 else None)
             if any(known.get(name) != text for name, text in texts.items() if text):
                 return False
@@ -239,6 +258,10 @@ class Cache:
     def close(self) -> None:
         """Close the file."""
         self._base.close()
+
+
+def _state_of(base: sqlite3.Connection) -> str:
+    return f"{get(base, 'epoch')} {get(base, 'forgotten')}"
 
 
 def get(base: sqlite3.Connection, name: str) -> str | None:

@@ -53,24 +53,29 @@ class LineKeys(Cache):
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
         super().__init__(Database(folder, "lines.db", _SCHEMA, ("keys", "sessions")))
         self._log = log
+        self._reader: Callable[[], Reader] | None = None
+        self._state = ""
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Place]]:
-        """Return the places of those keys that are known."""
+        """Return the places of those keys that are known. What was deleted since `catch_up` is read again first."""
 
-        def work() -> dict[bytes, list[Place]]:
+        def update() -> None:
+            if self._reader is not None and self._base.state() != self._state:
+                self._catch_up(self._reader)
+
+        def read(base: sqlite3.Connection) -> dict[bytes, list[Place]]:
             found = dict[bytes, list[Place]]()
             families = dict[str, frozenset[str]]()
-            with self._base.reading() as base:
-                for start in range(0, len(keys), _KEYS_AT_ONCE):
-                    some = keys[start : start + _KEYS_AT_ONCE]
-                    query = f"SELECT key, session_id, seq FROM keys WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608 - ours
-                    for key, name, seq in base.execute(query, some):
-                        if name not in families:
-                            families[name] = _family(base, name)
-                        found.setdefault(key, []).append(Place(name, seq, families[name]))
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                some = keys[start : start + _KEYS_AT_ONCE]
+                query = f"SELECT key, session_id, seq FROM keys WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608 - ours
+                for key, name, seq in base.execute(query, some):
+                    if name not in families:
+                        families[name] = _family(base, name)
+                    found.setdefault(key, []).append(Place(name, seq, families[name]))
             return found
 
-        return self._base.run(work)
+        return self._base.run(lambda: self._base.after(update, read))
 
     def add(self, session_id: str, rows: Sequence[tuple[bytes, int]], version: int, family: Iterable[str]) -> None:
         """Add keys with the numbers of their events, up to an event of a session. A key that is known keeps its place."""
@@ -88,7 +93,13 @@ class LineKeys(Cache):
 
     def catch_up(self, reader: Callable[[], Reader]) -> None:
         """Read what others appended. A session whose log is as it was when its keys were added is not read again."""
-        self._base.run(lambda: self._base.catch_up(self._log, lambda stale: self._take(stale, reader)))
+        self._reader = reader
+        self._base.run(lambda: self._catch_up(reader))
+
+    def _catch_up(self, reader: Callable[[], Reader]) -> None:
+        state = self._base.state()
+        self._base.catch_up(self._log, lambda stale: self._take(stale, reader))
+        self._state = state
 
     def _take(self, stale: Sequence[tuple[str, str]], reader: Callable[[], Reader]) -> set[str]:
         failed = set[str]()

@@ -79,11 +79,15 @@ class Dialect(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """The metadata on a page, the cursor of the page after it, and of the page before it; None where there is none."""
+    """The metadata on a page, the cursor of the page after it, and of the page before it; None where there is none.
+
+    `total` is how many match on all pages, if that was asked for.
+    """
 
     rows: list[dict[str, Any]]
     cursor: str | None
     previous: str | None
+    total: int | None = None
 
 
 class _Place(NamedTuple):

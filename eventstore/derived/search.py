@@ -87,16 +87,18 @@ class Search(Cache):
         """
         parts, asked = parse(asked.text), checked(asked)
 
-        def work() -> Hits:
-            indexing = self.catch_up(describe, on_damage, wait_s)
-            hits = Hits()
-            if parts and asked.limit:
-                with self._base.reading() as base:
-                    hits = best(base, asked, parts, is_visible)
-            hits.indexing = indexing
-            return hits
+        indexing: Indexing | None = None
 
-        return self._base.run(work)
+        def update() -> None:
+            nonlocal indexing
+            indexing = self.catch_up(describe, on_damage, wait_s)
+
+        def read(base: sqlite3.Connection) -> Hits:
+            return best(base, asked, parts, is_visible) if parts and asked.limit else Hits()
+
+        hits = self._base.run(lambda: self._base.after(update, read))
+        hits.indexing = indexing
+        return hits
 
     def catch_up(
         self, describe: Describe, on_damage: Callable[[LogDamaged], None], wait_s: float | None = None

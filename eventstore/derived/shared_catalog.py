@@ -126,6 +126,8 @@ class SharedCatalog:
         describe: Describe,
         on_damage: Callable[[LogDamaged], None],
         track: Callable[[Sequence[str]], Iterable[str]] = iter,
+        *,
+        total: bool = False,
     ) -> Listed:
         """Update the catalogue and list the sessions that match, as `Catalog.page` does. Raises ValueError as that does."""
         query = Query.of(wanted, POSTGRES)
@@ -134,10 +136,11 @@ class SharedCatalog:
             self._is_out = False
         except PortError:
             self._is_out = True
-            return self._local.page(wanted, log, describe, on_damage, track)
+            return self._local.page(wanted, log, describe, on_damage, track, total=total)
         column = get_args(Sort).index(wanted.sort)
         rows = [json.loads(row) for row in found]
-        return Listed(*query.ends(rows, lambda row: (columns_of(row)[column], row["session_id"])))
+        page = query.ends(rows, lambda row: (columns_of(row)[column], row["session_id"]))
+        return Listed(*page, self.count(wanted) if total else None)
 
     def count(self, wanted: Filter) -> int:
         """Count the sessions that match, on all pages, as the last list found them. Raises ValueError as `page` does."""

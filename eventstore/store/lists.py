@@ -126,13 +126,11 @@ class ListedSessions(FoldedSessions):
             moment, then = as_time(at), Catalog()
             known = self._known_at(track(list(self.log.ids())), on_damage, moment)
             then.put((one.to_dict(), "") for one in known)
-            found = then.find(wanted)
-            count = then.count(wanted) if total else None
+            found = then.find(wanted)._replace(total=then.count(wanted) if total else None)
         else:
             read, described = self._reading_ahead(track, jobs)
-            found = self.catalog.page(wanted, self.log, described, on_damage, read)
-            count = self.catalog.count(wanted) if total else None
-        return Page([SessionMetadata.from_dict(row) for row in found.rows], found.cursor, count, found.previous)
+            found = self.catalog.page(wanted, self.log, described, on_damage, read, total=total)
+        return Page([SessionMetadata.from_dict(row) for row in found.rows], found.cursor, found.total, found.previous)
 
     def sub_agents(self, session_id: str, on_damage: Callable[[LogDamaged], None] = warn_damaged) -> list[SubAgent]:
         """Return the sub-agents that calls of a session started, the oldest first. Raises SessionNotFound, LogDamaged."""

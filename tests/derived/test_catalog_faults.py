@@ -11,15 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eventstore import FileSystemSessionStorage, MemoryEventLog, SessionManager, SessionStorage
+from eventstore.derived.cache_file import CacheFile
 from eventstore.derived.database import Database
+from eventstore.events import Event, MessageAdded
 from eventstore.store import removed_text
 from eventstore.store.rebuild import check_all
 
@@ -342,6 +345,59 @@ def _work(folder: Path, kind: int, seconds: float, found: Any) -> None:
             errors.append(f"{kind}: {type(error).__name__}: {error}")
     manager.close()
     found.put((errors, redacted))
+
+
+def test_answers_are_right_whenever_the_files_of_the_caches_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each transaction of the questions in turn. A file that is deleted after the update is a new one without rows."""
+    real, folder = CacheFile._transaction, tmp_path / ".sessions" / "_catalog"
+    with filled(tmp_path) as manager:
+        wanted = ask(manager)
+    for place in count(1):
+        transactions = count(1)
+
+        def deleting(self: CacheFile, begin: str, place: int = place, made: Iterator[int] = transactions) -> Any:
+            if next(made) == place:
+                for one in folder.iterdir():
+                    one.unlink()
+            return real(self, begin)
+
+        with opened(tmp_path) as manager:
+            manager.add_conversation_message("s0", "user", "something new")
+            wanted["figures"] += 1
+            with monkeypatch.context() as patched:
+                patched.setattr(CacheFile, "_transaction", deleting)
+                assert ask(manager) == wanted, place
+            assert ask(manager) == wanted, place
+        with opened(tmp_path) as manager:
+            assert ask(manager) == wanted, place
+        if next(transactions) <= place:
+            break
+    assert place > 20
+
+
+class Contents:
+    """The texts of messages as keys."""
+
+    def __init__(self) -> None:
+        self.family = set[str]()
+
+    def keys(self, event: Event) -> list[bytes]:
+        return [event.content.encode()] if isinstance(event, MessageAdded) else []
+
+
+def test_lines_are_known_though_their_file_was_deleted_after_it_was_caught_up(tmp_path: Path) -> None:
+    """Else an import would take the lines of a resumed transcript as new ones."""
+    with filled(tmp_path) as manager:
+        known = manager.storage.line_keys
+        known.catch_up(Contents)
+        asked = [b"needle number1", b"needle number3", b"another"]
+        found = known.find(asked)
+        assert [one.session_id for places in found.values() for one in places] == ["s1", "s3"]
+        for one in (tmp_path / ".sessions" / "_catalog").iterdir():
+            one.unlink()
+        assert known.find(asked) == found
 
 
 def test_processes_that_redact_search_and_list_at_once_do_not_hinder_each_other(tmp_path: Path) -> None:
