@@ -45,7 +45,7 @@ MUTANTS = [
     Mutant("sync the root of a new folder", _FOLDERS, "                        os.fsync(inside)\n", "                        pass\n", "simulate"),
     Mutant("surface a failed flush", _HANDLE, "raise NotStored(self.path, self.poison, what) from error", "return", "errnos"),
     Mutant("poison after a failed flush", _HANDLE, "        if self.poison:\n            raise Poisoned", "        if False:\n            raise Poisoned", "errnos"),
-    Mutant("cut back on error", _HANDLE, "                os.ftruncate(self.descriptor, start)\n", "                pass\n", "errnos"),
+    Mutant("cut back on error", _HANDLE, "                os.ftruncate(self.descriptor, start + kept)\n", "                pass\n", "errnos"),
     Mutant("finish short writes", _HANDLE, "            while written < len(lines):", "            while False:", "errnos"),
     Mutant("check the size after a write", _HANDLE, "if self.note_change(found, digest) != start + len(lines):", "if self.note_change(found, digest) < 0:", "errnos"),
     Mutant("time never goes back", _WRITER, "at = at if at > here.at else here.at", "at = clock.now()", "clock"),
