@@ -11,7 +11,7 @@ from eventstore.log.append import Plan
 from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.log.batch import Batch, prepare, prepare_many, seal
 from eventstore.log.joined import JoinedAppender, Taken
-from eventstore.log.port import Backend, PortError, Refused, Unclear
+from eventstore.log.port import Backend, NotStored, Poisoned, PortError, Refused, Unclear
 from eventstore.log.state import LogState, try_lock
 from eventstore.log.unverified import UnverifiedReader
 from eventstore.record import clock, codec
@@ -192,12 +192,15 @@ class LogWriter(UnverifiedReader):
         places = list(range(len(outcomes)))
         try:
             is_stored = self.backend.append_at_once(state.name, data, expect=here, tip=tip)
-        except Unclear as error:
+        except PortError as error:
+            if isinstance(error, NotStored | Poisoned):
+                state.forget()
+            if isinstance(error, Refused) and not isinstance(error, Unclear):
+                raise self._states.refused(state, error) from error
             pieces = list(zip(batches, expected, strict=True))
             taken = Taken(0, state, pieces, here, Plan(data, tip, [], outcomes))
-            return Written([None] * len(places), left=[(places, partial(self._appender.settle_later, taken, error))])
-        except Refused as error:
-            raise self._states.refused(state, error) from error
+            later = partial(self._appender.settle_later, taken, error if isinstance(error, Unclear) else None)
+            return Written([None] * len(places), left=[(places, later)])
         if is_stored is None:
             return None
         state.scan.here, state.end = tip, tip.offset
