@@ -161,7 +161,7 @@ class Catalog(Cache):
         """Make a page of what was read. Raises _BadRows, after forgetting them."""
         rows, total = read
         found, cursor, previous = reading.query.ends(rows, lambda row: (row[1], row[2]))
-        bad = [session_id for shown, _, session_id, total in found if row_sum(session_id, shown) != total]
+        bad = [session_id for shown, _, session_id, checksum in found if row_sum(session_id, shown) != checksum]
         if bad:
             for session_id in bad:
                 self._base.forget(session_id)

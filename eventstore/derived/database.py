@@ -127,25 +127,22 @@ class Database(CacheFile):
 
         A file that was deleted after the update is a new one without rows, which looks like a store without sessions.
         """
-        for _ in range(_READINGS):
-            found, is_settled = self._read_after(update, read)
-            if is_settled:
-                break
-        return found
+        return self._read_after(update, read)[0]
 
     def settled(self, update: Callable[[], object], read: Callable[[sqlite3.Connection], T]) -> T | None:
         """Return what `read` finds after `update`; None where others delete rows each time between the two."""
-        for _ in range(_READINGS):
-            found, is_settled = self._read_after(update, read)
-            if is_settled:
-                return found
-        return None
+        found, is_settled = self._read_after(update, read)
+        return found if is_settled else None
 
     def _read_after(self, update: Callable[[], object], read: Callable[[sqlite3.Connection], T]) -> tuple[T, bool]:
-        state = self.state()
-        update()
-        with self.reading() as base:
-            return read(base), self.is_at(base, state)
+        for _ in range(_READINGS):
+            state = self.state()
+            update()
+            with self.reading() as base:
+                found, is_settled = read(base), self.is_at(base, state)
+            if is_settled:
+                break
+        return found, is_settled
 
     def catch_up(self, log: "EventLog", take: Callable[[list[tuple[str, str]]], set[str] | None]) -> bool:
         """Update the database with one call of the log's `changed`; `take` reads the sessions that changed.

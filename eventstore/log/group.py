@@ -3,11 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 _MOST_LINGER_SECONDS, _LINGER_STEP_SECONDS = 0.05, 0.0005
+
+try_lock = methodcaller("acquire", blocking=False)
+"""Takes a free lock. With `taken.extend(map(try_lock, locks))` no Ctrl-C comes between a lock and its entry in `taken`."""
 
 
 class Group(Generic[T, R]):

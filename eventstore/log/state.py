@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from operator import methodcaller
 
 from eventstore.errors import LogDamaged, LogTampered, OutcomeUnknown
 from eventstore.ids import owner_of
@@ -14,9 +13,6 @@ from eventstore.log.port import Backend, Missing, Moved, Reading
 from eventstore.record import hash_chain, tombstone
 from eventstore.record.fork_point import ForkPoint, read_fork_point
 from eventstore.record.scan import UNTOLD, Scan, Tip
-
-try_lock = methodcaller("acquire", blocking=False)
-"""Takes a free lock. With `taken.extend(map(try_lock, locks))` no Ctrl-C comes between a lock and its entry in `taken`."""
 
 _LINGER = 1.0  # over a network
 _FULL_READS = 5  # a fault that changes between so many reads comes from another writer, again and again

@@ -28,15 +28,19 @@ class Swapper:
         The log is read first. A write that may still arrive is repeated, the same bytes at the same position, so that it cannot
         be there twice.
         """
-        if isinstance(error, NotStored | Poisoned):
-            state.forget()
-        if isinstance(error, Refused) and not isinstance(error, Unclear):
-            raise self._states.refused(state, error) from error
+        self.raise_refused(state, error)
         if self._is_there(state, tip):
             return True
         if not isinstance(error, Unclear):
             return False
         return self._swap(state, here, line, tip, [], sync=False, unclear=error) == tip.seq
+
+    def raise_refused(self, state: LogState, error: PortError) -> None:
+        """Raise what an error says to a caller if certainly nothing was written; return if the lines may be there."""
+        if isinstance(error, NotStored | Poisoned):
+            state.forget()
+        if isinstance(error, Refused) and not isinstance(error, Unclear):
+            raise self._states.refused(state, error) from error
 
     def _swap(
         self,

@@ -10,9 +10,10 @@ from eventstore.ids import check_log_id
 from eventstore.log.append import Plan
 from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.log.batch import Batch, prepare, prepare_many, seal
+from eventstore.log.group import try_lock
 from eventstore.log.joined import JoinedAppender, Taken
-from eventstore.log.port import Backend, NotStored, Poisoned, PortError, Refused, Unclear
-from eventstore.log.state import LogState, try_lock
+from eventstore.log.port import Backend, PortError, Unclear
+from eventstore.log.state import LogState
 from eventstore.log.unverified import UnverifiedReader
 from eventstore.record import clock, codec
 from eventstore.record.scan import Tip
@@ -193,10 +194,7 @@ class LogWriter(UnverifiedReader):
         try:
             is_stored = self.backend.append_at_once(state.name, data, expect=here, tip=tip)
         except PortError as error:
-            if isinstance(error, NotStored | Poisoned):
-                state.forget()
-            if isinstance(error, Refused) and not isinstance(error, Unclear):
-                raise self._states.refused(state, error) from error
+            self._appender.raise_refused(state, error)
             pieces = list(zip(batches, expected, strict=True))
             taken = Taken(0, state, pieces, here, Plan(data, tip, [], outcomes))
             later = partial(self._appender.settle_later, taken, error if isinstance(error, Unclear) else None)

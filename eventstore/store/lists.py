@@ -148,10 +148,12 @@ class ListedSessions(FoldedSessions):
 
     def _reading_ahead(self, track: Track, jobs: int) -> tuple[Track, Callable[[str], dict[str, Any]]]:
         """Return a `track` and a `describe` for which other processes read, if there are very many sessions to read."""
+        if jobs == 1:
+            return track, self._describe
         ahead = dict[str, dict[str, Any] | None]()
 
         def read(names: Sequence[str]) -> Iterator[str]:
-            rows = self._described(names, jobs) if jobs > 1 and len(names) >= _WORTH_PROCESSES else repeat(None)
+            rows = self._described(names, jobs) if len(names) >= _WORTH_PROCESSES else repeat(None)
             for name in track(names):
                 ahead[name] = next(rows)
                 yield name

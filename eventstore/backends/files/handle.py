@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from operator import methodcaller
 from typing import Protocol
 
 import msgspec
@@ -16,11 +15,11 @@ from eventstore.backends.files.descriptor import mark_as_written
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.posix import fcntl
+from eventstore.log.group import try_lock
 from eventstore.log.port import Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
 from eventstore.record.scan import Scan, Tip
 
 _ATTEMPTS = 1_000
-_try_lock = methodcaller("acquire", blocking=False)
 
 
 class Feed(Protocol):
@@ -259,7 +258,7 @@ class Handle:
         """
         taken = list[bool]()
         try:
-            taken.extend(map(_try_lock, (self.writing,)))  # no Ctrl-C comes between the two
+            taken.extend(map(try_lock, (self.writing,)))  # no Ctrl-C comes between the two
             # Another thread may wait in it for another process, or this one holds the lock already.
             if True not in taken or self.depth or self.poison or self.descriptor < 0:
                 return False
