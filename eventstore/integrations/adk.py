@@ -18,7 +18,7 @@ import msgspec
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.kept_lists import KeptLists
+from eventstore.integrations.kept import KeptLists
 from eventstore.integrations.meaning import call_began, call_ended, meant
 from eventstore.integrations.plain import packed, unpacked
 from eventstore.integrations.sessions import Stored, append_decided, finish, key_of, manager_of, parts_of, stored

@@ -6,10 +6,8 @@ its items, and more. Its record holds the key of the other one, the header, and 
 that it is made from, besides itself.
 """
 
-import threading
 from base64 import b64encode
 from binascii import a2b_base64
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Set
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -17,7 +15,6 @@ from typing import Any, NamedTuple
 _KIND = "msgpack"
 _LEAST_BYTES = 2_000  # a shorter value is stored as it is
 _MOST_DEPTH = 100  # then one is stored as it is: reading takes a step for each
-_CACHED_BYTES = 32 * 1024 * 1024
 
 
 class Value(NamedTuple):
@@ -142,28 +139,3 @@ def _header_size(data: bytes) -> int:
     """Return the size of the header of a MessagePack array; 0 if it is none."""
     first = data[0] if data else 0
     return 1 if first & 0xF0 == 0x90 else {0xDC: 3, 0xDD: 5}.get(first, 0)
-
-
-class LastValues:
-    """The last value of each channel of each thread that this process stored, with its key: at most 32 MB. Safe for threads."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, str], tuple[str, Value]] = OrderedDict()
-        self._bytes = 0
-        self._mutex = threading.Lock()
-
-    def get(self, session_id: str, stream: str, channel: str) -> tuple[str, Value] | None:
-        """Return the key and the value stored last."""
-        with self._mutex:
-            return self._kept.get((session_id, stream, channel))
-
-    def put(self, session_id: str, stream: str, channel: str, key: str, value: Value) -> None:
-        """Remember what was stored."""
-        place = session_id, stream, channel
-        with self._mutex:
-            _, old = self._kept.pop(place, ("", None))
-            self._kept[place] = key, value
-            self._bytes += len(value.data) - (len(old.data) if old else 0)
-            while self._bytes > _CACHED_BYTES:
-                _, (_, gone) = self._kept.popitem(last=False)
-                self._bytes -= len(gone.data)

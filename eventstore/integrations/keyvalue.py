@@ -10,7 +10,7 @@ from typing import Any
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
-from eventstore.integrations.kept_lists import KeptLists
+from eventstore.integrations.kept import KeptLists
 from eventstore.integrations.sessions import (
     Stored,
     append_decided,

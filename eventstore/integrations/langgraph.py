@@ -1,14 +1,12 @@
 """LangGraph: checkpoints of graphs, kept in the store.
 
-`EventStoreSaver(manager)` is a checkpoint saver. A thread is a session with the streams `checkpoints/NS`, `blobs/NS` (values of
-channels, one for each version) and `writes/NS/CHECKPOINT`. Messages, tool calls and usage in the channel `messages` of the root
-graph are appended in the same batch as the checkpoint that brought them.
+`EventStoreSaver(manager)` is a checkpoint saver. A thread is a session; `langgraph_streams.py` has its streams. Messages, tool
+calls and usage in the channel `messages` of the root graph are appended in the same batch as the checkpoint that brought them.
 """
 
 import asyncio
 import random
 from base64 import b64encode
-from binascii import a2b_base64
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,7 +17,18 @@ from eventstore.errors import ExtraMissing, SessionExists, SessionNotFound
 from eventstore.ids import session_id_for
 from eventstore.integrations import grown
 from eventstore.integrations.chat_messages import meaning_of
-from eventstore.integrations.kept_lists import KeptLists
+from eventstore.integrations.kept import KeptLists, KeptValues
+from eventstore.integrations.langgraph_streams import (
+    BLOBS,
+    CHECKPOINTS,
+    WRITES,
+    Parts,
+    Place,
+    Typed,
+    namespaces,
+    removal,
+    typed,
+)
 from eventstore.integrations.meaning import meant
 from eventstore.integrations.plain import plain
 from eventstore.integrations.sessions import (
@@ -50,7 +59,7 @@ except ImportError:
     raise ExtraMissing("langgraph", "eventstore.integrations.langgraph") from None
 
 _TAG = "langgraph"
-_CHECKPOINTS, _BLOBS, _WRITES, _SAID = "checkpoints", "blobs", "writes", "said"
+_SAID = "said"
 _MESSAGES = "messages"
 
 
@@ -107,7 +116,10 @@ class _Reader(_Awaited):
     def __init__(self, manager: SessionManager | AsyncSessionManager, *, serde: Any = None) -> None:
         super().__init__(serde=serde)
         self._manager = manager_of(manager)
-        self._last = grown.LastValues()
+        self._last = KeptValues[tuple[str, str, str], tuple[str, grown.Value]](lambda one: len(one[1].data))
+        """The last value of each channel of each thread, with its key, by session, stream and channel."""
+        self._parts = KeptValues[tuple[str, str, str], Parts](Parts.size_bytes)
+        """The checkpoints that were listed, by session, namespace and name."""
         self._known = KeptLists(self._manager, self._make_known)
 
     def session_id_of(self, thread_id: str) -> str:
@@ -123,16 +135,16 @@ class _Reader(_Awaited):
 
     def get_tuple(self, config: Any) -> Any:
         """Return the checkpoint that `config` names, or the latest of its thread and namespace; None if there is none."""
-        place = _Place.of(config, get_checkpoint_id(config))
+        place = Place.of(config, get_checkpoint_id(config))
         session_id = self.session_id_of(place.thread)
         try:
-            now, stream = stored(self._manager, session_id), key_of(_CHECKPOINTS, place.namespace)
+            now, stream = stored(self._manager, session_id), key_of(CHECKPOINTS, place.namespace)
             checkpoint_id = place.checkpoint or max(now.keys(stream), default=None)
             item = None if checkpoint_id is None else now.get(stream, checkpoint_id)
             if item is None:
                 return None
             named = config if place.checkpoint else place._replace(checkpoint=checkpoint_id).to_config()
-            return self._tuple(now, place, item, named, session_id)
+            return self._tuple(place, named, self._parts_of(now, place.namespace, item, session_id))
         except SessionNotFound:
             return None
 
@@ -150,21 +162,20 @@ class _Reader(_Awaited):
         only = None if config is None else get_checkpoint_id(config)
         until = None if before is None else get_checkpoint_id(before)
         for thread, session_id, now in self._threads(config):
-            for namespace in _namespaces(now):
+            for namespace in namespaces(now):
                 if wanted is not None and namespace != wanted:
                     continue
-                stream, latest = key_of(_CHECKPOINTS, namespace), None if config is None else session_id
+                stream, latest = key_of(CHECKPOINTS, namespace), None if config is None else session_id
                 for checkpoint_id in sorted(now.keys(stream), reverse=True):
                     if (only and checkpoint_id != only) or (until and checkpoint_id >= until):
                         continue
-                    item = now.get(stream, checkpoint_id)
-                    if item is None or not self._matches(item, filter):
+                    if filter and not self._matches(now.get(stream, checkpoint_id), filter):
                         continue
                     if left is not None and left <= 0:
                         return
                     left = None if left is None else left - 1
-                    place = _Place(thread, namespace, checkpoint_id)
-                    yield self._tuple(now, place, item, place.to_config(), latest)
+                    place = Place(thread, namespace, checkpoint_id)
+                    yield self._tuple(place, place.to_config(), self._kept_parts(now, session_id, place, latest))
                     latest = None  # the next checkpoint continues none of the older values
 
     def _threads(self, config: Any) -> Iterator[tuple[str, str, Stored]]:
@@ -176,54 +187,75 @@ class _Reader(_Awaited):
             return
         known = sorted(self._known.of(f"{_TAG}/"), key=lambda one: one.head.at, reverse=True)
         for thread, session_id, head in known:
-            with suppress(SessionNotFound):  # deleted in the meantime
-                yield thread, session_id, stored(self._manager, session_id, head)
+            try:
+                now = stored(self._manager, session_id, head)
+            except SessionNotFound:  # deleted in the meantime
+                continue
+            yield thread, session_id, now
 
     def _make_known(self, session_id: str, external: str) -> "_Known":
         return _Known(parts_of(external)[1], session_id, stored(self._manager, session_id).head)
 
-    def _matches(self, item: Item, wanted: Mapping[str, Any] | None) -> bool:
-        if not wanted:
-            return True
-        metadata = self._load(item.value["metadata"])
+    def _matches(self, item: Item | None, wanted: Mapping[str, Any]) -> bool:
+        metadata = {} if item is None else self._load(item.value["metadata"])
         return all(metadata.get(name) == value for name, value in wanted.items())
 
-    def _tuple(self, now: Stored, place: "_Place", item: Item, config: Any, latest: str | None) -> Any:
-        """Make the tuple of a checkpoint. `latest` is its session where the next checkpoint probably continues its values."""
-        checkpoint, parent = self._load(item.value["checkpoint"]), item.value["parent"]
-        checkpoint["channel_values"] = self._values(now, place.namespace, checkpoint["channel_versions"], latest)
-        writes = now.list(key_of(_WRITES, place.namespace, item.key or ""))
-        return CheckpointTuple(
-            config=config,
-            checkpoint=checkpoint,
-            metadata=self._load(item.value["metadata"]),
-            parent_config=place._replace(checkpoint=parent).to_config() if parent else None,
-            pending_writes=[
-                (one.value["task"], one.value["channel"], self._load(one.value["value"]))
-                for one in sorted(writes, key=_order_of)
-            ],
+    def _kept_parts(self, now: Stored, session_id: str, place: Place, latest: str | None) -> Parts:
+        """Return the parts of a checkpoint that is there. What was returned before is kept while the log does not change."""
+        name = session_id, place.namespace, place.checkpoint or ""
+        kept = self._parts.get(name)
+        if kept is None or kept.at != now.head.hash:
+            stream = key_of(CHECKPOINTS, place.namespace)
+            item = now.item(stream, now.entries(stream)[name[2]])
+            kept = self._parts_of(now, place.namespace, item, latest)
+            self._parts.put(name, kept)
+        return kept
+
+    def _parts_of(self, now: Stored, namespace: str, item: Item, latest: str | None) -> Parts:
+        """Return the parts of a checkpoint. `latest` is its session where the next checkpoint probably continues its values."""
+        checkpoint = typed(item.value["checkpoint"])
+        writes = sorted(now.list(key_of(WRITES, namespace, item.key or "")), key=_order_of)
+        return Parts(
+            now.head.hash,
+            checkpoint,
+            typed(item.value["metadata"]),
+            item.value["parent"],
+            list(self._values(now, namespace, self.serde.loads_typed(checkpoint)["channel_versions"], latest)),
+            [(one.value["task"], one.value["channel"], typed(one.value["value"])) for one in writes],
         )
 
-    def _values(self, now: Stored, namespace: str, versions: Mapping[str, Any], latest: str | None) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        stream = key_of(_BLOBS, namespace)
+    def _values(
+        self, now: Stored, namespace: str, versions: Mapping[str, Any], latest: str | None
+    ) -> Iterator[tuple[str, Typed]]:
+        stream = key_of(BLOBS, namespace)
         there, get = now.keys(stream), partial(now.value, stream)
         for channel, version in versions.items():
             key = key_of(channel, str(version))
-            known = None if latest is None else self._last.get(latest, stream, channel)
+            known = None if latest is None else self._last.get((latest, stream, channel))
             value = grown.resolve_known(key, known, there, get)
             if value is not None:
                 if latest is not None:
-                    self._last.put(latest, stream, channel, key, value)
-                found[channel] = self.serde.loads_typed((value.kind, value.data))
-        return found
+                    self._last.put((latest, stream, channel), (key, value))
+                yield channel, (value.kind, value.data)
+
+    def _tuple(self, place: Place, config: Any, parts: Parts) -> Any:
+        load = self.serde.loads_typed
+        checkpoint = load(parts.checkpoint)
+        checkpoint["channel_values"] = {channel: load(value) for channel, value in parts.values}
+        return CheckpointTuple(
+            config=config,
+            checkpoint=checkpoint,
+            metadata=load(parts.metadata),
+            parent_config=place._replace(checkpoint=parts.parent).to_config() if parts.parent else None,
+            pending_writes=[(task, channel, load(value)) for task, channel, value in parts.writes],
+        )
 
     def _dump(self, value: Any) -> tuple[str, str]:
         kind, data = self.serde.dumps_typed(value)
         return kind, b64encode(data).decode("ascii")
 
     def _load(self, stored: Sequence[str]) -> Any:
-        return self.serde.loads_typed((stored[0], a2b_base64(stored[1])))
+        return self.serde.loads_typed(typed(stored))
 
 
 class EventStoreSaver(_Reader):
@@ -238,10 +270,10 @@ class EventStoreSaver(_Reader):
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Mapping[str, Any]) -> Any:
         """Store a checkpoint and the new values of its channels, in one batch."""
-        place = _Place.of(config, config["configurable"].get("checkpoint_id"))
+        place = Place.of(config, config["configurable"].get("checkpoint_id"))
         kept = dict(checkpoint)
         values = kept.pop("channel_values")
-        blobs = key_of(_BLOBS, place.namespace)
+        blobs = key_of(BLOBS, place.namespace)
         new = [
             (channel, key_of(channel, str(version)), grown.Value(*self.serde.dumps_typed(values[channel])))
             for channel, version in new_versions.items()
@@ -252,14 +284,14 @@ class EventStoreSaver(_Reader):
             "checkpoint": self._dump(kept),
             "metadata": self._dump(get_checkpoint_metadata(config, metadata)),
         }
-        put = e.RecordPut(stream=key_of(_CHECKPOINTS, place.namespace), key=checkpoint["id"], value=stored)
+        put = e.RecordPut(stream=key_of(CHECKPOINTS, place.namespace), key=checkpoint["id"], value=stored)
         messages = values.get(_MESSAGES) if _MESSAGES in new_versions and not place.namespace else None
         self._append(place.thread, [put], messages, blobs, new)
         return place._replace(checkpoint=checkpoint["id"]).to_config()
 
     def put_writes(self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Store what a task wrote after a checkpoint. Errors and interrupts replace, others keep the first write."""
-        place = _Place.of(config, config["configurable"]["checkpoint_id"])
+        place = Place.of(config, config["configurable"]["checkpoint_id"])
         events: list[e.Event] = []
         for number, (channel, value) in enumerate(writes):
             index = WRITES_IDX_MAP.get(channel, number)
@@ -270,7 +302,7 @@ class EventStoreSaver(_Reader):
                 "path": task_path,
                 "value": self._dump(value),
             }
-            stream = key_of(_WRITES, place.namespace, place.checkpoint or "")
+            stream = key_of(WRITES, place.namespace, place.checkpoint or "")
             key = key_of(task_id, str(index))
             events.append(e.RecordPut(stream=stream, key=key, value=stored, once=index >= 0))
         if events:
@@ -294,7 +326,7 @@ class EventStoreSaver(_Reader):
             there, get = now.keys(blobs), partial(now.value, blobs)
             puts = list[e.Event]()
             for channel, key, value in values:
-                known = self._last.get(session_id, blobs, channel)
+                known = self._last.get((session_id, blobs, channel))
                 kept[key], records = grown.put(key, value, known, there, get)
                 puts += [e.RecordPut(stream=blobs, key=name, value=one) for name, one in records.items()]
             return [*puts, *events, *_meanings(now, said)]
@@ -304,7 +336,7 @@ class EventStoreSaver(_Reader):
         else:
             self._manager.append(session_id, events, create=created)
         for channel, key, _ in values:
-            self._last.put(session_id, blobs, channel, key, kept[key])
+            self._last.put((session_id, blobs, channel), (key, kept[key]))
 
     # --- removing
 
@@ -318,10 +350,10 @@ class EventStoreSaver(_Reader):
         wanted = set(run_ids)
         for _, session_id, now in self._threads(None) if wanted else ():
             events: list[e.Event] = []
-            for namespace in _namespaces(now):
-                for item in now.list(key_of(_CHECKPOINTS, namespace)):
+            for namespace in namespaces(now):
+                for item in now.list(key_of(CHECKPOINTS, namespace)):
                     if self._load(item.value["metadata"]).get("run_id") in wanted:
-                        events += _removal(namespace, item.key or "")
+                        events += removal(namespace, item.key or "")
             if events:
                 with suppress(SessionNotFound):  # deleted in the meantime
                     self._manager.append(session_id, events)
@@ -357,14 +389,14 @@ class EventStoreSaver(_Reader):
     def _keep_latest(self, session_id: str) -> None:
         def decide(now: Stored) -> list[e.Event]:
             events: list[e.Event] = []
-            for namespace in _namespaces(now):
-                ids = now.keys(key_of(_CHECKPOINTS, namespace))
+            for namespace in namespaces(now):
+                ids = now.keys(key_of(CHECKPOINTS, namespace))
                 kept = set(self._needed(now, namespace, max(ids)))
-                blobs = key_of(_BLOBS, namespace)
+                blobs = key_of(BLOBS, namespace)
                 used = set(self._with_bases(now, namespace, kept))
                 for checkpoint_id in ids:
                     if checkpoint_id not in kept:
-                        events += _removal(namespace, checkpoint_id)
+                        events += removal(namespace, checkpoint_id)
                 events += [e.RecordRemoved(stream=blobs, key=blob) for blob in now.keys(blobs) if blob not in used]
             return events
 
@@ -375,14 +407,14 @@ class EventStoreSaver(_Reader):
         name: str | None = checkpoint_id
         open_channels: set[str] | None = None
         while name is not None:
-            item = now.get(key_of(_CHECKPOINTS, namespace), name)
+            item = now.get(key_of(CHECKPOINTS, namespace), name)
             if item is None:
                 return
             yield name
             checkpoint = self._load(item.value["checkpoint"])
             if open_channels is None:
                 open_channels = set(self._load(item.value["metadata"]).get("counters_since_delta_snapshot") or ())
-            values = now.keys(key_of(_BLOBS, namespace))
+            values = now.keys(key_of(BLOBS, namespace))
             versions = checkpoint["channel_versions"]
             open_channels = {
                 one for one in open_channels if one not in versions or key_of(one, str(versions[one])) not in values
@@ -390,14 +422,14 @@ class EventStoreSaver(_Reader):
             name = item.value["parent"] if open_channels else None
 
     def _blobs_of(self, now: Stored, namespace: str, checkpoint_id: str) -> Iterator[str]:
-        item = now.get(key_of(_CHECKPOINTS, namespace), checkpoint_id)
+        item = now.get(key_of(CHECKPOINTS, namespace), checkpoint_id)
         versions = self._load(item.value["checkpoint"])["channel_versions"] if item is not None else {}
         for channel, version in versions.items():
             yield key_of(channel, str(version))
 
     def _with_bases(self, now: Stored, namespace: str, checkpoints: Iterable[str]) -> Iterator[str]:
         """Stream the keys of the values of checkpoints, and of those that these are made from."""
-        get = partial(now.value, key_of(_BLOBS, namespace))
+        get = partial(now.value, key_of(BLOBS, namespace))
         for name in checkpoints:
             for blob in self._blobs_of(now, namespace, name):
                 yield from grown.needed(blob, get)
@@ -409,33 +441,6 @@ class _Known(NamedTuple):
     thread: str
     session_id: str
     head: Head
-
-
-class _Place(NamedTuple):
-    """What a config of LangGraph names."""
-
-    thread: str
-    namespace: str
-    checkpoint: str | None
-
-    @classmethod
-    def of(cls, config: Any, checkpoint: str | None) -> "_Place":
-        named = config["configurable"]
-        return cls(str(named["thread_id"]), named.get("checkpoint_ns") or "", checkpoint)
-
-    def to_config(self) -> Any:
-        """Write it as a config."""
-        return {
-            "configurable": {
-                "thread_id": self.thread,
-                "checkpoint_ns": self.namespace,
-                "checkpoint_id": self.checkpoint,
-            }
-        }
-
-
-def _namespaces(now: Stored) -> Sequence[str]:
-    return [parts_of(name)[1] for name in now.streams(f"{_CHECKPOINTS}/")]
 
 
 def _meanings(now: Stored, messages: Sequence[Any]) -> Iterator[e.Event]:
@@ -450,7 +455,7 @@ def _meanings(now: Stored, messages: Sequence[Any]) -> Iterator[e.Event]:
 
 def _standing_alone(item: Item, get: Callable[[str], Any]) -> Any:
     """Return the value of a record without those that it is made from; None if one of these is not there."""
-    if item.key is None or not item.stream.startswith(f"{_BLOBS}/"):
+    if item.key is None or not item.stream.startswith(f"{BLOBS}/"):
         return item.value
     value = grown.resolve(item.key, get)
     return None if value is None else grown.plain(value)
@@ -458,10 +463,3 @@ def _standing_alone(item: Item, get: Callable[[str], Any]) -> Any:
 
 def _order_of(write: Item) -> Any:
     return writes_sort_key(write.value["path"], write.value["task"], write.value["index"])
-
-
-def _removal(namespace: str, checkpoint_id: str) -> list[e.Event]:
-    return [
-        e.RecordRemoved(stream=key_of(_CHECKPOINTS, namespace), key=checkpoint_id),
-        e.RecordRemoved(stream=key_of(_WRITES, namespace, checkpoint_id)),
-    ]

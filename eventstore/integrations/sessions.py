@@ -162,6 +162,8 @@ def key_of(*parts: str) -> str:
 
 def parts_of(external_key: str) -> list[str]:
     """Split a key made by `key_of`."""
+    if "%" not in external_key:
+        return external_key.split("/")
     return [part.replace("%2F", "/").replace("%25", "%") for part in external_key.split("/")]
 
 

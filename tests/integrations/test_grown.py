@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.integrations import grown
-from eventstore.integrations.grown import LastValues, Value, added, needed, plain, resolve, resolve_known
+from eventstore.integrations.grown import Value, added, needed, plain, resolve, resolve_known
 
 ITEM = st.text("abc", max_size=4).map(lambda text: text * 150)
 STEPS = st.lists(
@@ -155,13 +155,3 @@ def test_what_is_no_list_of_messagepack_is_stored_as_it_is(kind: str, value: obj
     one = packed(value)._replace(kind=kind)
     assert added("a", one, one) is None
     assert resolve("a", {"a": plain(one)}.get) == one
-
-
-def test_the_last_values_are_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grown, "_CACHED_BYTES", 250)
-    last = LastValues()
-    for channel in "abc":
-        last.put("s", "blobs", channel, "old", Value("msgpack", b"x"))
-        last.put("s", "blobs", channel, "k", Value("msgpack", b"x" * 100))
-    assert last.get("s", "blobs", "a") is None
-    assert last.get("s", "blobs", "c") == ("k", Value("msgpack", b"x" * 100))

@@ -198,6 +198,8 @@ def kept_list(manager: Any) -> None:
             writes.prune([thread])
         elif act == 3:
             writes.delete_for_runs([f"run{rng.randrange(20)}"])
+        elif act == 4 and (latest := writes.get_tuple(config)):
+            writes.put_writes(latest.config, [("messages", "a later write")], f"task{number}")
         else:
             version = writes.get_next_version(None, None)
             checkpoint = {
@@ -256,11 +258,12 @@ def redacted(manager: Any) -> None:
         found = saver.get_tuple(latest)
         assert found is not None
         assert "sk-LEAKED" in str(found.checkpoint["channel_values"]["messages"])
+        assert "sk-LEAKED" in str([*saver.list(latest), *saver.list(None)])
     events = [one.seq for one in manager.events(saver.session_id_of("t")) if b"sk-LEAKED" in line_of(one)]
     assert events
     manager.redactions.redact(saver.session_id_of("t"), events, "a key")
     for one in (saver, EventStoreSaver(manager)):
-        after = one.get_tuple(latest)
+        after = one.get_tuple(latest), *one.list(latest), *one.list(None)
         assert "sk-LEAKED" not in str(after), after
 
 

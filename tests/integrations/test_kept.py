@@ -1,4 +1,4 @@
-"""Lists that are kept: what they give is what is there, whoever wrote, and only what changed is read."""
+"""What is kept: lists give what is there, whoever wrote, and read only what changed; values have a bound."""
 
 import random
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.events import RecordPut, SessionCreated
 from eventstore.ids import session_id_for
-from eventstore.integrations.kept_lists import KeptLists
+from eventstore.integrations.kept import KeptLists, KeptValues
 from eventstore.integrations.sessions import sessions_named, stored
 
 
@@ -86,8 +86,8 @@ def test_a_kept_list_is_what_is_there_whoever_wrote(tmp_path: Path, seed: int) -
 def test_more_sessions_than_are_kept_are_listed_all_the_same(
     manager: SessionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.integrations.kept_lists._MOST_SESSIONS", 3)
-    monkeypatch.setattr("eventstore.integrations.kept_lists._MANY", 2)
+    monkeypatch.setattr("eventstore.integrations.kept._MOST_SESSIONS", 3)
+    monkeypatch.setattr("eventstore.integrations.kept._MANY", 2)
     made = Made(manager)
     for number in range(6):
         put(manager, f"{'ab'[number % 2]}/{number}", number)
@@ -98,3 +98,13 @@ def test_more_sessions_than_are_kept_are_listed_all_the_same(
     for number in range(6, 12):
         put(manager, f"a/{number}", number)
     assert len(made.lists.of("a/", "t")) == 9
+
+
+def test_values_are_kept_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventstore.integrations.kept._MOST_BYTES", 250)
+    kept = KeptValues[str, bytes](len)
+    for name in "abc":
+        kept.put(name, b"old")
+        kept.put(name, b"x" * 100)
+    assert kept.get("a") is None
+    assert kept.get("b") == kept.get("c") == b"x" * 100

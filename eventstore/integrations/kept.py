@@ -1,8 +1,8 @@
-"""Lists of sessions that a framework asks for again and again: only what changed since the last time is read."""
+"""What a framework asks for again and again: lists of sessions of which only what changed is read again, and values."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from eventstore.errors import LogDamaged, SessionNotFound
@@ -11,7 +11,9 @@ from eventstore.integrations.sessions import sessions_named
 from eventstore.sessions.manager import SessionManager
 from eventstore.store.pages import warn_damaged
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+_MOST_BYTES = 32 * 1024 * 1024
 _MOST_SESSIONS, _MOST_NAMES = 50_000, 100_000
 _MANY = 1_000  # sessions that are new: the catalogue knows their names at once
 
@@ -103,3 +105,28 @@ class KeptLists(Generic[T]):
     def _clear(self) -> None:
         self._lists.clear()
         self._externals.clear()
+
+
+class KeptValues(Generic[K, T]):
+    """The values put last, at most 32 MB of them. Safe for threads. `size_of` gives the bytes of a value."""
+
+    def __init__(self, size_of: Callable[[T], int]) -> None:
+        self._size_of = size_of
+        self._kept: OrderedDict[K, T] = OrderedDict()
+        self._bytes = 0
+        self._mutex = threading.Lock()
+
+    def get(self, key: K) -> T | None:
+        """Return the value of a key, or None."""
+        with self._mutex:
+            return self._kept.get(key)
+
+    def put(self, key: K, value: T) -> None:
+        """Keep a value, instead of an older one of that key."""
+        with self._mutex:
+            old = self._kept.pop(key, None)
+            self._kept[key] = value
+            self._bytes += self._size_of(value) - (0 if old is None else self._size_of(old))
+            while self._bytes > _MOST_BYTES:
+                _, gone = self._kept.popitem(last=False)
+                self._bytes -= self._size_of(gone)
