@@ -1,13 +1,14 @@
 """Pydantic AI: conversations, kept in the store.
 
 `EventStoreConversations(manager)` is a conversation store. A conversation is a session with its record in the stream `record` and
-one record for each message in the stream `entries`. A fork points at entries of the session it came from.
+one record for each message in the stream `entries`. A fork points at entries of the session it came from. The stream `order` has
+one record for each save: the entry that it follows, and its own. So a history goes on where an entry was redacted.
 """
 
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
@@ -40,7 +41,7 @@ except ImportError:
     raise ExtraMissing("pydantic-ai", "eventstore.integrations.pydantic_ai") from None
 
 _TAG = "pydantic-ai"
-_RECORD, _ENTRIES = "record", "entries"
+_RECORD, _ENTRIES, _ORDER = "record", "entries", "order"
 _MOST_HINTS = 10_000
 _ROLES: dict[str, e.Role] = {"user-prompt": "user", "system-prompt": "system", "text": "assistant"}
 _records = TypeAdapter(ConversationRecord)
@@ -52,6 +53,9 @@ class EventStoreConversations(ConversationStore):
 
     A deleted conversation is not loaded or listed any more, and its entries stay in the log, since forks may use them: to erase
     them, delete the session `session_id_of(conversation_id)` with the manager.
+
+    A conversation, or a fork of it, of which complete entries were redacted loads without them. A run of an agent repairs what it
+    sends then: it answers calls that lost their results, and leaves out results that lost their call.
     """
 
     def __init__(self, manager: SessionManager | AsyncSessionManager) -> None:
@@ -83,11 +87,14 @@ class EventStoreConversations(ConversationStore):
         await finish(self._delete, conversation_id, expected_revision)
 
     async def read_entry(self, entry_id: str) -> Any:
-        """Return an entry. Raises LookupError if no session has it."""
+        """Return an entry. Raises LookupError if no session has it, or if it was redacted."""
         return await asyncio.to_thread(self._entry, entry_id, {})
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[Any]:
-        """Return the entries up to `head_id` in order, the last `limit` of them. Raises LookupError if one is missing."""
+        """Return the entries up to `head_id` in order, the last `limit` of those that were not redacted.
+
+        Raises LookupError if one was never stored, or if its session was deleted.
+        """
         return await asyncio.to_thread(self._history, head_id, limit)
 
     # --- reading
@@ -118,22 +125,34 @@ class EventStoreConversations(ConversationStore):
         found: list[ConversationEntry] = []
         read = dict[str, Stored]()
         while head_id is not None and (limit is None or len(found) < limit):
-            entry = self._entry(head_id, read)
-            found.append(entry)
+            entry = self._find(head_id, read)
+            if isinstance(entry, ConversationEntry):
+                found.append(entry)
             if entry.parent_id is not None and entry.parent_id not in self._homes:
                 self._note(entry.parent_id, self._homes.get(head_id))
             head_id = entry.parent_id
         return found[::-1]
 
     def _entry(self, entry_id: str, read: dict[str, Stored]) -> ConversationEntry:
-        """Return an entry. `read` are the sessions that were read for the same answer: entries do not change."""
+        """Return an entry. `read` is that of `_find`. Raises LookupError."""
+        entry = self._find(entry_id, read)
+        if isinstance(entry, ConversationEntry):
+            return entry
+        raise LookupError(f"the entry {entry_id!r} was redacted: only its place in its conversation is known")
+
+    def _find(self, entry_id: str, read: dict[str, Stored]) -> "ConversationEntry | Redacted":
+        """Return an entry, or what is left of it. Raises LookupError.
+
+        `read` are the sessions that were read for the same answer: entries do not change.
+        """
         for session_id in self._where(entry_id):
             now = read.get(session_id) or stored_or_nothing(self._manager, session_id)
             item = now.get(_ENTRIES, entry_id)
-            if item is not None:
+            found = _redacted(now, entry_id) if item is None else _entries.validate_python(unpacked(item.value))
+            if found is not None:
                 read[session_id] = now
                 self._note(entry_id, session_id)
-                return _entries.validate_python(unpacked(item.value))
+                return found
         raise LookupError(f"no conversation has the entry {entry_id!r}")
 
     def _where(self, entry_id: str) -> Iterator[str]:
@@ -184,6 +203,9 @@ class EventStoreConversations(ConversationStore):
         def decide(now: Stored) -> list[e.Event]:
             _check(now, record.conversation_id, expected)
             events: list[e.Event] = []
+            if new_entries:
+                ids = [one.id for one in new_entries]
+                events.append(e.RecordPut(stream=_ORDER, key=ids[0], value=[new_entries[0].parent_id, *ids], once=True))
             for entry in new_entries:
                 value = _entries.dump_python(entry, mode="json")
                 events.append(e.RecordPut(stream=_ENTRIES, key=entry.id, value=packed(value), once=True))
@@ -198,7 +220,7 @@ class EventStoreConversations(ConversationStore):
 
     def _require(self, record: ConversationRecord) -> None:
         try:
-            self._entry(record.head_id or "", {})
+            self._find(record.head_id or "", {})
         except LookupError:
             raise ConversationConflict(record.conversation_id) from None
 
@@ -210,6 +232,20 @@ class EventStoreConversations(ConversationStore):
             return [e.RecordRemoved(stream=_RECORD)]
 
         append_decided(self._manager, session_id, decide)
+
+
+class Redacted(NamedTuple):
+    """What is left of an entry that was redacted."""
+
+    parent_id: str | None
+
+
+def _redacted(now: Stored, entry_id: str) -> Redacted | None:
+    """Return the place of an entry whose content is gone; None if the session never had it."""
+    for ids in now.values(_ORDER):
+        if entry_id in ids[1:]:
+            return Redacted(ids[ids.index(entry_id, 1) - 1])
+    return None
 
 
 def _check(now: Stored, conversation_id: str, expected: str | None) -> None:
