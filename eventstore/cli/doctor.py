@@ -71,7 +71,7 @@ def look(store: str | None) -> Iterator[Finding]:
         yield Finding("bad", "settings", clean(str(error)), "set another value, or none")
         return
     yield from _place(place)
-    if place.sessions is not None and place.sessions.is_dir():
+    if place.sessions is not None and count_sessions(place.sessions) is not None:
         yield from _permissions(place.sessions)
         yield from _space(place.sessions)
         yield from _derived(place.sessions)
@@ -123,7 +123,12 @@ def _place(place: Place) -> Iterator[Finding]:
         return
     where = clean(str(place.sessions.absolute()))
     count = count_sessions(place.sessions)
-    if count is None:
+    if count is None and place.sessions.is_dir():
+        owner = place.sessions.stat().st_uid
+        yield Finding(
+            "bad", "store", f"you may not read {where} ({place.why})", f"ask user {owner}, whose folder it is"
+        )
+    elif count is None:
         yield Finding("note", "store", f"{where} is not there yet ({place.why})", "`eventstore import` creates it")
     else:
         yield Finding("good", "store", f"{where} has {some(count, 'session')} ({place.why})")

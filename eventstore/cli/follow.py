@@ -17,7 +17,7 @@ import click
 from msgspec import Raw
 
 from eventstore.cli import naming
-from eventstore.cli.store import open_manager, since_option, store_option
+from eventstore.cli.store import open_manager, say_if_empty, since_option, store_option
 from eventstore.cli.terminal import clean, pad, print_json
 from eventstore.cli.timeline import print_row
 from eventstore.errors import LogDamaged, SessionNotFound
@@ -101,6 +101,8 @@ def follow_command(
         damaged.append(damage)
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
 
+    if every:
+        say_if_empty(store)
     with open_manager(store) as manager:
         if session_id is not None:
             session_id = naming.session(manager, session_id)

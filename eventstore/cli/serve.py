@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import eventstore
-from eventstore.cli.store import open_manager, store_option
+from eventstore.cli.store import open_manager, say_if_empty, store_option
 from eventstore.cli.terminal import print_json
 from eventstore.errors import ExtraMissing
 
@@ -50,6 +50,7 @@ def serve_command(
     from eventstore.server import Server
 
     token = None if token_file is None else _read_token(token_file)
+    say_if_empty(store)
     with open_manager(store) as manager:
         folder = None
         if isinstance(manager.storage, eventstore.FileSystemSessionStorage):

@@ -12,7 +12,7 @@ import click
 import eventstore
 from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.cli import when
-from eventstore.cli.place import locate
+from eventstore.cli.place import count_sessions, locate, no_sessions
 from eventstore.cli.terminal import clean, progress
 from eventstore.derived.catalog import FOLDER, Catalog
 from eventstore.derived.listing import Filter
@@ -171,6 +171,16 @@ def exit_for(damaged: Sequence[LogDamaged]) -> None:
         click.echo(f"eventstore: {clean(str(damage))}", err=True)
     if damaged:
         sys.exit(1)
+
+
+def say_if_empty(store: str | None) -> None:
+    """Say on standard error that a command that waits for sessions has none, and where it looks for them.
+
+    Raises PermissionError where the folder of the sessions may not be read.
+    """
+    folder = _sessions_folder(store)
+    if folder is not None and not count_sessions(folder):
+        click.echo(no_sessions(store), err=True)
 
 
 def warn_lost(manager: "eventstore.SessionManager") -> None:

@@ -1,10 +1,17 @@
 """The command where."""
 
+from pathlib import Path
+
 import click
 
 from eventstore.cli.place import count_sessions, locate
 from eventstore.cli.store import store_option
 from eventstore.cli.terminal import clean, print_json, print_pairs
+
+
+def _why_not(sessions: Path) -> str:
+    """Say why the sessions in a folder could not be counted."""
+    return "you may not read that folder" if sessions.is_dir() else "not created yet"
 
 
 @click.command("where", short_help="Show where the store is, and why there.")
@@ -39,6 +46,6 @@ def where_command(store: str | None, as_json: bool) -> None:
             ("store", place.name),
             ("tool calls", clean(str(place.settings.history_path.absolute()))),
             ("why there", place.why),
-            ("sessions", "not created yet" if count is None else f"{count:,}"),
+            ("sessions", f"{count:,}" if count is not None else _why_not(place.sessions)),
         ]
     )

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -138,14 +139,22 @@ class _Note:
         self._path = None if folder is None else folder / f"{port}.json"
 
     def write(self, started: Started) -> None:
-        """Write it, readable by this user only."""
+        """Write it, readable by this user only. A store that may only be read is served without it."""
         if self._path is None:
             return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._put(self._path, started)
+        except OSError as error:
+            text = f"{self._path} was not written ({error.strerror}): programs find neither address nor token there"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+    @staticmethod
+    def _put(path: Path, started: Started) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            self._path.unlink()
+            path.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        with os.fdopen(os.open(self._path, flags, 0o600), "w") as file:
+        with os.fdopen(os.open(path, flags, 0o600), "w") as file:
             json.dump({"url": started.url, "token": started.token, "pid": os.getpid()}, file)
 
     def remove(self) -> None:

@@ -1,6 +1,7 @@
 """Special places: pipes and devices as output, folders that may not be read or are gone, logs that are lost."""
 
 import os
+import resource
 import signal
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ import pytest
 from commands import Shell, objects, run
 
 from eventstore import FileSystemSessionStorage, SessionManager
+from eventstore.errors import ReadRefused
 from eventstore.importers.formats import FORMATS
 
 
@@ -108,6 +110,58 @@ def test_sessions_that_may_not_be_read_are_not_called_absent(
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert "Permission denied" in shell("list", "--user", "nobody", check=1)[1]
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to list the folder of the sessions, which root could."""
+    scan = os.scandir
+
+    def refusing(path: object = ".") -> object:
+        if str(path).endswith(".sessions"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_no_command_takes_sessions_that_may_not_be_read_for_none(shell: Shell, tmp_path: Path) -> None:
+    for command in (["follow", "--all", "--no-wait"], ["serve", "--port", "0"], ["recover"], ["verify", "--all"]):
+        assert "Permission denied" in shell(*command, check=1)[1], command
+    assert f"you may not read {tmp_path}/.sessions" in shell("doctor", check=1)[0]
+    assert "sessions    you may not read that folder" in shell("where")[0]
+
+
+@pytest.mark.usefixtures("unreadable")
+def test_a_program_that_may_not_read_the_folder_gets_an_error_not_an_empty_list(tmp_path: Path) -> None:
+    (tmp_path / ".sessions").mkdir()
+    with FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history") as storage:
+        manager = SessionManager(storage)
+        for ask in (manager.list_sessions, lambda: list(manager.follow(live=False))):
+            with pytest.raises(ReadRefused, match="Permission denied"):
+                ask()
+
+
+def test_following_all_of_a_store_that_is_not_there_says_where_it_looks(shell: Shell, tmp_path: Path) -> None:
+    errors = shell("--store", str(tmp_path / "typo"), "follow", "--all", "--no-wait")[1]
+    assert f"no sessions in {tmp_path}/typo/.sessions" in errors
+    assert not shell("follow", "--all", "--no-wait")[1]
+
+
+@pytest.mark.parametrize(
+    "command", [["export", "markdown", "one", "-o"], ["export", "--archive"], ["audit", "export", "--all", "-o"]]
+)
+def test_output_that_cannot_be_written_to_the_end_is_named(shell: Shell, tmp_path: Path, command: list[str]) -> None:
+    shell("list")
+    before, out = resource.getrlimit(resource.RLIMIT_FSIZE), tmp_path / "out.zip"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # bytes; an error of writing, as on a full disk
+    try:
+        errors = shell(*command, str(out), check=1)[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"File too large: {out}; the command was not carried out" in errors
+    assert not out.exists()
 
 
 def test_the_caches_of_a_store_on_a_read_only_medium_are_whole(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

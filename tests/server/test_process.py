@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server.serving import serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -171,3 +172,10 @@ def test_the_note_is_in_no_list_and_no_archive(store: tuple[Path, SessionManager
         assert serving.token.encode() not in made.read_bytes()
     finally:
         serving.end()
+
+
+def test_a_store_that_may_only_be_read_is_served(store: tuple[Path, SessionManager]) -> None:
+    folder, manager = store
+    (folder / "file").touch()  # no folder can be made in it, by nobody
+    with pytest.warns(RuntimeWarning, match="was not written"), serving(manager, folder=folder / "file") as client:
+        assert client.get("/sessions/s")["version"] == 1

@@ -374,11 +374,11 @@ class ChangeFeed:
             return 0
 
     def _all(self, removals: dict[str, int]) -> list[tuple[str, str | None]]:
-        """Check every log."""
+        """Check every log. Raises OSError where the folder may not be read: its logs are not gone."""
         try:
             with os.scandir(self._root) as entries:
                 names = sorted((one.name, one.is_symlink()) for one in entries if one.is_dir() or one.is_symlink())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         looked = (
             (name, NO_LOG if is_link else self._text_of_file(name, removals))
