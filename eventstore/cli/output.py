@@ -9,6 +9,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from eventstore.cli.terminal import clean
+from eventstore.exporters.target import naming_output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,7 +57,7 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:  # of the file that was asked for
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
-        with os.fdopen(opened, "wb") as stream:
+        with naming_output(path), os.fdopen(opened, "wb") as stream:
             yield stream
         temporary.replace(path)
     finally:

@@ -11,6 +11,7 @@ from typing import IO, Any, Protocol
 
 from msgspec import json
 
+from eventstore.errors import EventStoreError
 from eventstore.exporters.report import Writer
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold, so that equal files give equal bytes
@@ -141,15 +142,27 @@ class Files:
 
 
 @contextmanager
+def naming_output(path: Path) -> Iterator[None]:
+    """Let an error of writing, as on a full disk, name the file that is written: the system names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None or isinstance(error, EventStoreError):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+
+
+@contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`. It is renamed to `path` if the block succeeds, else deleted.
 
-    An OSError about the temporary path names `path`.
+    An OSError about the temporary path, or about none, names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     _drop(temporary)
     try:
-        yield temporary
+        with naming_output(path):
+            yield temporary
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
