@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from eventstore import events as e
 from eventstore.errors import ExtraMissing, SessionNotFound
 from eventstore.ids import session_id_for
+from eventstore.integrations.plain import packed, unpacked
 from eventstore.integrations.sessions import (
     Stored,
     append_decided,
@@ -103,7 +104,7 @@ class EventStoreStore(BaseStore):
                     entry = known.get(key)
                     created = None if entry is None else self._created(namespace, entry)
                     stored = {"value": dict(value)} if created is None else {"value": dict(value), "created": created}
-                    events.append(e.RecordPut(stream=_ITEMS, key=key, value=stored))
+                    events.append(e.RecordPut(stream=_ITEMS, key=key, value=packed(stored)))
                 elif key in known:
                     events.append(e.RecordRemoved(stream=_ITEMS, key=key))
             left = (known.keys() - values.keys()) or any(value is not None for value in values.values())
@@ -173,7 +174,7 @@ class EventStoreStore(BaseStore):
             found = self._manager.records.get(self.session_id_of(namespace), _ITEMS, entry.key or "")
         except SessionNotFound:
             return None
-        return None if found is None else found.value
+        return None if found is None else unpacked(found.value)
 
     def _created(self, namespace: tuple[str, ...], entry: Entry) -> str:
         """Return when a key was put first; a value that replaced another one has that time with it."""
