@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from eventstore import FileSystemSessionStorage, MemorySessionStorage, NoSuchMoment, SessionManager
 from eventstore import events as e
 from eventstore.derived.search import Search
+from eventstore.record.tombstone import leaf_of
 
+CREATED = e.SessionCreated()
 WORDS = ["login", "token", "café", "grep", "x1"]
 
 
@@ -202,6 +204,22 @@ def test_many_small_sessions_share_transactions_and_a_session_that_grew_goes_on(
         assert {hit.seq for hit in manager.search("apple", limit=100) if hit.session_id == "s7"} == {2, 3}
         assert not manager.search("number8")
         assert [hit.session_id for hit in manager.search("purpose9")] == ["s9"]
+
+
+def test_a_redaction_that_a_crash_cut_short_hides_its_text_among_many_that_are_indexed_at_once(tmp_path: Path) -> None:
+    with SessionManager(FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no")) as manager:
+        log = manager.storage.log
+        manager.append("s", [e.MessageAdded(role="user", content=f"apple n{n}") for n in range(120)], create=CREATED)
+        for target in (30, 90):
+            leaf = leaf_of(list(log.lines("s"))[target - 1])
+            assert leaf is not None
+            log.append("s", [e.EventRedacted(target=target, leaf=leaf.hex(), reason="cut short")])
+            log.append("s", [e.MessageAdded(role="user", content=f"apple later{n}") for n in range(60)])
+        found = {hit.seq for hit in manager.search("apple", limit=1_000)}
+        told = {event.seq: event.target for event in manager.events("s") if isinstance(event, e.EventRedacted)}
+        assert found == set(range(2, manager.storage.log.head("s").version + 1)) - told.keys() - set(told.values())
+        assert not manager.search(f"n{30 - 2}")
+        assert list(manager.storage.check_caches()) == []
 
 
 def test_sessions_that_another_program_indexes_meanwhile_are_read_again(
