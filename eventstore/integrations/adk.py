@@ -171,8 +171,7 @@ class EventStoreSessionService(BaseSessionService):
                 known = now.get(_APPLIED, place.id)
                 if known is not None and known.value[1] == own[1] and known.value[0] >= own[0]:
                     return []
-                puts = [e.RecordPut(stream=_STATE, key=key, value=value) for key, value in item.value.items()]
-                return [*puts, e.RecordPut(stream=_APPLIED, key=place.id, value=own)]
+                return [*_puts_of(unpacked(item.value)), e.RecordPut(stream=_APPLIED, key=place.id, value=own)]
 
             append_decided(self._manager, scope.id, decide, scope.created())
 
@@ -312,11 +311,15 @@ def _parts(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _puts_of(state: Mapping[str, Any]) -> list[e.Event]:
+    return [e.RecordPut(stream=_STATE, key=key, value=packed(value)) for key, value in state.items()]
+
+
 def _puts(parts: Mapping[str, Mapping[str, Any]]) -> list[e.Event]:
-    own: list[e.Event] = [e.RecordPut(stream=_STATE, key=key, value=value) for key, value in parts["session"].items()]
+    own: list[e.Event] = _puts_of(parts["session"])
     for name in _PREFIXES:
         if parts[name]:
-            own.append(e.RecordPut(stream=_SHARED, key=name, value=parts[name]))
+            own.append(e.RecordPut(stream=_SHARED, key=name, value=packed(parts[name])))
             # A redaction puts the value again, which is no new change: this event tells.
             own.append(e.RecordPut(stream=_SHARED, key=f"{name} change"))
     return own
@@ -349,7 +352,7 @@ def _updated(now: Stored) -> float:
 
 
 def _state(now: Stored) -> dict[str, Any]:
-    return dict(zip(now.keys(_STATE), now.values(_STATE), strict=True))
+    return dict(zip(now.keys(_STATE), map(unpacked, now.values(_STATE)), strict=True))
 
 
 def _check_current(now: Stored, session: Any) -> None:
