@@ -280,6 +280,19 @@ def test_a_session_of_a_framework_has_the_name_it_has_there(
     watched.is_clean()
 
 
+def test_an_address_of_no_session_says_so_and_leads_back(
+    watched: Watched, store: tuple[SessionManager, Client]
+) -> None:
+    store[0].create_session("single", "a single call")
+    store[0].link_invocation("single", "c", "grep", None, 5.0)
+    page = watched.open("/s/nobody")
+    expect(page.locator("main")).to_contain_text("There is no such session")
+    page.get_by_role("link", name="All sessions").click()
+    expect(page.locator(".item", has_text="a single call")).to_contain_text("1 call")
+    expect(page.locator(".item", has_text="a single call")).not_to_contain_text("1 calls")
+    store[0].delete_session("single")
+
+
 def test_a_redaction_shows_its_plan_and_wants_a_reason(watched: Watched, store: tuple[SessionManager, Client]) -> None:
     manager, _ = store
     fill(manager, "plan", 1)

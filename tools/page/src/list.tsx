@@ -145,7 +145,7 @@ export function List() {
               <span class="when" title={one.updated_at}>{ago(one.updated_at)}</span>
               <span class="meta">
                 <code>{one.session_id}</code>
-                <span>{count(one.total_invocations)} calls</span>
+                <span>{count(one.total_invocations)} {one.total_invocations === 1 ? "call" : "calls"}</span>
                 <span>{compact(Object.values(one.token_usage ?? {}).reduce((x, y) => x + y, 0))} tokens</span>
                 {one.estimated_cost !== null && <span>{money(one.estimated_cost)}</span>}
                 <span>{duration(Date.parse(one.updated_at) - Date.parse(one.created_at))}</span>

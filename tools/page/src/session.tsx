@@ -6,7 +6,7 @@ import { Conversation } from "./conversation";
 import { Forks } from "./forks";
 import { useKeys } from "./keys";
 import { subscribe } from "./live";
-import { Empty, EventNumber, Figure, Output, Status, useLoaded } from "./parts";
+import { Empty, EventNumber, Figure, Link, Output, Status, useLoaded } from "./parts";
 import { Proof } from "./proof";
 import { recorded } from "./recorded";
 import { Scrubber } from "./scrubber";
@@ -170,7 +170,8 @@ export function SessionView(props: { id: string }) {
 
   if (!shown) {
     const problem = first.error as Problem | null;
-    return problem ? <Empty title={problem.title ?? "This session cannot be shown"}><p>{problem.message}</p></Empty> : <div class="bones" aria-label="Loading" />;
+    const title = problem?.status === 404 ? "There is no such session" : "This session cannot be shown";
+    return problem ? <Empty title={title}><p>{problem.message}</p><p><Link to="/">All sessions</Link></p></Empty> : <div class="bones" aria-label="Loading" />;
   }
   const session = shown.session;
   const lost = live.ended || first.error?.message;
