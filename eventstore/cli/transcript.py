@@ -161,7 +161,9 @@ def _say_watching(form: str | None, paths: Sequence[Path]) -> None:
 
     looked = places(form, paths)
     there = [one for one in looked if one.is_dir()]
-    waits = f", waiting for {some(len(looked) - len(there), 'more')} to appear" if len(there) < len(looked) else ""
+    waits = (
+        f", waiting for {some(len(looked) - len(there), 'more', 'more')} to appear" if len(there) < len(looked) else ""
+    )
     click.echo(f"watching {some(len(there), 'folder')}{waits}: Ctrl-C ends", err=True)
 
 

@@ -1,6 +1,7 @@
 """Special places: pipes and devices as output, folders that may not be read or are gone, logs that are lost."""
 
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -226,6 +227,18 @@ def test_a_watch_of_transcripts_ends_silently_at_ctrl_c(tmp_path: Path) -> None:
         told = program.stderr.read()
     assert b"KeyboardInterrupt" not in told
     assert b"Traceback" not in told
+
+
+def test_a_watch_counts_the_folders_that_are_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / ".codex" / "sessions").mkdir(parents=True)
+    command = [sys.executable, "-m", "eventstore", "--store", str(tmp_path), "import", "--watch"]
+    home = {**os.environ, "HOME": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path, env=home) as program:
+        assert program.stderr is not None
+        told = next(line for line in program.stderr if b"watching" in line)
+        program.send_signal(signal.SIGINT)
+        program.wait(30)
+    assert re.search(rb"watching 1 folder, waiting for \d+ more to appear", told)
 
 
 def test_a_redaction_names_at_most_twenty_files_that_keep_the_text(shell: Shell, tmp_path: Path) -> None:
