@@ -60,12 +60,15 @@ class EventStoreRepository(SessionRepository):
     # --- sessions
 
     def create_session(self, session: Any, **kwargs: Any) -> Any:
-        """Create a session. Raises SessionException if it is there already."""
+        """Create a session. Raises SessionException if it is there already.
+
+        One whose record was redacted is created again, and has its agents and messages.
+        """
         external = key_of(_TAG, session.session_id)
         put = e.RecordPut(stream=_SESSION, key=_SESSION, value=packed(session.to_dict(), plain))
 
         def decide(now: Stored) -> list[e.Event]:
-            if now.version:
+            if now.has(_SESSION):
                 raise SessionException(f"session {session.session_id} already exists; nothing was written")
             return [put]
 

@@ -18,6 +18,7 @@ from counted import run
 from random_steps import Side, Step, compare
 from stores import FOLDER, makers
 from strands.session.file_session_manager import FileSessionManager
+from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from eventstore.integrations.strands import EventStoreRepository
@@ -97,6 +98,23 @@ def repositories(make: Any) -> list[EventStoreRepository]:
     return [EventStoreRepository(manager), EventStoreRepository(manager)]
 
 
+def created_again(manager: Any) -> bool:
+    """Return whether a session whose record was redacted can be created again, once, and has its messages."""
+    ours, session = EventStoreRepository(manager), Session("s", SessionType.AGENT)
+    ours.create_session(session)
+    ours.create_agent("s", SessionAgent("a", {}, {}))
+    ours.create_message("s", "a", SessionMessage({"role": "user", "content": [{"text": "hello"}]}, 0))
+    session_id = ours.session_id_of("s")
+    (seq,) = [one.seq for one in manager.events(session_id) if getattr(one, "stream", "") == "session"]
+    manager.redactions.redact(session_id, [seq], "asked to")
+    gone, _ = ours.read_session("s") is None, ours.create_session(session)
+    try:
+        ours.create_session(session)
+    except SessionException:
+        return gone and len(ours.list_messages("s", "a")) == 1 and ours.read_session("s") is not None
+    return False
+
+
 (source,) = FOLDER.glob("strands_agents-*.tar.gz")
 with tarfile.open(source) as archive:
     archive.extractall(FOLDER, filter="data")
@@ -111,6 +129,8 @@ for name, make in makers().items():
         random_step,
     )
     passed, failures = passed + 60 - len(different), [*failures, *different]
+    passed += created_again(make())
+    failures += [] if created_again(make()) else [f"{name}: created_again"]
     Ours.make = staticmethod(make)
     counted = run(TESTS)
     passed += counted.passed
