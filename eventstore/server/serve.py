@@ -90,7 +90,8 @@ class Server:
         is_ours = is_local(host)
         if not is_ours and not (token and allow_hosts):
             reason = (
-                "it is not the loopback address: give a token file and the allowed host names, and put TLS in front"
+                "it is not the loopback address: give --token-file and --allow-host (in Python `token` and `allow_hosts`), "
+                "and put TLS in front"
             )
             raise ServingRefused(shown(host, port), reason)
         self._socket = listen(host, port)

@@ -109,7 +109,7 @@ def test_a_body_over_the_limit_is_refused() -> None:
 
 def test_another_address_needs_a_token_and_names() -> None:
     with SessionManager(MemorySessionStorage()) as manager:
-        with pytest.raises(ServingRefused, match="not the loopback"):
+        with pytest.raises(ServingRefused, match=r"not the loopback .*: give --token-file and --allow-host"):
             Server(manager, host="0.0.0.0", port=0)  # noqa: S104 - it is refused
         with serving(manager) as client, pytest.raises(ServingRefused, match="in use"):
             Server(manager, port=client.port)
