@@ -256,7 +256,7 @@ class HandlePoisoned(EventStoreError):
 class OperationRefused(EventStoreError):
     """The system refused to delete, trash, restore, ... a session: no permission, disk full, ...
 
-    `done` is what was not done, such as "deleted". `file` and `errno` are what the system reported.
+    `done` is what was not done: "deleted", ..., or "locked" of the store. `file` and `errno` are what the system reported.
     """
 
     def __init__(self, session_id: str, done: str, file: str, errno: int) -> None:
@@ -265,10 +265,10 @@ class OperationRefused(EventStoreError):
 
     def __str__(self) -> str:
         where = f" ({self.file})" if self.file else ""
-        return (
-            f"session {self.session_id!r} was not {self.done}: {os.strerror(self.errno)}{where}; the next writer completes "
-            "or reverts the unfinished step: remove the cause, then try again"
-        )
+        what, then = f"session {self.session_id!r}", "the next writer completes or reverts the unfinished step"
+        if self.done == "locked":
+            what, then = "the store", "what needs its lock was not begun"
+        return f"{what} was not {self.done}: {os.strerror(self.errno)}{where}; {then}: remove the cause, then try again"
 
 
 class ServingRefused(EventStoreError):

@@ -229,6 +229,16 @@ def test_a_watch_of_transcripts_ends_silently_at_ctrl_c(tmp_path: Path) -> None:
     assert b"Traceback" not in told
 
 
+def test_a_lock_that_is_refused_says_that_nothing_was_begun(shell: Shell, tmp_path: Path) -> None:
+    lock = tmp_path / ".sessions" / "_lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()  # also root cannot open it to write
+    wanted = "the store was not locked: Is a directory (.sessions/_lock); what needs its lock was not begun"
+    for command in (["fork", "one", "three"], ["trash", "one"], ["template", "save", "t", "one"]):
+        assert wanted in shell(*command, check=1)[1]
+    assert "three" not in shell("list")[0]
+
+
 def test_a_watch_counts_the_folders_that_are_not_there_yet(tmp_path: Path) -> None:
     (tmp_path / ".codex" / "sessions").mkdir(parents=True)
     command = [sys.executable, "-m", "eventstore", "--store", str(tmp_path), "import", "--watch"]
