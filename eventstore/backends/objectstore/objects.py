@@ -25,6 +25,9 @@ Version: TypeAlias = dict[str, str]
 """A store's name for one state of an object: its entity tag, its generation, or both."""
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.02, 1.0
+_UNREACHED_SECONDS = (
+    5.0  # a store that has not answered yet is probably the wrong address: nobody waits longer to hear so
+)
 
 
 class Found(NamedTuple):
@@ -64,6 +67,7 @@ class Objects:
         self._store, self._prefix, self.url = store, prefix, url
         self._settle_seconds = settle_seconds
         self._pid = os.getpid()
+        self._answered = False
 
     def where(self, key: str) -> str:
         """Return the place of an object, without any secret."""
@@ -204,17 +208,23 @@ class Objects:
         """Yield attempts until the time is up; the caller's attempt returns or raises."""
         if os.getpid() != self._pid:
             raise Refused(self.where(key), errno.ECHILD, "opened before this process was forked")
-        tries = _Tries(self.where(key), self._settle_seconds)
-        while True:
-            yield tries
+        most = self._settle_seconds if self._answered else min(self._settle_seconds, _UNREACHED_SECONDS)
+        tries = _Tries(self.where(key), most)
+        try:
+            while True:
+                tries.count += 1
+                yield tries
+        finally:  # the caller has an answer, or gave up
+            self._answered = self._answered or not tries.is_up
 
 
 class _Tries:
-    """The attempts of one request: the last failure, and how long to continue."""
+    """The attempts of one request: how many, the last failure, and how long to continue."""
 
     def __init__(self, where: str, seconds: float) -> None:
-        self._where, self._until, self._pause = where, time.monotonic() + seconds, _FIRST_PAUSE
-        self.errno, self.cause = errno.EIO, ""
+        self._where, self._began, self._pause = where, time.monotonic(), _FIRST_PAUSE
+        self._seconds, self.count, self.is_up = seconds, 0, False
+        self.errno, self.cause = errno.ETIMEDOUT, ""
 
     def note(self, error: Exception) -> None:
         """Record why an attempt failed: the kind of error, never its text."""
@@ -228,7 +238,7 @@ class _Tries:
 
     def is_sure(self, error: Exception) -> bool:
         """Return whether an error means that nothing was done and a retry would fail in the same way."""
-        return _errno_of(error) != errno.EIO
+        return _errno_of(error) != errno.ETIMEDOUT
 
     def failed(self, error: Exception) -> None:
         """Pause before an idempotent request is repeated. Raises Refused."""
@@ -239,10 +249,17 @@ class _Tries:
 
     def pause(self, kind: type[Refused]) -> None:
         """Wait a moment. Raises an error of that kind if the time is up."""
-        if time.monotonic() + self._pause > self._until:
-            raise kind(self._where, self.errno, self.cause) from None
+        passed = time.monotonic() - self._began
+        if passed + self._pause > self._seconds:
+            self.is_up = True
+            raise kind(self._failed(passed), self.errno, self.cause) from None
         time.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - so that many callers do not retry at the same time
         self._pause = min(2 * self._pause, _MOST_PAUSE)
+
+    def _failed(self, seconds: float) -> str:
+        """Return where the attempts failed, and how many: the client does not say whether anything answered."""
+        some = "1 request" if self.count == 1 else f"each of {self.count} requests"
+        return f"{self._where}: {some} in {seconds:.1f} s had no answer, or an error of the server"
 
 
 def is_same(one: Version | None, other: Version | None) -> bool:
@@ -264,7 +281,7 @@ def _errno_of(error: Exception) -> int:
         return errno.ENOENT
     if isinstance(error, exceptions.InvalidPathError | ValueError | TypeError):
         return errno.EINVAL
-    return errno.EIO
+    return errno.ETIMEDOUT
 
 
 def _version(e_tag: str | None, version: str | None) -> Version:

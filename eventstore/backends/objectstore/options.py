@@ -11,7 +11,7 @@ class ObjectOptions:
     - `segment_bytes`: segments are merged up to this size;
     - `merge`: so many segments of about the same size become one;
     - `cache_bytes`: the size of the heads that are kept in memory, so that an append need not read first;
-    - `settle_seconds`: how long a request is repeated after a failure or a lost answer;
+    - `settle_seconds`: how long a request is repeated after a failure or a lost answer; at most 5 s before the first answer;
     - `lease_seconds`: a lock whose holder does not renew it for so long is free;
     - `write_seconds`: the least time between two writes of one head, for stores that allow one write a second: appends
     in the meantime are written together;

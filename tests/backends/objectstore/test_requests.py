@@ -1,5 +1,6 @@
 """How many requests the everyday operations make, and what comes of them when answers fail; counted by a server of HTTP."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from breaking.object_front import Answer, Fault, Front, MemoryObjects, Request
 
 from eventstore import EventLog, SessionManager, open_store
+from eventstore.backends.objectstore import objects
 from eventstore.backends.objectstore.address import open_objects
 from eventstore.errors import (
     AppendRefused,
@@ -145,6 +147,22 @@ def test_an_append_of_a_server_that_is_gone_is_unknown_and_names_no_key(front: F
     front.script = lambda request: None
     fresh.append("s", [said("four")])
     assert texts(fresh) == ["one", "two", "four"]
+
+
+def test_a_store_that_was_never_reached_is_given_up_soon_and_one_that_has_answered_later(
+    front: Front, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_UNREACHED_SECONDS", 0.1)
+    fresh = EventLog(open_objects(front.url("p")))
+    front.script = lambda request: Fault.CUT
+    with pytest.raises(ReadRefused, match=r"requests? in 0\.\d s had no answer, or an error of the server") as refused:
+        fresh.head("s")
+    assert refused.value.errno == errno.ETIMEDOUT
+    front.script = lambda request: None
+    assert fresh.head("s").version == 2
+    count = iter(range(8))  # with pauses that double, more than a store gets that never answered
+    front.script = lambda request: None if next(count, None) is None else Fault.CUT
+    assert not fresh.exists("other")
 
 
 def test_a_store_that_refuses_is_said_to_refuse_and_nothing_was_written(front: Front, log: EventLog) -> None:
