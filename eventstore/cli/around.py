@@ -8,7 +8,7 @@ import click
 from msgspec import UNSET
 
 from eventstore.cli.reading import COLOURS, Style, print_text
-from eventstore.cli.terminal import clean, moment, print_json
+from eventstore.cli.terminal import clean, moment, print_json, some
 from eventstore.errors import NoSuchMoment
 from eventstore.events import Event, MessageAdded
 
@@ -25,7 +25,7 @@ def show_around(
     log = manager.storage.log
     here: Event | None = next(log.read(session_id, seq - 1, seq), None) if seq else None
     if here is None:
-        raise NoSuchMoment(seq, f"session {session_id!r} has {log.head(session_id).version:,} events")
+        raise NoSuchMoment(seq, f"session {session_id!r} has {some(log.head(session_id).version, 'event')}")
     before, start = deque[Event](), seq - 1
     while start > 0 and len(before) < count:
         end, start = start, max(0, start - _STEP)

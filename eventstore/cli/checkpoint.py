@@ -138,10 +138,11 @@ def prove_command(
             proof = manager.proofs.prove_consistency(session_id, since or 0, size)
     found = proof.to_dict()
     if size is None:
-        click.echo(f"for all {found.get('size') or found['new']} events of now", err=True)
+        click.echo(f"for all {some(found.get('size') or found['new'], 'event')} of now", err=True)
     elif not given:
         click.echo(
-            f"for the first {size} events, the size of the newest checkpoint that covers event {event}", err=True
+            f"for the first {some(size, 'event')}, the size of the newest checkpoint that covers event {event}",
+            err=True,
         )
     if as_json:
         print_json(found)

@@ -9,7 +9,7 @@ import click
 
 import eventstore
 from eventstore.cli.session import _figures, print_tree
-from eventstore.cli.terminal import heading, print_pairs
+from eventstore.cli.terminal import heading, print_pairs, some
 from eventstore.cli.timeline import print_row
 
 if TYPE_CHECKING:
@@ -123,4 +123,4 @@ def _check(sessions: Path) -> None:
     with eventstore.FileSystemEventLog(sessions) as log:
         count = sum(1 for _ in log.read(SESSION))
         head = log.head(SESSION)
-    click.echo(f"{count} events verified from the first byte, head {head.hash}")
+    click.echo(f"{some(count, 'event')} verified from the first byte, head {head.hash}")

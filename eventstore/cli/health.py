@@ -11,7 +11,7 @@ import eventstore
 from eventstore.cli import naming
 from eventstore.cli.store import exit_for, open_manager, store_option
 from eventstore.cli.table import wrap
-from eventstore.cli.terminal import Column, Finite, clean, is_terminal, print_json, print_table, progress, width
+from eventstore.cli.terminal import Column, Finite, clean, is_terminal, print_json, print_table, progress, some, width
 from eventstore.errors import CheckpointRefused, ImportRefused, KeyRefused
 from eventstore.ids import STORE_ID
 from eventstore.integrity import Verdict, VerifierKey, verify_all, verify_sessions, verify_store
@@ -298,8 +298,8 @@ def repair_command(store: str | None, sessions: Sequence[str], every: bool, form
 def _print_plan(plan: "eventstore.Repair") -> None:
     click.echo(
         f"{plan.session_id}: line {plan.line}, byte {plan.offset_bytes}, {clean(plan.reason)}: "
-        f"{plan.removed_bytes} bytes to quarantine, {plan.restored} events after the damage appended again, "
-        f"{plan.aside} pieces stay in quarantine only"
+        f"{some(plan.removed_bytes, 'byte')} to quarantine, {some(plan.restored, 'event')} after the damage appended again, "
+        f"{some(plan.aside, 'piece')} in quarantine only"
     )
     if plan.forks:
         names = ", ".join(plan.forks)
@@ -346,5 +346,5 @@ def recover_command(store: str | None, silent_hours: float) -> None:
         updated = manager.storage.redo_views()
     for session_id in found:
         click.echo(f"{session_id}: abandoned")
-    click.echo(f"{len(found)} sessions marked as abandoned, views of {updated} sessions updated")
+    click.echo(f"{some(len(found), 'session')} marked as abandoned, views of {some(updated, 'session')} updated")
     exit_for(damaged)

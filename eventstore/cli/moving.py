@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from eventstore.cli.store import open_manager, warn_lost
-from eventstore.cli.terminal import clean, print_json
+from eventstore.cli.terminal import clean, print_json, some
 from eventstore.store.copying import Copied, copy_sessions, keep_copying
 from eventstore.store.local_storage import FileSystemSessionStorage
 
@@ -95,6 +95,6 @@ def _report(done: Copied) -> None:
     for session_id, why in sorted(done.refused.items()):
         click.echo(f"eventstore: {clean(session_id)} was not copied: {clean(why)}", err=True)
     counts = f"{len(done.new)} new, {len(done.continued)} continued, {done.unchanged} unchanged"
-    click.echo(f"{counts}, {len(done.refused)} refused, {done.events} events copied", err=True)
+    click.echo(f"{counts}, {len(done.refused)} refused, {some(done.events, 'event')} copied", err=True)
     if done.refused:
         raise SystemExit(1)

@@ -13,7 +13,7 @@ import eventstore
 from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.cli import when
 from eventstore.cli.place import count_sessions, locate, no_sessions
-from eventstore.cli.terminal import clean, progress
+from eventstore.cli.terminal import clean, progress, some
 from eventstore.derived.catalog import FOLDER, Catalog
 from eventstore.derived.listing import Filter
 from eventstore.errors import LogDamaged
@@ -161,7 +161,8 @@ def rebuild_command(store: str | None, check: bool, jobs: int | None) -> None:
                     bar.advance(bar.task_ids[0])
         if not check:
             storage.rows()
-    click.echo(f"{good} sessions {'match their logs' if check else 'rebuilt'}")
+    fits = "matches its log" if good == 1 else "match their logs"
+    click.echo(f"{some(good, 'session')} {fits if check else 'rebuilt'}")
     sys.exit(1 if bad else 0)
 
 

@@ -381,7 +381,7 @@ def _write_archive(store: str | None, archive: Path, session_ids: Sequence[str],
         click.echo(click.style(f"left out: {clean(text)}", fg="yellow"), err=True)
     count = len(done.sessions)
     click.echo(
-        f"{clean(str(done.path))}: {count:,} session{'' if count == 1 else 's'}, {done.files:,} files, {done.size_bytes:,} bytes"
+        f"{clean(str(done.path))}: {some(count, 'session')}, {some(done.files, 'file')}, {some(done.size_bytes, 'byte')}"
     )
     click.echo(f"{done.manifest_sha256}  manifest.json")
 

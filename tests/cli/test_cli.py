@@ -235,7 +235,7 @@ def test_rebuild_brings_back_every_view(store: Path) -> None:
     for path in folder.iterdir():
         if path.is_file() and path.name != "events.jsonl":
             path.unlink()
-    assert "1 sessions rebuilt" in run("rebuild", "--store", "store", cwd=store).stdout
+    assert "1 session rebuilt" in run("rebuild", "--store", "store", cwd=store).stdout
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
@@ -248,7 +248,7 @@ def test_a_damaged_session_hides_no_other(store: Path) -> None:
     assert "one\t" in listed.stdout
     assert "session 'two' is damaged" in listed.stderr
     rebuilt = run("rebuild", "--store", "store", cwd=store, check=1)
-    assert "1 sessions rebuilt" in rebuilt.stdout
+    assert "1 session rebuilt" in rebuilt.stdout
     assert "session 'two' is damaged" in rebuilt.stderr
 
 
