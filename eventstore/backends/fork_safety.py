@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +9,8 @@ from itertools import compress, takewhile
 from operator import methodcaller
 from typing import Protocol
 from weakref import WeakSet
+
+from eventstore.log.group import release, run
 
 _PATIENCE_SECONDS = 0.1
 
@@ -28,9 +29,6 @@ class Lock(Protocol):
 
 _try = methodcaller("acquire", timeout=_PATIENCE_SECONDS)
 _wait = methodcaller("acquire", timeout=-1)
-_release = methodcaller("release")
-_run = partial(deque[None], maxlen=0)
-"""Runs an iterator to its end. A Ctrl-C is raised between two steps of Python code, and there are none in it."""
 
 
 class Locks:
@@ -52,7 +50,7 @@ class Locks:
         try:
             yield
         finally:
-            _run(releasing)
+            run(releasing)
 
     def take(self) -> Iterator[None]:
         """Take all locks; return what releases them when it is run to its end.
@@ -64,7 +62,7 @@ class Locks:
         while True:
             locks: list[Lock] = [self._adding]
             taken = list[bool]()  # is as long as many of them are taken, at any moment
-            releasing: Iterator[None] = map(_release, compress(locks, taken))
+            releasing: Iterator[None] = map(release, compress(locks, taken))
             try:
                 taken.extend(map(_wait, locks))
                 locks += sorted(self._all, key=lambda one: one is not first)
@@ -73,9 +71,9 @@ class Locks:
                     return releasing
                 first = locks[len(taken)]
             except BaseException:
-                _run(releasing)
+                run(releasing)
                 raise
-            _run(releasing)
+            run(releasing)
 
 
 _held = Locks()
@@ -100,5 +98,5 @@ def _before() -> None:
 
 
 # Not a function of Python: a Ctrl-C during the fork would be raised where that begins, and nothing would be released.
-_after = partial(next, map(_run, iter(_taken.pop, None)))
+_after = partial(next, map(run, iter(_taken.pop, None)))
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)  # once: it is never undone

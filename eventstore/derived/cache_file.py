@@ -7,7 +7,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -251,14 +251,20 @@ def _alone(folder: Path) -> Iterator[None]:
 
     SQLite opens and deletes a WAL by its name. Beside somebody who deletes the file, that could be the WAL of another file.
     """
-    with _opening, ExitStack() as held:
-        with suppress(OSError):
-            descriptor = os.open(folder, LINKED_FOLDER)
-            held.callback(os.close, descriptor)
-            until = time.monotonic() + BUSY_SECONDS
-            while not _is_locked(descriptor) and time.monotonic() < until:
-                time.sleep(_LOOK_SECONDS)
-        yield
+    descriptor = -1
+    with _opening:
+        try:
+            with suppress(OSError):
+                descriptor = os.open(folder, LINKED_FOLDER)
+                until = time.monotonic() + BUSY_SECONDS
+                while not _is_locked(descriptor) and time.monotonic() < until:
+                    time.sleep(_LOOK_SECONDS)
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(
+                    descriptor
+                )  # at once, with no ExitStack: a Ctrl-C in its functions would leave the folder locked
 
 
 def _is_locked(descriptor: int) -> bool:

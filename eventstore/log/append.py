@@ -3,7 +3,7 @@
 import errno
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 from eventstore.errors import (
@@ -173,9 +173,15 @@ class Appender(Healer):
     @contextmanager
     def _alone(self, state: LogState) -> Iterator[None]:
         """Keep other writers out; a log that does not exist has no lock to take."""
-        with ExitStack() as held:
-            with suppress(Missing):
-                held.enter_context(self._backend.lock(f"log/{state.name}"))
+        is_held = False
+        try:
+            with self._backend.lock(f"log/{state.name}"):
+                is_held = True
+                yield
+        except Missing:
+            if is_held:
+                raise
+        if not is_held:
             yield
 
     def _attempt(

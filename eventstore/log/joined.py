@@ -1,13 +1,15 @@
 """Appends to several logs in one step of the backend; those that have to read or to wait first are left to be made alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain, compress, takewhile
 from typing import NamedTuple, TypeAlias
 
 from eventstore.errors import EventStoreError
 from eventstore.log.append import Appender, Plan
 from eventstore.log.base import Appended, Outcome
 from eventstore.log.batch import Batch
+from eventstore.log.group import release, run, try_lock
 from eventstore.log.port import NotStored, Refused, Swap, Tip, Unclear
 from eventstore.log.state import LogState
 
@@ -40,36 +42,36 @@ class JoinedAppender(Appender):
         found: list[list[Outcome] | Later] = [partial(self._append_later, *group) for group in groups]
         for first in range(0, len(groups), _MOST):
             taken: list[Taken] = []
+            held: list[Iterator[None]] = []  # each releases the locks of one log
+            releasing = chain.from_iterable(held)
             try:
                 for place, (state, pieces) in enumerate(groups[first : first + _MOST], first):
-                    self._take(place, state, pieces, taken)
+                    self._take(place, state, pieces, taken, held)
                 if taken:
                     self._write(taken, found)
             finally:
-                for one in taken:
-                    one.state.scanning.release()
-                    one.state.writing.release()
+                run(releasing)
         return found
 
-    def _take(self, place: int, state: LogState, pieces: Pieces, taken: list[Taken]) -> None:
+    def _take(
+        self, place: int, state: LogState, pieces: Pieces, taken: list[Taken], held: list[Iterator[None]]
+    ) -> None:
         """Hold the locks of a log and plan its appends; do nothing if that has to wait."""
-        if not state.writing.acquire(blocking=False):
-            return
-        if not state.scanning.acquire(blocking=False):
-            state.writing.release()
-            return
+        locks, free = (state.writing, state.scanning), list[bool]()
+        releasing: Iterator[None] = map(release, compress(locks, free))
         is_taken = False
         try:
+            free.extend(takewhile(bool, map(try_lock, locks)))
             scan = state.scan
-            if scan.here.life and not self._must_look(state, pieces):
+            if len(free) == len(locks) and scan.here.life and not self._must_look(state, pieces):
                 plan = self._plan(state, scan, pieces)
                 if plan.data:
                     taken.append(Taken(place, state, pieces, scan.here, plan))
+                    held.append(releasing)
                     is_taken = True
         finally:
             if not is_taken:
-                state.scanning.release()
-                state.writing.release()
+                run(releasing)
 
     def _write(self, taken: list[Taken], found: list[list[Outcome] | Later]) -> None:
         swaps = [Swap(one.state.name, one.plan.data, one.here, one.plan.tip, one.plan.keys) for one in taken]

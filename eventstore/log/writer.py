@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import compress, takewhile
 
 from eventstore.errors import EventStoreError
 from eventstore.events import Event, EventRedacted
@@ -10,7 +10,7 @@ from eventstore.ids import check_log_id
 from eventstore.log.append import Plan
 from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.log.batch import Batch, prepare, prepare_many, seal
-from eventstore.log.group import try_lock
+from eventstore.log.group import release, run, try_lock
 from eventstore.log.joined import JoinedAppender, Taken
 from eventstore.log.port import Backend, PortError, Unclear
 from eventstore.log.state import LogState
@@ -163,14 +163,14 @@ class LogWriter(UnverifiedReader):
                 return None
             batches.append(batch)
         locks, taken = (state.writing, state.scanning), list[bool]()
+        releasing = map(release, compress(locks, taken))
         try:
             taken.extend(takewhile(bool, map(try_lock, locks)))
             if len(taken) < len(locks):
                 return None
             return self._write_at_once(state, batches, [one.expected_version for one in appends])
         finally:
-            for lock in locks[: len(taken)][::-1]:
-                lock.release()
+            run(releasing)
 
     def _write_at_once(
         self, state: LogState, batches: Sequence[Batch], expected: Sequence[int | None]

@@ -4,7 +4,8 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import methodcaller
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -12,6 +13,7 @@ from eventstore.backends.posix import fcntl
 from eventstore.errors import EventStoreError, OperationRefused, OutcomeUnknown, ReadRefused
 from eventstore.ids import STORE_ID
 from eventstore.log.engine import EventLog
+from eventstore.log.group import try_lock
 from eventstore.log.port import Refused
 
 _LOCK, _STORE_LOCK = "_lock", "store"
@@ -20,6 +22,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 # Two managers may share one log in memory. It has no lock file, so they share a lock of threads.
 _BY_LOG: WeakKeyDictionary[EventLog, threading.RLock] = WeakKeyDictionary()
 _BY_LOG_MUTEX = threading.Lock()
+_wait = methodcaller("acquire")
 
 
 class StoreLock:
@@ -32,7 +35,6 @@ class StoreLock:
     def __init__(self, log: EventLog, folder: Path | None = None) -> None:
         self._log, self._folder = log, folder
         self.depth, self._file = 0, -1
-        self._outside = ExitStack()
         self._threads = self._new_threads()
 
     def _new_threads(self) -> threading.RLock:
@@ -46,7 +48,6 @@ class StoreLock:
         if self._file >= 0:
             os.close(self._file)
         self.depth, self._file = 0, -1
-        self._outside = ExitStack()  # what the parent holds is its own
         with _BY_LOG_MUTEX:
             _BY_LOG.pop(self._log, None)
         self._threads = self._new_threads()
@@ -55,57 +56,72 @@ class StoreLock:
     def held(self, *, wait: bool = True) -> Iterator[bool]:
         """Hold the lock. Yields True; False at once where another one holds it and `wait` is false.
 
-        Raises OperationRefused if the system refuses the file of the lock.
+        A Ctrl-C anywhere in it leaves nothing locked. Raises OperationRefused if the system refuses the file of the lock.
         """
-        threads = self._threads
-        if not threads.acquire(blocking=wait):
-            yield False
-            return
+        threads, taken = self._threads, list[bool]()
         try:
-            is_held = self.depth > 0 or (self._lock_file(wait) if self._folder is not None else self._lock_backend())
-            if not is_held:
+            taken.extend(map(_wait if wait else try_lock, (threads,)))  # no Ctrl-C comes between the two
+            if True not in taken:
                 yield False
                 return
-            self.depth += 1
-            try:
-                yield True
-            finally:
-                if threads is self._threads:  # else this is a child that was forked here: the lock is its parent's
-                    self.depth -= 1
-                    if not self.depth:
-                        self._unlock()
+            with self._outside(wait) as is_held:
+                if not is_held:
+                    yield False
+                    return
+                self.depth += 1
+                try:
+                    yield True
+                finally:
+                    if threads is self._threads:  # else this is a child that was forked here: the lock is its parent's
+                        self.depth -= 1
         finally:
-            threads.release()
+            if True in taken:
+                threads.release()
 
-    def _unlock(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-        self._outside.close()
+    def _outside(self, wait: bool) -> AbstractContextManager[bool]:
+        """Keep other processes out too, unless this thread does so already."""
+        if self.depth:
+            return nullcontext(True)
+        return self._lock_backend() if self._folder is None else self._lock_file(self._folder, wait)
 
-    def _lock_backend(self) -> bool:
-        """Take the lock of the backend, which is waited for: it is held for moments."""
-        if self._log.capabilities.shared:
-            try:
-                self._outside.enter_context(self._log.backend.lock(_STORE_LOCK))
-            except Refused as error:
-                raise OperationRefused(STORE_ID, "locked", error.where, error.errno or errno.EIO) from error
-        return True
-
-    def _lock_file(self, wait: bool) -> bool:
-        """Lock the file. False if another process has it and `wait` is false."""
-        assert self._folder is not None  # noqa: S101 - the caller has seen to it
-        with refusing(STORE_ID, "locked"):
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            file = os.open(self._folder / _LOCK, _FLAGS, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BaseException as error:
-                os.close(file)
-                if isinstance(error, BlockingIOError) and not wait:
-                    return False
+    @contextmanager
+    def _lock_backend(self) -> Iterator[bool]:
+        """Hold the lock of the backend, which is waited for: it is held for moments."""
+        if not self._log.capabilities.shared:
+            yield True
+            return
+        is_held = False
+        try:
+            with self._log.backend.lock(_STORE_LOCK):
+                is_held = True
+                yield True
+        except Refused as error:
+            if is_held:
                 raise
-            self._file = file
+            raise OperationRefused(STORE_ID, "locked", error.where, error.errno or errno.EIO) from error
+
+    @contextmanager
+    def _lock_file(self, folder: Path, wait: bool) -> Iterator[bool]:
+        """Hold the lock of the file. Yields False if another process has it and `wait` is false."""
+        threads = self._threads
+        try:
+            yield self._is_locked(folder, wait)
+        finally:
+            if threads is self._threads:  # not in a child that was forked here
+                file, self._file = self._file, -1
+                if file >= 0:
+                    os.close(file)  # at once, in no function of its own: a Ctrl-C would come before it
+
+    def _is_locked(self, folder: Path, wait: bool) -> bool:
+        with refusing(STORE_ID, "locked"):
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+            self._file = os.open(
+                folder / _LOCK, _FLAGS, 0o600
+            )  # kept before it is locked: whatever comes now, it is closed
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
             return True
 
 

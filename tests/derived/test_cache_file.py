@@ -6,14 +6,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from itertools import count
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import interrupted_at
 
 from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.backends import fork_safety
+from eventstore.derived.cache_file import _alone
 from eventstore.derived.database import Database
 
 
@@ -346,3 +349,21 @@ def test_a_ctrl_c_when_a_transaction_has_just_begun_ends_it(
             pass
     assert base._base is not None
     assert not base._base.in_transaction
+
+
+def test_a_ctrl_c_while_a_folder_of_caches_is_locked_leaves_it_to_others(tmp_path: Path) -> None:
+    """Every later list of this process and of all others waited for it."""
+
+    def work() -> None:
+        with _alone(tmp_path):
+            pass
+
+    for number in count(1):
+        if not interrupted_at(number, ("cache_file.py", "contextlib.py"), work):
+            break
+        folder = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(folder)
+    assert number > 5

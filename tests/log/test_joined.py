@@ -1,10 +1,14 @@
 """Appends to many sessions in one step: each has its own outcome, whatever happens to the step."""
 
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
+from interrupting import ends, interrupted_at
 from log.faulty import Fault, FaultyBackend, JoiningMemory
 
+from eventstore import FileSystemEventLog
 from eventstore.errors import OutcomeUnknown, VersionConflict
 from eventstore.events import MessageAdded, SessionCreated
 from eventstore.log.base import Append, Appended
@@ -121,3 +125,19 @@ def test_an_append_whose_answer_was_lost_and_whose_log_was_deleted_is_unknown(
     written.complete()
     assert isinstance(written.outcomes[0], OutcomeUnknown)
     assert all(isinstance(one, Appended) for one in written.outcomes[1:])
+
+
+def test_a_ctrl_c_anywhere_in_a_step_leaves_all_its_sessions_to_other_threads(log: EventLog, tmp_path: Path) -> None:
+    """The sessions whose locks were just taken, or not released yet, hung."""
+    files = FileSystemEventLog(tmp_path, fsync="no")
+    files.append(NAMES[0], [SessionCreated()], expected_version=0)
+    works = [
+        (log, NAMES, lambda: log.append_joined([Append(name, [said("mine")]) for name in NAMES])),
+        (files, NAMES[:1], lambda: files.append_at_once(NAMES[0], [Append(NAMES[0], [said("mine")])])),
+    ]
+    for used, names, work in works:
+        for number in count(1):
+            if not interrupted_at(number, ("log/joined.py", "log/writer.py"), work):
+                break
+            assert ends(lambda: [used.append(name, [said("other")]) for name in names]), number  # noqa: B023 - used at once
+        assert number > 10

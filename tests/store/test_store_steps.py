@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import ends, interrupted_at
 
 from eventstore import (
     AppendRefused,
@@ -27,6 +29,7 @@ from eventstore import events as e
 from eventstore.ids import STORE_ID
 from eventstore.integrity import Verdict, verify_all
 from eventstore.log.port import Unclear
+from eventstore.store.lock import StoreLock
 from projections.store import State, projection
 
 
@@ -428,3 +431,23 @@ def test_a_child_forked_inside_the_lock_of_the_store_leaves_it_to_its_parent_and
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert lock.depth == 0
+
+
+@pytest.mark.parametrize("file", ["store/lock.py", "contextlib.py"])
+def test_a_ctrl_c_anywhere_in_the_lock_of_the_store_leaves_it_to_others(tmp_path: Path, file: str) -> None:
+    """A deletion that was stopped kept every later one waiting, in all processes."""
+    log = MemorySessionStorage().log
+    for number in count(1):
+        locks = [StoreLock(log, tmp_path), StoreLock(log, tmp_path)]
+        if not interrupted_at(number, (file,), lambda: twice(locks[0])):  # noqa: B023 - used at once
+            break
+        for lock in locks:
+            assert ends(lambda: twice(lock)), number  # noqa: B023 - used at once
+        assert locks[0].depth == 0
+    assert number > 10
+
+
+def twice(lock: StoreLock) -> None:
+    """Hold the lock, and take it again inside."""
+    with lock.held(), lock.held():
+        pass

@@ -5,7 +5,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -15,7 +15,6 @@ from eventstore.backends.files.blobs import Blobs
 from eventstore.backends.files.change_feed import ChangeFeed
 from eventstore.backends.files.descriptor import SHOWS_WRITERS, is_being_written
 from eventstore.backends.files.folders import LOG, Folders
-from eventstore.backends.files.handle import Handle
 from eventstore.backends.files.handles import Handles, is_in_trash
 from eventstore.backends.files.locks import NamedLocks
 from eventstore.backends.files.naming import delete, is_there, make, place_of, put, rename
@@ -283,29 +282,20 @@ class FilesBackend(Backend):
         `log/NAME` is the lock of the log's file, which must exist; `registry` is the lock that earlier releases use.
         """
         kind, _, log = name.partition("/")
-        with ExitStack() as stack:
-            if kind == "log":
-                self._hold_log(self._handles.to_write(log), stack)
-            else:
-                self._hold_named(name, stack)
-            yield
-
-    def _hold_log(self, handle: Handle, stack: ExitStack) -> None:
+        handle = self._handles.to_write(log) if kind == "log" else None
+        is_held = False
         try:
-            stack.enter_context(handle.held())
-            handle.remove_unfinished()  # another program may have been killed after this one opened the log
-        except EventStoreError:
-            raise
+            # no ExitStack: what a Ctrl-C leaves of one is a circle, and only the collector would release the lock
+            with self._locks.held(name) if handle is None else handle.held():
+                if handle is not None:
+                    handle.remove_unfinished()  # another program may have been killed after this one opened the log
+                is_held = True
+                yield
         except OSError as error:
-            raise Refused(handle.path, error.errno or errno.EIO, "lock") from error
-
-    def _hold_named(self, name: str, stack: ExitStack) -> None:
-        try:
-            stack.enter_context(self._locks.held(name))
-        except EventStoreError:
-            raise
-        except OSError as error:
-            raise Refused(f"{self.root}: {name}", error.errno or errno.EIO, "lock") from error
+            if is_held or isinstance(error, EventStoreError):
+                raise
+            where = f"{self.root}: {name}" if handle is None else handle.path
+            raise Refused(where, error.errno or errno.EIO, "lock") from error
 
     # --- blobs
 

@@ -52,9 +52,8 @@ class Folders:
                         os.mkdir(part, 0o700, dir_fd=inside)
                     if self._durable:  # also if it exists: the process that made it may have been killed before this
                         os.fsync(inside)
-                found = os.open(part, FOLDER, dir_fd=inside)
-                os.close(inside)
-                inside = found
+                outer, inside = inside, os.open(part, FOLDER, dir_fd=inside)
+                os.close(outer)  # after the swap: a Ctrl-C here would have it closed twice
         except BaseException:
             os.close(inside)
             raise

@@ -89,15 +89,21 @@ class Handle:
         A Ctrl-C anywhere in it leaves nothing locked. Raises Missing, NotARegularFile, OSError.
         """
         with self.writing:
-            before = self.depth
+            mine = 0
             try:
                 found = self._lock_current(create=create)
-                self.depth = before + 1
+                self.depth, mine = self.depth + 1, 1
                 yield found
             finally:
-                self.depth = before
-                if not before:
-                    self._unlock()
+                self.depth -= mine  # not what it was before: after a Ctrl-C, a block inside may end after this one
+                if (
+                    not self.depth and self._is_locked
+                ):  # at once, in no function of its own: a Ctrl-C would come before it
+                    self._is_locked = False
+                    try:
+                        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+                    except OSError:
+                        self.close()
 
     def _lock_current(self, *, create: bool) -> os.stat_result:
         for _ in range(_ATTEMPTS):
@@ -138,14 +144,6 @@ class Handle:
                 os.unlink(temporary_name(LOG), dir_fd=folder)
         finally:
             os.close(folder)
-
-    def _unlock(self) -> None:
-        if self._is_locked:
-            self._is_locked = False
-            try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-            except OSError:
-                self.close()
 
     def close(self) -> None:
         """Close the file, and with it the lock, when no flush is running.

@@ -9,6 +9,7 @@ from eventstore.backends.files.handle import Feed, Handle, NoFeed, Seen
 from eventstore.backends.posix import resource
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import TRASH, check_log_name, id_of
+from eventstore.log.group import try_lock
 from eventstore.log.port import NotStored
 
 _HANDLES_PER_FILE = 16
@@ -77,10 +78,12 @@ class Handles:
     def _close_oldest(self, kept: Handle) -> None:
         """Close the least recently used files, an eighth of them at a time."""
         for name, handle in list(self._open.items())[: self._most_open // 8 + 1]:
-            if handle is kept or handle.poison or not handle.writing.acquire(blocking=False):
+            if handle is kept or handle.poison:
                 continue
+            taken = list[bool]()
             try:
-                if handle.depth:  # this same thread has it locked
+                taken.extend(map(try_lock, (handle.writing,)))
+                if True not in taken or handle.depth:  # another thread, or this one, has it locked
                     continue
                 with suppress(NotStored):  # the handle is poisoned and stays: later calls for that log get the error
                     if self._flushes:
@@ -88,7 +91,8 @@ class Handles:
                     handle.close()
                     del self._open[name]
             finally:
-                handle.writing.release()
+                if True in taken:
+                    handle.writing.release()
 
     def _drop_oldest(self) -> None:
         """Forget handles that are not open, but keep the states in which their logs were last read."""

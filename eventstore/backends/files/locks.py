@@ -27,15 +27,15 @@ class NamedLock:
     def held(self) -> Iterator[None]:
         """Wait for the lock, and hold it. Raises OSError."""
         with self._mutex:
-            before = self._depth
+            mine = 0
             try:
                 if self._descriptor < 0:
                     self._lock()
-                self._depth = before + 1
+                self._depth, mine = self._depth + 1, 1
                 yield
             finally:
-                self._depth = before
-                if not before and self._descriptor >= 0:
+                self._depth -= mine  # not what it was before: after a Ctrl-C, a block inside may end after this one
+                if not self._depth and self._descriptor >= 0:
                     descriptor, self._descriptor = self._descriptor, -1
                     fcntl.flock(
                         descriptor, fcntl.LOCK_UN

@@ -35,14 +35,19 @@ class Locks:
         with self._mutex:
             turn = self._threads.setdefault(name, threading.RLock())
         with turn:
-            depth = self._held.get(name, 0)
-            lease = None if depth else _Lease(self._objects, lock_key(name), self._take(name), self._lease_seconds)
-            self._held[name] = depth + 1
+            mine = 0
+            lease = None if self._held.get(name) else _Lease(self._objects, lock_key(name), self._lease_seconds)
             try:
+                if lease is not None:
+                    lease.begin(self._take(name))
+                self._held[name] = self._held.get(name, 0) + 1
+                mine = 1
                 yield
             finally:
-                self._held[name] = depth
+                if mine:  # not what it was before: after a Ctrl-C, a block inside may end after this one
+                    self._held[name] -= 1
                 if lease is not None:
+                    lease.held.release()
                     free = lease.end()
                     if free is not None:
                         self._free[name] = free
@@ -73,17 +78,27 @@ class Locks:
 
 
 class _Lease:
-    """A held lock: a thread renews it from time to time, so that others see that its holder is alive."""
+    """A held lock: a thread renews it from time to time, so that others see that its holder is alive.
 
-    def __init__(self, objects: Objects, key: str, taken: tuple[bytes, Version], seconds: float) -> None:
+    The thread ends when `held` is released. That is one call of C: no Ctrl-C keeps it from happening, so others never wait
+    longer than the lease.
+    """
+
+    def __init__(self, objects: Objects, key: str, seconds: float) -> None:
         self._objects, self._key, self._seconds = objects, key, seconds
-        self._data, self._version = taken
-        self._over = threading.Event()
+        self._data = b""
+        self._version: Version | None = None
+        self.held = threading.Lock()
+        self.held.acquire()
         self._thread = threading.Thread(target=self._renew, name="eventstore-lease", daemon=True)
+
+    def begin(self, taken: tuple[bytes, Version]) -> None:
+        """Keep the lock, which was taken with that data and version."""
+        self._data, self._version = taken
         self._thread.start()
 
     def _renew(self) -> None:
-        while not self._over.wait(self._seconds / 3):
+        while not self.held.acquire(timeout=self._seconds / 3):
             data = self._data + b"."
             try:
                 self._version = self._objects.swap(self._key, data, self._version)
@@ -92,9 +107,11 @@ class _Lease:
             self._data = data
 
     def end(self) -> Version | None:
-        """Release the lock, and return the version in which it is free; None if it was lost in the meantime."""
-        self._over.set()
-        self._thread.join()
+        """Free the lock, and return the version in which it is; None if it was not taken, or lost in the meantime."""
+        if self._version is None:
+            return None
+        if self._thread.ident is not None:
+            self._thread.join()
         with suppress(PortError):
             return self._objects.swap(self._key, _FREE + os.urandom(8).hex().encode(), self._version)
         return None

@@ -51,16 +51,15 @@ class Locks:
             local = self._local.setdefault(name, _Local())
             local.users += 1
         process = os.getpid()
-        local.lock.acquire()
         try:
-            if self.holds(name):
-                yield
-            else:
-                with self._on_server(name):
+            with local.lock:
+                if self.holds(name):
                     yield
+                else:
+                    with self._on_server(name):
+                        yield
         finally:
             if process == os.getpid():
-                local.lock.release()
                 self._leave(name, local)
 
     def _leave(self, name: str, local: _Local) -> None:

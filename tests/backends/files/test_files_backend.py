@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
+from interrupting import ends, interrupted_at
 from port_lines import added, created, open_descriptors, sealed, text_of
 
 from eventstore.backends.files.backend import FilesBackend
@@ -38,6 +40,38 @@ def other(root: Path) -> Iterator[FilesBackend]:
 
 
 # --- appending
+
+
+@pytest.mark.parametrize("file", ["handle.py", "locks.py", "backend.py", "folders.py", "contextlib.py"])
+def test_a_ctrl_c_anywhere_in_a_block_with_locks_leaves_none_of_them_to_this_process(
+    backend: FilesBackend, other: FilesBackend, file: str
+) -> None:
+    """It was unlocked by the next append of this process; a folder was closed twice, and the error of that came instead."""
+
+    def work() -> None:
+        with backend.lock("log/s"), backend.lock("log/s"), backend.lock("a"), backend.lock("a"):
+            pass
+        backend.delete("t", expect=None)
+
+    tip = created(backend)
+    for number in count(1):
+        backend.append("t", b"x\n", expect=None, tip=tip)
+        is_interrupted = interrupted_at(number, (file,), work)
+        assert ends(lambda: work_of(other)), number
+        if not is_interrupted:
+            break
+        for name in ("log/s", "a"):
+            with backend.lock(name):
+                pass
+        assert ends(lambda: work_of(other)), number
+        other.delete("t", expect=None)
+    assert number > 5
+
+
+def work_of(other: FilesBackend) -> None:
+    """Take all locks."""
+    with other.lock("log/s"), other.lock("a"):
+        pass
 
 
 def test_a_new_log_is_read_back_and_is_made_once(backend: FilesBackend, root: Path) -> None:

@@ -1,12 +1,16 @@
 """Each operation of the port, with each fault at each of its requests: its answer is right, or nobody can know."""
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 from breaking.object_front import Fault, Front, MemoryObjects, Request
+from interrupting import ends, interrupted_at
+from obstore.store import MemoryStore
 
-from eventstore.backends.objectstore import ObjectsBackend
+from eventstore.backends.objectstore import ObjectOptions, ObjectsBackend
 from eventstore.backends.objectstore.address import open_objects
+from eventstore.backends.objectstore.keys import lock_key
 from eventstore.log.contract.stretch import Stretch, content
 from eventstore.log.port import Exists, Missing, Moved, Tip
 
@@ -187,3 +191,25 @@ def test_the_lock_of_a_killed_holder_is_free_after_its_lease(case: Case) -> None
     case.backend._objects.swap("k/log/s", b"somebody who was killed", None)
     with case.backend.lock("log/s"):
         assert not case.objects.objects["p/k/log/s"].startswith(b"somebody")
+
+
+def test_a_ctrl_c_anywhere_in_a_lock_lets_its_lease_end() -> None:
+    """A thread renewed it for as long as the process lived, and all others waited; or this process took none any more."""
+    objects = MemoryStore()
+
+    def opened() -> ObjectsBackend:
+        return ObjectsBackend(objects, options=ObjectOptions(lease_seconds=0.05))
+
+    def held(backend: ObjectsBackend) -> None:
+        with backend.lock("a"), backend.lock("a"):
+            pass
+
+    backend = opened()
+    for number in count(1):
+        if not interrupted_at(number, ("objectstore/locks.py", "contextlib.py"), lambda: held(backend)):
+            break
+        for one in (opened(), backend):
+            assert ends(lambda: held(one)), number  # noqa: B023 - used at once
+        with backend.lock("a"):
+            assert not bytes(objects.get(lock_key("a")).bytes()).startswith(b"free"), number
+    assert number > 10
