@@ -76,6 +76,18 @@ def look(store: str | None) -> Iterator[Finding]:
         yield from _space(place.sessions)
         yield from _derived(place.sessions)
         yield from _sessions(store, place.sessions)
+    elif place.sessions is None and place.settings.url is not None:
+        yield from _server(store, place)
+
+
+def _server(store: str | None, place: Place) -> Iterator[Finding]:
+    try:
+        found = list(_sessions(store, None))
+    except EventStoreError as error:  # it names the address, and says what to do
+        yield Finding("bad", "store", clean(str(error)))
+        return
+    yield Finding("good", "store", f"{place.name} answers ({place.why})")
+    yield from found
 
 
 def _installation() -> Iterator[Finding]:
@@ -119,7 +131,8 @@ def _extras() -> dict[str, list[str]]:
 
 def _place(place: Place) -> Iterator[Finding]:
     if place.sessions is None:
-        yield Finding("note", "store", place.why)
+        if place.settings.url is None:
+            yield Finding("note", "store", place.why)
         return
     where = clean(str(place.sessions.absolute()))
     count = count_sessions(place.sessions)
@@ -195,7 +208,7 @@ def _derived(folder: Path) -> Iterator[Finding]:
     )
 
 
-def _sessions(store: str | None, folder: Path) -> Iterator[Finding]:
+def _sessions(store: str | None, folder: Path | None) -> Iterator[Finding]:
     damaged: list[LogDamaged] = []
     with open_manager(store) as manager:
         from eventstore.derived.listing import Filter
@@ -227,7 +240,7 @@ def _sessions(store: str | None, folder: Path) -> Iterator[Finding]:
             "note",
             "unfinished",
             f"{some(silent, 'session')} active without an event for a day",
-            "`eventstore recover` marks them",
+            "`eventstore recover` marks them" if folder else "complete those whose programs you know to be gone",
         )
     if trash:
         size = sum(one.size_bytes for one in trash) / 1e6
@@ -237,7 +250,7 @@ def _sessions(store: str | None, folder: Path) -> Iterator[Finding]:
             f"{some(len(trash), 'session')}, {size:,.1f} MB",
             "`eventstore cleanup --yes` empties it in time",
         )
-    aside = sum(1 for one in folder.glob("*/quarantine/*"))
+    aside = sum(1 for one in folder.glob("*/quarantine/*")) if folder else 0
     if aside:
         yield Finding(
             "note",

@@ -1,6 +1,7 @@
 """Help: in groups, with examples that work; words that people try; one prefix for all errors."""
 
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -169,3 +170,13 @@ def test_doctor_names_what_is_wrong_and_what_to_do(shell: Shell, tmp_path: Path)
     assert "chmod 700" in shown
     assert "eventstore repair demo" in shown
     assert "1 session" in shown  # in the trash
+
+
+def test_doctor_looks_at_a_store_with_a_url_too(shell: Shell) -> None:
+    """It said nothing of a server that cannot be reached, with exit status 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # nobody listens: a connection is refused
+        url = f"postgresql://127.0.0.1:{free.getsockname()[1]}/base"
+        shown, _ = shell("doctor", "--store", url, check=1)
+    assert f"✗ store    the store could not be read: Connection refused ({url}?" in shown
+    assert "✓ store    memory:// answers (--store)" in shell("doctor", "--store", "memory:")[0]
