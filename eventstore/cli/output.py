@@ -52,12 +52,10 @@ def private_file(path: Path) -> Iterator[IO[bytes]]:
             yield stream
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
+    with naming_output(path, temporary):
         opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    except OSError as error:  # of the file that was asked for
-        raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
-        with naming_output(path), os.fdopen(opened, "wb") as stream:
+        with naming_output(path, temporary), os.fdopen(opened, "wb") as stream:
             yield stream
         temporary.replace(path)
     finally:

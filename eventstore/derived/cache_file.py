@@ -261,10 +261,9 @@ def _alone(folder: Path) -> Iterator[None]:
                     time.sleep(_LOOK_SECONDS)
             yield
         finally:
+            # At once, with no ExitStack: a Ctrl-C in its functions would leave the folder locked.
             if descriptor >= 0:
-                os.close(
-                    descriptor
-                )  # at once, with no ExitStack: a Ctrl-C in its functions would leave the folder locked
+                os.close(descriptor)
 
 
 def _is_locked(descriptor: int) -> bool:

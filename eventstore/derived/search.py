@@ -470,7 +470,8 @@ def _row_of(session_id: str, event: Event) -> _Row | None:
     if "\0" in text:
         text = text.replace("\0", " ")  # SQLite's LIKE reads to the first NUL
     kind = "typed" if role in TYPED else ""
-    return session_id, event.seq, role, tool, event.time, call, kind, segmented(text), text
+    parted = segmented(text) if len(text) <= _CHARACTERS_AT_ONCE else None  # a longer one is split first
+    return session_id, event.seq, role, tool, event.time, call, kind, parted, text
 
 
 def _said_of_call(event: InvocationEvent) -> str:

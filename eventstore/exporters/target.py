@@ -142,12 +142,13 @@ class Files:
 
 
 @contextmanager
-def naming_output(path: Path) -> Iterator[None]:
-    """Let an error of writing, as on a full disk, name the file that is written: the system names none."""
+def naming_output(path: Path, temporary: Path) -> Iterator[None]:
+    """Let an error of writing name the file that was asked for, not the temporary one, or none as on a full disk."""
     try:
         yield
     except OSError as error:
-        if error.filename is not None or error.errno is None or isinstance(error, EventStoreError):
+        is_ours = error.filename in (None, temporary, str(temporary))
+        if not is_ours or error.errno is None or isinstance(error, EventStoreError):
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from None
 
@@ -161,14 +162,10 @@ def atomic_output(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     _drop(temporary)
     try:
-        with naming_output(path):
+        with naming_output(path, temporary):
             yield temporary
-        temporary.replace(path)
+            temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:
-        if error.filename != str(temporary) and error.filename != temporary:
-            raise
-        raise type(error)(error.errno, error.strerror, str(path)) from None  # the file that was asked for
     finally:
         _drop(temporary)
 

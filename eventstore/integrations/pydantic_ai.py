@@ -140,7 +140,7 @@ class EventStoreConversations(ConversationStore):
             return entry
         raise LookupError(f"the entry {entry_id!r} was redacted: only its place in its conversation is known")
 
-    def _find(self, entry_id: str, read: dict[str, Stored]) -> "ConversationEntry | Redacted":
+    def _find(self, entry_id: str, read: dict[str, Stored]) -> "ConversationEntry | _Redacted":
         """Return an entry, or what is left of it. Raises LookupError.
 
         `read` are the sessions that were read for the same answer: entries do not change.
@@ -234,17 +234,17 @@ class EventStoreConversations(ConversationStore):
         append_decided(self._manager, session_id, decide)
 
 
-class Redacted(NamedTuple):
+class _Redacted(NamedTuple):
     """What is left of an entry that was redacted."""
 
     parent_id: str | None
 
 
-def _redacted(now: Stored, entry_id: str) -> Redacted | None:
+def _redacted(now: Stored, entry_id: str) -> _Redacted | None:
     """Return the place of an entry whose content is gone; None if the session never had it."""
     for ids in now.values(_ORDER):
         if entry_id in ids[1:]:
-            return Redacted(ids[ids.index(entry_id, 1) - 1])
+            return _Redacted(ids[ids.index(entry_id, 1) - 1])
     return None
 
 

@@ -115,9 +115,8 @@ class StoreLock:
     def _is_locked(self, folder: Path, wait: bool) -> bool:
         with refusing(STORE_ID, "locked"):
             folder.mkdir(0o700, parents=True, exist_ok=True)
-            self._file = os.open(
-                folder / _LOCK, _FLAGS, 0o600
-            )  # kept before it is locked: whatever comes now, it is closed
+            # Kept before it is locked: whatever comes now, it is closed.
+            self._file = os.open(folder / _LOCK, _FLAGS, 0o600)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -96,9 +96,8 @@ class Handle:
                 yield found
             finally:
                 self.depth -= mine  # not what it was before: after a Ctrl-C, a block inside may end after this one
-                if (
-                    not self.depth and self._is_locked
-                ):  # at once, in no function of its own: a Ctrl-C would come before it
+                # At once, in no function of its own: a Ctrl-C would come before it.
+                if not self.depth and self._is_locked:
                     self._is_locked = False
                     try:
                         fcntl.flock(self.descriptor, fcntl.LOCK_UN)

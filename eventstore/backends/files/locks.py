@@ -37,9 +37,8 @@ class NamedLock:
                 self._depth -= mine  # not what it was before: after a Ctrl-C, a block inside may end after this one
                 if not self._depth and self._descriptor >= 0:
                     descriptor, self._descriptor = self._descriptor, -1
-                    fcntl.flock(
-                        descriptor, fcntl.LOCK_UN
-                    )  # a child forked meanwhile has it too: closing would not unlock
+                    # A child forked meanwhile has it too: closing would not unlock.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
                     os.close(descriptor)
 
     def _lock(self) -> None:

@@ -25,9 +25,7 @@ Version: TypeAlias = dict[str, str]
 """A store's name for one state of an object: its entity tag, its generation, or both."""
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.02, 1.0
-_UNREACHED_SECONDS = (
-    5.0  # a store that has not answered yet is probably the wrong address: nobody waits longer to hear so
-)
+_UNREACHED_SECONDS = 5.0  # a store that has not answered yet is probably the wrong address
 
 
 class Found(NamedTuple):
