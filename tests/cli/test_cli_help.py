@@ -177,6 +177,8 @@ def test_doctor_looks_at_a_store_with_a_url_too(shell: Shell) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))  # nobody listens: a connection is refused
         url = f"postgresql://127.0.0.1:{free.getsockname()[1]}/base"
-        shown, _ = shell("doctor", "--store", url, check=1)
-    assert f"✗ store    the store could not be read: Connection refused ({url}?" in shown
-    assert "✓ store    memory:// answers (--store)" in shell("doctor", "--store", "memory:")[0]
+        refused, _ = shell("doctor", "--store", url, check=1)
+    answered, _ = shell("doctor", "--store", "memory:")
+    # how far the columns stand apart depends on what is installed
+    assert f"✗ store the store could not be read: Connection refused ({url}?" in " ".join(refused.split())
+    assert "✓ store memory:// answers (--store)" in " ".join(answered.split())
