@@ -14,8 +14,8 @@ from typing import Any
 from weakref import WeakSet
 
 from eventstore.backends.files.descriptor import LINKED_FOLDER, SAFE
-from eventstore.backends.fork_safety import Locks, hold_while_forking
 from eventstore.backends.posix import fcntl
+from eventstore.log.locking import Locks, hold_while_forking
 
 FOLDER = "_catalog"
 BUSY_SECONDS = 2.0

@@ -22,11 +22,11 @@ import msgspec
 
 from eventstore.backends.files.atomic import replacing, temporary_name
 from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER, READ, SAFE
-from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.backends.posix import fcntl
 from eventstore.events import MessageAdded
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
+from eventstore.log.locking import hold_while_forking
 from eventstore.record import clock
 from eventstore.record.message_run import Message, MessageRun
 from projections import conversation as conversation_fold

@@ -13,12 +13,12 @@ from typing import TypeVar
 from eventstore import events as e
 from eventstore.backends.files.atomic import replace_file
 from eventstore.backends.files.descriptor import FOLDER, LINKED_FOLDER
-from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.backends.posix import fcntl
 from eventstore.derived.snapshot_file import LOG, UNUSABLE, Untrusted, look, open_file
 from eventstore.derived.state_cache import CachedState, Mark
 from eventstore.log.base import Head
 from eventstore.log.engine import EventLog
+from eventstore.log.locking import hold_while_forking
 from eventstore.record import message_run
 from projections.fold import Fold, FoldInput
 

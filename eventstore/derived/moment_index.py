@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventstore.backends.fork_safety import hold_while_forking
 from eventstore.custom_events import ReadEvent
 from eventstore.derived.state_cache import StateCache
 from eventstore.events import DataSet
 from eventstore.log.engine import EventLog
+from eventstore.log.locking import hold_while_forking
 from eventstore.record import codec
 from projections import moments as moments_fold
 from projections.moments import Moments

@@ -2,24 +2,12 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from operator import methodcaller
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 _MOST_LINGER_SECONDS, _LINGER_STEP_SECONDS = 0.05, 0.0005
-
-try_lock = methodcaller("acquire", blocking=False)
-"""Takes a free lock. With `taken.extend(map(try_lock, locks))` no Ctrl-C comes between a lock and its entry in `taken`."""
-release = methodcaller("release")
-run = partial(deque[Any], maxlen=0)
-"""Runs an iterator to its end, and no Ctrl-C comes between two of its steps.
-
-`releasing = map(release, compress(locks, taken))`, made before any lock is taken, then releases all that are.
-"""
 
 
 class Group(Generic[T, R]):

@@ -9,7 +9,7 @@ from eventstore.errors import EventStoreError
 from eventstore.log.append import Appender, Plan
 from eventstore.log.base import Appended, Outcome
 from eventstore.log.batch import Batch
-from eventstore.log.group import release, run, try_lock
+from eventstore.log.locking import release, run, try_lock
 from eventstore.log.port import NotStored, Refused, Swap, Tip, Unclear
 from eventstore.log.state import LogState
 

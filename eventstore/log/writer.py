@@ -10,8 +10,8 @@ from eventstore.ids import check_log_id
 from eventstore.log.append import Plan
 from eventstore.log.base import Append, Appended, Outcome, Written
 from eventstore.log.batch import Batch, prepare, prepare_many, seal
-from eventstore.log.group import release, run, try_lock
 from eventstore.log.joined import JoinedAppender, Taken
+from eventstore.log.locking import release, run, try_lock
 from eventstore.log.port import Backend, PortError, Unclear
 from eventstore.log.state import LogState
 from eventstore.log.unverified import UnverifiedReader

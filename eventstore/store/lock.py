@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from operator import methodcaller
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -13,7 +12,7 @@ from eventstore.backends.posix import fcntl
 from eventstore.errors import EventStoreError, OperationRefused, OutcomeUnknown, ReadRefused
 from eventstore.ids import STORE_ID
 from eventstore.log.engine import EventLog
-from eventstore.log.group import try_lock
+from eventstore.log.locking import try_lock, wait_lock
 from eventstore.log.port import Refused
 
 _LOCK, _STORE_LOCK = "_lock", "store"
@@ -22,7 +21,6 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 # Two managers may share one log in memory. It has no lock file, so they share a lock of threads.
 _BY_LOG: WeakKeyDictionary[EventLog, threading.RLock] = WeakKeyDictionary()
 _BY_LOG_MUTEX = threading.Lock()
-_wait = methodcaller("acquire")
 
 
 class StoreLock:
@@ -60,7 +58,7 @@ class StoreLock:
         """
         threads, taken = self._threads, list[bool]()
         try:
-            taken.extend(map(_wait if wait else try_lock, (threads,)))  # no Ctrl-C comes between the two
+            taken.extend(map(wait_lock if wait else try_lock, (threads,)))  # no Ctrl-C comes between the two
             if True not in taken:
                 yield False
                 return

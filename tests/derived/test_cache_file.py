@@ -15,9 +15,9 @@ import pytest
 from interrupting import interrupted_at
 
 from eventstore import FileSystemSessionStorage, SessionManager
-from eventstore.backends import fork_safety
 from eventstore.derived.cache_file import _alone
 from eventstore.derived.database import Database
+from eventstore.log import locking
 
 
 def opened(folder: Path) -> SessionManager:
@@ -200,9 +200,9 @@ class Noting:
 def test_locks_are_taken_together_beside_a_thread_that_waits_for_one_while_it_holds_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fork_safety, "_try", methodcaller("acquire", timeout=0.01))
+    monkeypatch.setattr(locking, "_try", methodcaller("acquire", timeout=0.01))
     wanted = threading.Event()
-    locks, pair, added = fork_safety.Locks(), [Noting(wanted), Noting(wanted)], threading.Lock()
+    locks, pair, added = locking.Locks(), [Noting(wanted), Noting(wanted)], threading.Lock()
     for one in pair:
         locks.add(one)
     for first, second in (pair, pair[::-1]):
@@ -228,11 +228,11 @@ def test_locks_are_taken_together_beside_a_thread_that_waits_for_one_while_it_ho
 
 _INTERRUPTED = """
 import os, random, signal, sys, threading
-from eventstore.backends import fork_safety
+from eventstore.log import locking
 
 chance, locks, is_armed = random.Random(1), [threading.RLock() for _ in range(6)], False
 for lock in locks:
-    fork_safety.hold_while_forking(lock)
+    locking.hold_while_forking(lock)
 
 
 def interrupt(*_):
@@ -248,12 +248,12 @@ def fork():
 
 
 def take():
-    with fork_safety._held.taken():
+    with locking._held.taken():
         pass
 
 
 def look():
-    for lock in [*locks, fork_safety._held._adding]:
+    for lock in [*locks, locking._held._adding]:
         if not lock.acquire(timeout=5):
             os._exit(3)
         lock.release()
@@ -285,7 +285,7 @@ def test_a_ctrl_c_while_locks_are_taken_together_leaves_none_of_them_taken(what:
 
 _HANDLER_FORKS = """
 import os, signal, threading
-from eventstore.backends import fork_safety
+from eventstore.log import locking
 
 
 def fork(*_):
@@ -308,7 +308,7 @@ class Signalling:
 
 
 done, sent, lock = [], [], Signalling()
-fork_safety.hold_while_forking(lock)
+locking.hold_while_forking(lock)
 signal.signal(signal.SIGUSR1, fork)
 fork()
 assert len(done) == 2

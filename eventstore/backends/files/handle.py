@@ -15,7 +15,7 @@ from eventstore.backends.files.descriptor import mark_as_written
 from eventstore.backends.files.durability import sync_data
 from eventstore.backends.files.folders import LOG, Folders
 from eventstore.backends.posix import fcntl
-from eventstore.log.group import try_lock
+from eventstore.log.locking import try_lock
 from eventstore.log.port import Exists, Missing, Moved, NotStored, Poisoned, Refused, Unclear
 from eventstore.record.scan import Scan, Tip
 

@@ -9,7 +9,7 @@ from eventstore.backends.files.handle import Feed, Handle, NoFeed, Seen
 from eventstore.backends.posix import resource
 from eventstore.errors import InvalidSessionId
 from eventstore.ids import TRASH, check_log_name, id_of
-from eventstore.log.group import try_lock
+from eventstore.log.locking import try_lock
 from eventstore.log.port import NotStored
 
 _HANDLES_PER_FILE = 16

@@ -1,16 +1,15 @@
-"""Forks of the process: what a child must not inherit."""
+"""Locks that no Ctrl-C leaves taken, and that no child process inherits taken."""
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import compress, takewhile
 from operator import methodcaller
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
-
-from eventstore.log.group import release, run
 
 _PATIENCE_SECONDS = 0.1
 
@@ -27,8 +26,17 @@ class Lock(Protocol):
         ...
 
 
+try_lock = methodcaller("acquire", blocking=False)
+"""Takes a free lock. With `taken.extend(map(try_lock, locks))` no Ctrl-C comes between a lock and its entry in `taken`."""
+wait_lock = methodcaller("acquire", timeout=-1)
+"""Takes a lock, however long that takes: to be used as `try_lock`."""
+release = methodcaller("release")
+run = partial(deque[Any], maxlen=0)
+"""Runs an iterator to its end, and no Ctrl-C comes between two of its steps.
+
+`releasing = map(release, compress(locks, taken))`, made before any lock is taken, then releases all that are.
+"""
 _try = methodcaller("acquire", timeout=_PATIENCE_SECONDS)
-_wait = methodcaller("acquire", timeout=-1)
 
 
 class Locks:
@@ -64,7 +72,7 @@ class Locks:
             taken = list[bool]()  # is as long as many of them are taken, at any moment
             releasing: Iterator[None] = map(release, compress(locks, taken))
             try:
-                taken.extend(map(_wait, locks))
+                taken.extend(map(wait_lock, locks))
                 locks += sorted(self._all, key=lambda one: one is not first)
                 taken.extend(takewhile(bool, map(_try, locks[1:])))
                 if len(taken) == len(locks):
