@@ -253,8 +253,8 @@ class RecordPut(Event, frozen=True, kw_only=True, tag="record.put"):
 
     Without `key` the value comes last in the list. With `key` it replaces the value of that key and keeps its place; a new key
     comes last. With `once` the first value of a key stays. With `first` it takes the place that this event had in the
-    stream: so a value stays where it was when its event is redacted. `value` is any JSON value; with `base64` it is the
-    text of bytes.
+    stream: so a value stays where it was when events of its stream are redacted. `value` is any JSON value; with `base64` it is
+    the text of bytes.
     A value over 256 KiB is an attachment of the log: then `value_bytes` and `value_sha256` (hex) are set.
     """
 

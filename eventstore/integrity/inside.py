@@ -10,20 +10,20 @@ exported, with the secrets replaced.
 import json
 from typing import Any
 
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from eventstore import events as e
+from eventstore.errors import VersionConflict
+from eventstore.integrity.kept_records import again, id_at, kept_records
 from eventstore.record import codec
 from eventstore.secret_patterns import Patterns
 from eventstore.store.call_values import set_aside
 from eventstore.store.replaced_lines import NAME
 from eventstore.store.storage import SessionStorage
-from projections import records
 from projections.calls import large_values
 
 _RECORDS = e.RecordPut, e.RecordRemoved
 _ORDERED = e.ConversationCleared, e.ConversationRewound, e.MessagesWithdrawn
-_PLACE = {"seq": 0, "at": "", "salt": None, "hash": "", "batch": None, "origin": None}
 
 
 def keep_rest(storage: SessionStorage, session_id: str, lines: dict[int, bytes], patterns: Patterns) -> int:
@@ -35,19 +35,38 @@ def keep_rest(storage: SessionStorage, session_id: str, lines: dict[int, bytes],
     events = {seq: event for seq, line in lines.items() if not isinstance(event := codec.decode(line), e.UnknownEvent)}
     if not events:
         return 0
-    new = [
+    while True:
+        version = storage.log.head(session_id).version
+        known = _kept_before(storage, session_id)
+        new = [one for one in _rest(storage, session_id, lines, events, patterns) if one.id not in known]
+        numbered = [
+            one if one.id is not None else replace(one, id=f"{NAME}{max(events)}+{version}.{place}")
+            for place, one in enumerate(new)
+        ]
+        try:
+            if numbered:
+                storage.append(session_id, numbered, expected_version=version)
+        except VersionConflict:  # another writer changed what this was made from: its changes would be lost
+            continue
+        return len(numbered)
+
+
+def _kept_before(storage: SessionStorage, session_id: str) -> set[str | None]:
+    """Return the ids of the copies that the log has: with new ones among them, a batch would be refused."""
+    mark = NAME.encode()
+    return {codec.decode(line).id for line in storage.log.lines(session_id) if mark in line[:400]} - {None}
+
+
+def _rest(
+    storage: SessionStorage, session_id: str, lines: dict[int, bytes], events: dict[int, Any], patterns: Patterns
+) -> list[e.Event]:
+    return [
         *_conversation(storage, session_id, events, patterns),
         *_names(storage, session_id, events, patterns),
-        *(kept for seq, event in events.items() for kept in _others(storage, session_id, seq, event, patterns)),
+        *(kept for event in events.values() for kept in _others(storage, session_id, event, patterns)),
         *_records(storage, session_id, events, patterns),
         *_imported(lines, events, patterns),
     ]
-    numbered = [
-        one if one.id is not None else replace(one, id=f"{NAME}{max(events)}+{place}") for place, one in enumerate(new)
-    ]
-    if numbered:
-        storage.append(session_id, numbered)
-    return len(numbered)
 
 
 def _conversation(
@@ -107,45 +126,35 @@ def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], pat
     return kept
 
 
-def _others(storage: SessionStorage, session_id: str, seq: int, event: e.Event, patterns: Patterns) -> list[e.Event]:
+def _others(storage: SessionStorage, session_id: str, event: e.Event, patterns: Patterns) -> list[e.Event]:
     """Return any other event without secrets: calls, which are folded by their id, reasoning, usage."""
     is_told = isinstance(event, e.MessageAdded | e.SessionCreated | e.SessionUpdated | e.DataSet | e.ForeignRecorded)
     if is_told or isinstance(event, (*_ORDERED, *_RECORDS)):
         return []
-    return [_cleaned(storage, session_id, seq, event, patterns)]
+    return [_cleaned(storage, session_id, event, patterns)]
 
 
 def _records(storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns) -> list[e.Event]:
     """Return what gives the streams their entries and their order again once the removed events have no effect."""
     if not any(isinstance(event, _RECORDS) for event in events.values()):
         return []
-    now = storage.records(session_id).streams
-    read = (event for event in storage.log.read(session_id) if isinstance(event, _RECORDS) and event.seq not in events)
-    left = records.projection.fold(read).streams
-    surplus, lost = list[e.Event](), dict[int, int]()
-    for name in now | left:
-        here, there = now.get(name, {}), left.get(name, {})
-        for place, entry in there.items():
-            if place not in here:
-                item = entry.first if entry.key is None else None
-                surplus.append(patterns.clean(e.RecordRemoved(stream=name, key=entry.key, item=item)))
-        lost |= {entry.seq: entry.first for place, entry in here.items() if there.get(place) != entry}
-    puts = (event for event in storage.log.read(session_id) if isinstance(event, e.RecordPut) and event.seq in lost)
-    moved = (replace(event, once=False, first=lost[event.seq]) for event in puts)
-    return [*surplus, *(_cleaned(storage, session_id, event.seq, event, patterns) for event in moved)]
+    surplus, lost, version = kept_records(storage, session_id, events.keys(), with_gone=True)
+    names = {event.seq: None if event.seq in events else id_at(event.seq, version) for event in lost}
+    kept = (_cleaned(storage, session_id, event, patterns, names[event.seq]) for event in lost)
+    return [*map(patterns.clean, surplus), *kept]
 
 
-def _cleaned(storage: SessionStorage, session_id: str, seq: int, event: e.Event, patterns: Patterns) -> e.Event:
-    """Return an event without its secrets, to be appended in place of event `seq`."""
+def _cleaned(
+    storage: SessionStorage, session_id: str, event: e.Event, patterns: Patterns, name: str | None = None
+) -> e.Event:
+    """Return an event without its secrets, to be appended again; without `name`, in the place of the one that is redacted."""
+    name = name or f"{NAME}{event.seq}.event"
     large = large_values(event)
     if large:  # the secret is in the complete value: it is cleaned and stored again
         (event,) = storage.log.with_values(session_id, [event], strict=False)
         gone = {f"{name}_{what}": None for name, _, _ in large for what in ("bytes", "sha256")}
         event = replace(event, **gone)
-    clean = patterns.clean(event)
-    known = {one.name for one in fields(clean)}
-    place = {name: value for name, value in _PLACE.items() if name in known}
-    kept = replace(clean, **place, id=f"{NAME}{seq}.event", occurred_at=event.time)
+    kept = again(patterns.clean(event), name)
     return set_aside(storage.log, session_id, kept) if large else kept
 
 

@@ -7,11 +7,12 @@ is rebuilt; 5. every file of the store is searched for remains.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from eventstore.errors import EventStoreError, RedactionRefused
-from eventstore.events import StoreEventsRedacted
+from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
+from eventstore.events import Event, RecordPut, StoreEventsRedacted
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.integrity.inside import keep_rest
 from eventstore.integrity.redaction_files import clean_records, still_there
@@ -19,15 +20,18 @@ from eventstore.integrity.redaction_plan import (
     Log,
     check_found,
     check_redactable,
-    copies_of,
     holder_of,
+    read_lines,
     read_with_origins,
+    relatives,
+    repeats_of,
     searched,
 )
 from eventstore.integrity.redaction_plan import Redactable as Redactable
 from eventstore.integrity.redaction_plan import plan_redactions as plan_redactions
 from eventstore.integrity.redaction_steps import Redacted as Redacted
 from eventstore.integrity.redaction_steps import Redaction, name_of
+from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.removed_text import Removed
 from eventstore.store.storage import SessionStorage
@@ -59,10 +63,37 @@ def redact(
     with storage.registry.locked():
         earlier = finish_redactions(storage)
         log = Log(session_id, trashed)
+        lines = read_with_origins(storage, log, seqs)
+        check_redactable(session_id, lines)
+        events = [codec.decode(lines[seq]) for seq in seqs]
+        forks = [
+            Redaction(storage, other, reason, by, patterns).run(found, then=shared)
+            for other, (found, shared) in _repeated_elsewhere(storage, log, lines, events).items()
+        ]
         one = Redaction(storage, log, reason, by, patterns)
-        done = one.run({*seqs, *copies_of(storage, log, seqs)})
-    left = dict.fromkeys([*done.left, *(name for other in earlier for name in other.left)])
-    return replace(done, left=(*left, *still_there(storage, one.removed, left)))
+        done = one.run({*seqs, *repeats_of(storage, log, events)})
+    left = dict.fromkeys(name for other in (done, *forks, *earlier) for name in other.left)
+    logs = dict.fromkeys(name for other in (done, *forks) for name in other.logs)
+    return replace(done, logs=tuple(logs), left=(*left, *still_there(storage, one.removed, left)))
+
+
+def _repeated_elsewhere(
+    storage: SessionStorage, asked: Log, lines: dict[int, bytes], events: Sequence[Event]
+) -> dict[Log, tuple[set[int], set[int]]]:
+    """Return what earlier redactions appended to other logs, such as forks, that repeats events, and the events they share.
+
+    It is redacted before the events: after a crash in between, it could not be found any more.
+    """
+    found = dict[Log, tuple[set[int], set[int]]]()
+    for log in relatives(storage, asked) if any(isinstance(event, RecordPut) for event in events) else ():
+        if log == asked:
+            continue
+        with suppress(SessionNotFound, LogDamaged):  # it is named in `left` for the events themselves
+            own = read_lines(storage, log, lines)
+            shared = {seq for seq, line in own.items() if tombstone.leaf_of(line) == tombstone.leaf_of(lines[seq])}
+            if repeats := repeats_of(storage, log, events) - shared:
+                found[log] = repeats, shared
+    return found
 
 
 def finish_redactions(storage: SessionStorage) -> list[Redacted]:

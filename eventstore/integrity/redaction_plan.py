@@ -2,13 +2,15 @@
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import chain, groupby, islice
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import (
@@ -18,6 +20,7 @@ from eventstore.events import (
     InvocationUnlinked,
     MessageAdded,
     RecordPut,
+    RecordRemoved,
     RedactedEvent,
     StoreEventsRedacted,
 )
@@ -284,25 +287,41 @@ def _root_of(storage: SessionStorage, log: Log) -> str | None:
     return None
 
 
-def copies_of(storage: SessionStorage, log: Log, seqs: Sequence[int]) -> set[int]:
-    """Return the numbers of messages that a redaction inside texts appended again, with the same content."""
-    said = {
-        (event.role, event.content)
-        for line in read_lines(storage, log, seqs).values()
-        if isinstance(event := codec.decode(line), MessageAdded)
+def repeats_of(storage: SessionStorage, log: Log, events: Collection[Event]) -> set[int]:
+    """Return the numbers of the events of a log that repeat others: a redaction appended the one or the other again.
+
+    They have the same message, the same value in the same stream or, for a removal, the same key. What was appended has the
+    time of the event that it repeats.
+    """
+    contents = {_content(event) for event in events}
+    contents |= {
+        _content(RecordRemoved(stream=one.stream, key=one.key)) for one in events if isinstance(one, RecordPut)
     }
+    contents.discard(b"")
+    repeated = {(_content(event), event.time) for event in events if _is_repeat(event) and _content(event)}
     found = set[int]()
-    for line in lines_of(storage, log) if said else ():
-        if NAME.encode() not in line[:400]:
-            continue
-        event = codec.decode(line)
-        if (
-            isinstance(event, MessageAdded)
-            and (event.id or "").startswith(NAME)
-            and (event.role, event.content) in said
-        ):
-            found.add(event.seq)
+    for line in lines_of(storage, log) if contents else ():
+        if repeated or NAME.encode() in line[:400]:
+            event = codec.decode(line)
+            content = _content(event)
+            if (content in contents and _is_repeat(event)) or (content, event.time) in repeated:
+                found.add(event.seq)
     return found
+
+
+def _is_repeat(event: Event) -> bool:
+    return event.id is not None and event.id.startswith(NAME)
+
+
+def _content(event: Event) -> bytes:
+    """Return what a redaction appends again of an event; nothing of an event of another type."""
+    if isinstance(event, MessageAdded):
+        return msgspec.json.encode((event.role, event.content))
+    if isinstance(event, RecordPut):
+        return msgspec.json.encode((event.stream, event.key, event.value, event.base64, event.value_sha256))
+    if isinstance(event, RecordRemoved) and event.key is not None:
+        return msgspec.json.encode((event.stream, event.key))
+    return b""
 
 
 def read_lines(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:

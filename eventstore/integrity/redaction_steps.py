@@ -21,6 +21,7 @@ from eventstore.events import (
     StoreRedactionFinished,
 )
 from eventstore.ids import STORE_ID
+from eventstore.integrity.kept_records import is_record, keep_streams
 from eventstore.integrity.redaction_files import clean_records, roots_of
 from eventstore.integrity.redaction_plan import (
     Copy,
@@ -90,12 +91,14 @@ class Redaction:
         self._is_whole = patterns is None
         self.removed, self._calls, self._whole_calls = Removed(), set[str](), set[str]()
         self._left: dict[str, None] = {}
+        self._then: Collection[int] = ()
 
-    def run(self, seqs: Collection[int]) -> Redacted:
-        """Redact the events, and those of the same appends that have their foreign lines.
+    def run(self, seqs: Collection[int], then: Collection[int] = ()) -> Redacted:
+        """Redact the events, and those of the same appends that have their foreign lines; the caller redacts `then` next.
 
         Steps that need the text run before the logs lose it: after a crash in between, the next call can do them.
         """
+        self._then = then
         copies = self._announced(read_with_origins(self._storage, self._asked, seqs))
         self._prepare(copies)
         return self._end(copies)
@@ -170,7 +173,7 @@ class Redaction:
         for copy in copies:
             with self._noting(f"{name_of(copy.log)}/values"):
                 self._remove_values(copy)
-        self._keep_facts(copies)
+        self._keep_others(copies)
 
     def _end(self, copies: list[Copy]) -> Redacted:
         """Redact the logs and what is derived from them, and record that it is done unless a step failed."""
@@ -277,15 +280,23 @@ class Redaction:
         for digest in gone & _other_values(self._storage, copy) if gone and not trashed else ():
             log.put_value(log_id, texts[digest])
 
-    def _keep_facts(self, copies: Iterable[Copy]) -> None:
-        """Append the facts that stay known about calls that lose their events, as in their records: no input, result or error."""
-        for copy in copies if self._whole_calls else ():
-            if copy.log.trashed or self._is_imported(copy.log):
+    def _keep_others(self, copies: Iterable[Copy]) -> None:
+        """Append what stays known of calls that lose their events, no input, result or error, and what keeps the streams."""
+        for copy in copies:
+            log = copy.log
+            if log.trashed or self._is_imported(log):
                 continue
-            lines = enumerate(lines_of(self._storage, copy.log), 1)
-            facts = facts_lost(lines, copy.lines, self._whole_calls)
-            if facts:
-                self._storage.log.append(copy.log.log_id, facts)
+            try:
+                lines = enumerate(lines_of(self._storage, log), 1)
+                facts = facts_lost(lines, copy.lines, self._whole_calls) if self._whole_calls else ()
+                if facts:
+                    self._storage.log.append(log.log_id, facts)
+                if any(map(is_record, copy.lines.values())):
+                    keep_streams(self._storage, log.log_id, {*copy.lines, *self._then})
+            except (LogDamaged, SessionNotFound) as error:
+                if log == self._asked:
+                    raise
+                self._left[f"{name_of(log)}: {error}"] = None
 
     def _redact_logs(self, copies: Iterable[Copy]) -> None:
         """Redact in each log. Forks record it first: otherwise a redaction in the parent would look like tampering to them."""

@@ -10,12 +10,14 @@ import pytest
 
 from eventstore import FileSystemSessionStorage, SessionManager
 from eventstore.errors import SessionNotFound
-from eventstore.events import StoreEventsRedacted, StoreRedactionFinished
+from eventstore.events import RecordPut, RecordRemoved, StoreEventsRedacted, StoreRedactionFinished
 from eventstore.ids import STORE_ID
 from eventstore.integrity import verify_session, verify_store
 from eventstore.integrity.redaction import Redacted
 
 SECRET = "ghp_" + "a1B2" * 9
+VALUES = [("b", f"was {SECRET}"), ("c", 1), ("b", "is")]
+STREAMS = {"map": [("b", "is"), ("c", 1)], "list": [(None, "stays")]}
 
 KILLED = """
 import os, signal, sys
@@ -45,7 +47,7 @@ manager.page_sessions(), manager.search("token")
 sys.addaudithook(hook)
 os.write, os.pwrite, os.fsync = counted(os.write), counted(os.pwrite), counted(os.fsync)
 if how == "events":
-    manager.redactions.redact("s", [2, 4], "why")
+    manager.redactions.redact("s", [2, 4, 5, 9], "why")
 else:
     manager.redactions.carry_out(manager.redactions.plan(), "why", inside=how == "inside")
 steps.append(0)
@@ -66,6 +68,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manager.add_conversation_message("s", "user", f"my token is {SECRET}, keep it")
         with manager.invocation("s", "login", {"user": "ana"}) as call:
             call.result = f"{SECRET} is accepted"
+        manager.append("s", [RecordPut(stream="map", key=key, value=value) for key, value in VALUES])
+        manager.append("s", [RecordPut(stream="list", value=value) for value in ("stays", SECRET)])
+        manager.append("s", [RecordRemoved(stream="list", last=True)])
         manager.fork_session("s", new_id="f")
         manager.add_conversation_message("f", "user", "and on")
         manager.page_sessions()
@@ -94,7 +99,10 @@ def finish(root: Path, how: str) -> list[Redacted]:
         manager.flush()
         for session_id in manager.storage.log.ids():
             verdict = verify_session(manager.storage, session_id)
-            assert (verdict.findings, verdict.notes) == ((), ("2 redacted",))
+            assert (verdict.findings, verdict.notes) == ((), ("4 redacted",))
+            records = manager.records
+            names = records.streams(session_id)
+            assert {one: [(item.key, item.value) for item in records.list(session_id, one)] for one in names} == STREAMS
         assert verify_store(manager.storage).findings == ()
         assert manager.redactions.plan() == []
         assert manager.redactions.carry_out([], "again") == []

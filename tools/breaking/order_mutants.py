@@ -32,6 +32,7 @@ class OrderMutant(NamedTuple):
 
 _FILES = "eventstore/backends/files"
 _HANDLE, _REWRITING, _NAMING = f"{_FILES}/handle.py", f"{_FILES}/rewriting.py", f"{_FILES}/naming.py"
+_REDACTION = "eventstore/integrity/redaction_steps.py"
 _ATOMIC, _STAGE, _FOLDERS = f"{_FILES}/atomic.py", f"{_FILES}/atomic_folder.py", f"{_FILES}/folders.py"
 _BLOBS, _BACKEND, _ENGINE = f"{_FILES}/blobs.py", f"{_FILES}/backend.py", "eventstore/log/engine.py"
 _REGISTRY, _RETENTION = "eventstore/store/registry.py", "eventstore/store/retention.py"
@@ -54,6 +55,7 @@ _MOVED = _ORDER + "a_move_is_durable_with_all_that_was_appended"
 _INGESTED = _ORDER + "an_ingested_log_is_durable_before_it_is_seen"
 _CUT = _ORDER + "a_tail_is_cut_when_its_copy_is_durable[no]"
 _NEW_ROOT = _ORDER + "all_folders_of_a_new_root_are_durable"
+_KEPT = "tests/integrity/test_redacted_records.py::test_"
 _DELETED = _ORDER + "a_deletion_is_durable_and_seen_by_earlier_releases"
 _BLOB = _ORDER + "a_blob_is_durable_when_it_is_there"
 
@@ -97,6 +99,9 @@ MUTANTS = [
     OrderMutant("sync what was overwritten", _REWRITING, '        handle.sync("overwrite", file)\n', "", _ORDER + "a_line_is_overwritten_when_all_that_is_behind_it_is_durable[no]"),
     OrderMutant("the time of a file shows that it was overwritten", _HANDLE, "(self.size == size and self.mtime_ns != mtime_ns)", "False", "tests/backends/files/test_files_backend.py::test_what_another_program_overwrote_has_to_be_read_again"),
     OrderMutant("record a redaction before the line is overwritten", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", _STORE + "a_redaction_is_recorded_by_the_registry_then_by_the_log_and_then_carried_out"),
+    OrderMutant("streams are kept before an event of them is redacted", _REDACTION, "        self._keep_others(copies)\n", "", _KEPT + "a_replaced_value_that_is_redacted_leaves_the_later_one_in_its_place"),
+    OrderMutant("what keeps a stream was made from its end", "eventstore/integrity/kept_records.py", "append(log_id, kept, expected_version=version)", "append(log_id, kept)", _KEPT + "a_value_that_is_put_while_others_are_kept_is_not_replaced_by_an_older_one"),
+    OrderMutant("what keeps the rest of an event was made from the end of its log", "eventstore/integrity/inside.py", "numbered, expected_version=version)", "numbered)", _KEPT + "a_value_that_is_put_while_others_are_kept_is_not_replaced_by_an_older_one"),
     OrderMutant("a copy that a killed program left goes from a log that is open here too", _BACKEND, "            handle.remove_unfinished()  # another program may have been killed after this one opened the log\n", "            pass\n", "tests/integrity/test_redaction_left.py::test_an_unfinished_copy_of_the_parent_is_removed"),
     # names
     OrderMutant("sync a log before it moves", _BACKEND, '                handle.sync("move")', '                pass', _MOVED),
