@@ -17,7 +17,7 @@ from msgspec import UNSET, DecodeError, json
 from eventstore import events as e
 from eventstore.exporters.questions import duration
 from eventstore.secret_patterns import SHARED, Patterns
-from eventstore.store.replaced_lines import NAME, kept_event_of
+from eventstore.store.replaced_lines import is_kept, kept_event_of
 from projections.calls import Call, begin, call_of, text_of
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _turns(manager: "SessionManager", session_id: str) -> Iterator[_Turn]:
                 known.add(event)
     shown = set[str]()
     for read in log.read(session_id):
-        if (read.id or "").startswith(NAME):
+        if is_kept(read):
             continue
         here: e.Event = kept.get(read.seq, read)
         invocation_id = call_of(here)

@@ -12,6 +12,7 @@ from typing import Any
 from eventstore.errors import SessionNotFound
 from eventstore.events import Event, RecordPut, RecordRemoved, StoreEventsRedacted
 from eventstore.ids import check_session_id
+from eventstore.integrity.kept_state import is_record
 from eventstore.record import codec, tombstone
 from eventstore.store.storage import SessionStorage
 from projections import records
@@ -21,7 +22,6 @@ REASON = "superseded record"
 """Why compacted events are redacted, as the logs record it."""
 _LEAST_BYTES = 1024
 """A shorter line is kept: the event that records its redaction takes about 400 bytes."""
-_PUT = b'{"type":"record.put"'
 _AT_ONCE = 1000
 
 
@@ -64,7 +64,7 @@ def _superseded(storage: SessionStorage, session_id: str) -> dict[int, bytes]:
     events = list[Event]()
     for chunk in storage.log.chunks(session_id):
         for line in codec.lines(chunk):
-            if not line.startswith((_PUT, b'{"type":"record.removed"')):
+            if not is_record(line):
                 continue
             event = codec.decode(line)
             if isinstance(event, RecordPut | RecordRemoved):

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from eventstore import events as e
 from eventstore.errors import VersionConflict
-from eventstore.integrity.kept_records import again, id_at, kept_records
+from eventstore.integrity.kept_state import again, id_at, kept_records, read_state
 from eventstore.record import codec
 from eventstore.secret_patterns import Patterns
 from eventstore.store.call_values import set_aside
-from eventstore.store.replaced_lines import NAME
+from eventstore.store.replaced_lines import NAME, may_be_kept
 from eventstore.store.storage import SessionStorage
 from projections.calls import large_values
 
@@ -53,8 +53,7 @@ def keep_rest(storage: SessionStorage, session_id: str, lines: dict[int, bytes],
 
 def _kept_before(storage: SessionStorage, session_id: str) -> set[str | None]:
     """Return the ids of the copies that the log has: with new ones among them, a batch would be refused."""
-    mark = NAME.encode()
-    return {codec.decode(line).id for line in storage.log.lines(session_id) if mark in line[:400]} - {None}
+    return {codec.decode(line).id for line in storage.log.lines(session_id) if may_be_kept(line)} - {None}
 
 
 def _rest(
@@ -138,8 +137,9 @@ def _records(storage: SessionStorage, session_id: str, events: dict[int, Any], p
     """Return what gives the streams their entries and their order again once the removed events have no effect."""
     if not any(isinstance(event, _RECORDS) for event in events.values()):
         return []
-    surplus, lost, version = kept_records(storage, session_id, events.keys(), with_gone=True)
-    names = {event.seq: None if event.seq in events else id_at(event.seq, version) for event in lost}
+    state = read_state(storage, session_id, events.keys())
+    surplus, lost = kept_records(state, with_gone=True)
+    names = {event.seq: None if event.seq in events else id_at(event.seq, state.version) for event in lost}
     kept = (_cleaned(storage, session_id, event, patterns, names[event.seq]) for event in lost)
     return [*map(patterns.clean, surplus), *kept]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
-from eventstore.events import Event, RecordPut, StoreEventsRedacted
+from eventstore.events import DataSet, Event, RecordPut, StoreEventsRedacted
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.integrity.inside import keep_rest
 from eventstore.integrity.redaction_files import clean_records, still_there
@@ -21,6 +21,7 @@ from eventstore.integrity.redaction_plan import (
     check_found,
     check_redactable,
     holder_of,
+    leaves_of,
     read_lines,
     read_with_origins,
     relatives,
@@ -66,9 +67,10 @@ def redact(
         lines = read_with_origins(storage, log, seqs)
         check_redactable(session_id, lines)
         events = [codec.decode(lines[seq]) for seq in seqs]
+        leaves = leaves_of(lines)
         forks = [
-            Redaction(storage, other, reason, by, patterns).run(found, then=shared)
-            for other, (found, shared) in _repeated_elsewhere(storage, log, lines, events).items()
+            Redaction(storage, other, reason, by, patterns, then=leaves).run(found)
+            for other, found in _repeated_elsewhere(storage, log, leaves, events).items()
         ]
         one = Redaction(storage, log, reason, by, patterns)
         done = one.run({*seqs, *repeats_of(storage, log, events)})
@@ -78,22 +80,20 @@ def redact(
 
 
 def _repeated_elsewhere(
-    storage: SessionStorage, asked: Log, lines: dict[int, bytes], events: Sequence[Event]
-) -> dict[Log, tuple[set[int], set[int]]]:
-    """Return what earlier redactions appended to other logs, such as forks, that repeats events, and the events they share.
+    storage: SessionStorage, asked: Log, leaves: set[bytes], events: Sequence[Event]
+) -> dict[Log, set[int]]:
+    """Return what earlier redactions appended to other logs, such as forks, that repeats events without being one of them.
 
     It is redacted before the events: after a crash in between, it could not be found any more.
     """
-    found = dict[Log, tuple[set[int], set[int]]]()
-    for log in relatives(storage, asked) if any(isinstance(event, RecordPut) for event in events) else ():
+    found = dict[Log, set[int]]()
+    for log in relatives(storage, asked) if any(isinstance(event, RecordPut | DataSet) for event in events) else ():
         if log == asked:
             continue
         with suppress(SessionNotFound, LogDamaged):  # it is named in `left` for the events themselves
-            own = read_lines(storage, log, lines)
-            shared = {seq for seq, line in own.items() if tombstone.leaf_of(line) == tombstone.leaf_of(lines[seq])}
-            if repeats := repeats_of(storage, log, events) - shared:
-                found[log] = repeats, shared
-    return found
+            lines = read_lines(storage, log, repeats_of(storage, log, events))
+            found[log] = {seq for seq, line in lines.items() if tombstone.leaf_of(line) not in leaves}
+    return {log: seqs for log, seqs in found.items() if seqs}
 
 
 def finish_redactions(storage: SessionStorage) -> list[Redacted]:
@@ -148,14 +148,17 @@ def redact_plan(
         else:
             folders.setdefault(one.session_id, []).append(one)
     finders = {log: searched(found, patterns) for log, found in events.items()}
+    then = set[bytes]()
     for log, found in events.items():
         check_found(storage, log, found, finders[log], inside=inside)
+        then |= set() if inside else leaves_of(read_lines(storage, log, [one.seq for one in found]))
     done, removed = finish_redactions(storage), Removed()
-    for log, found in events.items():
+    # Forks come first: what they keep of inherited events has no secrets then. What is redacted completely is not kept at all.
+    for log, found in sorted(events.items(), key=lambda pair: -_inherited(storage, pair[0])):
         seqs, finder = {one.seq for one in found}, finders[log]
         kept = _keep_rest(storage, log, seqs, finder) if inside else 0
         with storage.registry.locked():
-            redaction = Redaction(storage, log, reason, by, finder, inside=inside and log.trashed is None)
+            redaction = Redaction(storage, log, reason, by, finder, inside=inside and log.trashed is None, then=then)
             done.append(replace(redaction.run(seqs), kept=kept))
             removed.update(redaction.removed)
     for session_id, found in folders.items():
@@ -170,6 +173,10 @@ def redact_plan(
         known = {name for one in done for name in one.left}
         done[-1] = replace(done[-1], left=(*done[-1].left, *still_there(storage, removed, known)))
     return done
+
+
+def _inherited(storage: SessionStorage, log: Log) -> int:
+    return 0 if log.trashed else storage.log.inherited(log.log_id)
 
 
 def _keep_rest(storage: SessionStorage, log: Log, seqs: set[int], patterns: Patterns) -> int:

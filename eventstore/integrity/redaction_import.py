@@ -4,14 +4,13 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TypeAlias
 
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import EventRedacted, StoreEventsRedacted, StoreSessionCreated
 from eventstore.ids import STORE_ID
 from eventstore.integrity.redaction_files import still_there
-from eventstore.integrity.redaction_plan import Log, all_logs, lines_of, obstacle, read_lines
+from eventstore.integrity.redaction_plan import Log, all_logs, leaves_of, lines_of, obstacle, read_lines
 from eventstore.integrity.redaction_steps import Redaction
 from eventstore.log.ingest import VerifiedLog
 from eventstore.log.redact import recorded_leaf
@@ -61,7 +60,7 @@ def look_here(storage: SessionStorage, arriving: Arriving) -> Here:
         known = {leaf: _record(log, [event]) for leaf, event in wanted.items()}
         with suppress(SessionNotFound, LogDamaged):
             here.folders |= redacted_folders(lines_of(storage, log), known)
-        leaves |= {leaf for line in lines.values() if (leaf := tombstone.leaf_of(line))}
+        leaves |= leaves_of(lines)
     here.events = len(leaves)
     return here
 
@@ -95,8 +94,9 @@ def carrying_out(
 
 def _begin(storage: SessionStorage, arriving: Arriving, imported: Collection[str]) -> Iterator[Redaction]:
     """Begin a redaction for each log that has events which no earlier one had, and for each reason."""
-    begun = set[bytes]()
-    for log, wanted, lines in chain(_with_content(storage, arriving), _without_record(storage, arriving)):
+    begun, found = set[bytes](), [*_with_content(storage, arriving), *_without_record(storage, arriving)]
+    then = {leaf for _, _, lines in found for leaf in leaves_of(lines)}
+    for log, wanted, lines in found:
         groups: dict[str, tuple[EventRedacted, dict[int, bytes]]] = {}
         for seq, line in lines.items():
             leaf = tombstone.leaf_of(line) or b""
@@ -105,7 +105,7 @@ def _begin(storage: SessionStorage, arriving: Arriving, imported: Collection[str
                 why = wanted[leaf]
                 groups.setdefault(json.dumps([why.reason, why.by]), (why, {}))[1][seq] = line
         for why, group in groups.values():
-            redaction = Redaction(storage, log, why.reason, why.by, None, imported=imported)
+            redaction = Redaction(storage, log, why.reason, why.by, None, imported=imported, then=then)
             redaction.begin(group)
             yield redaction
 

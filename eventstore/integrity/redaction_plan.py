@@ -14,6 +14,8 @@ import msgspec
 
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import (
+    DataDeleted,
+    DataSet,
     Event,
     InvocationEvent,
     InvocationLinked,
@@ -29,7 +31,7 @@ from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import warn_damaged
-from eventstore.store.replaced_lines import NAME
+from eventstore.store.replaced_lines import is_kept, may_be_kept
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input
 from projections.invocations import Invocation, merge
@@ -290,38 +292,35 @@ def _root_of(storage: SessionStorage, log: Log) -> str | None:
 def repeats_of(storage: SessionStorage, log: Log, events: Collection[Event]) -> set[int]:
     """Return the numbers of the events of a log that repeat others: a redaction appended the one or the other again.
 
-    They have the same message, the same value in the same stream or, for a removal, the same key. What was appended has the
-    time of the event that it repeats.
+    They have the same message, the same value in the same stream or, if one of them removes it, the same key. What was appended
+    has the time of the event that it repeats.
     """
-    contents = {_content(event) for event in events}
-    contents |= {
-        _content(RecordRemoved(stream=one.stream, key=one.key)) for one in events if isinstance(one, RecordPut)
-    }
-    contents.discard(b"")
-    repeated = {(_content(event), event.time) for event in events if _is_repeat(event) and _content(event)}
+    contents = {content for event in events for content in (_content(event), _removal(event))} - {b""}
+    repeated = {(_content(event), event.time) for event in events if is_kept(event) and _content(event)}
     found = set[int]()
     for line in lines_of(storage, log) if contents else ():
-        if repeated or NAME.encode() in line[:400]:
+        if repeated or may_be_kept(line):
             event = codec.decode(line)
             content = _content(event)
-            if (content in contents and _is_repeat(event)) or (content, event.time) in repeated:
+            if (content in contents and is_kept(event)) or (content, event.time) in repeated:
                 found.add(event.seq)
     return found
 
 
-def _is_repeat(event: Event) -> bool:
-    return event.id is not None and event.id.startswith(NAME)
-
-
 def _content(event: Event) -> bytes:
-    """Return what a redaction appends again of an event; nothing of an event of another type."""
+    """Return what a redaction repeats of an event; nothing of other types."""
     if isinstance(event, MessageAdded):
         return msgspec.json.encode((event.role, event.content))
     if isinstance(event, RecordPut):
         return msgspec.json.encode((event.stream, event.key, event.value, event.base64, event.value_sha256))
-    if isinstance(event, RecordRemoved) and event.key is not None:
+    return _removal(event) if isinstance(event, RecordRemoved | DataDeleted) else b""
+
+
+def _removal(event: Event) -> bytes:
+    """Return what is repeated of an event if its key is removed."""
+    if isinstance(event, RecordPut | RecordRemoved) and event.key is not None:
         return msgspec.json.encode((event.stream, event.key))
-    return b""
+    return msgspec.json.encode([event.key]) if isinstance(event, DataSet | DataDeleted) else b""
 
 
 def read_lines(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
@@ -346,6 +345,11 @@ def read_with_origins(storage: SessionStorage, log: Log, seqs: Collection[int]) 
         if codec.decode(line).origin is not None:
             found[seq] = line
     return dict(sorted(found.items()))
+
+
+def leaves_of(lines: Mapping[int, bytes]) -> set[bytes]:
+    """Return the leaf hashes of lines."""
+    return {leaf for line in lines.values() if (leaf := tombstone.leaf_of(line))}
 
 
 def check_redactable(log_id: str, lines: Mapping[int, bytes]) -> None:

@@ -21,7 +21,7 @@ from eventstore.events import (
     StoreRedactionFinished,
 )
 from eventstore.ids import STORE_ID
-from eventstore.integrity.kept_records import is_record, keep_streams
+from eventstore.integrity.kept_state import has_state, keep_state
 from eventstore.integrity.redaction_files import clean_records, roots_of
 from eventstore.integrity.redaction_plan import (
     Copy,
@@ -66,7 +66,8 @@ class Redaction:
     """One redaction, with the store's lock held: its findings, and the steps that failed.
 
     `imported` are the ids of sessions that an import is about to replace by copies that have the redaction. They are not redacted
-    between `begin` and `end`: they would not be beginnings of these copies any more.
+    between `begin` and `end`: they would not be beginnings of these copies any more. `then` are the leaf hashes of events that
+    the caller redacts with other redactions: nothing of them is appended again.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Redaction:
         *,
         inside: bool = False,
         imported: Collection[str] = (),
+        then: Collection[bytes] = (),
     ) -> None:
         self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
-        self._imported, self._lines = imported, dict[int, bytes]()
+        self._imported, self._then, self._lines = imported, then, dict[int, bytes]()
         self._new, self._record = list[int](), 0
         self._records, self._untouched = list[str](), list[str]()
         self._secrets = (
@@ -91,14 +93,12 @@ class Redaction:
         self._is_whole = patterns is None
         self.removed, self._calls, self._whole_calls = Removed(), set[str](), set[str]()
         self._left: dict[str, None] = {}
-        self._then: Collection[int] = ()
 
-    def run(self, seqs: Collection[int], then: Collection[int] = ()) -> Redacted:
-        """Redact the events, and those of the same appends that have their foreign lines; the caller redacts `then` next.
+    def run(self, seqs: Collection[int]) -> Redacted:
+        """Redact the events, and those of the same appends that have their foreign lines.
 
         Steps that need the text run before the logs lose it: after a crash in between, the next call can do them.
         """
-        self._then = then
         copies = self._announced(read_with_origins(self._storage, self._asked, seqs))
         self._prepare(copies)
         return self._end(copies)
@@ -281,7 +281,7 @@ class Redaction:
             log.put_value(log_id, texts[digest])
 
     def _keep_others(self, copies: Iterable[Copy]) -> None:
-        """Append what stays known of calls that lose their events, no input, result or error, and what keeps the streams."""
+        """Append what stays known of calls that lose their events, no input, result or error, and what keeps records and data."""
         for copy in copies:
             log = copy.log
             if log.trashed or self._is_imported(log):
@@ -291,8 +291,8 @@ class Redaction:
                 facts = facts_lost(lines, copy.lines, self._whole_calls) if self._whole_calls else ()
                 if facts:
                     self._storage.log.append(log.log_id, facts)
-                if any(map(is_record, copy.lines.values())):
-                    keep_streams(self._storage, log.log_id, {*copy.lines, *self._then})
+                if any(map(has_state, copy.lines.values())):
+                    keep_state(self._storage, log.log_id, copy.lines, self._then)
             except (LogDamaged, SessionNotFound) as error:
                 if log == self._asked:
                     raise

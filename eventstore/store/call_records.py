@@ -16,7 +16,7 @@ from eventstore.log.engine import EventLog
 from eventstore.record import codec, tombstone
 from eventstore.record.clock import to_datetime
 from eventstore.record.fork_point import read_fork_point
-from eventstore.store.replaced_lines import NAME
+from eventstore.store.replaced_lines import is_kept
 from eventstore.store.tool_history import Record, ToolHistory, read_record, record_of
 from projections.calls import Call, call_of, large_values, text_of
 
@@ -145,7 +145,7 @@ def _add(log: EventLog, session_id: str, calls: dict[str, _Ended], one: _Line, *
     except LogDamaged:
         event, is_whole = one.event, False
     # The part of an event that a redaction kept was cleaned in another way than the record.
-    found.is_whole = found.is_whole and is_whole and not (event.id or "").startswith(NAME)
+    found.is_whole = found.is_whole and is_whole and not is_kept(event)
     found.call.add(event)
     if found.call.end is None:
         return None

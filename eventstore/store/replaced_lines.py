@@ -4,11 +4,22 @@ from eventstore.events import Event, ForeignRecorded
 
 NAME = "redacted."
 """Ids of events that keep the rest of redacted ones begin so; the number of the redacted event follows."""
+_MARK, _HEAD_BYTES = NAME.encode(), 400
+
+
+def may_be_kept(line: bytes) -> bool:
+    """Return False for most lines of events of which `is_kept` is False, without decoding them."""
+    return _MARK in line[:_HEAD_BYTES]
+
+
+def is_kept(event: Event) -> bool:
+    """Return whether a redaction appended the event, to keep something."""
+    return event.id is not None and event.id.startswith(NAME)
 
 
 def kept_event_of(event: Event) -> int | None:
     """Return the number of the redacted event whose rest an event is, None for any other event."""
-    if event.id is None or not event.id.startswith(NAME):
+    if event.id is None or not is_kept(event):
         return None
     number, dot, _ = event.id.removeprefix(NAME).partition(".")
     return int(number) if dot and number.isdecimal() and number.isascii() else None

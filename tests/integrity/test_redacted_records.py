@@ -1,4 +1,4 @@
-"""A redaction of records, completely or inside: every other entry keeps its value, its order and its place."""
+"""A redaction of records or data, completely or inside: every other entry keeps its value, its order and its place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +63,23 @@ def test_what_a_redacted_value_replaced_does_not_come_back(manager: SessionManag
     assert values(manager) == {}
 
 
+def test_data_that_was_replaced_or_deleted_does_not_come_back(manager: SessionManager) -> None:
+    manager.create_session("s")
+    for key, value in (("a", 1), ("a", 2), ("b", 1), ("key of ana", 1), ("same", 1), ("same", 1)):
+        manager.set_data("s", key, value)
+    manager.delete_data("s", "key of ana")
+    assert [event.type for event in manager.events("s")][1:] == ["data.set"] * 6 + ["data.deleted"]
+    manager.fork_session("s", new_id="f")
+    manager.redactions.redact("s", [3, 7, 8], "asked to")
+    for session_id in ("s", "f"):
+        assert manager.data(session_id) == {"b": 1, "same": 1}
+        assert not verify_session(manager.storage, session_id).findings
+    manager.redactions.redact("s", [5], "asked to")
+    for session_id in ("s", "f"):
+        assert manager.data(session_id) == {"b": 1, "same": 1}
+        assert not any(b"of ana" in line for line in manager.storage.log.lines(session_id))
+
+
 def test_the_copy_of_a_value_is_redacted_with_it_and_the_value_with_its_copy(manager: SessionManager) -> None:
     for session_id, shows in (("s", 4), ("t", 5)):
         manager.create_session(session_id)
@@ -83,6 +100,26 @@ def test_the_copy_of_a_value_is_redacted_with_it_and_the_value_with_its_copy(man
                 b"of ana" in line for line in manager.storage.log.lines(one)
             )  # nor as the key that is removed
             assert not verify_session(manager.storage, one).findings
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("parent", ["a", "z"])
+def test_a_plan_keeps_no_secret_of_a_fork_that_it_removes_next(
+    manager: SessionManager, inside: bool, parent: str
+) -> None:
+    manager.create_session(parent)
+    item = RecordPut(stream="list", value=TOKEN)
+    manager.append(parent, [item, RecordPut(stream="q", key="b", value=f"theirs {TOKEN}")])
+    manager.fork_session(parent, new_id="f")
+    manager.append("f", [item, RecordRemoved(stream="list", last=True)])
+    manager.append("f", [RecordPut(stream="q", key="b", value=f"mine {TOKEN}")])
+    manager.redactions.carry_out(manager.redactions.plan(), "asked to", inside=inside)
+    assert manager.redactions.plan() == []
+    for session_id, whose in ((parent, "theirs"), ("f", "mine")):
+        assert not any(TOKEN.encode() in line for line in manager.storage.log.lines(session_id))
+        mark = "[redacted:github-token]"
+        expected = {"list": [(None, mark)], "q": [("b", f"{whose} {mark}")]} if inside else {}
+        assert values(manager, session_id) == expected
 
 
 def test_a_refused_redaction_appends_nothing_also_not_to_a_fork(manager: SessionManager) -> None:

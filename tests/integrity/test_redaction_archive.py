@@ -92,6 +92,21 @@ def test_a_newer_archive_redacts_the_session_here(pair: Pair) -> None:
     assert recorded(pair.here) == [("s", (2,))]
 
 
+def test_streams_of_forks_keep_nothing_of_what_several_redactions_remove(pair: Pair) -> None:
+    """One redaction of an archive must not keep, in a fork here, what the next one of the same archive removes."""
+    there = pair.there
+    there.append("s", [e.RecordPut(stream="q", value=value) for value in ("stays", SECRET, "popped")])
+    there.append("s", [e.RecordRemoved(stream="q", last=True)])
+    pair.send()
+    pair.here.fork_session("s", new_id="fork")
+    for seq, reason in ((5, "b"), (4, "a"), (2, "a")):
+        there.redactions.redact("s", [seq], reason)
+    pair.send()
+    pair.assert_clean()
+    for session_id in ("s", "fork"):
+        assert [item.value for item in pair.here.records.list(session_id, "q")] == ["stays"]
+
+
 def test_forks_templates_and_the_trash_are_redacted_with_it(pair: Pair) -> None:
     pair.send()
     here = pair.here

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from operator import methodcaller
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import psycopg
@@ -16,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8BinaryDumper
 
 from eventstore.backends.postgres.failures import NotConnected, is_lost
+from eventstore.log.locking import run
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _SPARE_LOCK_CONNECTIONS = 2
@@ -38,7 +41,9 @@ class Connections:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._mutex = threading.Lock()
-        self._free = threading.BoundedSemaphore(self._limit)
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self._limit):
+            self._permits.put(None)
         self._idle: list[Connection] = []
         self._idle_for_locks: list[Connection] = []
         weakref.finalize(self, _close_all, self._process, [self._idle, self._idle_for_locks])
@@ -87,9 +92,14 @@ class Connections:
     def use(self, *, patient: bool = False) -> Iterator[Connection]:
         """Yield a connection for one statement or one transaction. `patient`: no time limit for an answer."""
         self._check_process()
-        if not self._free.acquire(timeout=self._timeout):
-            raise NotConnected(f"all {self._limit} connections are in use")
+        taken = list[None]()
+        giving_back = map(self._permits.put, taken)
+        permits = map(methodcaller("get", timeout=self._timeout), [self._permits])
         try:
+            try:
+                taken.extend(permits)  # in one call of C: no Ctrl-C comes between a permit and its entry here
+            except Empty:
+                raise NotConnected(f"all {self._limit} connections are in use") from None
             connection = self._take(self._idle)
             if not patient:
                 self._set_deadline(connection)
@@ -104,7 +114,7 @@ class Connections:
                     self._deadlines.pop(connection, None)
                 self._give_back(connection, self._idle, self._limit)
         finally:
-            self._free.release()
+            run(giving_back)
 
     @contextmanager
     def use_for_lock(self) -> Iterator[Connection]:

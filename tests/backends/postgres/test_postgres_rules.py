@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from breaking.postgres import postgres_lost_tail
+from interrupting import ends, interrupted_at
 from postgres import new_url, server
 
 from eventstore import SessionManager, open_store
@@ -429,3 +431,18 @@ def test_a_store_that_nobody_uses_any_more_leaves_no_connection() -> None:
     while backends_of(name) and time.monotonic() < until:
         pass
     assert not backends_of(name)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # psycopg closes a connection that is lost so
+def test_a_ctrl_c_anywhere_takes_no_connection_away() -> None:
+    backend = PostgresBackend(parse_address(f"{new_url(timeout=5)}&connections=1"))
+    backend.changed()
+    for number in count(1):
+        if not interrupted_at(number, ("postgres/connections.py", "threading.py"), backend.changed):
+            break
+        assert ends(backend.changed), number
+        backend.changed()  # raises after 5 s where the only connection is still in use
+    assert number > 5
+    backend.close()
