@@ -4,6 +4,8 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -182,3 +184,26 @@ def test_doctor_looks_at_a_store_with_a_url_too(shell: Shell) -> None:
     # how far the columns stand apart depends on what is installed
     assert f"✗ store the store could not be read: Connection refused ({url}?" in " ".join(refused.split())
     assert "✓ store memory:// answers (--store)" in " ".join(answered.split())
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "received invalid response to SSL negotiation: H"),
+        (b"", "server closed the connection unexpectedly"),
+    ],
+)
+def test_what_is_no_postgresql_is_not_called_a_refused_connection(shell: Shell, answer: bytes, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answering() -> None:
+            with suppress(OSError):  # the end of the test closes the server
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(answer)
+
+        threading.Thread(target=answering, daemon=True).start()
+        _, error = shell("list", "--store", f"postgresql://127.0.0.1:{server.getsockname()[1]}/base", check=1)
+    assert "endpoint is not connected (postgresql://127.0.0.1:" in error
+    assert reason in error

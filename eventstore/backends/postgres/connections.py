@@ -213,7 +213,8 @@ def _cut(connection: Connection) -> None:
 
 def _reason(error: psycopg.Error, conninfo: str) -> str:
     """Return the server's reason for the missing connection; not a reason about the URL, which may quote a part of it."""
-    text = str(error).strip().rpartition("\n")[2].strip()
+    lines = str(error).strip().splitlines()
+    text = "; ".join(line for line in lines if not line.startswith("\t"))  # those that begin so are advice
     if not isinstance(error, psycopg.OperationalError):
         return "the URL has a part that PostgreSQL does not know"
     with suppress(psycopg.Error):

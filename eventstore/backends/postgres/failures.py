@@ -42,13 +42,20 @@ def translate(error: BaseException, log: str, where: str) -> PortError:
     """Translate an error of psycopg, in a statement that writes, into the port's error."""
     code = code_of(error)
     if isinstance(error, NotConnected):
-        return Refused(f"{where}: {error}", errno.ECONNREFUSED, "no connection")
+        return Refused(f"{where}: {error}", _no_connection(str(error)), "no connection")
     if isinstance(error, errors.UniqueViolation):
         return Moved(log)
     cause = f"SQLSTATE {code}" if code else "the connection was lost"
     if not code or code.startswith(_UNCLEAR):
         return Unclear(where, errno.ECONNRESET, cause)
     return Refused(where, _ERRNO.get(code, errno.EIO), cause)
+
+
+def _no_connection(reason: str) -> int:
+    """Return the number of the system's error for a reason: psycopg has no other form of it."""
+    if "onnection refused" in reason:
+        return errno.ECONNREFUSED
+    return errno.ETIMEDOUT if "timeout expired" in reason else errno.ENOTCONN
 
 
 @contextmanager
