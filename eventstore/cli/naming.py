@@ -1,7 +1,8 @@
 """Names of sessions as people write them. Every command that takes a session asks here which one is meant.
 
 ID           the complete id
-BEGINNING    a unique beginning of an id; of a generated id also of its random part, of a sub-agent's id of its last part
+BEGINNING    a unique beginning of an id that is no complete id of a session in the trash, or for what cannot be undone of
+             one that is gone; of a generated id also of its random part, of a sub-agent's id of its last part
 latest       the session updated last, without sub-agents: the first one of `eventstore list`
 latest:NAME  the one of the project NAME updated last
 -            the one that a command named last
@@ -57,7 +58,7 @@ def session(manager: "SessionManager", text: str, *, fixed: bool = False, logs: 
         return text
     found = _named(manager, text, fixed=fixed)
     if found is None:
-        found = _by_beginning(manager, text)
+        found = _by_beginning(manager, text, fixed=fixed)
     remember(manager, found)
     return found
 
@@ -209,22 +210,34 @@ def is_of(custom_metadata: Mapping[str, Any], project: str) -> bool:
     return is_in_project(folder_of(custom_metadata), project)
 
 
-def _by_beginning(manager: "SessionManager", text: str) -> str:
+def _by_beginning(manager: "SessionManager", text: str, *, fixed: bool) -> str:
     ids = list(manager.storage.log.ids())
     fitting = _fitting(text, ids)
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
+    if len(fitting) > 1:
         _refuse_several(text, fitting)
-    if any(one.session_id == text for one in manager.trash.list()):
+    # Whose complete id the text was: `delete run-1` again must not delete run-10, whose id begins with it.
+    if _is_in_trash(manager, text):
         raise NoSuchName(
             f"session {_quoted(text)} is in the trash; nothing was done: `eventstore restore {text}` brings it back"
         )
+    if fitting and fixed and manager.storage.registry.look(lambda state: text in state.used or text in state.there):
+        raise NoSuchName(
+            f"session {_quoted(text)} is no longer in the store; nothing was done: "
+            f"to name {_quoted(fitting[0])}, give more of its id"
+        )
+    if fitting:
+        return fitting[0]
     from eventstore.integrity.known_sessions import lost_ids
 
     if text in lost_ids(manager.storage):
         raise NoSuchName(f"session {_quoted(text)} has no log any more, and was not deleted: restore a backup of it")
     raise NoSuchName(f"session {_quoted(text)} not found{_where(manager, text, ids)}")
+
+
+def _is_in_trash(manager: "SessionManager", session_id: str) -> bool:
+    with suppress(FileNotFoundError):  # a store without a trash
+        return any(name.partition("~")[0] == session_id for name in manager.storage.log.trashed())
+    return False
 
 
 def _fitting(text: str, ids: Iterable[str]) -> list[str]:

@@ -74,6 +74,24 @@ def test_a_whole_id_wins_over_longer_ones(shell: Shell) -> None:
     assert shown(shell, "full") == "full"
 
 
+def test_the_complete_id_of_a_session_that_is_gone_names_no_longer_one(shell: Shell) -> None:
+    """A command that is run again does not go on with the session whose id begins with the one that is gone."""
+    for name in ("run-1", "run-10"):
+        shell("create", name)
+    shell("trash", "run-1")
+    for words in (["trash", "run-1"], ["delete", "run-1", "--yes"], ["show", "run-1"], ["fork", "run-1"]):
+        assert "session 'run-1' is in the trash; nothing was done" in shell(*words, check=1)[1]
+    shell("restore", "run-1")
+    shell("delete", "run-1", "--yes")
+    for words in (["delete", "run-1", "--yes"], ["redact", "run-1", "--event", "1", "--reason", "r", "--yes"]):
+        assert shell(*words, check=1)[1] == (
+            "eventstore: session 'run-1' is no longer in the store; nothing was done: "
+            "to name 'run-10', give more of its id\n"
+        )
+    assert shown(shell, "run-1") == "run-10"
+    shell("delete", "run-", "--yes")
+
+
 def test_a_word_is_no_id_of_a_new_session_but_opens_one_of_an_earlier_release(shell: Shell, tmp_path: Path) -> None:
     for name in ("latest", "-", "latest:shop"):
         assert f"invalid session id {name!r}" in shell("create", "--", name, check=1)[1]
