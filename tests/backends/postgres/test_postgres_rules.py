@@ -184,7 +184,7 @@ def test_a_commit_that_was_not_replicated_is_unknown(address: Address, backend: 
         assert log.append("s", [said("a", "k")]) == Appended(2, 2, repeated=True)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(30)
 def test_an_append_without_an_answer_in_time_is_unknown_and_may_still_come() -> None:
     url = new_url(timeout=1)
     with EventLog(PostgresBackend(parse_address(url))) as log:
