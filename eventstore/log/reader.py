@@ -1,6 +1,6 @@
 """The reading half of the log: it takes no lock and changes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from eventstore.custom_events import ReadEvent
@@ -280,11 +280,16 @@ class LogReader(LogLineage):
         line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None
         if line is None:
             raise NoSuchMoment(version, f"session {session_id!r} has {self.head(session_id).version} events")
-        event = codec.decode(line)
-        if event.batch is not None and event.batch[0] + 1 < event.batch[1]:
-            ends = f"{version - 1 - event.batch[0]} or {version - 1 - event.batch[0] + event.batch[1]}"
+        first, last = self.batch_of(session_id, version)
+        if last > version:
+            ends = f"{first - 1} or {last}"
             raise NoSuchMoment(version, f"event {version} is inside a batch that was appended as one: ask for {ends}")
+        event = codec.decode(line)
         return Head(version, event.at, event.hash, 0)
+
+    def batch_of(self, session_id: str, seq: int) -> tuple[int, int]:
+        """Return the first and last number of the batch of an event. Of a redacted batch nothing is known: it is `seq` itself."""
+        return _batch_around(lambda at: next(self.lines(session_id, at - 1, at), None) if at > 0 else None, seq)
 
     def size_bytes(self, session_id: str) -> int:
         """Return the size of a session's log; another number means that it changed. 0 if there is none."""
@@ -320,6 +325,21 @@ class LogReader(LogLineage):
             return self._port.is_open(session_id)
         except Missing:
             raise SessionNotFound(session_id) from None
+
+
+def _batch_around(line_at: Callable[[int], bytes | None], seq: int) -> tuple[int, int]:
+    """Return the batch of an event. A redacted one does not know it: its nearest neighbours that are not redacted do."""
+    for step in (-1, 1):
+        at = seq
+        while (line := line_at(at)) is not None:
+            if tombstone.read_tombstone(line) is None:
+                index, count = codec.decode(line).batch or (0, 1)
+                first = at - index
+                if first <= seq < first + count:
+                    return first, first + count - 1
+                break
+            at += step
+    return seq, seq
 
 
 def _following(digest: bytes | None, reading: Reading, after: int, upto: int) -> bytes | None:

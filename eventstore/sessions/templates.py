@@ -37,7 +37,5 @@ def fork_version(storage: SessionStorage, session_id: str, at: At | None, *, rec
     version = storage.version_at(session_id, at, recorded=recorded)
     if at is None or isinstance(at, int):
         return version
-    (event,) = storage.log.read(session_id, version - 1, version)
-    if event.batch is None or event.batch[0] + 1 == event.batch[1]:
-        return version
-    return version - event.batch[0] - 1
+    first, last = storage.log.batch_of(session_id, version)
+    return version if last == version else first - 1

@@ -153,6 +153,7 @@ CALLS: dict[str, list[Callable[[EventLog], object]]] = {
     "tail_position": [lambda log: log.tail_position("s")],
     "exists": [lambda log: log.exists("s")],
     "point_at": [lambda log: log.point_at("f", 1)],
+    "batch_of": [lambda log: log.batch_of("f", 1)],
     "size_bytes": [lambda log: log.size_bytes("s")],
     "changed": [lambda log: log.changed()],
     "ids": [lambda log: list(log.ids())],

@@ -163,6 +163,21 @@ def test_a_time_inside_a_batch_is_the_end_of_the_one_before(manager: SessionMana
         manager.fork_session("s", 1, "f")
 
 
+@pytest.mark.parametrize("gone", [[3], [2, 3], [3, 4], [2], [4]])
+def test_a_redaction_opens_no_batch_for_a_fork(manager: SessionManager, gone: list[int]) -> None:
+    """A redacted event does not know its batch any more: `verify` would call a fork that ends inside of it tampered."""
+    manager.create_session("s")
+    manager.append("s", [e.MessageAdded(role="user", content=text) for text in "abc"])
+    manager.redactions.redact("s", gone, "asked to")
+    for inside in (2, 3):
+        with pytest.raises(NoSuchMoment, match="1 or 4"):
+            manager.fork_session("s", inside, "f")
+    for at in (1, 4):
+        manager.fork_session("s", at, f"f{at}")
+        manager.set_data(f"f{at}", "k", 1)
+        assert verify_session(manager.storage, f"f{at}").is_whole
+
+
 @given(history=HISTORIES, cut=st.integers(1, 30), more=HISTORIES)
 def test_a_fork_is_its_parent_s_prefix_and_then_its_own(history: list[e.Event], cut: int, more: list[e.Event]) -> None:
     manager = SessionManager(MemorySessionStorage())
