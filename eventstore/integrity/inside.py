@@ -38,7 +38,7 @@ def keep_rest(storage: SessionStorage, session_id: str, lines: dict[int, bytes],
     while True:
         version = storage.log.head(session_id).version
         known = _kept_before(storage, session_id)
-        new = [one for one in _rest(storage, session_id, lines, events, patterns) if one.id not in known]
+        new = [one for one in _rest(storage, session_id, lines, events, patterns, version) if one.id not in known]
         numbered = [
             one if one.id is not None else replace(one, id=f"{NAME}{max(events)}+{version}.{place}")
             for place, one in enumerate(new)
@@ -57,10 +57,15 @@ def _kept_before(storage: SessionStorage, session_id: str) -> set[str | None]:
 
 
 def _rest(
-    storage: SessionStorage, session_id: str, lines: dict[int, bytes], events: dict[int, Any], patterns: Patterns
+    storage: SessionStorage,
+    session_id: str,
+    lines: dict[int, bytes],
+    events: dict[int, Any],
+    patterns: Patterns,
+    version: int,
 ) -> list[e.Event]:
     return [
-        *_conversation(storage, session_id, events, patterns),
+        *_conversation(storage, session_id, events, patterns, version),
         *_names(storage, session_id, events, patterns),
         *(kept for event in events.values() for kept in _others(storage, session_id, event, patterns)),
         *_records(storage, session_id, events, patterns),
@@ -69,7 +74,7 @@ def _rest(
 
 
 def _conversation(
-    storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns
+    storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns, version: int
 ) -> list[e.Event]:
     """Return events that withdraw the conversation from the first removed message on and append it again."""
     messages = storage.fold(session_id).conversation.messages
@@ -94,7 +99,7 @@ def _conversation(
                 invocation_id=one.invocation_id,
                 occurred_at=one.occurred_at or one.at,
                 copied=not is_removed,
-                id=f"{NAME}{one.seq}.message" if is_removed else None,
+                id=f"{NAME}{one.seq}.message" if is_removed else id_at(one.seq, version),
             )
         )
     return found

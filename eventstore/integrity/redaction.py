@@ -6,13 +6,13 @@ found by the text are cleaned; 3. each log records the redaction, on stable stor
 is rebuilt; 5. every file of the store is searched for remains.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from eventstore.errors import EventStoreError, LogDamaged, RedactionRefused, SessionNotFound
-from eventstore.events import DataSet, Event, RecordPut, StoreEventsRedacted
+from eventstore.events import DataSet, Event, MessageAdded, RecordPut, StoreEventsRedacted
 from eventstore.ids import STORE_ID, TEMPLATE
 from eventstore.integrity.inside import keep_rest
 from eventstore.integrity.redaction_files import clean_records, still_there
@@ -22,6 +22,7 @@ from eventstore.integrity.redaction_plan import (
     check_redactable,
     holder_of,
     leaves_of,
+    originals_of,
     read_lines,
     read_with_origins,
     relatives,
@@ -36,6 +37,8 @@ from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.removed_text import Removed
 from eventstore.store.storage import SessionStorage
+
+_REPEATED = MessageAdded, RecordPut, DataSet
 
 
 def redact(
@@ -67,33 +70,41 @@ def redact(
         lines = read_with_origins(storage, log, seqs)
         check_redactable(session_id, lines)
         events = [codec.decode(lines[seq]) for seq in seqs]
-        leaves = leaves_of(lines)
+        originals = originals_of(storage, log, seqs)
+        own = {*seqs, *repeats_of(storage, log, events, originals)}
+        leaves = leaves_of(read_with_origins(storage, log, own))
+        others = _repeated_elsewhere(storage, log, leaves, events, originals)
+        then, kept = leaves.union(*map(leaves_of, others.values())), set[Log]()
         forks = [
-            Redaction(storage, other, reason, by, patterns, then=leaves).run(found)
-            for other, found in _repeated_elsewhere(storage, log, leaves, events).items()
+            Redaction(storage, other, reason, by, patterns, then=then, kept=kept).run(found)
+            for other, found in others.items()
         ]
-        one = Redaction(storage, log, reason, by, patterns)
-        done = one.run({*seqs, *repeats_of(storage, log, events)})
+        one = Redaction(storage, log, reason, by, patterns, kept=kept)
+        done = one.run(own)
     left = dict.fromkeys(name for other in (done, *forks, *earlier) for name in other.left)
-    logs = dict.fromkeys(name for other in (done, *forks) for name in other.logs)
-    return replace(done, logs=tuple(logs), left=(*left, *still_there(storage, one.removed, left)))
+    more = dict.fromkeys(name for fork in forks for name in fork.logs if name not in done.logs)
+    return replace(done, logs=(*done.logs, *more), left=(*left, *still_there(storage, one.removed, left)))
 
 
 def _repeated_elsewhere(
-    storage: SessionStorage, asked: Log, leaves: set[bytes], events: Sequence[Event]
-) -> dict[Log, set[int]]:
+    storage: SessionStorage,
+    asked: Log,
+    leaves: set[bytes],
+    events: Sequence[Event],
+    originals: Mapping[int, bytes],
+) -> dict[Log, dict[int, bytes]]:
     """Return what earlier redactions appended to other logs, such as forks, that repeats events without being one of them.
 
     It is redacted before the events: after a crash in between, it could not be found any more.
     """
-    found = dict[Log, set[int]]()
-    for log in relatives(storage, asked) if any(isinstance(event, RecordPut | DataSet) for event in events) else ():
+    found = dict[Log, dict[int, bytes]]()
+    for log in relatives(storage, asked) if any(isinstance(event, _REPEATED) for event in events) else ():
         if log == asked:
             continue
         with suppress(SessionNotFound, LogDamaged):  # it is named in `left` for the events themselves
-            lines = read_lines(storage, log, repeats_of(storage, log, events))
-            found[log] = {seq for seq, line in lines.items() if tombstone.leaf_of(line) not in leaves}
-    return {log: seqs for log, seqs in found.items() if seqs}
+            lines = read_lines(storage, log, repeats_of(storage, log, events, originals))
+            found[log] = {seq: line for seq, line in lines.items() if tombstone.leaf_of(line) not in leaves}
+    return {log: lines for log, lines in found.items() if lines}
 
 
 def finish_redactions(storage: SessionStorage) -> list[Redacted]:
@@ -152,13 +163,16 @@ def redact_plan(
     for log, found in events.items():
         check_found(storage, log, found, finders[log], inside=inside)
         then |= set() if inside else leaves_of(read_lines(storage, log, [one.seq for one in found]))
-    done, removed = finish_redactions(storage), Removed()
+    done, removed, kept_logs = finish_redactions(storage), Removed(), set[Log]()
     # Forks come first: what they keep of inherited events has no secrets then. What is redacted completely is not kept at all.
     for log, found in sorted(events.items(), key=lambda pair: -_inherited(storage, pair[0])):
         seqs, finder = {one.seq for one in found}, finders[log]
         kept = _keep_rest(storage, log, seqs, finder) if inside else 0
         with storage.registry.locked():
-            redaction = Redaction(storage, log, reason, by, finder, inside=inside and log.trashed is None, then=then)
+            redaction = Redaction(
+                storage, log, reason, by, finder,
+                inside=inside and log.trashed is None, then=then, kept=None if inside else kept_logs,
+            )  # fmt: skip
             done.append(replace(redaction.run(seqs), kept=kept))
             removed.update(redaction.removed)
     for session_id, found in folders.items():

@@ -31,7 +31,7 @@ from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import warn_damaged
-from eventstore.store.replaced_lines import is_kept, may_be_kept
+from eventstore.store.replaced_lines import is_kept, kept_event_of, may_be_kept
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input
 from projections.invocations import Invocation, merge
@@ -289,31 +289,70 @@ def _root_of(storage: SessionStorage, log: Log) -> str | None:
     return None
 
 
-def repeats_of(storage: SessionStorage, log: Log, events: Collection[Event]) -> set[int]:
-    """Return the numbers of the events of a log that repeat others: a redaction appended the one or the other again.
+def originals_of(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
+    """Return the lines of the events of a log that some of its events repeat, by their numbers; of others, their own lines.
 
-    They have the same message, the same value in the same stream or, if one of them removes it, the same key. What was appended
-    has the time of the event that it repeats.
+    Lines that are redacted already are left out: what is left of such an event is another one.
     """
-    contents = {content for event in events for content in (_content(event), _removal(event))} - {b""}
-    repeated = {(_content(event), event.time) for event in events if is_kept(event) and _content(event)}
+    links = _links(storage, log)
+    lines = read_lines(storage, log, seqs)
+    live = [seq for seq, line in lines.items() if tombstone.read_tombstone(line) is None]
+    return read_lines(storage, log, {_original(links, seq) for seq in live})
+
+
+def repeats_of(
+    storage: SessionStorage, log: Log, events: Collection[Event], originals: Mapping[int, bytes]
+) -> set[int]:
+    """Return the numbers of the events of a log that repeat others: redactions appended them again.
+
+    `events` are redacted, `originals` are what `originals_of` returned for them. An event that a redaction appended names the one
+    that it repeats. Copies of messages of 0.1.0 do not: they have its text and time. Removals, which are made again if they are
+    still needed, have the same key.
+    """
+    keys = {key for event in events if (key := _removal(event))}
+    texts = {_text(event) for event in events if isinstance(event, MessageAdded)}
+    of_old_copy = any(map(_is_old_copy, events))
     found = set[int]()
-    for line in lines_of(storage, log) if contents else ():
-        if repeated or may_be_kept(line):
-            event = codec.decode(line)
-            content = _content(event)
-            if (content in contents and is_kept(event)) or (content, event.time) in repeated:
-                found.add(event.seq)
+    for line in lines_of(storage, log) if keys or texts else ():
+        event = codec.decode(line) if of_old_copy or may_be_kept(line) else None
+        if isinstance(event, RecordRemoved | DataDeleted):
+            is_same = is_kept(event) and _removal(event) in keys
+        else:
+            is_same = isinstance(event, MessageAdded) and (of_old_copy or _is_old_copy(event)) and _text(event) in texts
+        if event is not None and is_same:
+            found.add(event.seq)
+    links, leaves = _links(storage, log), leaves_of(originals)
+    repeated = read_lines(storage, log, {_original(links, seq) for seq in links})
+    same = {seq for seq, line in repeated.items() if tombstone.leaf_of(line) in leaves}
+    found |= {seq for seq in links if _original(links, seq) in same}
+    return found | {seq for seq in same if tombstone.read_tombstone(repeated[seq]) is None}
+
+
+def _links(storage: SessionStorage, log: Log) -> dict[int, int]:
+    """Return which event each message or value repeats that redactions appended to a log, or keeps the rest of."""
+    found: dict[int, int] = {}
+    for line in lines_of(storage, log):
+        event = codec.decode(line) if may_be_kept(line) else None
+        if isinstance(event, MessageAdded | RecordPut):
+            number = kept_event_of(event)
+            if number is not None and 0 < number < event.seq:
+                found[event.seq] = number
     return found
 
 
-def _content(event: Event) -> bytes:
-    """Return what a redaction repeats of an event; nothing of other types."""
-    if isinstance(event, MessageAdded):
-        return msgspec.json.encode((event.role, event.content))
-    if isinstance(event, RecordPut):
-        return msgspec.json.encode((event.stream, event.key, event.value, event.base64, event.value_sha256))
-    return _removal(event) if isinstance(event, RecordRemoved | DataDeleted) else b""
+def _original(links: Mapping[int, int], seq: int) -> int:
+    while seq in links:
+        seq = links[seq]
+    return seq
+
+
+def _is_old_copy(event: Event) -> bool:
+    """Return whether an event is a copy of a message that does not name it."""
+    return isinstance(event, MessageAdded) and is_kept(event) and kept_event_of(event) is None
+
+
+def _text(event: MessageAdded) -> tuple[str, str, str]:
+    return event.role, event.content, event.time
 
 
 def _removal(event: Event) -> bytes:

@@ -67,7 +67,8 @@ class Redaction:
 
     `imported` are the ids of sessions that an import is about to replace by copies that have the redaction. They are not redacted
     between `begin` and `end`: they would not be beginnings of these copies any more. `then` are the leaf hashes of events that
-    the caller redacts with other redactions: nothing of them is appended again.
+    the caller redacts with other redactions: nothing of them is appended again. `kept` are the logs whose records and data such
+    a redaction has kept already, for all of these events: what they show until the last is redacted does not count.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class Redaction:
         inside: bool = False,
         imported: Collection[str] = (),
         then: Collection[bytes] = (),
+        kept: set[Log] | None = None,
     ) -> None:
         self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
         self._imported, self._then, self._lines = imported, then, dict[int, bytes]()
+        self._kept = set() if kept is None else kept
         self._new, self._record = list[int](), 0
         self._records, self._untouched = list[str](), list[str]()
         self._secrets = (
@@ -183,20 +186,11 @@ class Redaction:
         self._check_catalog()
         if not self._left:
             with self._noting("the store's own log"):
-                self._record_finished(copies, record)
+                _record_finished(storage, self._asked.log_id, copies, record)
         logs = tuple(copy.log.log_id for copy in copies) if record else ()
         left = dict.fromkeys([*self._untouched, *self._left])
         residue = storage.log.capabilities.residue if record else ()
         return Redacted(self._asked.log_id, tuple(self._new), logs, tuple(self._records), tuple(left), residue=residue)
-
-    def _record_finished(self, copies: Iterable[Copy], record: int) -> None:
-        """Record that a redaction is done, and with it earlier ones of the same events that a kill stopped."""
-        registry, log_id = self._storage.registry, self._asked.log_id
-        leaves = {leaf.hex() for copy in copies for line in copy.lines.values() if (leaf := tombstone.leaf_of(line))}
-        for seq in registry.look(lambda state: sorted(state.unfinished)):
-            (event,) = self._storage.log.read(STORE_ID, seq - 1, seq)
-            if seq == record or (isinstance(event, StoreEventsRedacted) and leaves.issuperset(event.leaves)):
-                registry.note(StoreRedactionFinished(session_id=log_id, record=seq))
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
@@ -291,8 +285,9 @@ class Redaction:
                 facts = facts_lost(lines, copy.lines, self._whole_calls) if self._whole_calls else ()
                 if facts:
                     self._storage.log.append(log.log_id, facts)
-                if any(map(has_state, copy.lines.values())):
+                if log not in self._kept and any(map(has_state, copy.lines.values())):
                     keep_state(self._storage, log.log_id, copy.lines, self._then)
+                    self._kept.add(log)
             except (LogDamaged, SessionNotFound) as error:
                 if log == self._asked:
                     raise
@@ -362,6 +357,16 @@ class Redaction:
                 roots = [one / CATALOG for one in folders]
                 if find_left(roots, [*self.removed.needles(), *names]):
                     self._storage.clear_caches()
+
+
+def _record_finished(storage: SessionStorage, log_id: str, copies: Iterable[Copy], record: int) -> None:
+    """Record that a redaction is done, and with it earlier ones of the same events that a kill stopped."""
+    registry = storage.registry
+    leaves = {leaf.hex() for copy in copies for line in copy.lines.values() if (leaf := tombstone.leaf_of(line))}
+    for seq in registry.look(lambda state: sorted(state.unfinished)):
+        (event,) = storage.log.read(STORE_ID, seq - 1, seq)
+        if seq == record or (isinstance(event, StoreEventsRedacted) and leaves.issuperset(event.leaves)):
+            registry.note(StoreRedactionFinished(session_id=log_id, record=seq))
 
 
 def _other_values(storage: SessionStorage, copy: Copy) -> set[str]:
