@@ -88,7 +88,10 @@ def _conversation(
     head = {one.seq for one in messages[:first]}
     said = (event.seq for event in storage.log.read(session_id) if isinstance(event, e.MessageAdded))
     gone = tuple(seq for seq in said if seq not in head)
-    found: list[e.Event] = [e.MessagesWithdrawn(targets=gone)] if gone else []
+    found = list[e.Event]()
+    if gone:  # when the latest of them was said: a redaction is no activity
+        when = max((one.occurred_at or one.at for one in messages[first:]), default=None)
+        found.append(e.MessagesWithdrawn(targets=gone, occurred_at=when or max(one.time for one in events.values())))
     for one in messages[first:]:
         is_removed = one.seq in events
         found.append(
@@ -106,7 +109,7 @@ def _conversation(
 
 
 def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns) -> list[e.Event]:
-    """Return the title, metadata and data that the removed events set, if the session still has them, with their times."""
+    """Return the title, user, metadata and data that the removed events set, if the session still has them, with their times."""
     known, data = storage.metadata(session_id), storage.fold(session_id).data
     purpose, metadata, tags, when = None, dict[str, Any](), None, ""
     kept = list[e.Event]()
@@ -119,6 +122,8 @@ def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], pat
             }
             tags = event.tags if event.tags and list(event.tags) == list(known.tags) else tags
             when = max(when, event.time)
+            if isinstance(event, e.SessionCreated) and event.user_id and event.user_id == known.user_id:
+                kept.append(e.SessionAdjusted(user_id=patterns.replace(event.user_id), occurred_at=event.time))
         elif isinstance(event, e.DataSet) and event.key in data and data[event.key] == event.value:
             value = patterns.replace_in({event.key: event.value})[event.key]
             kept.append(e.DataSet(key=event.key, value=value, occurred_at=event.time))

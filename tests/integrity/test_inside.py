@@ -57,13 +57,13 @@ def test_only_the_secret_goes_and_the_conversation_keeps_its_order(manager: Sess
     assert session is not None
     assert [one.timestamp.day for one in session.conversation] == [1, 2, 3]
     assert session.metadata.purpose == f"use {MARK}"
-    assert session.metadata.tags == ["t"]
+    assert (session.metadata.tags, session.metadata.user_id) == (["t"], "ana")
     assert manager.data("s") == {"auth": {"token": "[redacted:assigned-secret]", "other": 1}}
     assert not any(TOKEN.encode() in line for line in manager.storage.log.lines("s"))
     after = manager.get_session_statistics("s")
     assert before is not None
     assert after is not None
-    same = ("message_count", "total_invocations", "tools_used", "token_usage")
+    same = ("message_count", "total_invocations", "tools_used", "token_usage", "updated_at", "duration_seconds")
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert [(row.key, row.messages, row.calls) for row in manager.analytics("tool")] == [
         (row.key, row.messages, row.calls) for row in figures
