@@ -4,7 +4,7 @@ A redacted event counts as if it had never had an effect. Here that is not enoug
 replaced last, what was replaced or removed would come back, and "remove the last one" would remove another one.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -20,6 +20,7 @@ from projections import data, records
 E = TypeVar("E", bound=e.Event)
 _Record: TypeAlias = e.RecordPut | e.RecordRemoved
 _Data: TypeAlias = e.DataSet | e.DataDeleted | e.DataCleared
+_TRIES = 50  # at each, another writer appended in the milliseconds since the log was read
 _RECORD, _DATA = b'{"type":"record.', b'{"type":"data.'
 _PLACE = {"seq": 0, "at": "", "salt": None, "hash": "", "batch": None, "origin": None}
 
@@ -62,9 +63,10 @@ def read_state(storage: SessionStorage, log_id: str, gone: Collection[int], leav
     return read
 
 
-def keep_state(storage: SessionStorage, log_id: str, gone: Collection[int], leaves: Collection[bytes]) -> None:
+def keep_state(storage: SessionStorage, log_id: str, gone: Collection[int], leaves: Collection[bytes]) -> int:
     """Append what keeps all other records and data of a log when events of it are redacted next; see `read_state`.
 
+    Return the version of the log with it: what others append later may need more.
     Raises SessionNotFound, LogDamaged, AppendRefused, OutcomeUnknown.
     """
     while True:
@@ -77,7 +79,33 @@ def keep_state(storage: SessionStorage, log_id: str, gone: Collection[int], leav
                 storage.log.append(log_id, kept, expected_version=state.version)
         except VersionConflict:  # another writer changed something: its change would be lost
             continue
-        return
+        return state.version + len(kept)
+
+
+def redact_keeping(
+    redact: Callable[..., object],
+    storage: SessionStorage,
+    log_id: str,
+    gone: Collection[int],
+    leaves: Collection[bytes],
+    version: int | None,
+) -> None:
+    """Redact events of a log at the version for which `keep_state` has kept the others; None if it was not called.
+
+    What others appended since may need more. `redact` raises VersionConflict for another version than `expected_version`.
+    Raises what it raises, and as `keep_state` does.
+    """
+    for _ in range(_TRIES):
+        if version is None:
+            version = keep_state(storage, log_id, gone, leaves)
+        try:
+            redact(expected_version=version)
+        except VersionConflict:
+            new = list(storage.log.lines(log_id, version))
+            version = None if any(map(has_state, new)) else version + len(new)
+        else:
+            return
+    redact()  # others append all the time: rather a value in another place than one that stays
 
 
 def kept_records(state: State, *, with_gone: bool) -> tuple[list[e.RecordRemoved], list[e.RecordPut]]:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from eventstore.backends.files.atomic_folder import clear_stage
@@ -21,7 +22,7 @@ from eventstore.events import (
     StoreRedactionFinished,
 )
 from eventstore.ids import STORE_ID
-from eventstore.integrity.kept_state import has_state, keep_state
+from eventstore.integrity.kept_state import has_state, keep_state, redact_keeping
 from eventstore.integrity.redaction_files import clean_records, roots_of
 from eventstore.integrity.redaction_plan import (
     Copy,
@@ -87,6 +88,7 @@ class Redaction:
         self._storage, self._asked, self._reason, self._by = storage, asked, reason, by
         self._imported, self._then, self._lines = imported, then, dict[int, bytes]()
         self._kept = set() if kept is None else kept
+        self._kept_before, self._versions = frozenset(self._kept), dict[Log, int]()
         self._new, self._record = list[int](), 0
         self._records, self._untouched = list[str](), list[str]()
         self._secrets = (
@@ -285,13 +287,19 @@ class Redaction:
                 facts = facts_lost(lines, copy.lines, self._whole_calls) if self._whole_calls else ()
                 if facts:
                     self._storage.log.append(log.log_id, facts)
-                if log not in self._kept and any(map(has_state, copy.lines.values())):
-                    keep_state(self._storage, log.log_id, copy.lines, self._then)
+                if self._has_state(copy):
+                    self._versions[log] = keep_state(self._storage, log.log_id, copy.lines, self._then)
                     self._kept.add(log)
             except (LogDamaged, SessionNotFound) as error:
                 if log == self._asked:
                     raise
                 self._left[f"{name_of(log)}: {error}"] = None
+
+    def _has_state(self, copy: Copy) -> bool:
+        """Return whether records or data of a log have to be kept, and this redaction has to do it."""
+        log = copy.log
+        is_ours = not log.trashed and not self._is_imported(log) and log not in self._kept_before
+        return is_ours and any(map(has_state, copy.lines.values()))
 
     def _redact_logs(self, copies: Iterable[Copy]) -> None:
         """Redact in each log. Forks record it first: otherwise a redaction in the parent would look like tampering to them."""
@@ -311,8 +319,12 @@ class Redaction:
 
     def _redact_log(self, copy: Copy) -> None:
         log, todo = copy.log, copy.todo()
+        redact = partial(self._storage.log.redact, log.log_id, todo, self._reason, self._by, trashed=log.trashed)
         try:
-            self._storage.log.redact(log.log_id, todo, self._reason, self._by, trashed=log.trashed)
+            if self._has_state(copy):
+                redact_keeping(redact, self._storage, log.log_id, copy.lines, self._then, self._versions.get(log))
+            else:
+                redact()
         except (
             RedactionRefused
         ):  # a redaction that a crash interrupted is finished by the next process that locks the log
@@ -336,18 +348,9 @@ class Redaction:
             for root in roots_of(storage):
                 clear_stage(root)
         live = [copy.log.log_id for copy in copies if not copy.log.trashed]
-        if not self._compact(live):
+        if not _compact(storage, live):
             with self._noting(CATALOG):
                 storage.clear_caches()  # in use, or the disk is full: the next list rebuilds it
-
-    def _compact(self, session_ids: Iterable[str]) -> bool:
-        """Drop the sessions from lists, search and figures, and rewrite those files; return False if that failed."""
-        try:
-            self._storage.forget_found(session_ids)
-            self._storage.compact()
-        except (sqlite3.Error, OSError, EventStoreError):
-            return False
-        return True
 
     def _check_catalog(self) -> None:
         """Delete the catalogue if it still has a text: another program may have written it back in the meantime."""
@@ -357,6 +360,16 @@ class Redaction:
                 roots = [one / CATALOG for one in folders]
                 if find_left(roots, [*self.removed.needles(), *names]):
                     self._storage.clear_caches()
+
+
+def _compact(storage: SessionStorage, session_ids: Iterable[str]) -> bool:
+    """Drop the sessions from lists, search and figures, and rewrite those files; return False if that failed."""
+    try:
+        storage.forget_found(session_ids)
+        storage.compact()
+    except (sqlite3.Error, OSError, EventStoreError):
+        return False
+    return True
 
 
 def _record_finished(storage: SessionStorage, log_id: str, copies: Iterable[Copy], record: int) -> None:

@@ -88,9 +88,11 @@ class Appender(Healer):
             self.sync(state)
         return Appended(made[0].first, made[-1].last)
 
-    def write(self, state: LogState, events: Batch, *, sync: bool = True) -> Appended:
-        """Append one batch to an existing log of any version. Raises as `EventLog.append` does."""
-        (outcome,) = self.append(state, [(events, None)], sync=sync)
+    def write(
+        self, state: LogState, events: Batch, *, expected_version: int | None = None, sync: bool = True
+    ) -> Appended:
+        """Append one batch to an existing log, of any version if none is expected. Raises as `EventLog.append` does."""
+        (outcome,) = self.append(state, [(events, expected_version)], sync=sync)
         if isinstance(outcome, Appended):
             return outcome
         raise outcome

@@ -232,6 +232,7 @@ class EventLog(LogTaking):
         by: dict[str, Any] | None = None,
         *,
         trashed: str | None = None,
+        expected_version: int | None = None,
     ) -> Appended:
         """Remove the content of events permanently, and return the numbers of the events that record it, one for each.
 
@@ -239,8 +240,8 @@ class EventLog(LogTaking):
         that keeps type, number, time, leaf hash and hash: chain and Merkle root do not change. After a crash, the next writer
         completes it. For events that a fork inherits, only the record is written here. `trashed` is the name of a session in the
         trash. Raises RedactionRefused for an event that does not exist, has no text, is about the log itself, or was redacted
-        before; SessionNotFound; LogDamaged. Nothing is changed then. Raises OutcomeUnknown if it may be recorded and the text may
-        still be there: redact again.
+        before; SessionNotFound; LogDamaged; VersionConflict if there is another version than `expected_version`. Nothing is
+        changed then. Raises OutcomeUnknown if it may be recorded and the text may still be there: redact again.
         """
         name = self._name(session_id, trashed)
         state = self._states.of(name)
@@ -248,7 +249,7 @@ class EventLog(LogTaking):
             self._states.verified(name)
             recorded = [self._record(state, seq, reason, by) for seq in sorted(set(seqs))]
             batch = prepare(recorded, self._max_event_bytes)
-            written = self._appender.write(state, batch)
+            written = self._appender.write(state, batch, expected_version=expected_version)
             self._carry_out(state, recorded)
             return written
 
