@@ -152,9 +152,16 @@ def sessions_named(
 def key_of(*parts: str) -> str:
     """Join names of any text to one external key, so that no two lists of names give the same.
 
-    `/` parts them; in a part `%` and `/` are written as `%25` and `%2F`.
+    `/` parts them; in a part `%` and `/` are written as `%25` and `%2F`. Raises ValueError if one is not text.
     """
-    joined = "/".join(parts)
+    try:
+        joined = "/".join(parts)
+    except TypeError:
+        wrong = next(part for part in parts if not isinstance(part, str))
+        raise ValueError(
+            f"{wrong!r} is a {type(wrong).__name__}, not text: names of sessions and users, and parts of keys, are texts; "
+            "nothing was done"
+        ) from None
     if "%" not in joined and joined.count("/") == len(parts) - 1:
         return joined
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)

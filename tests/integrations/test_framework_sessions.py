@@ -171,3 +171,9 @@ def test_a_change_gives_its_result_or_error() -> None:
     assert asyncio.run(finish(lambda: 5)) == 5
     with pytest.raises(ValueError, match="invalid literal"):
         asyncio.run(finish(int, "x"))
+
+
+@pytest.mark.parametrize("name", [None, 5, b"s"])
+def test_a_name_that_is_no_text_is_refused_and_shown(name: Any) -> None:
+    with pytest.raises(ValueError, match=r" is a \w+, not text: .*; nothing was done"):
+        key_of("openai-agents", name)

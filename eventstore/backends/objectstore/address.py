@@ -93,4 +93,7 @@ def _open(scheme: str, bucket: str, config: dict[str, Any], endpoint: str) -> "O
         opened: ObjectStore = made(bucket, client_options=client, retry_config={"max_retries": 0}, **config)
         return opened
     except (BaseError, ValueError, TypeError):  # its text may contain secrets of the environment
+        if scheme == "az" and not config.keys() & {"account_name", "use_emulator"}:
+            wanted = "az://container/prefix?account=NAME; or set AZURE_STORAGE_ACCOUNT_NAME"
+            raise InvalidSetting(_URL, f"{scheme}://{bucket}", wanted) from None
         raise InvalidSetting(_URL, f"{scheme}://{bucket}", _form(scheme) + ", with keys in the environment") from None

@@ -37,3 +37,11 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_secrets(url: str) -> N
     with pytest.raises(InvalidSetting) as refused:
         open_objects(url)
     assert "very-secret" not in f"{refused.value} {refused.value!r}"
+
+
+def test_an_azure_url_without_an_account_is_refused_with_where_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(InvalidSetting, match=r"account=NAME; or set AZURE_STORAGE_ACCOUNT_NAME; nothing was opened"):
+        open_objects("az://container/p")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "acme")
+    assert open_objects("az://container/p").where("s").startswith("az://container/p/h/")
