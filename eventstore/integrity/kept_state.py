@@ -20,7 +20,7 @@ from projections import data, records
 E = TypeVar("E", bound=e.Event)
 _Record: TypeAlias = e.RecordPut | e.RecordRemoved
 _Data: TypeAlias = e.DataSet | e.DataDeleted | e.DataCleared
-_TRIES = 50  # at each, another writer appended in the milliseconds since the log was read
+_TRIES = 10  # at each, another writer appended since the log was read: then the log is read again
 _RECORD, _DATA = b'{"type":"record.', b'{"type":"data.'
 _PLACE = {"seq": 0, "at": "", "salt": None, "hash": "", "batch": None, "origin": None}
 

@@ -9,8 +9,18 @@ from typing import TypeAlias
 from eventstore.errors import LogDamaged, SessionNotFound
 from eventstore.events import EventRedacted, StoreEventsRedacted, StoreSessionCreated
 from eventstore.ids import STORE_ID
+from eventstore.integrity.compaction import REASON as SUPERSEDED
 from eventstore.integrity.redaction_files import still_there
-from eventstore.integrity.redaction_plan import Log, all_logs, leaves_of, lines_of, obstacle, read_lines
+from eventstore.integrity.redaction_plan import (
+    Log,
+    all_logs,
+    leaves_of,
+    lines_of,
+    obstacle,
+    originals_of,
+    read_lines,
+    repeats_of,
+)
 from eventstore.integrity.redaction_steps import Redaction
 from eventstore.log.ingest import VerifiedLog
 from eventstore.log.redact import recorded_leaf
@@ -18,6 +28,9 @@ from eventstore.record import codec, tombstone
 from eventstore.store.known_redactions import known_redactions, redacted_folders
 from eventstore.store.removed_text import Removed
 from eventstore.store.storage import SessionStorage
+
+_Found: TypeAlias = tuple[Log, dict[bytes, EventRedacted], dict[int, bytes]]
+"""A log, the redactions that its family gets, and its lines of these events."""
 
 
 @dataclass
@@ -95,6 +108,7 @@ def carrying_out(
 def _begin(storage: SessionStorage, arriving: Arriving, imported: Collection[str]) -> Iterator[Redaction]:
     """Begin a redaction for each log that has events which no earlier one had, and for each reason."""
     begun, found = set[bytes](), [*_with_content(storage, arriving), *_without_record(storage, arriving)]
+    found = [*_repeated(storage, found, imported), *found]
     then = {leaf for _, _, lines in found for leaf in leaves_of(lines)}
     for log, wanted, lines in found:
         groups: dict[str, tuple[EventRedacted, dict[int, bytes]]] = {}
@@ -108,6 +122,24 @@ def _begin(storage: SessionStorage, arriving: Arriving, imported: Collection[str
             redaction = Redaction(storage, log, why.reason, why.by, None, imported=imported, then=then)
             redaction.begin(group)
             yield redaction
+
+
+def _repeated(storage: SessionStorage, found: Sequence[_Found], imported: Collection[str]) -> Iterator[_Found]:
+    """Stream what redactions here have appended to other sessions that repeats the events; a compaction takes no value away."""
+    for log, wanted, lines in found:
+        if log.log_id in imported and not log.trashed:
+            continue
+        reasons: dict[str, dict[int, bytes]] = {}
+        for seq, line in lines.items():
+            why = wanted[tombstone.leaf_of(line) or b""]
+            if why.reason != SUPERSEDED:
+                reasons.setdefault(json.dumps([why.reason, why.by]), {})[seq] = line
+        for group in reasons.values():
+            events, originals = list(map(codec.decode, group.values())), originals_of(storage, log, group)
+            again = read_lines(storage, log, repeats_of(storage, log, events, originals) - lines.keys())
+            why = wanted[min(leaves_of(group))]
+            if again:
+                yield log, dict.fromkeys(leaves_of(again), why), again
 
 
 def _record_others(storage: SessionStorage, imported: Mapping[str, Sequence[EventRedacted]]) -> None:
@@ -124,10 +156,6 @@ def _record(log: Log, events: Collection[EventRedacted]) -> StoreEventsRedacted:
     return StoreEventsRedacted(
         session_id=log.log_id, targets=targets, leaves=leaves, reason="redacted before the import"
     )
-
-
-_Found: TypeAlias = tuple[Log, dict[bytes, EventRedacted], dict[int, bytes]]
-"""A log, the redactions that its family gets, and its lines of these events."""
 
 
 def _with_content(storage: SessionStorage, arriving: Arriving) -> Iterator[_Found]:

@@ -287,3 +287,22 @@ def test_a_writer_in_between_stops_the_import_and_nothing_is_called_tampered(
     assert [(one.session_id, one.findings) for one in verify_all(pair.here.storage) if not one.is_whole] == []
     pair.here.redactions.redact("s", 2, "why")
     pair.assert_clean()
+
+
+def test_a_value_that_a_fork_here_has_once_more_is_redacted_with_it(pair: Pair) -> None:
+    """A redaction here had appended it to the fork again, so that it keeps its place. The archive has only the parent."""
+    pair.here.create_session("k")
+    puts = [
+        e.RecordPut(stream="q", key=key, value=value) for key, value in (("b", "1"), ("c", "2"), ("b", "private words"))
+    ]
+    pair.here.append("k", puts)
+    pair.here.fork_session("k", new_id="f")
+    pair.here.redactions.redact("k", 2, "moves the value")
+    export_archive(pair.here, pair.folder / "k.zip", ["k"])
+    import_archive(pair.there, pair.folder / "k.zip")
+    pair.there.redactions.redact("k", 4, "a secret")
+    pair.send()
+    for session_id in ("k", "f"):
+        assert [(one.key, one.value) for one in pair.here.records.list(session_id, "q")] == [("c", "2")]
+        assert b"private words" not in lines(pair.here, session_id)
+    assert all(one.is_whole for one in verify_all(pair.here.storage))
