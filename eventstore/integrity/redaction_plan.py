@@ -31,7 +31,7 @@ from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import warn_damaged
-from eventstore.store.replaced_lines import is_kept, kept_event_of, may_be_kept
+from eventstore.store.replaced_lines import is_kept, kept_event_of, kept_event_of_id, may_be_kept
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input
 from projections.invocations import Invocation, merge
@@ -292,7 +292,7 @@ def _root_of(storage: SessionStorage, log: Log) -> str | None:
 def originals_of(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
     """Return the lines of the events of a log that some of its events repeat, by their numbers; of others, their own lines.
 
-    Lines that are redacted already are left out: what is left of such an event is another one.
+    Events that are redacted already have none: what is left of such an event is another one.
     """
     links = _links(storage, log)
     lines = read_lines(storage, log, seqs)
@@ -324,20 +324,29 @@ def repeats_of(
     links, leaves = _links(storage, log), leaves_of(originals)
     repeated = read_lines(storage, log, {_original(links, seq) for seq in links})
     same = {seq for seq, line in repeated.items() if tombstone.leaf_of(line) in leaves}
-    found |= {seq for seq in links if _original(links, seq) in same}
-    return found | {seq for seq in same if tombstone.read_tombstone(repeated[seq]) is None}
+    found |= same.union(seq for seq in links if _original(links, seq) in same)
+    return {seq for seq, line in read_lines(storage, log, found).items() if tombstone.read_tombstone(line) is None}
 
 
 def _links(storage: SessionStorage, log: Log) -> dict[int, int]:
-    """Return which event each message or value repeats that redactions appended to a log, or keeps the rest of."""
+    """Return which event each message or value repeats that redactions appended to a log, or keeps the rest of.
+
+    Also of those that were redacted since: more of what they repeat may have been appended, to other logs too.
+    """
     found: dict[int, int] = {}
     for line in lines_of(storage, log):
-        event = codec.decode(line) if may_be_kept(line) else None
-        if isinstance(event, MessageAdded | RecordPut):
-            number = kept_event_of(event)
-            if number is not None and 0 < number < event.seq:
-                found[event.seq] = number
+        if (told := codec.read_redaction(line)) is not None:
+            seq, number = told.target, kept_event_of_id(told.target_id) if told.target_type in _REPEATING else None
+        else:
+            event = codec.decode(line) if may_be_kept(line) else None
+            number = kept_event_of(event) if isinstance(event, MessageAdded | RecordPut) else None
+            seq = event.seq if event is not None else 0
+        if number is not None and 0 < number < seq:
+            found[seq] = number
     return found
+
+
+_REPEATING = "message.added", "record.put"
 
 
 def _original(links: Mapping[int, int], seq: int) -> int:

@@ -19,10 +19,14 @@ def is_kept(event: Event) -> bool:
 
 def kept_event_of(event: Event) -> int | None:
     """Return the number of the redacted event whose rest an event is, None for any other event."""
-    if event.id is None or not is_kept(event):
-        return None
-    number, dot, _ = event.id.removeprefix(NAME).partition(".")
-    return int(number) if dot and number.isdecimal() and number.isascii() else None
+    return kept_event_of_id(event.id)
+
+
+def kept_event_of_id(name: str | None) -> int | None:
+    """Return the number of the redacted event that the id of an event names, if it is the id of the rest of one."""
+    number, dot, _ = (name or "").removeprefix(NAME).partition(".")
+    is_rest = (name or "").startswith(NAME) and dot and number.isdecimal() and number.isascii()
+    return int(number) if is_rest else None
 
 
 def target_of(event: Event) -> int | None:

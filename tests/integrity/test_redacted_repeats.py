@@ -64,3 +64,18 @@ def test_a_value_keeps_its_place_in_a_fork_when_the_removal_before_it_is_redacte
     before = manager.records.list("f", "q")
     manager.redactions.redact("s", 2, "asked to")
     assert manager.records.list("f", "q") == before
+
+
+def test_what_is_left_of_a_value_inside_is_redacted_from_the_fork_too_that_had_it_once_more(
+    manager: SessionManager,
+) -> None:
+    """Both logs have their own copy of the value, and of each copy the rest: the ids of redacted events lead to the same one."""
+    manager.create_session("s")
+    manager.append("s", [RecordPut(stream="q", key="k", value=value) for value in ("first", f"x {TOKEN}")])
+    manager.fork_session("s", new_id="f")
+    manager.redactions.redact("s", 2, "moves the value")
+    manager.redactions.carry_out(manager.redactions.plan(), "a secret", inside=True)
+    ((number, value),) = [(one.seq, one.value) for one in manager.records.list("s", "q")]
+    assert [one.value for one in manager.records.list("f", "q")] == [value] == [CLEAN]
+    manager.redactions.redact("s", number, "asked to")
+    assert manager.records.list("s", "q") == manager.records.list("f", "q") == []
