@@ -362,15 +362,13 @@ class NotARegularFile(LogDamaged, OSError):
 class RedactionRefused(EventStoreError, ValueError):
     """The event cannot be redacted. Nothing was changed."""
 
-    def __init__(self, session_id: str, seq: int, reason: str) -> None:
-        super().__init__(session_id, seq, reason)
-        self.session_id, self.seq, self.reason = session_id, seq, reason
+    def __init__(self, session_id: str, seq: int, reason: str, advice: str = "omit it, or delete the session") -> None:
+        super().__init__(session_id, seq, reason, advice)
+        self.session_id, self.seq, self.reason, self.advice = session_id, seq, reason, advice
 
     def __str__(self) -> str:
-        return (
-            f"event {self.seq} of session {self.session_id!r} cannot be redacted: {self.reason}; nothing was changed: "
-            "omit this event, or delete the session"
-        )
+        what = f"event {self.seq} of session {self.session_id!r} cannot be redacted: {self.reason}"
+        return f"{what}; nothing was changed: {self.advice}"
 
 
 class LogRolledBack(EventStoreError):

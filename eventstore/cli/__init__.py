@@ -156,7 +156,11 @@ def main() -> NoReturn:
         text = str(error)
         if isinstance(error, OSError) and not isinstance(error, EventStoreError) and error.strerror:
             text = f"{error.strerror}: {error.filename}; the command was not carried out"
-            if error.filename is None:  # standard output: what it was to show may be done
+            if isinstance(error, FileNotFoundError) and error.filename is None:  # asked for the working folder
+                text = (
+                    "the working folder does not exist any more; the command was not carried out: change to another one"
+                )
+            elif error.filename is None:  # standard output: what it was to show may be done
                 text = f"{error.strerror}; the output could not be written, and what is done stays done: see `list`"
         sys.stderr.write(f"eventstore: {clean(text)}\n")
         status = 1

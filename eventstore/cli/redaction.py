@@ -101,7 +101,7 @@ def redact_command(
             _warn_of_forks(manager, searched, sessions)
         if not yes:
             _show(plan, as_json)
-            click.echo(_advice(plan), err=True)
+            click.echo(_advice(plan, reason), err=True)
             exit_for(damaged)
             sys.exit(1 if plan else 0)
         by = {"actor": actor} if actor else None
@@ -130,13 +130,13 @@ def _warn_of_forks(manager: "SessionManager", searched: "Patterns", sessions: Se
         )
 
 
-def _advice(plan: "Sequence[Redactable]") -> str:
+def _advice(plan: "Sequence[Redactable]", reason: str | None) -> str:
     """Return what to do next."""
     if not plan:
         return "nothing was found"
     if all(one.obstacle for one in plan):
         return "eventstore: nothing can be redacted, see OBSTACLE; nothing was changed"
-    return "nothing was changed: use --yes and --reason to redact"
+    return f"nothing was changed: use --yes{'' if reason else ' and --reason'} to redact"
 
 
 def _patterns(secrets: bool, patterns: Sequence[str], texts: Iterable[str] | None) -> "Patterns | None":

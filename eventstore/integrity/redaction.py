@@ -63,7 +63,9 @@ def redact(
     changed then. Raises AppendRefused if a log cannot be written: call again.
     """
     if not reason or not reason.strip():
-        raise RedactionRefused(session_id, min(seqs, default=0), "no reason was given")
+        raise RedactionRefused(
+            session_id, min(seqs, default=0), "no reason was given", "give one, for the log records it"
+        )
     with storage.registry.locked():
         earlier = finish_redactions(storage)
         log = Log(session_id, trashed)

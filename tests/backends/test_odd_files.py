@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import Shell, run
 
 from eventstore import FileSystemSessionStorage, LogDamaged, SessionManager
-from eventstore.errors import NotARegularFile
+from eventstore.backends.files.folders import Folders
+from eventstore.errors import AppendRefused, InvalidSetting, NotARegularFile
+from eventstore.log.port import Missing
 from eventstore.store import rebuild as rebuilding
 
 
@@ -111,3 +113,42 @@ def test_it_is_one_of_the_damaged_for_programs_too(files: FileSystemSessionStora
             other.redactions.plan(session_ids=["odd"])
     assert {one.session_id for one in heard} == {"odd"}
     assert {type(one) for one in heard} == {NotARegularFile}
+
+
+def test_a_working_folder_that_was_deleted_is_named_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    with FileSystemSessionStorage(".sessions", ".history", fsync="no") as storage:
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(InvalidSetting, match=r"folder '\.sessions' .* the working folder does not exist any more"):
+            FileSystemSessionStorage(".sessions", ".history")
+        os.chdir(tmp_path)
+        assert SessionManager(storage).create_session("s").metadata.session_id == "s"  # the folder is made again
+
+
+def test_a_folder_that_cannot_be_made_is_no_lasting_race(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in /proc, or where the folder is deleted again and again: the reason is that it is not there, not other writers."""
+
+    def make_nothing(self: Folders, name: str, flags: int = 0, *, create: bool = False) -> int:
+        raise Missing(name)
+
+    monkeypatch.setattr(Folders, "open_log", make_nothing)
+    with (
+        FileSystemSessionStorage(tmp_path / ".sessions", tmp_path / ".history", fsync="no") as storage,
+        pytest.raises(AppendRefused, match=r"No such file or directory \(.*events\.jsonl\); nothing was written"),
+    ):
+        SessionManager(storage).create_session("s")
+
+
+def test_a_command_in_a_deleted_working_folder_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(tmp_path, monkeypatch, capsys)
+    (tmp_path / "gone").mkdir()
+    shell.go("gone")
+    (tmp_path / "gone").rmdir()
+    error = shell("--store", ".", "create", check=1)[1]
+    assert "the working folder does not exist any more" in error
+    assert "the output could not be written" not in error

@@ -214,6 +214,8 @@ def test_a_redaction_is_refused_without_a_reason_an_event_or_a_text(told: Sessio
     for seq, reason in ((2, " "), (99, "why"), (0, "why"), (version + 1, "why")):
         with pytest.raises(RedactionRefused):
             told.redactions.redact("s", [2, seq], reason)
+    with pytest.raises(RedactionRefused, match="no reason was given; nothing was changed: give one"):
+        told.redactions.redact("s", 2, "")
     with pytest.raises(SessionNotFound):
         told.redactions.redact("nope", 1, "why")
     assert told.head("s").version == version + 1

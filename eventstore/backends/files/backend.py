@@ -21,7 +21,7 @@ from eventstore.backends.files.naming import delete, is_there, make, place_of, p
 from eventstore.backends.files.reader import read_log, read_small, read_tip
 from eventstore.backends.files.rewriting import Fill, FillFailed, announced, cut, overwrite, replace
 from eventstore.backends.posix import require_posix
-from eventstore.errors import EventStoreError, NotSupported
+from eventstore.errors import EventStoreError, InvalidSetting, NotSupported
 from eventstore.ids import TRASH, Fsync, check_log_name
 from eventstore.log.base import Changes
 from eventstore.log.port import (
@@ -76,7 +76,11 @@ class FilesBackend(Backend):
         require_posix(str(root))
         if fsync not in get_args(Fsync):
             raise ValueError(f"fsync {fsync!r} is not one of {', '.join(get_args(Fsync))}; nothing was opened")
-        self.root, self.fsync = Path(os.path.abspath(root)), fsync
+        try:
+            self.root, self.fsync = Path(os.path.abspath(root)), fsync
+        except FileNotFoundError:
+            wanted = "a path that can be used: it is relative, and the working folder does not exist any more"
+            raise InvalidSetting("the folder", str(root), wanted) from None
         self._folders = Folders(self.root, durable=fsync != "no")
         self._feed = ChangeFeed(self.root)
         self._handles = Handles(self._folders, self._feed, open_files, flushes=fsync != "no")

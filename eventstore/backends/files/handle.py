@@ -105,6 +105,7 @@ class Handle:
                         self.close()
 
     def _lock_current(self, *, create: bool) -> os.stat_result:
+        cause = errno.EAGAIN
         for _ in range(_ATTEMPTS):
             if self.descriptor < 0:
                 try:
@@ -112,7 +113,8 @@ class Handle:
                 except Missing:
                     if not create:
                         raise
-                    continue  # the folder was deleted after it was made
+                    cause = errno.ENOENT
+                    continue  # the folder was deleted after it was made, or the system makes none there
             if not self._is_locked:
                 self._is_locked = True  # before it is: a Ctrl-C between the two would leave it locked
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX)
@@ -125,7 +127,7 @@ class Handle:
                             self.remove_unfinished()
                     return found
             self.close()
-        raise OSError(errno.EAGAIN, "other programs replace the log all the time", self.path)
+        raise OSError(cause, "other programs replace or delete the log all the time", self.path)
 
     def _open(self, *, create: bool) -> None:
         descriptor = self.folders.open_log(self.name, os.O_RDWR | os.O_APPEND, create=create)
