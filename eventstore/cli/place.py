@@ -118,8 +118,8 @@ def count_sessions(folder: Path) -> int | None:
         return None
 
 
-def no_sessions(store: str | None) -> str:
-    """Return what to say where a command found nothing: that nothing fits, or where no store is.
+def no_sessions(store: str | None, *, every: bool = False) -> str:
+    """Return what to say where a command found nothing: that nothing fits, or where no store is. `every`: it asked for all.
 
     Raises PermissionError where the folder of the sessions may not be read.
     """
@@ -130,6 +130,10 @@ def no_sessions(store: str | None) -> str:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(place.sessions):
         pass
     if count := count_sessions(place.sessions):
+        if every:
+            return (
+                f"none of the sessions in {where}, {count:,} in all, can be read: `eventstore repair --all` shows why"
+            )
         return f"no sessions that fit, of {count:,} in {where}"
     return f"no sessions in {where}: `eventstore import` fills it, `eventstore where` explains why this place is used"
 

@@ -130,7 +130,8 @@ def list_command(
         if len(found) == limit and is_terminal():
             click.echo(f"the first {limit}: --limit shows more, --project, --since or --purpose fewer", err=True)
     elif not damaged:
-        click.echo(no_sessions(store), err=True)
+        asked = (user, status, tags, purpose, project, since, until, at is not None, not limit)
+        click.echo(no_sessions(store, every=not any(asked)), err=True)
     exit_for(damaged)
 
 

@@ -253,3 +253,11 @@ def test_wrong_usage_is_said_on_one_line_and_a_group_shows_its_help(shell: Shell
     assert "14:30" not in said  # which is no day
     error = shell("show", "s:abc", check=2)[1]
     assert "'s:abc' is no session: behind the colon stands the number of one event, as in s:3" in error
+
+
+def test_a_list_of_sessions_whose_logs_are_empty_says_where_to_look(shell: Shell, tmp_path: Path) -> None:
+    shell("create", "here")
+    (tmp_path / ".sessions" / "here" / "events.jsonl").write_bytes(b"")
+    assert "1 in all, can be read: `eventstore repair --all` shows why" in shell("list")[1]
+    assert "here is missing" in shell("repair", "--all", check=1)[1]
+    assert "no sessions that fit, of 1 in" in shell("list", "--user", "ana")[1]
