@@ -110,8 +110,9 @@ class SessionPinned(Event, frozen=True, kw_only=True, tag="session.pinned"):
 
 
 class SessionAdjusted(Event, frozen=True, kw_only=True, tag="session.adjusted"):
-    """A session was saved with figures that no other event explains. The fields set here replace the folded ones.
+    """A session was saved with figures that no other event explains, or lost the event that explained them.
 
+    The fields set here replace the folded ones.
     Durations in milliseconds, cost in the caller's currency, times RFC 3339. `custom_metadata` replaces, never merges.
     """
 
@@ -124,6 +125,7 @@ class SessionAdjusted(Event, frozen=True, kw_only=True, tag="session.adjusted"):
     estimated_cost: float | None | UnsetType = UNSET
     token_usage: dict[str, int] | None | UnsetType = UNSET
     custom_metadata: dict[str, Any] | UnsetType = UNSET
+    external_key: str | None | UnsetType = UNSET
 
 
 class MessageAdded(Event, frozen=True, kw_only=True, tag="message.added"):

@@ -10,6 +10,7 @@ exported, with the secrets replaced.
 import json
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from eventstore import events as e
@@ -109,7 +110,7 @@ def _conversation(
 
 
 def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], patterns: Patterns) -> list[e.Event]:
-    """Return the title, user, metadata and data that the removed events set, if the session still has them, with their times."""
+    """Return the names, metadata and data that the removed events set, if the session still has them, with their times."""
     known, data = storage.metadata(session_id), storage.fold(session_id).data
     purpose, metadata, tags, when = None, dict[str, Any](), None, ""
     kept = list[e.Event]()
@@ -122,8 +123,11 @@ def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], pat
             }
             tags = event.tags if event.tags and list(event.tags) == list(known.tags) else tags
             when = max(when, event.time)
-            if isinstance(event, e.SessionCreated) and event.user_id and event.user_id == known.user_id:
-                kept.append(e.SessionAdjusted(user_id=patterns.replace(event.user_id), occurred_at=event.time))
+            if isinstance(event, e.SessionCreated):
+                user = _clean_name(event.user_id, known.user_id, patterns)
+                key = _clean_name(event.external_key, known.external_key, patterns)
+                if user or key:
+                    kept.append(e.SessionAdjusted(user_id=user, external_key=key, occurred_at=event.time))
         elif isinstance(event, e.DataSet) and event.key in data and data[event.key] == event.value:
             value = patterns.replace_in({event.key: event.value})[event.key]
             kept.append(e.DataSet(key=event.key, value=value, occurred_at=event.time))
@@ -133,6 +137,10 @@ def _names(storage: SessionStorage, session_id: str, events: dict[int, Any], pat
         given |= {"tags": tuple(dict.fromkeys(map(patterns.replace, tags)))} if tags else {}
         kept.append(e.SessionUpdated(custom_metadata=metadata, occurred_at=when, **given))
     return kept
+
+
+def _clean_name(name: str | None, now: str | None, patterns: Patterns) -> str | UnsetType:
+    return patterns.replace(name) if name and name == now else UNSET
 
 
 def _others(storage: SessionStorage, session_id: str, event: e.Event, patterns: Patterns) -> list[e.Event]:

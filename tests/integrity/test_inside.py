@@ -211,3 +211,13 @@ def test_a_title_and_tags_keep_their_time_and_lose_the_secret(manager: SessionMa
     assert (after.updated_at, after.created_at) == (before.updated_at, before.created_at)
     assert manager.storage.fold("s").data["auth"] == MARK
     assert_whole(manager.storage)
+
+
+def test_a_session_whose_title_loses_a_secret_is_found_by_its_external_key(manager: SessionManager) -> None:
+    """Frameworks find their sessions by it."""
+    manager.create_session("s", f"use {TOKEN}", external_key="acme/1")
+    manager.fork_session("s", new_id="f")
+    carry_out(manager)
+    assert [one.session_id for one in manager.page_sessions(external_key="acme/1").sessions] == ["s"]
+    assert manager.storage.metadata("f").external_key is None
+    assert_whole(manager.storage)
