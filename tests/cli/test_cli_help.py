@@ -207,3 +207,9 @@ def test_what_is_no_postgresql_is_not_called_a_refused_connection(shell: Shell, 
         _, error = shell("list", "--store", f"postgresql://127.0.0.1:{server.getsockname()[1]}/base", check=1)
     assert "endpoint is not connected (postgresql://127.0.0.1:" in error
     assert reason in error
+
+
+def test_an_odd_part_of_a_postgresql_url_is_not_called_a_missing_connection(shell: Shell) -> None:
+    _, error = shell("list", "--store", "postgresql://127.0.0.1:1/base?odd=1", check=1)
+    assert "Invalid argument (postgresql://127.0.0.1:1/base" in error
+    assert "the URL has a part that PostgreSQL does not know" in error

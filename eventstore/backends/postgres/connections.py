@@ -17,7 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8BinaryDumper
 
-from eventstore.backends.postgres.failures import NotConnected, is_lost
+from eventstore.backends.postgres.failures import WRONG_URL, NotConnected, is_lost
 from eventstore.log.locking import run
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -216,7 +216,7 @@ def _reason(error: psycopg.Error, conninfo: str) -> str:
     lines = str(error).strip().splitlines()
     text = "; ".join(line for line in lines if not line.startswith("\t"))  # those that begin so are advice
     if not isinstance(error, psycopg.OperationalError):
-        return "the URL has a part that PostgreSQL does not know"
+        return WRONG_URL
     with suppress(psycopg.Error):
         secrets = [value for name, value in conninfo_to_dict(conninfo).items() if "password" in name]
         if not any(str(secret) in text for secret in secrets if secret):

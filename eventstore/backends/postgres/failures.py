@@ -21,6 +21,9 @@ _ERRNO = {
 }
 
 
+WRONG_URL = "the URL has a part that PostgreSQL does not know"
+
+
 class NotConnected(Exception):
     """There was no connection: nothing was sent. The text is the reason, without a password."""
 
@@ -53,6 +56,8 @@ def translate(error: BaseException, log: str, where: str) -> PortError:
 
 def _no_connection(reason: str) -> int:
     """Return the number of the system's error for a reason: psycopg has no other form of it."""
+    if reason == WRONG_URL:
+        return errno.EINVAL
     if "onnection refused" in reason:
         return errno.ECONNREFUSED
     return errno.ETIMEDOUT if "timeout expired" in reason else errno.ENOTCONN
