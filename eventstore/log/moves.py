@@ -16,11 +16,11 @@ def move_log(backend: Backend, log: str, to: str, *, expect: Tip | None) -> None
     for attempt in range(1, _TRIES + 1):
         try:
             backend.move(log, to, expect=expect)
-        except (
-            Missing,
-            Exists,
-            Moved,
-        ):  # an earlier attempt, repeated by the storage engine, may have made the move
+        except Exists:
+            # as below; but where both are there, the other is a copy of this log, such as one from an archive
+            if is_there(backend, log) or not _is_at(backend, to, known):
+                raise
+        except (Missing, Moved):  # an earlier attempt, repeated by the storage engine, may have made the move
             if not _is_at(backend, to, known):
                 raise
         except Unclear:
