@@ -57,7 +57,7 @@ MUTANTS = [
     Mutant("write down where all stood", _JOURNAL, "        self._positions.write(journal.name, journal.data)\n", "", "follow"),
     Mutant("finish what was told", _REDACT, "    for seq in state.unfinished:\n", "    for seq in ():\n", "redact"),
     Mutant("finish what a reader saw first", _APPEND, " or bool(state.unfinished)", "", "redact"),
-    Mutant("record a redaction, then overwrite", _ENGINE, "            written = self._appender.write(state, batch)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch)\n", "redact"),
+    Mutant("record a redaction, then overwrite", _ENGINE, "            written = self._appender.write(state, batch, expected_version=expected_version)\n            self._carry_out(state, recorded)\n", "            self._carry_out(state, recorded)\n            written = self._appender.write(state, batch, expected_version=expected_version)\n", "redact"),
     Mutant("remove what a killed copy left", _HANDLE, "os.unlink(temporary_name(LOG), dir_fd=folder)", "pass", "redact"),
     Mutant("forks record a redaction first", _REDACTION, "key=lambda one: not one.inherits()", "key=lambda one: one.inherits()", "redact"),
     Mutant("clean records while the log has the text", _REDACTION, "        self._records, self._untouched = clean_records(storage, folders, self._clean)\n", "        self._redact_logs(copies)\n        self._records, self._untouched = clean_records(storage, folders, self._clean)\n", "redact"),
