@@ -22,17 +22,16 @@ from eventstore.integrity.redaction_plan import (
     check_redactable,
     holder_of,
     leaves_of,
-    originals_of,
     read_lines,
     read_with_origins,
     relatives,
-    repeats_of,
     searched,
 )
 from eventstore.integrity.redaction_plan import Redactable as Redactable
 from eventstore.integrity.redaction_plan import plan_redactions as plan_redactions
 from eventstore.integrity.redaction_steps import Redacted as Redacted
 from eventstore.integrity.redaction_steps import Redaction, name_of
+from eventstore.integrity.repeats import Repeats
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns
 from eventstore.store.removed_text import Removed
@@ -72,8 +71,9 @@ def redact(
         lines = read_with_origins(storage, log, seqs)
         check_redactable(session_id, lines)
         events = [codec.decode(lines[seq]) for seq in seqs]
-        originals = originals_of(storage, log, seqs)
-        own = {*seqs, *repeats_of(storage, log, events, originals)}
+        repeats = Repeats(storage, log)
+        originals = repeats.originals(seqs)
+        own = {*seqs, *repeats.of(events, originals)}
         leaves = leaves_of(read_with_origins(storage, log, own))
         others = _repeated_elsewhere(storage, log, leaves, events, originals)
         then, kept = leaves.union(*map(leaves_of, others.values())), set[Log]()
@@ -104,7 +104,7 @@ def _repeated_elsewhere(
         if log == asked:
             continue
         with suppress(SessionNotFound, LogDamaged):  # it is named in `left` for the events themselves
-            lines = read_lines(storage, log, repeats_of(storage, log, events, originals))
+            lines = read_lines(storage, log, Repeats(storage, log).of(events, originals))
             found[log] = {seq: line for seq, line in lines.items() if tombstone.leaf_of(line) not in leaves}
     return {log: lines for log, lines in found.items() if lines}
 

@@ -17,11 +17,10 @@ from eventstore.integrity.redaction_plan import (
     leaves_of,
     lines_of,
     obstacle,
-    originals_of,
     read_lines,
-    repeats_of,
 )
 from eventstore.integrity.redaction_steps import Redaction
+from eventstore.integrity.repeats import Repeats
 from eventstore.log.ingest import VerifiedLog
 from eventstore.log.redact import recorded_leaf
 from eventstore.record import codec, tombstone
@@ -135,8 +134,8 @@ def _repeated(storage: SessionStorage, found: Sequence[_Found], imported: Collec
             if why.reason != SUPERSEDED:
                 reasons.setdefault(json.dumps([why.reason, why.by]), {})[seq] = line
         for group in reasons.values():
-            events, originals = list(map(codec.decode, group.values())), originals_of(storage, log, group)
-            again = read_lines(storage, log, repeats_of(storage, log, events, originals) - lines.keys())
+            events, repeats = list(map(codec.decode, group.values())), Repeats(storage, log)
+            again = read_lines(storage, log, repeats.of(events, repeats.originals(group)) - lines.keys())
             why = wanted[min(leaves_of(group))]
             if again:
                 yield log, dict.fromkeys(leaves_of(again), why), again

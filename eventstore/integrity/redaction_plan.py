@@ -10,19 +10,13 @@ from itertools import chain, groupby, islice
 from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
 from eventstore.errors import LogDamaged, RedactionRefused, SessionNotFound
 from eventstore.events import (
-    DataDeleted,
-    DataSet,
     Event,
     InvocationEvent,
     InvocationLinked,
     InvocationUnlinked,
-    MessageAdded,
     RecordPut,
-    RecordRemoved,
     RedactedEvent,
     StoreEventsRedacted,
 )
@@ -31,7 +25,6 @@ from eventstore.log.redact import record_redaction
 from eventstore.record import codec, tombstone
 from eventstore.secret_patterns import Patterns, texts
 from eventstore.store.pages import warn_damaged
-from eventstore.store.replaced_lines import is_kept, kept_event_of, kept_event_of_id, may_be_kept
 from eventstore.store.storage import SessionStorage
 from projections.calls import has_input
 from projections.invocations import Invocation, merge
@@ -287,88 +280,6 @@ def _root_of(storage: SessionStorage, log: Log) -> str | None:
     with suppress(SessionNotFound, LogDamaged):
         return storage.log.root_of(log.log_id)
     return None
-
-
-def originals_of(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:
-    """Return the lines of the events of a log that some of its events repeat, by their numbers; of others, their own lines.
-
-    Events that are redacted already have none: what is left of such an event is another one.
-    """
-    links = _links(storage, log)
-    lines = read_lines(storage, log, seqs)
-    live = [seq for seq, line in lines.items() if tombstone.read_tombstone(line) is None]
-    return read_lines(storage, log, {_original(links, seq) for seq in live})
-
-
-def repeats_of(
-    storage: SessionStorage, log: Log, events: Collection[Event], originals: Mapping[int, bytes]
-) -> set[int]:
-    """Return the numbers of the events of a log that repeat others: redactions appended them again.
-
-    `events` are redacted, `originals` are what `originals_of` returned for them. An event that a redaction appended names the one
-    that it repeats. Copies of messages of 0.1.0 do not: they have its text and time. Removals, which are made again if they are
-    still needed, have the same key.
-    """
-    keys = {key for event in events if (key := _removal(event))}
-    texts = {_text(event) for event in events if isinstance(event, MessageAdded)}
-    of_old_copy = any(map(_is_old_copy, events))
-    found = set[int]()
-    for line in lines_of(storage, log) if keys or texts else ():
-        event = codec.decode(line) if of_old_copy or may_be_kept(line) else None
-        if isinstance(event, RecordRemoved | DataDeleted):
-            is_same = is_kept(event) and _removal(event) in keys
-        else:
-            is_same = isinstance(event, MessageAdded) and (of_old_copy or _is_old_copy(event)) and _text(event) in texts
-        if event is not None and is_same:
-            found.add(event.seq)
-    links, leaves = _links(storage, log), leaves_of(originals)
-    repeated = read_lines(storage, log, {_original(links, seq) for seq in links})
-    same = {seq for seq, line in repeated.items() if tombstone.leaf_of(line) in leaves}
-    found |= same.union(seq for seq in links if _original(links, seq) in same)
-    return {seq for seq, line in read_lines(storage, log, found).items() if tombstone.read_tombstone(line) is None}
-
-
-def _links(storage: SessionStorage, log: Log) -> dict[int, int]:
-    """Return which event each message or value repeats that redactions appended to a log, or keeps the rest of.
-
-    Also of those that were redacted since: more of what they repeat may have been appended, to other logs too.
-    """
-    found: dict[int, int] = {}
-    for line in lines_of(storage, log):
-        if (told := codec.read_redaction(line)) is not None:
-            seq, number = told.target, kept_event_of_id(told.target_id) if told.target_type in _REPEATING else None
-        else:
-            event = codec.decode(line) if may_be_kept(line) else None
-            number = kept_event_of(event) if isinstance(event, MessageAdded | RecordPut) else None
-            seq = event.seq if event is not None else 0
-        if number is not None and 0 < number < seq:
-            found[seq] = number
-    return found
-
-
-_REPEATING = "message.added", "record.put"
-
-
-def _original(links: Mapping[int, int], seq: int) -> int:
-    while seq in links:
-        seq = links[seq]
-    return seq
-
-
-def _is_old_copy(event: Event) -> bool:
-    """Return whether an event is a copy of a message that does not name it."""
-    return isinstance(event, MessageAdded) and is_kept(event) and kept_event_of(event) is None
-
-
-def _text(event: MessageAdded) -> tuple[str, str, str]:
-    return event.role, event.content, event.time
-
-
-def _removal(event: Event) -> bytes:
-    """Return what is repeated of an event if its key is removed."""
-    if isinstance(event, RecordPut | RecordRemoved) and event.key is not None:
-        return msgspec.json.encode((event.stream, event.key))
-    return msgspec.json.encode([event.key]) if isinstance(event, DataSet | DataDeleted) else b""
 
 
 def read_lines(storage: SessionStorage, log: Log, seqs: Iterable[int]) -> dict[int, bytes]:

@@ -4,12 +4,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from record_histories import PUTS, REMOVALS, TOKEN
 
 from eventstore import MemorySessionStorage, Patterns, SessionManager
 from eventstore.events import Event, RecordPut, RecordRemoved
 from eventstore.integrity import verify_session
 
-TOKEN = "ghp_" + "a1B2" * 9
 MARK = "[redacted:github-token]"
 
 
@@ -62,20 +62,6 @@ def test_a_large_value_is_cleaned_and_stays_in_its_place(manager: SessionManager
     manager.append("s", [RecordPut(stream="items", value=one) for one in large])
     redact(manager)
     assert [value for _, value, _ in streams(manager)["items"]] == [large[0].replace(TOKEN, MARK), {"b": 1}]  # type: ignore[attr-defined]
-
-
-VALUES = st.sampled_from(["a", "b", f"x {TOKEN}", f"y {TOKEN}"])
-KEYS = st.sampled_from([None, "k", "l"])
-PUTS = st.builds(
-    lambda key, value, once: RecordPut(stream="q", key=key, value=value, once=once and key is not None),
-    KEYS, VALUES, st.booleans(),
-)  # fmt: skip
-REMOVALS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(lambda key: RecordRemoved(stream="q", key=key), st.sampled_from(["k", "l"])),
-    st.builds(lambda item: RecordRemoved(stream="q", item=item), st.integers(2, 12)),
-    st.just(RecordRemoved(stream="q", last=True)),
-    st.just(RecordRemoved(stream="q")),
-)
 
 
 @given(st.lists(PUTS | PUTS | REMOVALS, min_size=1, max_size=12), st.lists(PUTS | REMOVALS, max_size=4))

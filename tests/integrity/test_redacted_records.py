@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from record_histories import PUTS, REMOVALS, TOKEN
 
 from eventstore import MemorySessionStorage, SessionManager
 from eventstore.errors import RedactionRefused
 from eventstore.events import Event, InvocationStarted, RecordPut, RecordRemoved
 from eventstore.integrity import redaction, verify_session
 
-TOKEN = "ghp_" + "a1B2" * 9
 Streams = dict[str, list[tuple[str | None, Any, int, int]]]
 
 
@@ -180,17 +180,6 @@ def test_a_redaction_that_stopped_half_way_can_be_finished_with_more_events(
     assert [(one.invocation_id, one.input) for one in kept] == [(n, {"a": "[redacted:github-token]"}) for n in "12"]
 
 
-KEYS = st.sampled_from([None, "k", "l"])
-PUTS = st.builds(
-    lambda key, value, once: RecordPut(stream="q", key=key, value=value, once=once and key is not None),
-    KEYS, st.sampled_from(["a", "b", f"x {TOKEN}"]), st.booleans(),
-)  # fmt: skip
-REMOVALS: st.SearchStrategy[Event] = st.one_of(
-    st.builds(lambda key: RecordRemoved(stream="q", key=key), st.sampled_from(["k", "l"])),
-    st.builds(lambda item: RecordRemoved(stream="q", item=item), st.integers(2, 12)),
-    st.just(RecordRemoved(stream="q", last=True)),
-    st.just(RecordRemoved(stream="q")),
-)
 HISTORIES = st.lists(PUTS | PUTS | REMOVALS, min_size=1, max_size=10)
 
 
