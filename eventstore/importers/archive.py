@@ -7,7 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eventstore.errors import EventStoreError, ImportRefused, LogDamaged, SessionExists, VersionConflict
+from eventstore.errors import (
+    EventStoreError,
+    ImportRefused,
+    LogDamaged,
+    SessionExists,
+    SessionNotFound,
+    VersionConflict,
+)
 from eventstore.ids import TEMPLATE
 from eventstore.importers.archive_check import VerifiedArchive, verify_archive
 from eventstore.importers.archive_file import MAX_RATIO, OpenedArchive
@@ -144,7 +151,7 @@ def _refusing(opened: OpenedArchive) -> Iterator[None]:
     """Raise ImportRefused if another writer was faster, or the archive changed since it was verified."""
     try:
         yield
-    except (SessionExists, VersionConflict, FileExistsError, LogDamaged) as error:
+    except (SessionExists, SessionNotFound, VersionConflict, FileExistsError, LogDamaged) as error:
         what = f"session {error.session_id!r}" if isinstance(error, EventStoreError) else "the folder of a tool call"
         raise ImportRefused(
             str(opened.path),

@@ -75,7 +75,7 @@ def verify_archive(opened: OpenedArchive, storage: SessionStorage, known: Known)
             for _ in opened.read(name):
                 pass
     _check_forks(opened, storage, verified)
-    new = {one for one in verified.logs if not _is_here(opened, storage, verified, one)}
+    new = {one for one in verified.logs if not _is_still_here(opened, storage, verified, one)}
     verified.order = _in_order(verified, new)
     verified.new = [one for one in verified.order if one in new]
     for log_id in verified.order:
@@ -200,6 +200,13 @@ def _version_here(opened: OpenedArchive, storage: SessionStorage, log_id: str) -
         opened.refuse(
             f"session {log_id!r} is here already and is damaged at line {error.line}", "repair or delete it first"
         )
+
+
+def _is_still_here(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedArchive, log_id: str) -> bool:
+    try:
+        return _is_here(opened, storage, verified, log_id)
+    except SessionNotFound:  # trashed or deleted while it was read
+        return False
 
 
 def _is_here(opened: OpenedArchive, storage: SessionStorage, verified: VerifiedArchive, log_id: str) -> bool:

@@ -128,7 +128,10 @@ def verify_all(
         found = {
             name: one
             for name, one in found.items()
-            if not one.findings or name in made or name in pinned.anchors or is_there(storage, name)
+            if not one.findings
+            or name in pinned.anchors
+            # one that was gone, as the store's own log said then, may be there again: that is another one
+            or (one.findings != (Finding(name, "log", _EMPTY),) and (name in made or is_there(storage, name)))
         }
     return [*found.values(), replace(store, notes=(*store.notes, *past))]
 

@@ -93,9 +93,14 @@ class Registry(RegistryLog):
         number of events of a deleted session of this id in the store that exported the log.
         """
         log_id = verified.session_id
-        if is_new or self.look(lambda state: log_id not in state.there):  # first: what follows a crash looks new again
-            self.record_redactions(log_id, self._log.lines(log_id))
-        self.record(lambda state: list(_ingested(state, verified, ended, is_new)))
+        with self.locked():
+            if not self._log.size_bytes(log_id):
+                return  # it was trashed or deleted since it was looked at
+            if is_new or self.look(
+                lambda state: log_id not in state.there
+            ):  # first: what follows a crash looks new again
+                self.record_redactions(log_id, self._log.lines(log_id))
+            self.record(lambda state: list(_ingested(state, verified, ended, is_new)))
 
     def record_redactions(self, log_id: str, lines: Iterable[bytes]) -> None:
         """Record the redactions that lines from elsewhere record: verification accuses one that the registry does not know."""
