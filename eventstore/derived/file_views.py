@@ -44,6 +44,7 @@ DATA = "data.json"
 LINKS = "invocations"
 _BLOCK = 1 << 16
 _LEFT_OUT = -1
+_COMPARISONS = 5
 MEANING = 2
 """Raised when a release reads old logs differently: `_is_outdated` decides which earlier views are not used."""
 
@@ -104,7 +105,26 @@ class FileViews:
             _replace(folder, STAMP, [_pretty(msgspec.to_builtins(stamp))])
 
     def check(self, session_id: str, state: summary_fold.State, head: Head) -> Iterator[str]:
-        """Compare the files with what `write` would write; yield the differences. Views of an older version are no fault."""
+        """Compare the files with what `write` would write; yield the differences. Views of an older version are no fault.
+
+        Nothing is said of files that other programs write or remove each time they are compared.
+        """
+        for _ in range(_COMPARISONS):
+            before = self._written(session_id)
+            found = list(self._differences(session_id, state, head))
+            if not found or self._written(session_id) == before:
+                yield from found
+                return
+
+    def _written(self, session_id: str) -> tuple[int, int]:
+        """Return what differs after the files were written again."""
+        try:
+            found = os.stat(self.sessions_dir / session_id / STAMP, follow_symlinks=False)
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
+    def _differences(self, session_id: str, state: summary_fold.State, head: Head) -> Iterator[str]:
         with self._folder(session_id) as folder:
             stamp = _read_stamp(folder)
             if stamp is not None and stamp.version > head.version:

@@ -292,3 +292,30 @@ def test_the_views_of_a_session_that_an_import_is_filling_are_written_once_it_re
     assert (tmp_path / ".sessions" / "other" / "views.json").exists()
     files._flush_quiet()
     assert json.loads((tmp_path / ".sessions" / "s" / "views.json").read_text())["version"] == 4
+
+
+def test_views_that_are_written_again_while_they_are_compared_are_no_fault(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program removed them, and writes them for the same version."""
+    manager.add_conversation_message("s", "user", "hello")
+    manager.flush()
+    storage = manager.storage
+    assert isinstance(storage, FileSystemSessionStorage)
+    folder, real, pending = storage.sessions_dir / "s", views._read_stamp, ["remove"]
+
+    def read_stamp(descriptor: int) -> object:
+        stamp = real(descriptor)
+        if pending:
+            pending.pop()
+            for name in (views.STAMP, views.METADATA, views.CONVERSATION):
+                (folder / name).unlink()
+        return stamp
+
+    monkeypatch.setattr(views, "_read_stamp", read_stamp)
+    assert list(storage.check_views("s")) == []
+    assert not pending
+    storage.refresh_derived("s")
+    manager.flush()
+    (folder / views.METADATA).write_text("{}")
+    assert list(storage.check_views("s")) == ["metadata.json is not what the log gives"]
