@@ -280,7 +280,7 @@ class LogReader(LogLineage):
         line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None
         if line is None:
             raise NoSuchMoment(version, f"session {session_id!r} has {self.head(session_id).version} events")
-        first, last = self.batch_of(session_id, version)
+        first, last = _batch_around(self._line_at(session_id), version, line)
         if last > version:
             ends = f"{first - 1} or {last}"
             raise NoSuchMoment(version, f"event {version} is inside a batch that was appended as one: ask for {ends}")
@@ -289,7 +289,11 @@ class LogReader(LogLineage):
 
     def batch_of(self, session_id: str, seq: int) -> tuple[int, int]:
         """Return the first and last number of the batch of an event. Of a redacted batch nothing is known: it is `seq` itself."""
-        return _batch_around(lambda at: next(self.lines(session_id, at - 1, at), None) if at > 0 else None, seq)
+        line_at = self._line_at(session_id)
+        return _batch_around(line_at, seq, line_at(seq))
+
+    def _line_at(self, session_id: str) -> Callable[[int], bytes | None]:
+        return lambda at: next(self.lines(session_id, at - 1, at), None) if at > 0 else None
 
     def size_bytes(self, session_id: str) -> int:
         """Return the size of a session's log; another number means that it changed. 0 if there is none."""
@@ -327,11 +331,11 @@ class LogReader(LogLineage):
             raise SessionNotFound(session_id) from None
 
 
-def _batch_around(line_at: Callable[[int], bytes | None], seq: int) -> tuple[int, int]:
-    """Return the batch of an event. A redacted one does not know it: its nearest neighbours that are not redacted do."""
+def _batch_around(line_at: Callable[[int], bytes | None], seq: int, own: bytes | None) -> tuple[int, int]:
+    """Return the batch of an event with the line `own`. If it is redacted, its nearest neighbours that are not know it."""
     for step in (-1, 1):
-        at = seq
-        while (line := line_at(at)) is not None:
+        at, line = seq, own
+        while line is not None:
             if tombstone.read_tombstone(line) is None:
                 index, count = codec.decode(line).batch or (0, 1)
                 first = at - index
@@ -339,6 +343,7 @@ def _batch_around(line_at: Callable[[int], bytes | None], seq: int) -> tuple[int
                     return first, first + count - 1
                 break
             at += step
+            line = line_at(at)
     return seq, seq
 
 
