@@ -1,6 +1,6 @@
 """The reading half of the log: it takes no lock and changes nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from eventstore.custom_events import ReadEvent
@@ -277,10 +277,10 @@ class LogReader(LogLineage):
 
     def point_at(self, session_id: str, version: int) -> Head:
         """Return what `head` returned, without the size, when the log had `version` events. Raises as `fork` does."""
-        line = next(self.lines(session_id, version - 1, version), None) if version > 0 else None
+        line = _line_at(self, session_id, version)
         if line is None:
             raise NoSuchMoment(version, f"session {session_id!r} has {self.head(session_id).version} events")
-        first, last = _batch_around(self._line_at(session_id), version, line)
+        first, last = _batch_around(self, session_id, version, line)
         if last > version:
             ends = f"{first - 1} or {last}"
             raise NoSuchMoment(version, f"event {version} is inside a batch that was appended as one: ask for {ends}")
@@ -289,11 +289,7 @@ class LogReader(LogLineage):
 
     def batch_of(self, session_id: str, seq: int) -> tuple[int, int]:
         """Return the first and last number of the batch of an event. Of a redacted batch nothing is known: it is `seq` itself."""
-        line_at = self._line_at(session_id)
-        return _batch_around(line_at, seq, line_at(seq))
-
-    def _line_at(self, session_id: str) -> Callable[[int], bytes | None]:
-        return lambda at: next(self.lines(session_id, at - 1, at), None) if at > 0 else None
+        return _batch_around(self, session_id, seq, _line_at(self, session_id, seq))
 
     def size_bytes(self, session_id: str) -> int:
         """Return the size of a session's log; another number means that it changed. 0 if there is none."""
@@ -331,7 +327,11 @@ class LogReader(LogLineage):
             raise SessionNotFound(session_id) from None
 
 
-def _batch_around(line_at: Callable[[int], bytes | None], seq: int, own: bytes | None) -> tuple[int, int]:
+def _line_at(log: LogReader, session_id: str, seq: int) -> bytes | None:
+    return next(log.lines(session_id, seq - 1, seq), None) if seq > 0 else None
+
+
+def _batch_around(log: LogReader, session_id: str, seq: int, own: bytes | None) -> tuple[int, int]:
     """Return the batch of an event with the line `own`. If it is redacted, its nearest neighbours that are not know it."""
     for step in (-1, 1):
         at, line = seq, own
@@ -343,7 +343,7 @@ def _batch_around(line_at: Callable[[int], bytes | None], seq: int, own: bytes |
                     return first, first + count - 1
                 break
             at += step
-            line = line_at(at)
+            line = _line_at(log, session_id, at)
     return seq, seq
 
 
