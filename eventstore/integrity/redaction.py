@@ -21,6 +21,7 @@ from eventstore.integrity.redaction_plan import (
     check_found,
     check_redactable,
     holder_of,
+    inherited_of,
     leaves_of,
     read_lines,
     read_with_origins,
@@ -167,7 +168,7 @@ def redact_plan(
         then |= set() if inside else leaves_of(read_lines(storage, log, [one.seq for one in found]))
     done, removed, kept_logs = finish_redactions(storage), Removed(), set[Log]()
     # Forks come first: what they keep of inherited events has no secrets then. What is redacted completely is not kept at all.
-    for log, found in sorted(events.items(), key=lambda pair: -_inherited(storage, pair[0])):
+    for log, found in sorted(events.items(), key=lambda pair: -inherited_of(storage, pair[0])):
         seqs, finder = {one.seq for one in found}, finders[log]
         kept = _keep_rest(storage, log, seqs, finder) if inside else 0
         with storage.registry.locked():
@@ -189,10 +190,6 @@ def redact_plan(
         known = {name for one in done for name in one.left}
         done[-1] = replace(done[-1], left=(*done[-1].left, *still_there(storage, removed, known)))
     return done
-
-
-def _inherited(storage: SessionStorage, log: Log) -> int:
-    return 0 if log.trashed else storage.log.inherited(log.log_id)
 
 
 def _keep_rest(storage: SessionStorage, log: Log, seqs: set[int], patterns: Patterns) -> int:

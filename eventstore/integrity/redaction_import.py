@@ -14,6 +14,7 @@ from eventstore.integrity.redaction_files import still_there
 from eventstore.integrity.redaction_plan import (
     Log,
     all_logs,
+    inherited_of,
     leaves_of,
     lines_of,
     obstacle,
@@ -133,8 +134,11 @@ def _repeated(storage: SessionStorage, found: Sequence[_Found], imported: Collec
             why = wanted[tombstone.leaf_of(line) or b""]
             if why.reason != SUPERSEDED:
                 reasons.setdefault(json.dumps([why.reason, why.by]), {})[seq] = line
+        if not reasons:
+            continue
+        repeats = Repeats(storage, log)
         for group in reasons.values():
-            events, repeats = list(map(codec.decode, group.values())), Repeats(storage, log)
+            events = list(map(codec.decode, group.values()))
             again = read_lines(storage, log, repeats.of(events, repeats.originals(group)) - lines.keys())
             why = wanted[min(leaves_of(group))]
             if again:
@@ -188,7 +192,7 @@ def _times(storage: SessionStorage) -> tuple[dict[bytes, int], dict[str, int]]:
 def _without_record(storage: SessionStorage, arriving: Arriving) -> Iterator[_Found]:
     """Stream the forks that inherit redacted events and do not record it, with only these lines."""
     for log, wanted, lines in _sharing(storage, arriving):
-        inherited = 0 if log.trashed else storage.log.inherited(log.log_id)
+        inherited = inherited_of(storage, log)
         if inherited:
             own = lines_of(storage, log, inherited)
             recorded = {one.target for one in codec.read_redactions(own)}

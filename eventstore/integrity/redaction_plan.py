@@ -115,7 +115,7 @@ def plan_redactions(
 
 
 def _plan_one(storage: SessionStorage, patterns: Patterns, log: Log) -> Iterator[Redactable]:
-    since = 0 if log.trashed else storage.log.inherited(log.log_id)
+    since = inherited_of(storage, log)
     calls: dict[str, str] = {}
     derived = set[str]()
     for line in lines_of(storage, log, since):
@@ -304,6 +304,11 @@ def read_with_origins(storage: SessionStorage, log: Log, seqs: Collection[int]) 
         if codec.decode(line).origin is not None:
             found[seq] = line
     return dict(sorted(found.items()))
+
+
+def inherited_of(storage: SessionStorage, log: Log) -> int:
+    """Return how many events of a log are its parent's; a session in the trash has all events itself."""
+    return 0 if log.trashed else storage.log.inherited(log.log_id)
 
 
 def leaves_of(lines: Mapping[int, bytes]) -> set[bytes]:

@@ -30,6 +30,8 @@ from eventstore.integrity.redaction_plan import (
     check_redactable,
     facts_lost,
     filled,
+    inherited_of,
+    leaves_of,
     lines_of,
     read_lines,
     read_with_origins,
@@ -205,22 +207,19 @@ class Redaction:
     def _copy(self, log: Log, wanted: dict[int, bytes]) -> Copy:
         """Find which of the events a log has, by their leaf hashes."""
         if log == self._asked:
-            return self._with_recorded(Copy(log, self._inherited(log), wanted))
+            return self._with_recorded(Copy(log, inherited_of(self._storage, log), wanted))
         lines: dict[int, bytes] = {}
         try:
             found = read_lines(self._storage, log, wanted)
             lines = {
                 seq: line for seq, line in found.items() if tombstone.leaf_of(line) == tombstone.leaf_of(wanted[seq])
             }
-            return self._with_recorded(Copy(log, self._inherited(log) if lines else 0, lines))
+            return self._with_recorded(Copy(log, inherited_of(self._storage, log) if lines else 0, lines))
         except SessionNotFound:
             return Copy(log, 0, {})  # deleted in the meantime
         except LogDamaged as damage:
             self._left[f"{name_of(log)}: {damage}"] = None
             return Copy(log, 0, {})
-
-    def _inherited(self, log: Log) -> int:
-        return 0 if log.trashed else self._storage.log.inherited(log.log_id)
 
     def _with_recorded(self, copy: Copy) -> Copy:
         if copy.lines and copy.inherits():
@@ -375,7 +374,7 @@ def _compact(storage: SessionStorage, session_ids: Iterable[str]) -> bool:
 def _record_finished(storage: SessionStorage, log_id: str, copies: Iterable[Copy], record: int) -> None:
     """Record that a redaction is done, and with it earlier ones of the same events that a kill stopped."""
     registry = storage.registry
-    leaves = {leaf.hex() for copy in copies for line in copy.lines.values() if (leaf := tombstone.leaf_of(line))}
+    leaves = {leaf.hex() for copy in copies for leaf in leaves_of(copy.lines)}
     for seq in registry.look(lambda state: sorted(state.unfinished)):
         (event,) = storage.log.read(STORE_ID, seq - 1, seq)
         if seq == record or (isinstance(event, StoreEventsRedacted) and leaves.issuperset(event.leaves)):

@@ -96,9 +96,8 @@ class Registry(RegistryLog):
         with self.locked():
             if not self._log.size_bytes(log_id):
                 return  # it was trashed or deleted since it was looked at
-            if is_new or self.look(
-                lambda state: log_id not in state.there
-            ):  # first: what follows a crash looks new again
+            # first: what follows a crash looks new again
+            if is_new or self.look(lambda state: log_id not in state.there):
                 self.record_redactions(log_id, self._log.lines(log_id))
             self.record(lambda state: list(_ingested(state, verified, ended, is_new)))
 
